@@ -1,0 +1,48 @@
+//! Where things are on a running appliance.
+
+/// Directory of all service sockets; one tmpfs, made by `init`.
+pub const SOCKETS: &str = "/run/belvedere";
+/// Sockets of the Varlink services.
+pub const FRONT_PANEL: &str = "/run/belvedere/front-panel.sock";
+/// See [`crate::network`].
+pub const NETWORK: &str = "/run/belvedere/network.sock";
+/// See [`crate::provisioning`].
+pub const PROVISIONING: &str = "/run/belvedere/provisioning.sock";
+/// See [`crate::camera`].
+pub const CAMERA: &str = "/run/belvedere/camera.sock";
+/// See [`crate::applications`].
+pub const APPLICATIONS: &str = "/run/belvedere/applications.sock";
+/// `init` itself: [`crate::logs::ReadLogs`] for what the services printed.
+pub const INIT: &str = "/run/belvedere/init.sock";
+/// Coded pictures from `camera` to `decoder` (a byte stream; layout owned by `runtime/decoder`).
+pub const DECODER: &str = "/run/belvedere/decoder.sock";
+/// Channel: decoded pictures ([`crate::channel::frames`]), served by `decoder`.
+pub const FRAMES: &str = "/run/belvedere/frames.sock";
+/// Channel: model calls ([`crate::channel::inference`]), served by `inference`.
+pub const INFERENCE: &str = "/run/belvedere/inference.sock";
+/// Channel: pictures to show ([`crate::channel::display`]), served by `display`.
+pub const DISPLAY: &str = "/run/belvedere/display.sock";
+
+/// The `data` partition.
+pub const DATA: &str = "/var/lib/belvedere";
+/// Identity and the link to the service; owned by `provisioning`.
+pub const IDENTITY: &str = "/var/lib/belvedere/provisioning";
+/// Network configuration; owned by `network`.
+pub const NETWORK_STATE: &str = "/var/lib/belvedere/network";
+/// Spool and cursor of the agent.
+pub const AGENT_STATE: &str = "/var/lib/belvedere/agent";
+/// Packages, container trees, storage and logs of applications; owned by `applications`.
+pub const APPLICATIONS_STATE: &str = "/var/lib/belvedere/applications";
+
+/// Inside every application's container: the channel to its own `applications` process.
+pub const NODE_SOCKET_IN_CONTAINER: &str = "/run/belvedere/node.sock";
+/// Inside every container: where `panoramasdk` is mounted; first on `PYTHONPATH`.
+pub const SDK_IN_CONTAINER: &str = "/usr/lib/belvedere/python";
+/// On the root image: `panoramasdk` and its package directory.
+pub const SDK_ON_APPLIANCE: &str = "/usr/lib/belvedere/python";
+/// On the root image: our programs, `belvedere-<service>`.
+pub const PROGRAMS: &str = "/usr/lib/belvedere/bin";
+/// On the root image: ONNX Runtime.
+pub const ONNX_RUNTIME: &str = "/usr/lib/belvedere/lib/libonnxruntime.so";
+/// On the root image: `version`, `board` and `manifest.json` of the release that runs.
+pub const RELEASE: &str = "/usr/lib/belvedere/release";

@@ -1,0 +1,43 @@
+//! `org.belvedere.Provisioning`: the appliance's identity. Served by `provisioning`.
+
+use crate::Method;
+use belvedere_device_protocol::Endpoints;
+use serde::{Deserialize, Serialize};
+
+/// The identity, for the agent alone (the server checks the peer's user). Fails with `not_provisioned` before that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetIdentity {}
+impl Method for GetIdentity {
+    const NAME: &'static str = "org.belvedere.Provisioning.GetIdentity";
+    type Reply = Identity;
+}
+
+/// Who this appliance is, and where its service is.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `device-…`.
+    pub device_id: String,
+    /// `panorama_<device name>_Thing_<8 hexadecimal digits>`.
+    pub thing_name: String,
+    /// Where the service is.
+    pub endpoints: Endpoints,
+    /// The authority that the service's certificate must come from, PEM.
+    pub service_ca_pem: String,
+    /// Device certificate and its chain, PEM.
+    pub certificate_pem: String,
+    /// Its key, PKCS#8 PEM. In the TPM in a later release.
+    pub private_key_pem: String,
+    /// Counts provisionings; a change means: start over with the new identity.
+    pub generation: u64,
+}
+
+impl core::fmt::Debug for Identity {
+    // The key never reaches a log line.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Identity")
+            .field("device_id", &self.device_id)
+            .field("thing_name", &self.thing_name)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
