@@ -1,1 +1,3 @@
-//! (being built)
+//! Decoded pictures in shared memory, and how channels' packets travel.
+
+pub mod packet;
