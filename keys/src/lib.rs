@@ -1,1 +1,93 @@
-//! (being built)
+//! The key hierarchy of one product: what signs the boot chain, releases and devices, and what logs are encrypted to.
+//!
+//! For development the hierarchy is a directory of files, made once by [`create`] and read through
+//! [`KeyDirectory`]. Other programs take paths from here and never spell a file name themselves.
+//!
+//! | files | algorithm | purpose |
+//! |---|---|---|
+//! | `uefi-pk.{key,crt,der}` | RSA-2048, self-signed | UEFI platform key: owns the firmware's key database |
+//! | `uefi-kek.{key,crt,der}` | RSA-2048, self-signed | UEFI key exchange key: may change `db` and `dbx` |
+//! | `uefi-db.{key,crt,der}` | RSA-2048, self-signed | signs the bootloader, the kernel and every UKI |
+//! | `release.{key,pub}` | Ed25519 | signs release metadata |
+//! | `device-ca.{key,crt}` | ECDSA P-256, CA | issues claim certificates and device certificates |
+//! | `log.{key,pub}` | age X25519 (`AGE-SECRET-KEY-1…`, `age1…`) | appliances encrypt exported logs to it |
+//! | `owner-guid` | | the GUID that marks our entries in the firmware's key database |
+//!
+//! Every `.key` but `log.key` is PKCS#8 PEM, every `.crt` X.509 PEM, `release.pub` SubjectPublicKeyInfo PEM.
+//!
+//! RSA-2048 for UEFI because firmware and `sbsign` are certain to take nothing else.
+
+mod create;
+mod describe;
+mod directory;
+mod openssl;
+
+pub use create::{Validity, create};
+pub use describe::{Description, describe};
+pub use directory::{KeyDirectory, KeyFile, UefiKey};
+
+use std::path::PathBuf;
+
+/// What can go wrong with a key directory.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory to create holds something already.
+    #[error("{} exists and is not empty; keys are never overwritten: choose another directory, or remove that one yourself", .0.display())]
+    NotEmpty(PathBuf),
+    /// A file of the hierarchy is missing.
+    #[error("{} is missing; make a complete hierarchy in a new directory with `belvedere-keys init <dir>`", .0.display())]
+    Missing(PathBuf),
+    /// A private key can be read by others than its owner.
+    #[error("{} can be read by others (mode {mode:03o}); if nobody has, type: chmod 600 {}", .path.display(), .path.display())]
+    Exposed {
+        /// The private key.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A file operation failed.
+    #[error("cannot {operation} {}: {source}", .path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The `openssl` program could not be started.
+    #[error("cannot start openssl: {0}; install it: apt-get install openssl")]
+    OpensslMissing(std::io::Error),
+    /// The `openssl` program refused.
+    #[error("openssl {command} failed: {message}")]
+    Openssl {
+        /// Its subcommand.
+        command: String,
+        /// What it wrote to its standard error, shortened. Never holds key material.
+        message: String,
+    },
+    /// A file does not hold what its name promises.
+    #[error("{} does not hold {expected}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected in it.
+        expected: &'static str,
+    },
+    /// The system's random number generator failed.
+    #[error("no random numbers from the system: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Attaches operation and path to an input/output error.
+fn file_error(
+    operation: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::File {
+        operation,
+        path,
+        source,
+    }
+}

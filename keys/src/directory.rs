@@ -1,0 +1,173 @@
+//! Where each key of a hierarchy lies.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, file_error};
+
+/// One of the three UEFI keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UefiKey {
+    /// Platform key.
+    Pk,
+    /// Key exchange key.
+    Kek,
+    /// Signature database: signs what the firmware may start.
+    Db,
+}
+
+impl UefiKey {
+    /// All three, from the root down.
+    pub const ALL: [Self; 3] = [Self::Pk, Self::Kek, Self::Db];
+
+    pub(crate) fn stem(self) -> &'static str {
+        match self {
+            Self::Pk => "uefi-pk",
+            Self::Kek => "uefi-kek",
+            Self::Db => "uefi-db",
+        }
+    }
+}
+
+/// What a file of the hierarchy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFile {
+    /// Must be readable by its owner only.
+    Private,
+    /// May be handed out.
+    Public,
+}
+
+/// Every file of a complete hierarchy.
+pub(crate) const FILES: [(&str, KeyFile); 16] = [
+    ("uefi-pk.key", KeyFile::Private),
+    ("uefi-pk.crt", KeyFile::Public),
+    ("uefi-pk.der", KeyFile::Public),
+    ("uefi-kek.key", KeyFile::Private),
+    ("uefi-kek.crt", KeyFile::Public),
+    ("uefi-kek.der", KeyFile::Public),
+    ("uefi-db.key", KeyFile::Private),
+    ("uefi-db.crt", KeyFile::Public),
+    ("uefi-db.der", KeyFile::Public),
+    ("release.key", KeyFile::Private),
+    ("release.pub", KeyFile::Public),
+    ("device-ca.key", KeyFile::Private),
+    ("device-ca.crt", KeyFile::Public),
+    ("log.key", KeyFile::Private),
+    ("log.pub", KeyFile::Public),
+    ("owner-guid", KeyFile::Public),
+];
+
+/// A complete hierarchy on disk.
+#[derive(Debug, Clone)]
+pub struct KeyDirectory {
+    directory: PathBuf,
+}
+
+impl KeyDirectory {
+    /// Opens a hierarchy.
+    ///
+    /// # Errors
+    /// When a file is missing, or a private key can be read by others than its owner. Writes nothing.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, Error> {
+        let directory = directory.as_ref();
+        for (name, kind) in FILES {
+            let path = directory.join(name);
+            let metadata = match fs::metadata(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(Error::Missing(path));
+                }
+                other => other.map_err(file_error("look at", &path))?,
+            };
+            let mode = metadata.permissions().mode() & 0o777;
+            if kind == KeyFile::Private && mode & 0o077 != 0 {
+                return Err(Error::Exposed { path, mode });
+            }
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Private UEFI key, PKCS#8 PEM (what `sbsign --key` takes).
+    pub fn uefi_key(&self, key: UefiKey) -> PathBuf {
+        self.directory.join(format!("{}.key", key.stem()))
+    }
+
+    /// UEFI certificate, PEM (what `sbsign --cert` and `virt-fw-vars` take).
+    pub fn uefi_certificate(&self, key: UefiKey) -> PathBuf {
+        self.directory.join(format!("{}.crt", key.stem()))
+    }
+
+    /// UEFI certificate, DER (what firmware set-up screens take).
+    pub fn uefi_certificate_der(&self, key: UefiKey) -> PathBuf {
+        self.directory.join(format!("{}.der", key.stem()))
+    }
+
+    /// Private release signing key, Ed25519, PKCS#8 PEM.
+    pub fn release_key(&self) -> PathBuf {
+        self.directory.join("release.key")
+    }
+
+    /// Public release signing key, SubjectPublicKeyInfo PEM.
+    pub fn release_public_key(&self) -> PathBuf {
+        self.directory.join("release.pub")
+    }
+
+    /// Private key of the device certificate authority, ECDSA P-256, PKCS#8 PEM.
+    pub fn device_authority_key(&self) -> PathBuf {
+        self.directory.join("device-ca.key")
+    }
+
+    /// Certificate of the device certificate authority, PEM.
+    pub fn device_authority_certificate(&self) -> PathBuf {
+        self.directory.join("device-ca.crt")
+    }
+
+    /// Private log key: an age identity, `AGE-SECRET-KEY-1…`.
+    pub fn log_key(&self) -> PathBuf {
+        self.directory.join("log.key")
+    }
+
+    /// Public log key: an age recipient, `age1…`.
+    pub fn log_public_key(&self) -> PathBuf {
+        self.directory.join("log.pub")
+    }
+
+    /// File with the GUID that marks our entries in the firmware's key database.
+    pub fn owner_guid_file(&self) -> PathBuf {
+        self.directory.join("owner-guid")
+    }
+
+    /// The GUID itself, lower case with dashes.
+    ///
+    /// # Errors
+    /// When the file cannot be read or does not hold a GUID.
+    pub fn owner_guid(&self) -> Result<String, Error> {
+        let path = self.owner_guid_file();
+        let text = fs::read_to_string(&path).map_err(file_error("read", &path))?;
+        let guid = text.trim();
+        let right = guid.len() == 36
+            && guid
+                .bytes()
+                .enumerate()
+                .all(|(position, byte)| match position {
+                    8 | 13 | 18 | 23 => byte == b'-',
+                    _ => byte.is_ascii_hexdigit(),
+                });
+        if right {
+            Ok(guid.to_ascii_lowercase())
+        } else {
+            Err(Error::Malformed {
+                path,
+                expected: "a GUID",
+            })
+        }
+    }
+}
