@@ -1,1 +1,69 @@
-//! (being built)
+//! Varlink over Unix stream sockets: how the appliance's services call one another.
+//!
+//! A message is one JSON object ended by a NUL byte. A call is
+//! `{"method":"org.belvedere.X.Y","parameters":{…}}`; its answer is `{"parameters":{…}}` or
+//! `{"error":"org.belvedere.Error","parameters":{"reason":…,"message":…}}`. What the methods are is defined in
+//! `formats/interfaces`; this crate only carries them.
+//!
+//! ```no_run
+//! use belvedere_interfaces::{Done, front_panel::{Condition, SetCondition}, paths};
+//!
+//! // A service:
+//! let server = belvedere_varlink::Server::bind(paths::FRONT_PANEL)?
+//!     .route(|call: SetCondition, peer: belvedere_varlink::Peer| {
+//!         log::info!("{:?} from user {}", call.condition, peer.uid);
+//!         Ok(Done {})
+//!     })
+//!     .spawn();
+//! belvedere_varlink::notify_ready();
+//!
+//! // Its caller:
+//! let call = SetCondition { source: "network".into(), condition: Condition::Error, active: true };
+//! belvedere_varlink::call(paths::FRONT_PANEL, &call)?;
+//! # let _ = server;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Why not `zlink`
+//!
+//! `zlink` is an asynchronous library. PID 1, the front panel, the display and the model processes have no
+//! asynchronous runtime and should not get one to answer a call a minute: blocking threads are smaller, and a
+//! stack trace of PID 1 stays readable. It also neither hands the peer's credentials (`SO_PEERCRED`) to a method nor
+//! bounds a message, a connection's idle time or the number of connections, and those bounds are what keeps one
+//! broken service from taking another with it. The wire format is the same, so `varlinkctl` and `zlink` clients work.
+//!
+//! # Bounds
+//!
+//! | what | limit | then |
+//! |---|---|---|
+//! | one message | [`MAXIMUM_MESSAGE`] | connection closed |
+//! | JSON nesting | 128 | connection closed |
+//! | from a message's first byte to its last | [`MESSAGE_TIME`] | connection closed |
+//! | time without a call | [`IDLE_TIME`] | connection closed; [`Client`] connects again by itself |
+//! | connections of one server | [`MAXIMUM_CONNECTIONS`] | the new one gets the failure `busy` |
+//! | a call | [`CALL_TIME`] or as given | [`CallError::TimedOut`] |
+
+mod client;
+mod ready;
+mod server;
+mod wire;
+
+pub use client::{CallError, Client, call};
+pub use ready::{READY_VARIABLE, notify_ready};
+pub use server::{BindError, Peer, Server};
+
+use std::time::Duration;
+
+/// Longest message in bytes, the ending NUL not counted.
+pub const MAXIMUM_MESSAGE: usize = 1024 * 1024;
+/// Most connections that one server holds at once.
+pub const MAXIMUM_CONNECTIONS: usize = 32;
+/// How long a server keeps a connection on which nothing is asked.
+pub const IDLE_TIME: Duration = Duration::from_secs(60);
+/// How long one message may take from its first byte to its last, and an answer to be taken by its caller.
+pub const MESSAGE_TIME: Duration = Duration::from_secs(10);
+/// How long [`Client::call`] waits for an answer.
+pub const CALL_TIME: Duration = Duration::from_secs(10);
+
+/// Name of the one error that carries a [`belvedere_interfaces::Failure`].
+pub const FAILURE: &str = "org.belvedere.Error";
