@@ -1,1 +1,58 @@
-//! (being built)
+//! The unified kernel image: what is in it and how it is put together and taken apart. No I/O.
+//!
+//! [`assemble`] runs where images are built, [`Image`] in the stub itself. See the README of this folder.
+#![no_std]
+
+extern crate alloc;
+
+mod assemble;
+mod image;
+
+pub use assemble::{AssembleError, assemble};
+pub use image::{Image, Malformed};
+
+/// Section with the signed kernel.
+pub const LINUX: &str = ".linux";
+/// Section with the initramfs.
+pub const INITRD: &str = ".initrd";
+/// Section with the command line.
+pub const CMDLINE: &str = ".cmdline";
+/// Section with the flattened device tree.
+pub const DTB: &str = ".dtb";
+
+/// The command line of a `.cmdline` section without the newline or NULs an editor or linker left behind; nothing when
+/// it is not UTF-8 or holds a NUL inside.
+pub fn command_line(section: &[u8]) -> Option<&str> {
+    let text = core::str::from_utf8(section).ok()?;
+    let text = text.trim_end_matches(['\0', '\n', '\r', ' ']);
+    if text.contains(['\0', '\n', '\r']) {
+        return None;
+    }
+    Some(text)
+}
+
+/// Little-endian numbers at an offset, `None` outside the slice.
+pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    let field = bytes.get(offset..offset.checked_add(2)?)?;
+    Some(u16::from_le_bytes(field.try_into().ok()?))
+}
+
+/// As [`u16_at`].
+pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    let field = bytes.get(offset..offset.checked_add(4)?)?;
+    Some(u32::from_le_bytes(field.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command_line;
+
+    #[test]
+    fn a_command_line_is_one_line() {
+        assert_eq!(command_line(b"quiet root=x\n\0\0"), Some("quiet root=x"));
+        assert_eq!(command_line(b""), Some(""));
+        assert_eq!(command_line(b"a\nb"), None);
+        assert_eq!(command_line(b"a\0b"), None);
+        assert_eq!(command_line(b"\xff"), None);
+    }
+}

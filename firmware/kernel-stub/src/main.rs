@@ -1,0 +1,22 @@
+//! `belvedere-kernel-stub`: on UEFI the stub itself; on a development machine the tool that fills it.
+#![cfg_attr(target_os = "uefi", no_std, no_main)]
+
+#[cfg(target_os = "uefi")]
+extern crate alloc;
+
+#[cfg(target_os = "uefi")]
+mod start;
+
+#[cfg(target_os = "uefi")]
+#[uefi::entry]
+fn main() -> uefi::Status {
+    start::run()
+}
+
+#[cfg(not(target_os = "uefi"))]
+mod tool;
+
+#[cfg(not(target_os = "uefi"))]
+fn main() -> std::process::ExitCode {
+    tool::main()
+}

@@ -1,0 +1,238 @@
+//! The stub: starts the kernel that it carries.
+//!
+//! Order: find the parts; put the device tree where the kernel looks for it; offer the initramfs; have the firmware
+//! verify and load the kernel; hand it the command line; start it. Every part comes from this image's own memory,
+//! which the firmware verified as one; nothing comes from a file or from load options.
+
+use alloc::vec::Vec;
+use core::ffi::c_void;
+use core::ptr;
+
+use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, command_line};
+use uefi::boot::{self, LoadImageSource, MemoryType};
+use uefi::proto::device_path::DevicePath;
+use uefi::proto::loaded_image::LoadedImage;
+use uefi::{Guid, Handle, Status, guid, println};
+
+/// EFI_DTB_TABLE_GUID.
+static DEVICE_TREE_TABLE: Guid = guid!("b1b621d5-f19c-41a5-830b-d9152c69aae0");
+/// EFI_DEVICE_PATH_PROTOCOL.
+static DEVICE_PATH: Guid = guid!("09576e91-6d3f-11d2-8e39-00a0c969723b");
+/// EFI_LOAD_FILE2_PROTOCOL.
+static LOAD_FILE2: Guid = guid!("4006c0c1-fcb3-403e-996d-4a6c8724e06d");
+
+/// Device path `VenMedia(5568e427-68fc-4f3d-ac74-ca555231cc68)`: LINUX_EFI_INITRD_MEDIA_GUID, where the kernel asks
+/// for its initramfs.
+static INITRD_PATH: AlignedPath = AlignedPath(vendor_media([
+    0x27, 0xe4, 0x68, 0x55, 0xfc, 0x68, 0x3d, 0x4f, 0xac, 0x74, 0xca, 0x55, 0x52, 0x31, 0xcc, 0x68,
+]));
+
+/// Device path of the kernel itself, `VenMedia(6c1bd7c8-8e3c-4f0e-9b5e-5a8f6d0f7d12)`: the firmware's checks and
+/// measurements want one, and "inside this image" has no other.
+static KERNEL_PATH: AlignedPath = AlignedPath(vendor_media([
+    0xc8, 0xd7, 0x1b, 0x6c, 0x3c, 0x8e, 0x0e, 0x4f, 0x9b, 0x5e, 0x5a, 0x8f, 0x6d, 0x0f, 0x7d, 0x12,
+]));
+
+#[repr(align(8))]
+struct AlignedPath([u8; 24]);
+
+const fn vendor_media(guid: [u8; 16]) -> [u8; 24] {
+    // Type 4 (media), subtype 3 (vendor), 20 bytes; then the end node.
+    let mut path = [0u8; 24];
+    path[0] = 4;
+    path[1] = 3;
+    path[2] = 20;
+    let mut index = 0;
+    while index < 16 {
+        path[4 + index] = guid[index];
+        index += 1;
+    }
+    path[20] = 0x7f;
+    path[21] = 0xff;
+    path[22] = 4;
+    path
+}
+
+/// EFI_LOAD_FILE2_PROTOCOL with the file behind it.
+#[repr(C)]
+struct InitrdFile {
+    load_file: unsafe extern "efiapi" fn(
+        this: *const InitrdFile,
+        path: *const c_void,
+        boot_policy: u8,
+        size: *mut usize,
+        buffer: *mut c_void,
+    ) -> Status,
+    start: *const u8,
+    length: usize,
+}
+
+/// Gives the initramfs to whoever asks: first its size, then its bytes.
+///
+/// # Safety
+/// Called by firmware or kernel with `this` as installed, `size` readable and writable, `buffer` null or `*size` long.
+unsafe extern "efiapi" fn load_initrd(
+    this: *const InitrdFile,
+    _path: *const c_void,
+    boot_policy: u8,
+    size: *mut usize,
+    buffer: *mut c_void,
+) -> Status {
+    if boot_policy != 0 {
+        return Status::UNSUPPORTED;
+    }
+    if this.is_null() || size.is_null() {
+        return Status::INVALID_PARAMETER;
+    }
+    // SAFETY: not null, and valid by this function's contract.
+    let (file, capacity) = unsafe { (&*this, *size) };
+    // SAFETY: as above.
+    unsafe { *size = file.length };
+    if buffer.is_null() || capacity < file.length {
+        return Status::BUFFER_TOO_SMALL;
+    }
+    // SAFETY: the buffer holds at least `length` bytes by contract, the file is a section of the stub's own image.
+    unsafe { ptr::copy_nonoverlapping(file.start, buffer.cast(), file.length) };
+    Status::SUCCESS
+}
+
+/// Starts the kernel; returns only on failure, having said why.
+pub fn run() -> Status {
+    match start() {
+        Ok(()) => {
+            println!("belvedere: kernel stub: the kernel returned");
+            Status::ABORTED
+        }
+        Err((reason, status)) => {
+            println!("belvedere: kernel stub: {reason}: {status}");
+            status
+        }
+    }
+}
+
+type Failure = (&'static str, Status);
+
+fn start() -> Result<(), Failure> {
+    let stub = boot::image_handle();
+    let own = boot::open_protocol_exclusive::<LoadedImage>(stub)
+        .map_err(|error| ("cannot find its own image", error.status()))?;
+    let (base, size) = own.info();
+    let size =
+        usize::try_from(size).map_err(|_| ("its own image is too large", Status::LOAD_ERROR))?;
+    // SAFETY: the firmware loaded this image to `base` with `size` bytes and keeps it while it runs; sections that
+    // are written to at run time are never looked at through this slice.
+    let memory: &'static [u8] = unsafe { core::slice::from_raw_parts(base.cast(), size) };
+    drop(own);
+    let image =
+        Image::parse(memory).map_err(|_| ("its own headers are damaged", Status::LOAD_ERROR))?;
+    let kernel = image
+        .loaded_section(LINUX)
+        .ok_or(("there is no .linux section", Status::NOT_FOUND))?;
+    let line = image
+        .loaded_section(CMDLINE)
+        .and_then(command_line)
+        .ok_or(("there is no valid .cmdline section", Status::NOT_FOUND))?;
+
+    if let Some(tree) = image.loaded_section(DTB) {
+        install_device_tree(tree)?;
+    }
+    let initrd = image.loaded_section(INITRD).map(|content| InitrdFile {
+        load_file: load_initrd,
+        start: content.as_ptr(),
+        length: content.len(),
+    });
+    let offer = initrd.as_ref().map(Offer::new).transpose()?;
+
+    let path: &DevicePath = KERNEL_PATH
+        .0
+        .as_slice()
+        .try_into()
+        .map_err(|_| ("the kernel's device path is damaged", Status::LOAD_ERROR))?;
+    let handle = boot::load_image(
+        stub,
+        LoadImageSource::FromBuffer {
+            buffer: kernel,
+            file_path: Some(path),
+        },
+    )
+    .map_err(|error| match error.status() {
+        status @ (Status::ACCESS_DENIED | Status::SECURITY_VIOLATION) => {
+            ("the kernel was refused by Secure Boot", status)
+        }
+        status => ("the kernel cannot be loaded", status),
+    })?;
+
+    let options: Vec<u16> = line.encode_utf16().chain([0]).collect();
+    {
+        let mut loaded = boot::open_protocol_exclusive::<LoadedImage>(handle)
+            .map_err(|error| ("cannot reach the loaded kernel", error.status()))?;
+        let bytes = u32::try_from(options.len() * 2)
+            .map_err(|_| ("the command line is too long", Status::INVALID_PARAMETER))?;
+        // SAFETY: `options` lives until the kernel has returned.
+        unsafe { loaded.set_load_options(options.as_ptr().cast(), bytes) };
+    }
+    let result = boot::start_image(handle);
+    drop(options);
+    drop(offer);
+    result.map_err(|error| ("the kernel gave up", error.status()))
+}
+
+/// Copies the device tree to memory that the kernel keeps, and makes it *the* device tree.
+fn install_device_tree(tree: &[u8]) -> Result<(), Failure> {
+    let failed = |error: uefi::Error| ("cannot install the device tree", error.status());
+    if tree.get(..4) != Some(&[0xd0, 0x0d, 0xfe, 0xed]) {
+        return Err(("the .dtb section is no device tree", Status::LOAD_ERROR));
+    }
+    let memory = boot::allocate_pool(MemoryType::ACPI_RECLAIM, tree.len()).map_err(failed)?;
+    // SAFETY: freshly allocated with this length; the table must outlive boot services, so it is never freed.
+    unsafe {
+        ptr::copy_nonoverlapping(tree.as_ptr(), memory.as_ptr(), tree.len());
+        boot::install_configuration_table(&DEVICE_TREE_TABLE, memory.as_ptr().cast())
+            .map_err(failed)
+    }
+}
+
+/// The initramfs, loadable at the device path that Linux looks for until this is dropped.
+///
+/// It must go when the kernel gives up: the next slot's kernel would otherwise be given this slot's initramfs, out of
+/// memory that is no longer ours.
+struct Offer<'file> {
+    handle: Handle,
+    file: &'file InitrdFile,
+}
+
+impl<'file> Offer<'file> {
+    fn new(file: &'file InitrdFile) -> Result<Self, Failure> {
+        let failed = |error: uefi::Error| ("cannot offer the initramfs", error.status());
+        // SAFETY: the path is static, and both are withdrawn before `file` ends.
+        let handle = unsafe {
+            boot::install_protocol_interface(None, &DEVICE_PATH, INITRD_PATH.0.as_ptr().cast())
+        }
+        .map_err(failed)?;
+        let offer = Self { handle, file };
+        // SAFETY: as above.
+        unsafe {
+            boot::install_protocol_interface(Some(handle), &LOAD_FILE2, ptr::from_ref(file).cast())
+        }
+        .map_err(failed)?;
+        Ok(offer)
+    }
+}
+
+impl Drop for Offer<'_> {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `new` installed; if the second was never installed, the firmware says so and no more.
+        unsafe {
+            let _ = boot::uninstall_protocol_interface(
+                self.handle,
+                &LOAD_FILE2,
+                ptr::from_ref(self.file).cast(),
+            );
+            let _ = boot::uninstall_protocol_interface(
+                self.handle,
+                &DEVICE_PATH,
+                INITRD_PATH.0.as_ptr().cast(),
+            );
+        }
+    }
+}
