@@ -1,0 +1,106 @@
+//! Types of ports, and values of parameters.
+
+use crate::text::shown;
+use serde::{Deserialize, Serialize};
+
+/// What goes through a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortType {
+    /// `true` or `false`.
+    Boolean,
+    /// A 32-bit integer.
+    Int32,
+    /// A number.
+    Float32,
+    /// A text.
+    String,
+    /// Pictures.
+    Media,
+}
+
+impl PortType {
+    /// As documents write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            PortType::Boolean => "boolean",
+            PortType::Int32 => "int32",
+            PortType::Float32 => "float32",
+            PortType::String => "string",
+            PortType::Media => "media",
+        }
+    }
+
+    /// The parameter type of that name.
+    pub(crate) fn parameter(word: &str) -> Option<PortType> {
+        [PortType::Boolean, PortType::Int32, PortType::Float32, PortType::String].into_iter().find(|t| t.word() == word)
+    }
+
+    /// What the schema gives a parameter that has no value.
+    pub(crate) fn empty(self) -> Option<Value> {
+        match self {
+            PortType::Boolean => Some(Value::Boolean(false)),
+            PortType::Int32 => Some(Value::Int32(0)),
+            PortType::Float32 => Some(Value::Float32(0.0)),
+            PortType::String => Some(Value::String(String::new())),
+            PortType::Media => None,
+        }
+    }
+
+    /// Reads a value of this type.
+    pub(crate) fn read(self, json: &serde_json::Value) -> Result<Value, String> {
+        use serde_json::Value as Json;
+        match (self, json) {
+            (PortType::Boolean, Json::Bool(value)) => Ok(Value::Boolean(*value)),
+            (PortType::String, Json::String(value)) => Ok(Value::String(value.clone())),
+            (PortType::Float32, Json::Number(number)) => number
+                .as_f64()
+                .filter(|value| value.is_finite() && value.abs() <= f64::from(f32::MAX))
+                .map(Value::Float32)
+                .ok_or_else(|| format!("{number} is not a 32-bit floating point number")),
+            // JSON Schema calls 3.0 an integer too.
+            (PortType::Int32, Json::Number(number)) => number
+                .as_i64()
+                .or_else(|| number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() < 1e15).map(|value| value as i64))
+                .and_then(|value| i32::try_from(value).ok())
+                .map(Value::Int32)
+                .ok_or_else(|| format!("{number} is not a 32-bit integer")),
+            _ => Err(format!("{} is not a value of type {}", shown(&json.to_string()), self.word())),
+        }
+    }
+}
+
+/// A parameter's value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `boolean`.
+    Boolean(bool),
+    /// `int32`.
+    Int32(i32),
+    /// `float32`, as precise as the document wrote it.
+    Float32(f64),
+    /// `string`.
+    String(String),
+}
+
+impl Value {
+    /// Its type.
+    pub fn kind(&self) -> PortType {
+        match self {
+            Value::Boolean(_) => PortType::Boolean,
+            Value::Int32(_) => PortType::Int32,
+            Value::Float32(_) => PortType::Float32,
+            Value::String(_) => PortType::String,
+        }
+    }
+
+    /// As JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Boolean(value) => (*value).into(),
+            Value::Int32(value) => (*value).into(),
+            Value::Float32(value) => (*value).into(),
+            Value::String(value) => value.as_str().into(),
+        }
+    }
+}
