@@ -71,6 +71,20 @@ fn system(operation: &'static str) -> impl Fn(Errno) -> Error {
 
 /// Sends one message, with file descriptors beside it. The descriptors stay the caller's.
 pub fn send(socket: impl AsFd, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    send_with(socket, message, descriptors, SendFlags::empty())
+}
+
+/// As [`send`], but never waits, whatever the socket's own mode: see [`Error::would_block`].
+pub fn try_send(socket: impl AsFd, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    send_with(socket, message, descriptors, SendFlags::DONTWAIT)
+}
+
+fn send_with(
+    socket: impl AsFd,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> Result<(), Error> {
     let bytes = serde_json::to_vec(message).map_err(Error::Malformed)?;
     if bytes.len() > MAXIMUM_PACKET || descriptors.len() > MAXIMUM_DESCRIPTORS {
         return Err(Error::TooLarge);
@@ -82,7 +96,7 @@ pub fn send(socket: impl AsFd, message: &impl Serialize, descriptors: &[Borrowed
         beside.push(net::SendAncillaryMessage::ScmRights(descriptors));
     }
     rustix::io::retry_on_intr(|| {
-        net::sendmsg(socket.as_fd(), &[IoSlice::new(&bytes)], &mut beside, SendFlags::NOSIGNAL)
+        net::sendmsg(socket.as_fd(), &[IoSlice::new(&bytes)], &mut beside, flags | SendFlags::NOSIGNAL)
     })
     .map_err(system("send a packet"))?;
     Ok(())
