@@ -9,6 +9,7 @@
 //!
 //! No process reads another's files. Everything here is data: no I/O, no clock.
 
+pub mod access_units;
 pub mod applications;
 pub mod camera;
 pub mod channel;

@@ -14,7 +14,7 @@ pub const CAMERA: &str = "/run/belvedere/camera.sock";
 pub const APPLICATIONS: &str = "/run/belvedere/applications.sock";
 /// `init` itself: [`crate::logs::ReadLogs`] for what the services printed.
 pub const INIT: &str = "/run/belvedere/init.sock";
-/// Coded pictures from `camera` to `decoder` (a byte stream; layout owned by `runtime/decoder`).
+/// Coded pictures from `camera` to `decoder` (see [`crate::access_units`]).
 pub const DECODER: &str = "/run/belvedere/decoder.sock";
 /// Channel: decoded pictures ([`crate::channel::frames`]), served by `decoder`.
 pub const FRAMES: &str = "/run/belvedere/frames.sock";
