@@ -44,11 +44,13 @@
 //! | a call | [`CALL_TIME`] or as given | [`CallError::TimedOut`] |
 
 mod client;
+mod logging;
 mod ready;
 mod server;
 mod wire;
 
 pub use client::{CallError, Client, call};
+pub use logging::log_to_stderr;
 pub use ready::{READY_VARIABLE, notify_ready};
 pub use server::{BindError, Peer, Server};
 

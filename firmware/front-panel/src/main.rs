@@ -1,0 +1,78 @@
+//! `belvedere-front-panel`: serves `org.belvedere.FrontPanel` and drives the lights.
+
+use belvedere_front_panel::{Facts, Leds, SysfsLeds, source_is_the_peers};
+use belvedere_interfaces::front_panel::{SetCondition, SetNetwork};
+use belvedere_interfaces::{Done, Failure, paths};
+use belvedere_varlink::{Peer, Server};
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Shows on the appliance's lights what its services say (org.belvedere.FrontPanel).
+#[derive(Parser)]
+struct Arguments {
+    /// Socket to serve.
+    #[arg(long, default_value = paths::FRONT_PANEL)]
+    socket: PathBuf,
+    /// Directory of the LED class.
+    #[arg(long, default_value = SysfsLeds::ROOT)]
+    leds: PathBuf,
+}
+
+struct Panel {
+    facts: Facts,
+    leds: Leds<SysfsLeds>,
+}
+
+impl Panel {
+    fn show(&mut self) {
+        let lights = self.facts.lights();
+        if let Err(error) = self.leds.show(lights) {
+            log::error!("show {lights:?}: {error}");
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    belvedere_varlink::log_to_stderr();
+    let mut leds = Leds::new(SysfsLeds::new(&arguments.leds));
+    if leds.present().is_empty() {
+        log::warn!("no light of ours in {}: this board shows nothing", arguments.leds.display());
+    }
+    if let Err(error) = leds.prepare() {
+        log::warn!("give the lights their timers: {error}");
+    }
+    let panel = Arc::new(Mutex::new(Panel { facts: Facts::default(), leds }));
+    let change = move |source: &str, peer: Peer, change: &dyn Fn(&mut Facts) -> Result<(), Failure>| {
+        if !source_is_the_peers(source, peer.uid) {
+            let message = format!("user {} may not speak as {source:?}; state your own facts", peer.uid);
+            return Err(Failure { reason: "permission_denied".into(), message });
+        }
+        let mut panel = panel.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut panel.facts)?;
+        panel.show();
+        Ok(Done {})
+    };
+    let change = Arc::new(change);
+    let network = Arc::clone(&change);
+    let server = match Server::bind(&arguments.socket) {
+        Ok(server) => server,
+        Err(error) => {
+            log::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let serving = server
+        .route(move |call: SetCondition, peer| {
+            log::info!("{} says {:?}: {}", call.source, call.condition, call.active);
+            change(&call.source, peer, &|facts| facts.set_condition(&call))
+        })
+        .route(move |call: SetNetwork, peer| network(&call.source, peer, &|facts| facts.set_network(&call)))
+        .spawn();
+    belvedere_varlink::notify_ready();
+    let _ = serving.join();
+    log::error!("the socket was closed");
+    ExitCode::FAILURE
+}
