@@ -1,0 +1,289 @@
+//! All stages in order: what `belvedere-image build` does.
+
+use crate::board::Board;
+use crate::cache::{Cache, Inputs, Stage, digest_file};
+use crate::error::{Error, Result};
+use crate::manifest::{DebianPackage, Kernel, Manifest};
+use crate::programs::{MissingParts, Programs};
+use crate::progress::Progress;
+use crate::root_image::Facts;
+use crate::root_tree::Ingredients;
+use crate::unified_kernel::Parts;
+use crate::{
+    boot_partition, debian, device_tree, disk, firmware_variables, initramfs, kernel, python,
+    root_image, root_tree, signing, unified_kernel,
+};
+use belvedere_keys::{KeyDirectory, UefiKey};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What to build.
+pub struct Request {
+    /// For which board.
+    pub board: &'static Board,
+    /// Made by `belvedere-keys init`.
+    pub keys: PathBuf,
+    /// See [`crate::programs`].
+    pub programs: PathBuf,
+    /// Where the results go; made if need be.
+    pub output: PathBuf,
+    /// Where results of stages are kept.
+    pub cache: PathBuf,
+    /// As in `1.2.3`.
+    pub version: String,
+    /// What to do about parts that are not there.
+    pub missing_parts: MissingParts,
+}
+
+/// Builds the image. `output` then holds `disk.img`, `firmware-variables.fd`, `uki.efi`, `root.erofs` (with its
+/// verity tree), `root-hash`, `device-tree.dtb`, `manifest.json` and `build-report.txt`.
+///
+/// # Errors
+/// See [`Error`].
+pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
+    check_version(&request.version)?;
+    let keys = KeyDirectory::open(&request.keys)?;
+    let programs = Programs::open(&request.programs, request.missing_parts)?;
+    for part in &programs.missing {
+        progress.warn(&format!("{part} is missing; the image is made without it"));
+    }
+    let cache = Cache::open(&request.cache)?;
+    let _lock = cache.lock()?;
+    let board = request.board;
+
+    let begun = progress.begin("packages", "which versions Debian offers");
+    let mut names = vec![kernel::SOURCE_PACKAGE.to_owned()];
+    let wanted = root_tree::wanted(root_tree::PACKAGES);
+    names.extend(
+        wanted
+            .iter()
+            .map(|wanted| format!("{}:arm64", wanted.package)),
+    );
+    let mut packages = debian::resolve(&names)?;
+    let kernel_source = packages.remove(0);
+    progress.done("packages", begun, &format!("{} of them", packages.len()));
+
+    let tools = python::tools(&cache, progress)?;
+    let kernel = kernel::build(&cache, board, &kernel_source, progress)?;
+    let device_tree = device_tree::build(&cache, board, progress)?;
+    let onnx_runtime = python::onnx_runtime(&cache, progress)?;
+    let initramfs = initial_ram_disk(&cache, &programs)?;
+
+    let manifest = Manifest {
+        version: request.version.clone(),
+        board: board.name.into(),
+        kernel: Kernel {
+            source_package: DebianPackage::from(&kernel_source),
+            configuration_sha256: hex::encode(digest_file(&kernel.file("config"))?),
+            image_sha256: hex::encode(digest_file(&kernel.file("Image"))?),
+        },
+        debian_packages: packages.iter().map(DebianPackage::from).collect(),
+        python_wheels: python::WHEELS
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(str::to_owned)
+            .collect(),
+        files: Vec::new(),
+    };
+    let ingredients = Ingredients {
+        packages: &packages,
+        programs: &programs,
+        onnx_runtime: &onnx_runtime.directory,
+        version: &request.version,
+        board: board.name,
+    };
+    let (root, facts) = root_image::build(&cache, &ingredients, manifest, progress)?;
+
+    let parts = Parts {
+        stub: &programs.kernel_stub(),
+        kernel: &kernel.file("Image"),
+        initramfs: &initramfs.file("initramfs.zst"),
+        device_tree: &device_tree.file("device-tree.dtb"),
+    };
+    let line = unified_kernel::command_line(board, &facts, &request.version);
+    let signed = sign_all(
+        &cache, &keys, &tools, board, &parts, &programs, &line, progress,
+    )?;
+
+    let begun = progress.begin("disk", "boot partitions and partition table");
+    let output = &request.output;
+    fs::create_dir_all(output).map_err(Error::file("create", output))?;
+    for (from, name) in [
+        (root.file("root.erofs"), "root.erofs"),
+        (root.file("manifest.json"), "manifest.json"),
+        (signed.file("uki.efi"), "uki.efi"),
+        (
+            signed.file("firmware-variables.fd"),
+            "firmware-variables.fd",
+        ),
+        (device_tree.file("device-tree.dtb"), "device-tree.dtb"),
+    ] {
+        replace(&output.join(name), |path| {
+            fs::copy(&from, path)
+                .map(|_| ())
+                .map_err(Error::file("copy", &from))
+        })?;
+    }
+    let hash_text = format!("{}\n", facts.root_hash);
+    replace(&output.join("root-hash"), |path| {
+        fs::write(path, &hash_text).map_err(Error::file("write", path))
+    })?;
+    replace(&output.join("disk.img"), |path| {
+        make_disk(path, &signed, &root, &facts)
+    })?;
+    progress.done("disk", begun, "written");
+
+    let report = output.join("build-report.txt");
+    fs::write(&report, progress.report()).map_err(Error::file("write", &report))
+}
+
+fn check_version(version: &str) -> Result<()> {
+    let parts: Vec<&str> = version.split('.').collect();
+    let number = |part: &&str| {
+        !part.is_empty() && part.len() <= 5 && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if parts.len() == 3 && parts.iter().all(number) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        format!("version {version:?}"),
+        "must be three numbers, as in 1.2.3",
+    ))
+}
+
+fn initial_ram_disk(cache: &Cache, programs: &Programs) -> Result<Stage> {
+    let inputs = Inputs::new("initramfs 1").with_file("init", &programs.init())?;
+    cache.stage("initramfs", &inputs, |directory| {
+        initramfs::make(&programs.init(), &directory.join("initramfs.zst"))
+    })
+}
+
+/// Everything that is signed: the stage holds `bootloader.efi`, `uki.efi` and `firmware-variables.fd`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a result of another stage"
+)]
+fn sign_all(
+    cache: &Cache,
+    keys: &KeyDirectory,
+    tools: &Path,
+    board: &Board,
+    parts: &Parts<'_>,
+    programs: &Programs,
+    command_line: &str,
+    progress: &mut Progress,
+) -> Result<Stage> {
+    let begun = progress.begin(
+        "signing",
+        "bootloader, unified kernel image, firmware variables",
+    );
+    let mut inputs = Inputs::new("signed 1")
+        .with("command line", command_line)
+        .with("guid", keys.owner_guid()?);
+    for key in UefiKey::ALL {
+        inputs = inputs.with_file("certificate", &keys.uefi_certificate(key))?;
+    }
+    for (label, path) in [
+        ("stub", parts.stub),
+        ("kernel", parts.kernel),
+        ("initramfs", parts.initramfs),
+        ("device tree", parts.device_tree),
+    ] {
+        inputs = inputs.with_file(label, path)?;
+    }
+    inputs = inputs.with_file("bootloader", &programs.bootloader())?;
+    inputs = inputs.with_file(
+        "firmware variables",
+        Path::new(board.firmware_variables_template),
+    )?;
+    inputs = inputs.with("tools", tools.as_os_str().as_encoded_bytes());
+    let stage = cache.stage("signed", &inputs, |directory| {
+        signing::sign(
+            keys,
+            &programs.bootloader(),
+            &directory.join("bootloader.efi"),
+        )?;
+        unified_kernel::make(
+            keys,
+            parts,
+            command_line,
+            directory,
+            &directory.join("uki.efi"),
+        )?;
+        firmware_variables::make(tools, keys, board, &directory.join("firmware-variables.fd"))
+    })?;
+    progress.done(
+        "signing",
+        begun,
+        if stage.warm { "from the cache" } else { "done" },
+    );
+    Ok(stage)
+}
+
+fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts) -> Result<()> {
+    let (bootloader, uki) = (signed.file("bootloader.efi"), signed.file("uki.efi"));
+    let mut partitions = Vec::new();
+    for (slot, serial) in [("a", 0xbe1f_000a), ("b", 0xbe1f_000b)] {
+        let partition = path.with_extension(format!("esp-{slot}"));
+        let kernel = format!("EFI/belvedere/slot-{slot}.efi");
+        let mut files = vec![("EFI/BOOT/BOOTAA64.EFI", bootloader.as_path())];
+        // Slot b is empty until the first update.
+        if slot == "a" {
+            files.push((kernel.as_str(), uki.as_path()));
+        }
+        boot_partition::make(
+            &partition,
+            &format!("ESP-{}", slot.to_uppercase()),
+            serial,
+            &files,
+        )?;
+        partitions.push(partition);
+    }
+    let slices = disk::layout(
+        partitions[0].clone(),
+        partitions[1].clone(),
+        slot_table()?,
+        root.file("root.erofs"),
+    );
+    disk::make(path, &slices, facts.root_hash.as_bytes())?;
+    for partition in partitions {
+        fs::remove_file(&partition).map_err(Error::file("remove", &partition))?;
+    }
+    Ok(())
+}
+
+/// The table of a new appliance: slot a is good, the others are empty.
+fn slot_table() -> Result<Vec<u8>> {
+    Ok(Vec::new())
+}
+
+/// Makes a file beside its place and moves it there, so that an interrupted build leaves the old one.
+fn replace(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let temporary = path.with_extension("new");
+    make(&temporary)?;
+    fs::rename(&temporary, path).map_err(Error::file("rename", &temporary))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_three_numbers() {
+        for right in ["0.1.0", "10.20.30"] {
+            assert!(check_version(right).is_ok(), "{right}");
+        }
+        for wrong in [
+            "",
+            "1",
+            "1.2",
+            "1.2.3.4",
+            "1.2.x",
+            "1..3",
+            "1.2.3 init=/bin/sh",
+            "1.2.999999",
+        ] {
+            assert!(check_version(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The disk: a GPT with the appliance's partitions, as a sparse file.
+
+use crate::error::{Error, Result};
+use gpt::GptConfig;
+use gpt::mbr::ProtectiveMBR;
+use gpt::partition::Partition;
+use gpt::partition_types::{EFI, LINUX_FS};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+const SECTOR: u64 = 512;
+const MEGABYTE: u64 = 1 << 20;
+/// Three times the first root image at the least, and what ten years may add.
+const SYSTEM_BYTES: u64 = 512 * MEGABYTE;
+/// The slot table's partition.
+pub const BOOT_SLOTS_BYTES: u64 = MEGABYTE;
+/// Applications, their storage and logs.
+const DATA_BYTES: u64 = 8 << 30;
+
+/// What a partition begins with.
+pub enum Content {
+    /// A file's bytes.
+    File(PathBuf),
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// Nothing: `init` makes the file system at the first start, or the updater writes an image.
+    Empty,
+}
+
+/// A partition.
+pub struct Slice {
+    /// By which everything finds it.
+    pub name: &'static str,
+    /// Size, a multiple of 1 MiB.
+    pub bytes: u64,
+    /// Whether the firmware looks for boot programs in it.
+    pub efi: bool,
+    /// What it begins with.
+    pub content: Content,
+}
+
+/// The appliance's partitions, in the order on the disk.
+pub fn layout(
+    esp_a: PathBuf,
+    esp_b: PathBuf,
+    boot_slots: Vec<u8>,
+    root_image: PathBuf,
+) -> Vec<Slice> {
+    let slice = |name, bytes, efi, content| Slice {
+        name,
+        bytes,
+        efi,
+        content,
+    };
+    vec![
+        slice(
+            "esp-a",
+            crate::boot_partition::BYTES,
+            true,
+            Content::File(esp_a),
+        ),
+        slice(
+            "esp-b",
+            crate::boot_partition::BYTES,
+            true,
+            Content::File(esp_b),
+        ),
+        slice(
+            "boot-slots",
+            BOOT_SLOTS_BYTES,
+            false,
+            Content::Bytes(boot_slots),
+        ),
+        slice("system-a", SYSTEM_BYTES, false, Content::File(root_image)),
+        slice("system-b", SYSTEM_BYTES, false, Content::Empty),
+        // Filled by the updater when a required release is committed.
+        slice("system-minimum", SYSTEM_BYTES, false, Content::Empty),
+        slice("data", DATA_BYTES, false, Content::Empty),
+    ]
+}
+
+/// A GUID that follows from names alone, so that the same inputs give the same disk.
+fn derived_guid(parts: &[&[u8]]) -> uuid::Uuid {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// Writes the disk. `identity` (the release's root hash, say) goes into its GUIDs.
+///
+/// # Errors
+/// When a content is larger than its partition, or a file cannot be read or written.
+pub fn make(path: &Path, slices: &[Slice], identity: &[u8]) -> Result<()> {
+    let total = MEGABYTE + slices.iter().map(|slice| slice.bytes).sum::<u64>() + MEGABYTE;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .map_err(Error::file("create", path))?;
+    file.set_len(total).map_err(Error::file("extend", path))?;
+
+    let mut partitions = BTreeMap::new();
+    let mut start = MEGABYTE;
+    for (number, slice) in (1..).zip(slices) {
+        partitions.insert(
+            number,
+            Partition {
+                part_type_guid: if slice.efi { EFI } else { LINUX_FS },
+                part_guid: derived_guid(&[b"partition", slice.name.as_bytes(), identity]),
+                first_lba: start / SECTOR,
+                last_lba: (start + slice.bytes) / SECTOR - 1,
+                flags: 0,
+                name: slice.name.into(),
+            },
+        );
+        start += slice.bytes;
+    }
+    let mut file = write_table(file, partitions, total, identity)
+        .map_err(|error| Error::invalid(path.display().to_string(), error))?;
+
+    let mut start = MEGABYTE;
+    for slice in slices {
+        match &slice.content {
+            Content::Empty => {}
+            Content::Bytes(bytes) => copy(&mut bytes.as_slice(), &mut file, path, start, slice)?,
+            Content::File(source) => {
+                let mut from = File::open(source).map_err(Error::file("open", source))?;
+                copy(&mut from, &mut file, path, start, slice)?;
+            }
+        }
+        start += slice.bytes;
+    }
+    Ok(())
+}
+
+fn write_table(
+    mut file: File,
+    partitions: BTreeMap<u32, Partition>,
+    total: u64,
+    identity: &[u8],
+) -> std::result::Result<File, String> {
+    let sectors = u32::try_from(total / SECTOR - 1).unwrap_or(u32::MAX);
+    ProtectiveMBR::with_lb_size(sectors)
+        .overwrite_lba0(&mut file)
+        .map_err(|error| error.to_string())?;
+    let config = GptConfig::new().writable(true).change_partition_count(true);
+    let mut disk = config
+        .create_from_device(file, Some(derived_guid(&[b"disk", identity])))
+        .map_err(|error| error.to_string())?;
+    disk.update_partitions(partitions)
+        .map_err(|error| error.to_string())?;
+    disk.write().map_err(|error| error.to_string())
+}
+
+/// Copies, leaving holes where the source has only zeros.
+fn copy(from: &mut impl Read, to: &mut File, path: &Path, start: u64, slice: &Slice) -> Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut position = 0;
+    loop {
+        let length = from
+            .read(&mut buffer)
+            .map_err(Error::file("read the content of a partition of", path))?;
+        if length == 0 {
+            return Ok(());
+        }
+        if position + length as u64 > slice.bytes {
+            return Err(Error::invalid(
+                format!("partition {}", slice.name),
+                format!("its content is larger than its {} bytes", slice.bytes),
+            ));
+        }
+        if buffer[..length].iter().any(|&byte| byte != 0) {
+            to.seek(SeekFrom::Start(start + position))
+                .map_err(Error::file("seek in", path))?;
+            to.write_all(&buffer[..length])
+                .map_err(Error::file("write", path))?;
+        }
+        position += length as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::{program, run};
+
+    fn slices(content: &[u8]) -> Vec<Slice> {
+        vec![
+            Slice {
+                name: "esp-a",
+                bytes: 2 * MEGABYTE,
+                efi: true,
+                content: Content::Bytes(content.to_vec()),
+            },
+            Slice {
+                name: "data",
+                bytes: 3 * MEGABYTE,
+                efi: false,
+                content: Content::Empty,
+            },
+        ]
+    }
+
+    #[test]
+    fn sgdisk_finds_no_fault_and_our_partitions() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.img");
+        make(&path, &slices(b"hello"), b"identity").unwrap();
+        let verdict =
+            String::from_utf8(run(program("sgdisk").arg("-v").arg(&path), "checking").unwrap())
+                .unwrap();
+        assert!(verdict.contains("No problems found"), "{verdict}");
+        let table =
+            String::from_utf8(run(program("sgdisk").arg("-p").arg(&path), "listing").unwrap())
+                .unwrap();
+        assert!(
+            table
+                .lines()
+                .any(|line| line.contains(" EF00 ") && line.ends_with("esp-a")),
+            "{table}"
+        );
+        assert!(
+            table
+                .lines()
+                .any(|line| line.contains(" 8300 ") && line.ends_with("data")),
+            "{table}"
+        );
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(&bytes[MEGABYTE as usize..MEGABYTE as usize + 5], b"hello");
+    }
+
+    #[test]
+    fn same_content_same_disk_and_too_large_content_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = |name: &str, content: &[u8], identity: &[u8]| {
+            let path = directory.path().join(name);
+            make(&path, &slices(content), identity).map(|()| std::fs::read(path).unwrap())
+        };
+        let first = disk("a", b"x", b"1").unwrap();
+        assert!(first == disk("b", b"x", b"1").unwrap());
+        assert!(first != disk("c", b"x", b"2").unwrap());
+        assert!(disk("d", &vec![1; 2 * MEGABYTE as usize], b"1").is_ok());
+        assert!(disk("e", &vec![1; 2 * MEGABYTE as usize + 1], b"1").is_err());
+    }
+}

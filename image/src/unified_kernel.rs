@@ -1,0 +1,93 @@
+//! The unified kernel image: stub, signed kernel, initramfs, command line and device tree in one signed file.
+
+use crate::board::Board;
+use crate::error::{Error, Result};
+use crate::root_image::Facts;
+use crate::signing::sign;
+use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, LINUX, assemble};
+use belvedere_keys::KeyDirectory;
+use std::fs;
+use std::path::Path;
+
+/// The kernel's command line. `init` finds the system partition by its name and opens it with these facts.
+pub fn command_line(board: &Board, facts: &Facts, version: &str) -> String {
+    format!(
+        "{} belvedere.root_hash={} belvedere.root_blocks={} belvedere.root_salt={} belvedere.board={} belvedere.version={version}",
+        board.kernel_command_line, facts.root_hash, facts.data_blocks, facts.salt, board.name
+    )
+}
+
+/// Where the parts lie.
+pub struct Parts<'a> {
+    /// Our UEFI stub, not signed.
+    pub stub: &'a Path,
+    /// The kernel's `Image`, not signed.
+    pub kernel: &'a Path,
+    /// Compressed cpio archive.
+    pub initramfs: &'a Path,
+    /// Flattened device tree.
+    pub device_tree: &'a Path,
+}
+
+/// Signs the kernel, assembles the image and signs it. Works in `scratch`.
+///
+/// # Errors
+/// When a part cannot be read, does not fit together, or cannot be signed.
+pub fn make(
+    keys: &KeyDirectory,
+    parts: &Parts<'_>,
+    command_line: &str,
+    scratch: &Path,
+    output: &Path,
+) -> Result<()> {
+    let signed_kernel = scratch.join("kernel.signed.efi");
+    sign(keys, parts.kernel, &signed_kernel)?;
+    let read = |path: &Path| fs::read(path).map_err(Error::file("read", path));
+    let image = assemble(
+        &read(parts.stub)?,
+        &[
+            (LINUX, &read(&signed_kernel)?),
+            (INITRD, &read(parts.initramfs)?),
+            (CMDLINE, command_line.as_bytes()),
+            (DTB, &read(parts.device_tree)?),
+        ],
+    )
+    .map_err(|error| Error::invalid("unified kernel image", error.to_string()))?;
+    let unsigned = scratch.join("uki.unsigned.efi");
+    fs::write(&unsigned, image).map_err(Error::file("write", &unsigned))?;
+    sign(keys, &unsigned, output)?;
+    for used in [signed_kernel, unsigned] {
+        fs::remove_file(&used).map_err(Error::file("remove", &used))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_says_what_init_needs() {
+        let board = crate::board::find("qemu-aarch64").unwrap();
+        let facts = Facts {
+            data_blocks: 12,
+            root_hash: "ab".into(),
+            salt: "cd".into(),
+        };
+        let line = command_line(board, &facts, "1.2.3");
+        for word in [
+            "belvedere.root_hash=ab",
+            "belvedere.root_blocks=12",
+            "belvedere.root_salt=cd",
+            "belvedere.board=qemu-aarch64",
+            "belvedere.version=1.2.3",
+            "acpi=off",
+        ] {
+            assert!(
+                line.split(' ').any(|other| other == word),
+                "{word} in {line}"
+            );
+        }
+        assert!(line.len() < 2048, "arm64's limit");
+    }
+}
