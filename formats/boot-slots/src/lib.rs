@@ -1,1 +1,185 @@
-//! (being built)
+//! The slot table, and which slot to start. Pure, `no_std`, no allocation: the bootloader, the updater and the image
+//! tool share it.
+//!
+//! The partition [`PARTITION`] holds two copies of one 4096-byte block ([`encode`]), at [`COPY_OFFSETS`], and nothing
+//! else. The valid copy with the higher generation is the table; a change is always written over the *other* copy
+//! ([`Copies::change`]). So whatever a power cut does to the block being written, the table before the change is
+//! still there.
+//!
+//! Who writes what: the bootloader turns `written` into `trying`, counts tries down and marks unproven slots `bad`;
+//! the updater writes everything else (`empty`, `written`, `good`, the preferred slot).
+
+#![cfg_attr(not(test), no_std)]
+
+mod decide;
+mod encoding;
+
+pub use decide::{
+    BACK_OFF, Buttons, Decision, Inputs, Light, Next, Refusal, TRIES, decide, refused,
+};
+pub use encoding::{BLOCK, Change, Copies, Defect, decode, encode, initial};
+
+/// GPT name of the partition that holds the table.
+pub const PARTITION: &str = "boot-slots";
+/// Where the two copies begin, bytes from the start of the partition. Far apart: flash that loses a whole erase
+/// block loses one copy.
+pub const COPY_OFFSETS: [u64; 2] = [0, 64 * 1024];
+/// Smallest usable size of the partition, bytes.
+pub const PARTITION_SIZE: u64 = COPY_OFFSETS[1] + BLOCK as u64;
+
+/// Vendor GUID of the bootloader's UEFI variables.
+pub const VENDOR_GUID: &str = "5d2c6f4e-9a41-4c0b-8f35-1d7a0c2e6b88";
+/// Volatile UEFI variable (boot-service and run-time access) that names the slot that was started: `a`, `b` or
+/// `minimum`, ASCII, no NUL. Linux shows it as
+/// `/sys/firmware/efi/efivars/BelvedereBootSlot-5d2c6f4e-9a41-4c0b-8f35-1d7a0c2e6b88`, after four bytes of attributes.
+pub const SLOT_VARIABLE: &str = "BelvedereBootSlot";
+
+/// A place for a release. The numbers are on disk: never reuse or reorder them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Slot {
+    /// The first of the two that take turns.
+    A = 0,
+    /// The second of them.
+    B = 1,
+    /// The latest required release, for the resets.
+    Minimum = 2,
+}
+
+impl Slot {
+    /// Every slot.
+    pub const ALL: [Self; 3] = [Self::A, Self::B, Self::Minimum];
+
+    /// `a`, `b` or `minimum`: in partition names, file names and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+            Self::Minimum => "minimum",
+        }
+    }
+
+    /// The slot of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|slot| slot.name() == name)
+    }
+
+    /// Its unified kernel image, as a path on the ESP for the firmware.
+    pub const fn kernel_path(self) -> &'static str {
+        match self {
+            Self::A => "\\EFI\\belvedere\\slot-a.efi",
+            Self::B => "\\EFI\\belvedere\\slot-b.efi",
+            Self::Minimum => "\\EFI\\belvedere\\slot-minimum.efi",
+        }
+    }
+
+    /// GPT name of the ESP that should hold it; another ESP of the same disk is looked at when it is not there.
+    pub const fn esp(self) -> &'static str {
+        match self {
+            Self::A | Self::Minimum => "esp-a",
+            Self::B => "esp-b",
+        }
+    }
+
+    /// GPT name of the partition with its root image.
+    pub const fn system(self) -> &'static str {
+        match self {
+            Self::A => "system-a",
+            Self::B => "system-b",
+            Self::Minimum => "system-minimum",
+        }
+    }
+}
+
+/// What is known about a slot's content. The numbers are on disk (see `encoding`): never reuse or reorder them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing usable in it, or being written to.
+    Empty,
+    /// Completely written and read back, never started.
+    Written,
+    /// Started at least once, not proven yet.
+    Trying {
+        /// How often it may still be started.
+        left: u8,
+    },
+    /// Proven.
+    Good,
+    /// Tried in vain, or refused while unproven.
+    Bad,
+}
+
+/// One slot in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// What is known about its content.
+    pub state: State,
+    /// The rollback level of the release in it: never started when below the fuses.
+    pub rollback_level: u32,
+}
+
+impl Record {
+    /// An empty slot.
+    pub const EMPTY: Self = Self {
+        state: State::Empty,
+        rollback_level: 0,
+    };
+}
+
+/// The slot table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    /// Grows by one with every change.
+    pub generation: u64,
+    /// The slot that the updater wants to run.
+    pub preferred: Slot,
+    /// The slot that was proven last: what is retried when nothing else is left.
+    pub last_good: Option<Slot>,
+    records: [Record; 3],
+}
+
+impl Table {
+    /// A table with three empty slots.
+    pub const fn empty(preferred: Slot) -> Self {
+        Self {
+            generation: 0,
+            preferred,
+            last_good: None,
+            records: [Record::EMPTY; 3],
+        }
+    }
+
+    /// What is known about `slot`.
+    pub const fn record(&self, slot: Slot) -> Record {
+        self.records[slot as usize]
+    }
+
+    /// The same table with another record for `slot`.
+    #[must_use]
+    pub const fn with(mut self, slot: Slot, record: Record) -> Self {
+        self.records[slot as usize] = record;
+        self
+    }
+
+    /// The same table with another state for `slot`.
+    #[must_use]
+    pub const fn with_state(self, slot: Slot, state: State) -> Self {
+        let rollback_level = self.record(slot).rollback_level;
+        self.with(
+            slot,
+            Record {
+                state,
+                rollback_level,
+            },
+        )
+    }
+
+    /// The same table after `slot` was proven: it is good, the last good one, and the preferred one.
+    #[must_use]
+    pub const fn committed(self, slot: Slot) -> Self {
+        let mut table = self.with_state(slot, State::Good);
+        table.preferred = slot;
+        table.last_good = Some(slot);
+        table
+    }
+}

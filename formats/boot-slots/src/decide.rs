@@ -1,0 +1,199 @@
+//! Which slot to start, and what to write before.
+
+use crate::{Copies, Slot, State, Table};
+
+/// How often an unproven slot is started.
+pub const TRIES: u8 = 3;
+/// Seconds to wait before the first, second, … retry when nothing is bootable; the last one repeats for ever.
+pub const BACK_OFF: [u32; 5] = [5, 10, 30, 60, 300];
+
+/// What the buttons asked for while the power came on (guide: "appliance buttons and lights").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Buttons {
+    /// Nothing held.
+    None,
+    /// Reset held for a second: restore the latest software.
+    ShortReset,
+    /// Reset held for five seconds: restore the minimum software.
+    LongReset,
+    /// Power and reset held for five seconds: minimum software, all data destroyed.
+    FullReset,
+}
+
+/// What the status light shows while the slot starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Light {
+    /// Booting.
+    FastGreen,
+    /// Restoring the latest software.
+    SlowOrange,
+    /// Restoring the minimum software.
+    FastOrange,
+    /// Nothing is bootable.
+    FastRed,
+}
+
+/// Why a slot did not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The firmware refused its signature.
+    SecureBoot,
+    /// Its file is not there.
+    Missing,
+    /// It could not be read or loaded, or came back.
+    Failed,
+}
+
+/// All that a decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'copies> {
+    /// The table's two copies.
+    pub copies: &'copies Copies,
+    /// The rollback level in the fuses.
+    pub fuses: u32,
+    /// What the buttons asked for.
+    pub buttons: Buttons,
+    /// Slots (by number) that did not start since the last back-off.
+    pub refused: [bool; 3],
+    /// How many back-offs there were since power-on.
+    pub back_offs: u32,
+}
+
+/// What to do, in this order: write, then wait or start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// The table to write ([`Copies::change`]), flush and read back before anything else.
+    pub write: Option<Table>,
+    /// What then.
+    pub next: Next,
+    /// What the status light shows meanwhile.
+    pub light: Light,
+}
+
+/// The deed that a decision ends in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Start this slot. If it does not start: [`refused`], note it in [`Inputs::refused`], decide again.
+    Start(Slot),
+    /// Wait so many seconds, forget [`Inputs::refused`], count the back-off, decide again.
+    BackOff(u32),
+}
+
+/// Chooses.
+///
+/// 1. A slot below the fuses is never started, whatever else holds.
+/// 2. With a long or full reset: the minimum slot, if it can be started.
+/// 3. The preferred slot, then proven ones, then unproven ones; `a` and `b` before `minimum`.
+/// 4. An unproven slot loses a try before it is started; without tries left it becomes bad.
+/// 5. With nothing left: a back-off, then everything from the start, and after that whatever has any content at all,
+///    the last good slot first. No state is changed by that: it is a last resort, not a proof.
+pub fn decide(inputs: Inputs<'_>) -> Decision {
+    let Some(table) = inputs.copies.current() else {
+        // Without a table no level is known: only an appliance whose fuses never moved may try (rule 1).
+        let next = after_a_back_off(inputs, Slot::ALL.into_iter().filter(|_| inputs.fuses == 0));
+        return Decision {
+            write: None,
+            next,
+            light: Light::FastRed,
+        };
+    };
+    let mut next = table;
+    for slot in Slot::ALL {
+        let record = next.record(slot);
+        if record.state == (State::Trying { left: 0 }) {
+            next = next.with_state(slot, State::Bad);
+        }
+    }
+    let allowed = |slot: &Slot| next.record(*slot).rollback_level >= inputs.fuses;
+    let chosen = order(&next, inputs.buttons).find(|slot| {
+        let state = next.record(*slot).state;
+        allowed(slot)
+            && !inputs.refused[*slot as usize]
+            && matches!(state, State::Written | State::Trying { .. } | State::Good)
+    });
+    let Some(slot) = chosen else {
+        let with_content = |slot: &Slot| next.record(*slot).state != State::Empty;
+        let candidates = next
+            .last_good
+            .into_iter()
+            .chain([next.preferred])
+            .chain(Slot::ALL)
+            .filter(allowed)
+            .filter(with_content);
+        return Decision {
+            write: (next != table).then_some(next),
+            next: after_a_back_off(inputs, candidates),
+            light: Light::FastRed,
+        };
+    };
+    let next = match next.record(slot).state {
+        State::Written => next.with_state(slot, State::Trying { left: TRIES - 1 }),
+        State::Trying { left } => next.with_state(
+            slot,
+            State::Trying {
+                left: left.saturating_sub(1),
+            },
+        ),
+        _ => next,
+    };
+    let light = match inputs.buttons {
+        // It did not go well a moment ago: a person should see that until something starts.
+        _ if inputs.back_offs > 0 => Light::FastRed,
+        Buttons::None => Light::FastGreen,
+        Buttons::ShortReset => Light::SlowOrange,
+        Buttons::LongReset | Buttons::FullReset => Light::FastOrange,
+    };
+    Decision {
+        write: (next != table).then_some(next),
+        next: Next::Start(slot),
+        light,
+    }
+}
+
+/// Rules 2 and 3: every slot at least once, the one to start first comes first.
+fn order(table: &Table, buttons: Buttons) -> impl Iterator<Item = Slot> {
+    let minimum_first = matches!(buttons, Buttons::LongReset | Buttons::FullReset);
+    let turns = [Slot::A, Slot::B];
+    let table = *table;
+    minimum_first
+        .then_some(Slot::Minimum)
+        .into_iter()
+        .chain([table.preferred])
+        .chain(
+            turns
+                .into_iter()
+                .filter(move |slot| table.record(*slot).state == State::Good),
+        )
+        .chain(turns)
+        .chain([Slot::Minimum])
+}
+
+/// Rule 5.
+fn after_a_back_off(inputs: Inputs<'_>, mut candidates: impl Iterator<Item = Slot>) -> Next {
+    let last = BACK_OFF.len() - 1;
+    let seconds = BACK_OFF[usize::try_from(inputs.back_offs).unwrap_or(last).min(last)];
+    if inputs.back_offs == 0 {
+        return Next::BackOff(seconds);
+    }
+    candidates
+        .find(|slot| !inputs.refused[*slot as usize])
+        .map_or(Next::BackOff(seconds), Next::Start)
+}
+
+/// The table after `slot` did not start, or nothing when it stays as it is.
+///
+/// An unproven slot that is missing or whose signature was refused becomes bad at once: more tries cannot help. A
+/// proven one keeps its state: the cause may be a passing one, and the proof must survive that. An unproven one that
+/// merely failed has lost its try already.
+pub fn refused(table: &Table, slot: Slot, why: Refusal) -> Option<Table> {
+    let unproven = matches!(
+        table.record(slot).state,
+        State::Written | State::Trying { .. }
+    );
+    match why {
+        Refusal::SecureBoot | Refusal::Missing if unproven => {
+            Some(table.with_state(slot, State::Bad))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,271 @@
+//! Whatever one torn write does, a bootable slot is chosen when one exists.
+
+use belvedere_boot_slots::{
+    BLOCK, Buttons, Copies, Decision, Inputs, Light, Next, Record, Refusal, Slot, State, TRIES,
+    Table, decide, decode, encode, initial, refused,
+};
+use proptest::prelude::*;
+
+fn state() -> impl Strategy<Value = State> {
+    prop_oneof![
+        Just(State::Empty),
+        Just(State::Written),
+        (0u8..=TRIES).prop_map(|left| State::Trying { left }),
+        Just(State::Good),
+        Just(State::Bad),
+    ]
+}
+
+fn slot() -> impl Strategy<Value = Slot> {
+    prop_oneof![Just(Slot::A), Just(Slot::B), Just(Slot::Minimum)]
+}
+
+fn buttons() -> impl Strategy<Value = Buttons> {
+    prop_oneof![
+        Just(Buttons::None),
+        Just(Buttons::ShortReset),
+        Just(Buttons::LongReset),
+        Just(Buttons::FullReset),
+    ]
+}
+
+prop_compose! {
+    fn table()(
+        generation in 1u64..u64::MAX - 1,
+        preferred in slot(),
+        last_good in proptest::option::of(slot()),
+        records in [(state(), 0u32..4), (state(), 0u32..4), (state(), 0u32..4)],
+    ) -> Table {
+        let mut table = Table::empty(preferred);
+        table.generation = generation;
+        table.last_good = last_good;
+        for (slot, (state, rollback_level)) in Slot::ALL.into_iter().zip(records) {
+            table = table.with(slot, Record { state, rollback_level });
+        }
+        table
+    }
+}
+
+/// What a power cut can leave of a block being written: nothing of it, all of it, a prefix over the old content, whole
+/// sectors of either in any mixture, or rubbish where the head was.
+#[derive(Debug, Clone)]
+enum Tear {
+    Prefix(usize),
+    Sectors(u8),
+    Rubbish(usize, Vec<u8>),
+}
+
+fn tear() -> impl Strategy<Value = Tear> {
+    prop_oneof![
+        (0..=BLOCK).prop_map(Tear::Prefix),
+        any::<u8>().prop_map(Tear::Sectors),
+        (0..BLOCK, proptest::collection::vec(any::<u8>(), 1..600))
+            .prop_map(|(start, bytes)| Tear::Rubbish(start, bytes)),
+    ]
+}
+
+fn torn(old: &[u8], new: &[u8], tear: &Tear) -> Vec<u8> {
+    let mut block = old.to_vec();
+    match tear {
+        Tear::Prefix(length) => block[..*length].copy_from_slice(&new[..*length]),
+        Tear::Sectors(mask) => {
+            for sector in (0..8).filter(|sector| mask >> sector & 1 == 1) {
+                block[sector * 512..][..512].copy_from_slice(&new[sector * 512..][..512]);
+            }
+        }
+        Tear::Rubbish(start, bytes) => {
+            block.copy_from_slice(new);
+            let end = (start + bytes.len()).min(BLOCK);
+            block[*start..end].copy_from_slice(&bytes[..end - start]);
+        }
+    }
+    block
+}
+
+fn inputs(copies: &Copies, fuses: u32, buttons: Buttons) -> Inputs<'_> {
+    Inputs {
+        copies,
+        fuses,
+        buttons,
+        refused: [false; 3],
+        back_offs: 0,
+    }
+}
+
+fn bootable(table: &Table, fuses: u32) -> bool {
+    Slot::ALL.into_iter().any(|slot| {
+        let record = table.record(slot);
+        record.rollback_level >= fuses
+            && match record.state {
+                State::Written | State::Good => true,
+                State::Trying { left } => left > 0,
+                State::Empty | State::Bad => false,
+            }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_torn_write_leaves_the_table_before_or_the_table_after(
+        before in table(), after in table(), tear in tear(), other in proptest::option::of(table()),
+    ) {
+        // `before` holds; the other copy is older or no table at all.
+        let stale = match other {
+            Some(mut table) => {
+                table.generation = before.generation - 1;
+                encode(&table).to_vec()
+            }
+            None => vec![0xff; BLOCK],
+        };
+        let holding = encode(&before).to_vec();
+        let copies = Copies::read(&stale, &holding);
+        prop_assert_eq!(copies.current(), Some(before));
+        let change = copies.change(after);
+        prop_assert_eq!(change.copy, 0, "the table that holds must never be written over");
+
+        let left = torn(&stale, &change.block, &tear);
+        let found = Copies::read(&left, &holding).current().expect("one copy is whole");
+        let after = Table { generation: before.generation + 1, ..after };
+        prop_assert!(found == before || found == after, "{:?}", found);
+    }
+
+    #[test]
+    fn whatever_one_torn_write_does_a_bootable_slot_is_chosen_when_one_exists(
+        before in table(), after in table(), tear in tear(), fuses in 0u32..4, buttons in buttons(),
+    ) {
+        let holding = encode(&before);
+        let copies = Copies::read(&holding, &[]);
+        let change = copies.change(after);
+        let left = torn(&[0xff; BLOCK], &change.block, &tear);
+        let copies = Copies::read(&holding, &left);
+        let table = copies.current().expect("one copy is whole");
+        let decision = decide(inputs(&copies, fuses, buttons));
+        if bootable(&table, fuses) {
+            let Next::Start(slot) = decision.next else { panic!("{decision:?}") };
+            prop_assert!(table.record(slot).rollback_level >= fuses);
+        } else {
+            prop_assert!(matches!(decision.next, Next::BackOff(_)));
+            prop_assert_eq!(decision.light, Light::FastRed);
+        }
+    }
+
+    #[test]
+    fn tries_are_written_before_an_unproven_slot_starts_and_only_it_changes(
+        table in table(), fuses in 0u32..4, buttons in buttons(),
+    ) {
+        let block = encode(&table);
+        let copies = Copies::read(&block, &[]);
+        let decision = decide(inputs(&copies, fuses, buttons));
+        if let Next::Start(slot) = decision.next {
+            let next = decision.write.unwrap_or(table);
+            match (table.record(slot).state, next.record(slot).state) {
+                (State::Written, State::Trying { left }) => prop_assert_eq!(left, TRIES - 1),
+                (State::Trying { left: before }, State::Trying { left }) => prop_assert_eq!(left, before - 1),
+                (State::Good, State::Good) => {}
+                other => prop_assert!(false, "{:?}", other),
+            }
+            for other in Slot::ALL.into_iter().filter(|other| *other != slot) {
+                let (was, is) = (table.record(other), next.record(other));
+                let spent = was.state == State::Trying { left: 0 } && is.state == State::Bad;
+                prop_assert!(was == is || spent);
+            }
+        }
+    }
+
+    #[test]
+    fn no_slot_below_the_fuses_is_ever_started_and_every_other_one_with_content_gets_its_turn(
+        table in table(), fuses in 0u32..5, buttons in buttons(),
+    ) {
+        let mut disk = [encode(&table).to_vec(), Vec::new()];
+        let mut seen = [false; 3];
+        let (mut skip, mut back_offs) = ([false; 3], 0);
+        for _ in 0..40 {
+            let copies = Copies::read(&disk[0], &disk[1]);
+            let Decision { write, next, .. } =
+                decide(Inputs { copies: &copies, fuses, buttons, refused: skip, back_offs });
+            if let Some(table) = write {
+                let change = copies.change(table);
+                disk[change.copy] = change.block.to_vec();
+            }
+            match next {
+                Next::Start(slot) => {
+                    prop_assert!(table.record(slot).rollback_level >= fuses);
+                    seen[slot as usize] = true;
+                    skip[slot as usize] = true;
+                    let copies = Copies::read(&disk[0], &disk[1]);
+                    let now = copies.current().expect("a table");
+                    if let Some(table) = refused(&now, slot, Refusal::SecureBoot) {
+                        let change = copies.change(table);
+                        disk[change.copy] = change.block.to_vec();
+                    }
+                }
+                Next::BackOff(seconds) => {
+                    prop_assert!(seconds > 0);
+                    skip = [false; 3];
+                    back_offs += 1;
+                }
+            }
+        }
+        for slot in Slot::ALL {
+            let record = table.record(slot);
+            let expected = record.state != State::Empty && record.rollback_level >= fuses;
+            prop_assert_eq!(seen[slot as usize], expected, "slot {}", slot.name());
+        }
+    }
+
+    #[test]
+    fn reading_rubbish_never_panics_and_what_is_read_is_written_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..BLOCK + 10)) {
+        if let Ok(table) = decode(&bytes) {
+            prop_assert_eq!(&encode(&table)[..], &bytes[..BLOCK]);
+        }
+    }
+}
+
+#[test]
+fn a_new_release_that_never_comes_up_is_started_three_times_and_then_the_old_one() {
+    let table = Table::empty(Slot::A).committed(Slot::A);
+    let mut table = table.with_state(Slot::B, State::Written);
+    table.preferred = Slot::B;
+    let mut disk = initial(table);
+    let mut started = Vec::new();
+    for _ in 0..5 {
+        let copies = Copies::read(&disk[0], &disk[1]);
+        let decision = decide(inputs(&copies, 0, Buttons::None));
+        if let Some(table) = decision.write {
+            let change = copies.change(table);
+            disk[change.copy] = change.block;
+        }
+        started.push(decision.next);
+    }
+    let expected = [Slot::B, Slot::B, Slot::B, Slot::A, Slot::A].map(Next::Start);
+    assert_eq!(started, expected);
+}
+
+#[test]
+fn a_proven_slot_keeps_its_proof_when_it_is_refused() {
+    let table = Table::empty(Slot::A).committed(Slot::A);
+    for why in [Refusal::SecureBoot, Refusal::Missing, Refusal::Failed] {
+        assert_eq!(refused(&table, Slot::A, why), None);
+    }
+    let unproven = table.with_state(Slot::A, State::Trying { left: 2 });
+    let after = refused(&unproven, Slot::A, Refusal::SecureBoot).unwrap();
+    assert_eq!(after.record(Slot::A).state, State::Bad);
+}
+
+#[test]
+fn without_any_table_an_appliance_with_unmoved_fuses_still_tries_every_slot() {
+    let copies = Copies::read(&[], &[0xff; BLOCK]);
+    let mut inputs = inputs(&copies, 0, Buttons::None);
+    assert!(matches!(decide(inputs).next, Next::BackOff(_)));
+    inputs.back_offs = 1;
+    for slot in Slot::ALL {
+        assert_eq!(decide(inputs).next, Next::Start(slot));
+        inputs.refused[slot as usize] = true;
+    }
+    assert!(matches!(decide(inputs).next, Next::BackOff(_)));
+    inputs.fuses = 1;
+    inputs.refused = [false; 3];
+    assert!(matches!(decide(inputs).next, Next::BackOff(_)));
+}
