@@ -1,0 +1,86 @@
+//! Listens for cameras; a thread for each stream.
+
+use crate::libavcodec::Libavcodec;
+use crate::stream::{self, End};
+use belvedere_frames::Server;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Streams at a time: as many as `camera` watches, and those that it is just replacing.
+pub const MAXIMUM_STREAMS: usize = 96;
+/// A connection says which stream it is within this time.
+const TIME_TO_OPEN: Duration = Duration::from_secs(30);
+
+/// Listens at `path`; what stood there from an earlier run is removed.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    UnixListener::bind(path)
+}
+
+/// Serves until the process ends.
+pub fn run(listener: &UnixListener, frames: &Server) -> ! {
+    let running = Arc::new(AtomicUsize::new(0));
+    loop {
+        let connection = match listener.accept() {
+            Ok((connection, _)) => connection,
+            Err(error) => {
+                log::error!("cannot accept a camera's stream: {error}");
+                std::thread::sleep(Duration::from_millis(200));
+                continue;
+            }
+        };
+        if running.load(Ordering::Relaxed) >= MAXIMUM_STREAMS {
+            log::warn!("refused a stream beyond {MAXIMUM_STREAMS}");
+            continue;
+        }
+        let place = Place::take(&running);
+        let frames = frames.clone();
+        let started = std::thread::Builder::new().name("stream".into()).spawn(move || {
+            let _place = place;
+            serve(connection, &frames);
+        });
+        if let Err(error) = started {
+            log::error!("cannot start a thread for a stream: {error}");
+        }
+    }
+}
+
+/// One of the streams that may run; given back however the thread ends.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(running: &Arc<AtomicUsize>) -> Self {
+        running.fetch_add(1, Ordering::Relaxed);
+        Place(running.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn serve(connection: UnixStream, frames: &Server) {
+    let begin = || -> Result<(String, Libavcodec), End> {
+        connection.set_read_timeout(Some(TIME_TO_OPEN)).map_err(End::Connection)?;
+        let stream_id = stream::open(&mut &connection)?;
+        connection.set_read_timeout(None).map_err(End::Connection)?;
+        Ok((stream_id, Libavcodec::new()?))
+    };
+    match begin() {
+        Ok((stream_id, mut decoder)) => {
+            log::info!("stream {stream_id}: connected");
+            let (end, statistics) = stream::run(&mut &connection, &stream_id, frames, &mut decoder);
+            log::info!("stream {stream_id}: {end}; {statistics:?}; {:?}", frames.counters(&stream_id));
+        }
+        Err(end) => log::warn!("a camera's connection was closed: {end}"),
+    }
+}
