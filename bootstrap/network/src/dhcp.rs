@@ -1,0 +1,270 @@
+//! DHCP client (RFC 2131), as a state machine without sockets and without a clock.
+//!
+//! The broadcast flag is always set: the client listens on an ordinary UDP socket, which sees no answer addressed to an
+//! address that the port does not have yet. An address is not probed by ARP before use (RFC 5227); DECLINE is never sent.
+
+use crate::plan::Address;
+use crate::packet::{Kind, Packet, REPLY, option};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Longest packet that is looked at.
+pub const MAX_PACKET: usize = 1500;
+
+/// First wait for an answer; doubled up to [`LAST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+const LAST_WAIT: Duration = Duration::from_secs(32);
+/// An offer that is not acknowledged after so many requests is forgotten.
+const MAX_REQUESTS: u32 = 4;
+/// Shorter leases are treated as if they were this long, so that a broken server cannot keep us busy.
+const SHORTEST_LEASE: Duration = Duration::from_secs(60);
+
+/// What a server gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Address, gateway, name servers.
+    pub address: Address,
+    /// Who gave it.
+    pub server: Ipv4Addr,
+    /// How long it is ours.
+    pub duration: Duration,
+    /// T1: when to ask this server again.
+    pub renew_after: Duration,
+    /// T2: when to ask any server.
+    pub rebind_after: Duration,
+}
+
+/// What the owner of the client has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send to 255.255.255.255:67.
+    Broadcast(Vec<u8>),
+    /// Send to this server, port 67.
+    Unicast(Ipv4Addr, Vec<u8>),
+    /// Configure the port (also after each renewal).
+    Bound(Lease),
+    /// Take the address away.
+    Lost,
+}
+
+#[derive(Debug)]
+enum State {
+    Stopped,
+    Selecting { attempt: u32, next: Duration },
+    Requesting { address: Ipv4Addr, server: Ipv4Addr, attempt: u32, next: Duration },
+    /// `next`: when to send the next renewal.
+    Bound { lease: Lease, since: Duration, next: Duration },
+}
+
+/// One port's client. Times are durations since any fixed moment of a monotonic clock.
+#[derive(Debug)]
+pub struct Client {
+    mac: [u8; 6],
+    random: u64,
+    transaction: u32,
+    state: State,
+}
+
+impl Client {
+    /// A stopped client; `seed` should be random.
+    pub fn new(mac: [u8; 6], seed: u64) -> Self {
+        Self { mac, random: seed | 1, transaction: 0, state: State::Stopped }
+    }
+
+    /// Begins from nothing; the first packet goes out with the next [`Client::poll`].
+    pub fn start(&mut self, now: Duration) {
+        self.transaction = self.next_random();
+        self.state = State::Selecting { attempt: 0, next: now };
+    }
+
+    /// Forgets everything; says nothing to the server (the lease may be wanted again after a restart).
+    pub fn stop(&mut self) {
+        self.state = State::Stopped;
+    }
+
+    /// When [`Client::poll`] has something to do.
+    pub fn deadline(&self) -> Option<Duration> {
+        match &self.state {
+            State::Stopped => None,
+            State::Selecting { next, .. } | State::Requesting { next, .. } => Some(*next),
+            State::Bound { lease, since, next } => Some((*next).min(*since + lease.duration)),
+        }
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, now: Duration) -> Vec<Output> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Vec::new();
+        }
+        match std::mem::replace(&mut self.state, State::Stopped) {
+            State::Stopped => Vec::new(),
+            State::Selecting { attempt, .. } => {
+                self.state = State::Selecting { attempt: attempt + 1, next: now + self.wait(attempt) };
+                vec![Output::Broadcast(self.packet(Kind::Discover, Ipv4Addr::UNSPECIFIED, &[]))]
+            }
+            State::Requesting { attempt, .. } if attempt >= MAX_REQUESTS => {
+                self.start(now);
+                self.poll(now)
+            }
+            State::Requesting { address, server, attempt, .. } => {
+                self.state = State::Requesting { address, server, attempt: attempt + 1, next: now + self.wait(attempt) };
+                let options = [(option::REQUESTED_ADDRESS, address), (option::SERVER, server)];
+                vec![Output::Broadcast(self.packet(Kind::Request, Ipv4Addr::UNSPECIFIED, &options))]
+            }
+            State::Bound { lease, since, .. } => {
+                let age = now.saturating_sub(since);
+                if age >= lease.duration {
+                    self.start(now);
+                    let mut outputs = vec![Output::Lost];
+                    outputs.extend(self.poll(now));
+                    return outputs;
+                }
+                self.transaction = self.next_random();
+                let bytes = self.packet(Kind::Request, lease.address.address, &[]);
+                // RFC 2131, 4.4.5: wait half of the remaining time until the next stage, at least a minute.
+                let rebinding = age >= lease.rebind_after;
+                let stage = if rebinding { lease.duration } else { lease.rebind_after };
+                let next = now + ((stage - age) / 2).max(Duration::from_secs(60)).min(stage - age);
+                let output =
+                    if rebinding { Output::Broadcast(bytes) } else { Output::Unicast(lease.server, bytes) };
+                self.state = State::Bound { lease, since, next };
+                vec![output]
+            }
+        }
+    }
+
+    /// Takes a packet from the port's socket. What is not for us is ignored.
+    pub fn receive(&mut self, now: Duration, bytes: &[u8]) -> Vec<Output> {
+        let Some(answer) = self.decode(bytes) else { return Vec::new() };
+        match (&self.state, answer.kind) {
+            (State::Selecting { .. }, Kind::Offer) => {
+                let Some(lease) = answer.lease else { return Vec::new() };
+                self.state =
+                    State::Requesting { address: lease.address.address, server: lease.server, attempt: 0, next: now };
+                self.poll(now)
+            }
+            (State::Requesting { server, .. }, Kind::Ack) => {
+                let server = *server;
+                match answer.lease {
+                    Some(lease) if lease.server == server => self.bound(now, lease),
+                    _ => Vec::new(),
+                }
+            }
+            (State::Bound { lease: old, .. }, Kind::Ack) => match answer.lease {
+                Some(lease) if lease.address.address == old.address.address => self.bound(now, lease),
+                _ => Vec::new(),
+            },
+            (State::Requesting { .. }, Kind::Nak) => {
+                self.start(now);
+                // Not at once: a server that offers and refuses must not be asked in a tight loop.
+                self.state = State::Selecting { attempt: 1, next: now + FIRST_WAIT };
+                Vec::new()
+            }
+            (State::Bound { .. }, Kind::Nak) => {
+                self.start(now);
+                let mut outputs = vec![Output::Lost];
+                outputs.extend(self.poll(now));
+                outputs
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn bound(&mut self, now: Duration, lease: Lease) -> Vec<Output> {
+        self.state = State::Bound { since: now, next: now + lease.renew_after, lease: lease.clone() };
+        vec![Output::Bound(lease)]
+    }
+
+    fn wait(&mut self, attempt: u32) -> Duration {
+        let base = FIRST_WAIT.saturating_mul(1 << attempt.min(4)).min(LAST_WAIT);
+        // RFC 2131, 4.1: ±1 s of jitter, so that a fleet does not ask in step after a power cut.
+        base - Duration::from_millis(500) + Duration::from_millis(u64::from(self.next_random() % 1000))
+    }
+
+    /// xorshift64*: only spreads times and transaction numbers.
+    fn next_random(&mut self) -> u32 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    fn packet(&self, kind: Kind, own: Ipv4Addr, extra: &[(u8, Ipv4Addr)]) -> Vec<u8> {
+        let parameters = [
+            option::SUBNET_MASK,
+            option::ROUTER,
+            option::NAME_SERVERS,
+            option::NTP_SERVERS,
+            option::LEASE_TIME,
+            option::RENEWAL_TIME,
+            option::REBINDING_TIME,
+        ];
+        let mut packet = Packet::request(self.transaction, own, self.mac)
+            .with(option::MESSAGE_TYPE, &[kind as u8])
+            .with(option::CLIENT, &[&[1u8], self.mac.as_slice()].concat())
+            .with(option::MAXIMUM_SIZE, &(MAX_PACKET as u16).to_be_bytes())
+            .with(option::PARAMETERS, &parameters);
+        for (number, address) in extra {
+            packet = packet.with(*number, &address.octets());
+        }
+        packet.encode()
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Option<Answer> {
+        if bytes.len() > MAX_PACKET {
+            return None;
+        }
+        let packet = Packet::decode(bytes)?;
+        if packet.operation != REPLY || packet.transaction != self.transaction || packet.mac != self.mac {
+            return None;
+        }
+        Some(Answer { kind: packet.kind()?, lease: lease(&packet) })
+    }
+}
+
+struct Answer {
+    kind: Kind,
+    lease: Option<Lease>,
+}
+
+/// What an offer or acknowledgement says; `None` when it cannot be used.
+fn lease(packet: &Packet) -> Option<Lease> {
+    let own = packet.yours;
+    if own.is_unspecified() || own.is_loopback() || own.is_multicast() || own.is_broadcast() {
+        return None;
+    }
+    let server = packet.address(option::SERVER)?;
+    let mask = packet.address(option::SUBNET_MASK).map(u32::from).unwrap_or(0xffff_ff00);
+    if mask.count_ones() != mask.leading_ones() || mask == 0 {
+        return None;
+    }
+    // 0xffffffff is "for ever": 136 years are long enough.
+    let seconds = |number| packet.seconds(number).map(|s| Duration::from_secs(u64::from(s)));
+    let duration = seconds(option::LEASE_TIME).unwrap_or(Duration::from_secs(3600)).max(SHORTEST_LEASE);
+    let renew_after = seconds(option::RENEWAL_TIME).filter(|t| *t < duration && !t.is_zero()).unwrap_or(duration / 2);
+    let rebind_after = seconds(option::REBINDING_TIME)
+        .filter(|t| *t < duration && *t > renew_after)
+        .unwrap_or((duration * 7 / 8).max(renew_after));
+    let list = |number| {
+        let mut list = packet.addresses(number);
+        list.retain(|address| !address.is_unspecified());
+        list.truncate(3);
+        list
+    };
+    Some(Lease {
+        address: Address {
+            address: own,
+            prefix: mask.leading_ones() as u8,
+            gateway: list(option::ROUTER).first().copied(),
+            dns: list(option::NAME_SERVERS),
+        },
+        server,
+        duration,
+        renew_after,
+        rebind_after,
+    })
+}
+
+#[cfg(test)]
+#[path = "dhcp_tests.rs"]
+mod tests;

@@ -1,0 +1,191 @@
+use super::*;
+use proptest::prelude::*;
+
+const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// What a server would answer.
+fn reply(client: &Client, kind: Kind, change: impl FnOnce(&mut Packet)) -> Vec<u8> {
+    let mut packet = Packet::request(client.transaction, Ipv4Addr::UNSPECIFIED, MAC)
+        .with(option::MESSAGE_TYPE, &[kind as u8])
+        .with(option::SERVER, &SERVER.octets())
+        .with(option::SUBNET_MASK, &[255, 255, 255, 0])
+        .with(option::ROUTER, &SERVER.octets())
+        .with(option::NAME_SERVERS, &[10, 0, 2, 3])
+        .with(option::LEASE_TIME, &86_400u32.to_be_bytes());
+    packet.operation = REPLY;
+    packet.yours = OWN;
+    change(&mut packet);
+    packet.encode()
+}
+
+fn set(packet: &mut Packet, number: u8, value: &[u8]) {
+    packet.options.retain(|(known, _)| *known != number);
+    packet.options.push((number, value.to_vec()));
+}
+
+fn kind_of(output: &Output) -> Kind {
+    let (Output::Broadcast(bytes) | Output::Unicast(_, bytes)) = output else { panic!("a packet: {output:?}") };
+    assert!(bytes.len() >= 300);
+    let packet = Packet::decode(bytes).unwrap();
+    assert!(packet.broadcast);
+    packet.kind().unwrap()
+}
+
+fn bound() -> Client {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    assert_eq!(kind_of(&client.poll(s(0))[0]), Kind::Discover);
+    let offer = reply(&client, Kind::Offer, |_| ());
+    assert_eq!(kind_of(&client.receive(s(1), &offer)[0]), Kind::Request);
+    let ack = reply(&client, Kind::Ack, |_| ());
+    let outputs = client.receive(s(1), &ack);
+    let [Output::Bound(lease)] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert_eq!(lease.address.address, OWN);
+    assert_eq!(lease.address.prefix, 24);
+    assert_eq!(lease.address.gateway, Some(SERVER));
+    assert_eq!(lease.address.dns, [Ipv4Addr::new(10, 0, 2, 3)]);
+    client
+}
+
+#[test]
+fn an_address_is_asked_for_and_taken() {
+    let client = bound();
+    assert_eq!(client.deadline(), Some(s(1 + 43_200)));
+}
+
+#[test]
+fn an_unanswered_discover_is_repeated_with_growing_waits() {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    let mut now = s(0);
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        assert_eq!(client.poll(now).len(), 1);
+        assert!(client.poll(now).is_empty());
+        let next = client.deadline().unwrap();
+        waits.push(next - now);
+        now = next;
+    }
+    assert!(waits[0] < s(3) && waits[7] > s(30) && waits[7] < s(34), "{waits:?}");
+}
+
+#[test]
+fn an_offer_without_acknowledgement_is_forgotten() {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let offer = reply(&client, Kind::Offer, |_| ());
+    client.receive(s(1), &offer);
+    let kinds: Vec<_> = (0..5)
+        .map(|_| {
+            let now = client.deadline().unwrap();
+            kind_of(&client.poll(now)[0])
+        })
+        .collect();
+    assert_eq!(kinds[4], Kind::Discover);
+    assert!(kinds[..3].iter().all(|kind| *kind == Kind::Request));
+}
+
+#[test]
+fn a_lease_is_renewed_then_rebound_then_lost() {
+    let mut client = bound();
+    let renewal = client.poll(s(1 + 43_200));
+    assert!(matches!(renewal[0], Output::Unicast(SERVER, _)), "{renewal:?}");
+    let mut now = s(1 + 43_200);
+    let (mut broadcasts, mut outputs) = (0, Vec::new());
+    for _ in 0..1000 {
+        now = client.deadline().unwrap();
+        outputs = client.poll(now);
+        match outputs[0] {
+            Output::Broadcast(_) => broadcasts += 1,
+            Output::Lost => break,
+            _ => {}
+        }
+    }
+    assert!(broadcasts > 0);
+    assert_eq!(outputs[0], Output::Lost);
+    assert_eq!(kind_of(&outputs[1]), Kind::Discover);
+    assert_eq!(now, s(1 + 86_400));
+}
+
+#[test]
+fn a_renewed_lease_counts_from_the_renewal() {
+    let mut client = bound();
+    client.poll(s(50_000));
+    let ack = reply(&client, Kind::Ack, |_| ());
+    assert!(matches!(client.receive(s(50_001), &ack)[0], Output::Bound(_)));
+    assert_eq!(client.deadline(), Some(s(50_001 + 43_200)));
+}
+
+#[test]
+fn a_refused_renewal_takes_the_address_away() {
+    let mut client = bound();
+    client.poll(s(50_000));
+    let nak = reply(&client, Kind::Nak, |_| ());
+    let outputs = client.receive(s(50_001), &nak);
+    assert_eq!(outputs[0], Output::Lost);
+    assert_eq!(kind_of(&outputs[1]), Kind::Discover);
+}
+
+#[test]
+fn answers_for_others_are_ignored() {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let foreign_transaction = reply(&client, Kind::Offer, |p| p.transaction ^= 1);
+    let foreign_address = reply(&client, Kind::Offer, |p| p.mac[5] ^= 1);
+    let a_request = reply(&client, Kind::Offer, |p| p.operation = 1);
+    for packet in [foreign_transaction, foreign_address, a_request, vec![0; 1501]] {
+        assert!(client.receive(s(1), &packet).is_empty());
+    }
+}
+
+#[test]
+fn useless_offers_are_ignored() {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let no_address = reply(&client, Kind::Offer, |p| p.yours = Ipv4Addr::UNSPECIFIED);
+    let no_server = reply(&client, Kind::Offer, |p| p.options.retain(|(number, _)| *number != option::SERVER));
+    let bad_mask = reply(&client, Kind::Offer, |p| set(p, option::SUBNET_MASK, &[255, 0, 255, 0]));
+    for packet in [no_address, no_server, bad_mask] {
+        assert!(client.receive(s(1), &packet).is_empty());
+    }
+}
+
+#[test]
+fn a_lease_of_no_time_does_not_keep_us_busy() {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let offer = reply(&client, Kind::Offer, |_| ());
+    client.receive(s(0), &offer);
+    let ack = reply(&client, Kind::Ack, |p| {
+        set(p, option::LEASE_TIME, &[0; 4]);
+        set(p, option::RENEWAL_TIME, &[0; 4]);
+    });
+    client.receive(s(0), &ack);
+    assert!(client.deadline().unwrap() >= s(30));
+}
+
+proptest! {
+    #[test]
+    fn no_packet_makes_the_client_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), fix in any::<bool>()) {
+        let mut client = Client::new(MAC, 7);
+        client.start(s(0));
+        client.poll(s(0));
+        if fix && bytes.len() > 240 {
+            bytes[..3].copy_from_slice(&[2, 1, 6]);
+            bytes[4..8].copy_from_slice(&client.transaction.to_be_bytes());
+            bytes[28..34].copy_from_slice(&MAC);
+            bytes[236..240].copy_from_slice(&[99, 130, 83, 99]);
+        }
+        client.receive(s(1), &bytes);
+    }
+}

@@ -1,0 +1,134 @@
+use super::*;
+
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+
+#[derive(Default)]
+struct Fake {
+    ports: Vec<Port>,
+    addresses: std::collections::BTreeMap<u32, Address>,
+    metrics: std::collections::BTreeMap<u32, u32>,
+    sent: Vec<(u32, Destination)>,
+    dns: Vec<Ipv4Addr>,
+    lights: Vec<NetworkCondition>,
+    refuse_addresses: bool,
+}
+
+impl System for Fake {
+    fn ports(&mut self) -> Vec<Port> {
+        self.ports.clone()
+    }
+    fn set_up(&mut self, _: &Port) -> Result<(), String> {
+        Ok(())
+    }
+    fn configure(&mut self, port: &Port, address: Option<&Address>, metric: u32) -> Result<(), String> {
+        self.addresses.remove(&port.index);
+        if let Some(address) = address {
+            if self.refuse_addresses {
+                return Err("set the address of eth: refused".into());
+            }
+            self.addresses.insert(port.index, address.clone());
+            self.metrics.insert(port.index, metric);
+        }
+        Ok(())
+    }
+    fn send_dhcp(&mut self, port: &Port, destination: Destination, _: &[u8]) -> Result<(), String> {
+        self.sent.push((port.index, destination));
+        Ok(())
+    }
+    fn set_dns(&mut self, servers: &[Ipv4Addr]) -> Result<(), String> {
+        self.dns = servers.to_vec();
+        Ok(())
+    }
+    fn set_light(&mut self, condition: NetworkCondition) {
+        self.lights.push(condition);
+    }
+}
+
+fn port(index: u32, carrier: bool) -> Port {
+    Port { index, name: format!("eth{index}"), mac: [2, 0, 0, 0, 0, index as u8], carrier }
+}
+
+fn fixed(last: u8) -> Address {
+    Address { address: Ipv4Addr::new(192, 168, 1, last), prefix: 24, gateway: Some(GATEWAY), dns: vec![GATEWAY] }
+}
+
+fn manager(plan: Plan, ports: Vec<Port>) -> Manager<Fake> {
+    let mut manager = Manager::new(Fake { ports, ..Fake::default() }, plan, 1);
+    manager.links_changed(Duration::ZERO);
+    manager
+}
+
+fn static_plan(last: u8) -> Plan {
+    Plan { ports: [Mode::Static(fixed(last)), Mode::Dhcp], ..Plan::default() }
+}
+
+#[test]
+fn both_ports_ask_for_addresses_before_any_configuration() {
+    let manager = manager(Plan::default(), vec![port(2, true), port(3, true)]);
+    assert_eq!(manager.system.sent, [(2, Destination::Broadcast), (3, Destination::Broadcast)]);
+    assert_eq!(manager.system.lights, [NetworkCondition::Connected]);
+    assert!(!manager.settled());
+    assert_eq!(manager.status().ethernet1_status.unwrap().connection_status, ConnectionStatus::Connecting);
+}
+
+#[test]
+fn a_static_address_is_set_at_once_and_the_first_port_is_preferred() {
+    let mut manager = manager(static_plan(20), vec![port(2, true), port(3, false)]);
+    assert!(manager.settled() && manager.connected());
+    assert_eq!(manager.system.addresses[&2], fixed(20));
+    assert_eq!(manager.system.metrics[&2], 100);
+    assert_eq!(manager.system.dns, [GATEWAY]);
+    let status = manager.status();
+    assert_eq!(status.ethernet0_status.unwrap().ip_address, "192.168.1.20/24");
+    let second = status.ethernet1_status.unwrap();
+    assert_eq!((second.connection_status, second.ip_address.as_str()), (ConnectionStatus::NotConnected, "--"));
+    // Nothing is asked on a port without a cable.
+    manager.poll(Duration::from_secs(100));
+    assert!(manager.system.sent.is_empty());
+}
+
+#[test]
+fn pulling_the_cable_takes_the_address_away_and_plugging_it_in_brings_it_back() {
+    let mut manager = manager(static_plan(20), vec![port(2, true)]);
+    manager.system.ports = vec![port(2, false)];
+    manager.links_changed(Duration::from_secs(1));
+    assert!(manager.system.addresses.is_empty() && manager.system.dns.is_empty());
+    manager.system.ports = vec![port(2, true)];
+    manager.links_changed(Duration::from_secs(2));
+    assert_eq!(manager.system.addresses[&2], fixed(20));
+    use NetworkCondition::{Connected, NoCable};
+    assert_eq!(manager.system.lights, [Connected, NoCable, Connected]);
+}
+
+#[test]
+fn applying_what_is_in_force_interrupts_nothing() {
+    let mut manager = manager(static_plan(20), vec![port(2, true), port(3, true)]);
+    let sent = manager.system.sent.len();
+    manager.apply(static_plan(20), Duration::from_secs(1));
+    assert_eq!(manager.system.sent.len(), sent);
+    manager.apply(static_plan(21), Duration::from_secs(1));
+    assert_eq!(manager.system.addresses[&2], fixed(21));
+    assert_eq!(manager.system.sent.len(), sent);
+    manager.apply(Plan::default(), Duration::from_secs(1));
+    assert!(!manager.system.addresses.contains_key(&2));
+    assert_eq!(manager.system.sent.last(), Some(&(2, Destination::Broadcast)));
+}
+
+#[test]
+fn a_port_that_vanishes_is_forgotten() {
+    let mut manager = manager(static_plan(20), vec![port(2, true)]);
+    manager.system.ports.clear();
+    manager.links_changed(Duration::from_secs(1));
+    assert_eq!(manager.status(), NetworkStatus::default());
+    assert!(!manager.settled() && !manager.connected());
+    assert_eq!(manager.system.lights.last(), Some(&NetworkCondition::NoCable));
+}
+
+#[test]
+fn an_address_that_the_kernel_refuses_is_not_reported_as_there() {
+    let fake = Fake { ports: vec![port(2, true)], refuse_addresses: true, ..Fake::default() };
+    let mut manager = Manager::new(fake, static_plan(20), 1);
+    manager.links_changed(Duration::ZERO);
+    assert!(!manager.connected());
+    assert_eq!(manager.status().ethernet0_status.unwrap().ip_address, "--");
+}

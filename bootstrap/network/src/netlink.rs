@@ -1,0 +1,241 @@
+//! The four requests that we make of rtnetlink(7), and its notices about links.
+//!
+//! A netlink library would bring some twenty thousand lines for these; the messages are fixed structures of a few
+//! dozen bytes. Everything is native-endian except addresses.
+
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+
+const REQUEST: u16 = 0x1;
+const ACK: u16 = 0x4;
+const DUMP: u16 = 0x300;
+const REPLACE: u16 = 0x100;
+const CREATE: u16 = 0x400;
+
+const AF_INET: u8 = 2;
+const IFF_UP: u32 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+/// `RTMGRP_LINK`.
+const GROUP_LINK: u32 = 1;
+
+/// A message being built.
+struct Message(Vec<u8>);
+
+impl Message {
+    fn new(kind: u16, flags: u16, sequence: u32) -> Self {
+        let mut bytes = vec![0; 4]; // length, filled in at the end
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((flags | REQUEST).to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]); // port: the kernel
+        Self(bytes)
+    }
+
+    fn put(mut self, bytes: &[u8]) -> Self {
+        self.0.extend(bytes);
+        self
+    }
+
+    fn attribute(mut self, kind: u16, value: [u8; 4]) -> Self {
+        self.0.extend(8u16.to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        let length = self.0.len() as u32;
+        self.0[..4].copy_from_slice(&length.to_ne_bytes());
+        self.0
+    }
+}
+
+/// Splits what the kernel sent into (type, payload).
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+        let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+        let payload = bytes.get(16..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some((kind, payload))
+    })
+}
+
+/// A connection for requests.
+pub struct Netlink {
+    socket: OwnedFd,
+    sequence: u32,
+}
+
+fn open(groups: u32, flags: SocketFlags) -> io::Result<OwnedFd> {
+    // NETLINK_ROUTE is protocol 0.
+    let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags | SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+    Ok(socket)
+}
+
+/// A non-blocking socket that becomes readable when a link changes; its packets are only to be read away.
+pub fn link_events() -> io::Result<OwnedFd> {
+    open(GROUP_LINK, SocketFlags::NONBLOCK)
+}
+
+impl Netlink {
+    /// Connects.
+    pub fn new() -> io::Result<Self> {
+        let socket = open(0, SocketFlags::empty())?;
+        // The kernel answers at once or not at all.
+        rustix::net::sockopt::set_socket_timeout(
+            &socket,
+            rustix::net::sockopt::Timeout::Recv,
+            Some(std::time::Duration::from_secs(5)),
+        )?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    fn request(&mut self, kind: u16, flags: u16, body: impl FnOnce(Message) -> Message) -> io::Result<Vec<u8>> {
+        self.sequence += 1;
+        let message = body(Message::new(kind, flags, self.sequence)).finish();
+        rustix::net::send(&self.socket, &message, SendFlags::empty())?;
+        let mut answer = Vec::new();
+        loop {
+            let mut buffer = vec![0; 32 << 10];
+            let (length, _) = rustix::net::recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())?;
+            buffer.truncate(length);
+            for (kind, payload) in messages(&buffer) {
+                if kind == NLMSG_DONE {
+                    return Ok(answer);
+                }
+                if kind == NLMSG_ERROR {
+                    let code = payload.get(..4).and_then(|b| b.try_into().ok()).map(i32::from_ne_bytes).unwrap_or(-5);
+                    return if code == 0 { Ok(answer) } else { Err(io::Error::from_raw_os_error(-code)) };
+                }
+            }
+            answer.extend(buffer);
+            if answer.len() > 1 << 20 || length == 0 {
+                return Err(io::Error::other("the kernel's answer has no end"));
+            }
+        }
+    }
+
+    /// Sets a link administratively up.
+    pub fn set_up(&mut self, index: u32) -> io::Result<()> {
+        // struct ifinfomsg: family, pad, type, index, flags, change
+        self.request(RTM_NEWLINK, ACK, |m| {
+            m.put(&[0, 0, 0, 0]).put(&index.to_ne_bytes()).put(&IFF_UP.to_ne_bytes()).put(&IFF_UP.to_ne_bytes())
+        })?;
+        Ok(())
+    }
+
+    /// All IPv4 addresses of a link with their prefix lengths.
+    pub fn addresses(&mut self, index: u32) -> io::Result<Vec<(Ipv4Addr, u8)>> {
+        let answer = self.request(RTM_GETADDR, DUMP, |m| m.put(&[AF_INET, 0, 0, 0]).put(&[0; 4]))?;
+        let mut found = Vec::new();
+        for (kind, payload) in messages(&answer) {
+            // struct ifaddrmsg: family, prefix length, flags, scope, index
+            if kind != RTM_NEWADDR || payload.get(4..8) != Some(&index.to_ne_bytes()) {
+                continue;
+            }
+            let prefix = payload[1];
+            let mut rest = payload.get(8..).unwrap_or(&[]);
+            while let (Some(length), Some(kind)) = (rest.get(..2), rest.get(2..4)) {
+                let length = u16::from_ne_bytes([length[0], length[1]]) as usize;
+                let kind = u16::from_ne_bytes([kind[0], kind[1]]);
+                if length < 4 {
+                    break;
+                }
+                if kind == IFA_LOCAL && let Some(value) = rest.get(4..8) {
+                    found.push((Ipv4Addr::new(value[0], value[1], value[2], value[3]), prefix));
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Gives a link an address.
+    pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+        let broadcast = Ipv4Addr::from(u32::from(address) | !mask);
+        self.request(RTM_NEWADDR, ACK | CREATE | REPLACE, |m| {
+            m.put(&[AF_INET, prefix, 0, 0])
+                .put(&index.to_ne_bytes())
+                .attribute(IFA_LOCAL, address.octets())
+                .attribute(IFA_ADDRESS, address.octets())
+                .attribute(IFA_BROADCAST, broadcast.octets())
+        })?;
+        Ok(())
+    }
+
+    /// Takes an address away.
+    pub fn delete_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        self.request(RTM_DELADDR, ACK, |m| {
+            m.put(&[AF_INET, prefix, 0, 0]).put(&index.to_ne_bytes()).attribute(IFA_LOCAL, address.octets())
+        })?;
+        Ok(())
+    }
+
+    /// Sets the default route through a link.
+    pub fn set_default_route(&mut self, index: u32, gateway: Ipv4Addr, metric: u32) -> io::Result<()> {
+        // struct rtmsg: family, dst_len, src_len, tos, table (main 254), protocol (static 4), scope, type (unicast 1), flags
+        self.request(RTM_NEWROUTE, ACK | CREATE | REPLACE, |m| {
+            m.put(&[AF_INET, 0, 0, 0, 254, 4, 0, 1])
+                .put(&[0; 4])
+                .attribute(RTA_OIF, index.to_ne_bytes())
+                .attribute(RTA_GATEWAY, gateway.octets())
+                .attribute(RTA_PRIORITY, metric.to_ne_bytes())
+        })?;
+        Ok(())
+    }
+
+    /// Takes the default route through a link away; it is no error when there is none.
+    pub fn delete_default_route(&mut self, index: u32, metric: u32) -> io::Result<()> {
+        let result = self.request(RTM_DELROUTE, ACK, |m| {
+            m.put(&[AF_INET, 0, 0, 0, 254, 0, 0, 0])
+                .put(&[0; 4])
+                .attribute(RTA_OIF, index.to_ne_bytes())
+                .attribute(RTA_PRIORITY, metric.to_ne_bytes())
+        });
+        match result {
+            Err(error) if error.raw_os_error() == Some(3) => Ok(()), // ESRCH
+            other => other.map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_loopback_device_can_be_read() {
+        // Index 1 is `lo` in every network namespace.
+        let addresses = Netlink::new().unwrap().addresses(1).unwrap();
+        assert!(addresses.is_empty() || addresses.contains(&(Ipv4Addr::LOCALHOST, 8)), "{addresses:?}");
+    }
+
+    #[test]
+    fn cut_off_answers_are_not_read_past_their_end() {
+        let bytes = Message::new(RTM_NEWADDR, 0, 1).put(&[AF_INET, 24, 0, 0, 1, 0, 0, 0]).finish();
+        for length in 0..bytes.len() {
+            assert_eq!(messages(&bytes[..length]).count(), 0);
+        }
+        assert_eq!(messages(&bytes).count(), 1);
+    }
+}

@@ -1,0 +1,287 @@
+//! The running service: one loop over sockets, timers and calls.
+
+use crate::dhcp::MAX_PACKET;
+use crate::kernel::Kernel;
+use crate::manager::Manager;
+use crate::netlink::link_events;
+use crate::plan::{Plan, plan};
+use belvedere_device_protocol::{NetworkConfiguration, NetworkStatus};
+use belvedere_interfaces::front_panel::{NetworkCondition, SetNetwork};
+use belvedere_interfaces::network::{GetStatus, Keep, Revert, Try};
+use belvedere_interfaces::{Done, Failure, users};
+use belvedere_varlink::{Peer, Server};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long a `Try` waits for addresses.
+pub const TRY_TIME: Duration = Duration::from_secs(25);
+/// Name of the durable configuration in the state directory.
+const CONFIGURATION: &str = "configuration.json";
+/// Its bound.
+const CONFIGURATION_LIMIT: usize = 64 << 10;
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Socket to serve.
+    pub socket: PathBuf,
+    /// Directory of the durable configuration.
+    pub state: PathBuf,
+    /// The resolver's file.
+    pub resolv_conf: PathBuf,
+    /// Socket of the front panel.
+    pub front_panel: PathBuf,
+    /// Names of the ports instead of finding them.
+    pub ports: Vec<String>,
+}
+
+/// What stops the service.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No netlink, or no wake-up pair.
+    #[error("open {what}: {source}; the service needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE")]
+    Open {
+        /// What could not be opened.
+        what: &'static str,
+        /// Kernel's answer.
+        source: std::io::Error,
+    },
+    /// The socket could not be served.
+    #[error(transparent)]
+    Bind(#[from] belvedere_varlink::BindError),
+}
+
+enum Call {
+    Try(NetworkConfiguration, Sender<Result<NetworkStatus, Failure>>),
+    Keep(Sender<Result<Done, Failure>>),
+    Revert(Sender<Result<Done, Failure>>),
+    Status(Sender<Result<NetworkStatus, Failure>>),
+}
+
+/// Hands calls from the server's threads to the loop.
+struct Calls {
+    sender: Mutex<Sender<Call>>,
+    wake: Mutex<UnixStream>,
+}
+
+impl Calls {
+    fn ask<T>(&self, call: impl FnOnce(Sender<Result<T, Failure>>) -> Call, wait: Duration) -> Result<T, Failure> {
+        let gone = || failure("internal", "the network service is stopping; try again");
+        let (reply, answer) = channel();
+        self.sender.lock().map_err(|_| gone())?.send(call(reply)).map_err(|_| gone())?;
+        // A full pipe wakes as well.
+        let _ = self.wake.lock().map_err(|_| gone())?.write(&[1]);
+        answer.recv_timeout(wait).map_err(|_| failure("timeout", "the network service is busy; try again"))?
+    }
+}
+
+fn failure(reason: &str, message: impl Into<String>) -> Failure {
+    Failure { reason: reason.into(), message: message.into() }
+}
+
+/// Only provisioning (and root) may change the network; a service run by a developer may be changed by its user.
+fn may_change(peer: Peer) -> Result<(), Failure> {
+    let own = rustix::process::getuid().as_raw();
+    if peer.uid == 0 || peer.uid == own || Some(peer.uid) == users::id_of("provisioning") {
+        return Ok(());
+    }
+    Err(failure("permission_denied", format!("user {} may not change the network", peer.uid)))
+}
+
+/// Runs until the process ends.
+pub fn run(options: Options) -> Result<(), ServiceError> {
+    let open = |what| move |source| ServiceError::Open { what, source };
+    let (light, lights) = channel();
+    let front_panel = options.front_panel.clone();
+    std::thread::spawn(move || tell_front_panel(&front_panel, &lights));
+    let links = link_events().map_err(open("link events"))?;
+    let kernel = Kernel::new(options.ports.clone(), options.resolv_conf.clone(), light).map_err(open("netlink"))?;
+    let (wake, woken) = UnixStream::pair().map_err(open("wake-up pair"))?;
+    wake.set_nonblocking(true).and_then(|()| woken.set_nonblocking(true)).map_err(open("wake-up pair"))?;
+    let (sender, calls) = channel();
+    let shared = Arc::new(Calls { sender: Mutex::new(sender), wake: Mutex::new(wake) });
+
+    let mut state = State::new(options.state.clone(), kernel);
+    state.manager.links_changed(state.now());
+    let short = Duration::from_secs(9);
+    let (a, b, c, d) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared), shared);
+    Server::bind(&options.socket)?
+        .route(move |call: Try, peer| {
+            may_change(peer)?;
+            a.ask(|reply| Call::Try(call.configuration, reply), TRY_TIME + short)
+        })
+        .route(move |_: Keep, peer| may_change(peer).and_then(|()| b.ask(Call::Keep, short)))
+        .route(move |_: Revert, peer| may_change(peer).and_then(|()| c.ask(Call::Revert, short)))
+        .route(move |_: GetStatus, _| d.ask(Call::Status, short))
+        .spawn();
+    belvedere_varlink::notify_ready();
+    state.run(&links, &woken, &calls);
+    Ok(())
+}
+
+struct State {
+    began: Instant,
+    directory: PathBuf,
+    manager: Manager<Kernel>,
+    durable: NetworkConfiguration,
+    tried: Option<NetworkConfiguration>,
+    waiting: Option<(Duration, Sender<Result<NetworkStatus, Failure>>)>,
+}
+
+impl State {
+    fn new(directory: PathBuf, kernel: Kernel) -> Self {
+        let durable = read_configuration(&directory);
+        let in_force = plan(&durable).unwrap_or_else(|error| {
+            log::error!("the stored {error}; using DHCP");
+            Plan::default()
+        });
+        let seed = getrandom::u64().unwrap_or(u64::from(std::process::id()));
+        let manager = Manager::new(kernel, in_force, seed);
+        Self { began: Instant::now(), directory, manager, durable, tried: None, waiting: None }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn run(&mut self, links: &impl std::os::fd::AsFd, woken: &UnixStream, calls: &Receiver<Call>) {
+        loop {
+            let sockets: Vec<(u32, std::net::UdpSocket)> = self
+                .manager
+                .system
+                .sockets()
+                .filter_map(|(index, socket)| Some((index, socket.try_clone().ok()?)))
+                .collect();
+            let mut fds = vec![PollFd::new(links, PollFlags::IN), PollFd::new(woken, PollFlags::IN)];
+            fds.extend(sockets.iter().map(|(_, socket)| PollFd::new(socket, PollFlags::IN)));
+            let deadline = [self.manager.deadline(), self.waiting.as_ref().map(|(deadline, _)| *deadline)];
+            let wait = deadline.into_iter().flatten().min().map(|deadline| {
+                // Rounded up by a millisecond, so that it is due when we wake.
+                let left = deadline.saturating_sub(self.now()) + Duration::from_millis(1);
+                rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
+            });
+            if let Err(error) = poll(&mut fds, wait.as_ref())
+                && error != rustix::io::Errno::INTR
+            {
+                log::error!("wait for events: {error}");
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            drop(fds);
+            drain(links);
+            drain(woken);
+            let now = self.now();
+            // Cheap (a few small files of sysfs), and right also when notices were lost.
+            self.manager.links_changed(now);
+            for (index, socket) in &sockets {
+                let mut buffer = [0; MAX_PACKET + 1];
+                // Bounded, so that a flood on one port cannot starve the rest.
+                for _ in 0..32 {
+                    let Ok(length) = socket.recv(&mut buffer) else { break };
+                    self.manager.dhcp_packet(*index, &buffer[..length], now);
+                }
+            }
+            self.manager.poll(now);
+            for call in calls.try_iter().take(64) {
+                self.answer(call);
+            }
+            self.answer_try();
+        }
+    }
+
+    fn answer(&mut self, call: Call) {
+        let now = self.now();
+        match call {
+            Call::Status(reply) => drop(reply.send(Ok(self.manager.status()))),
+            Call::Try(configuration, reply) => match plan(&configuration) {
+                Err(error) => drop(reply.send(Err(failure("invalid_parameter", error.to_string())))),
+                Ok(plan) => {
+                    log::info!("trying a network configuration");
+                    self.manager.apply(plan, now);
+                    self.tried = Some(configuration);
+                    // One try at a time: the newer one answers both.
+                    if let Some((_, old)) = self.waiting.replace((now + TRY_TIME, reply)) {
+                        let _ = old.send(Err(failure("superseded", "another configuration is being tried")));
+                    }
+                }
+            },
+            Call::Keep(reply) => drop(reply.send(self.keep())),
+            Call::Revert(reply) => {
+                if self.tried.take().is_some() {
+                    log::info!("going back to the kept network configuration");
+                    self.manager.apply(plan(&self.durable).unwrap_or_default(), now);
+                }
+                drop(reply.send(Ok(Done {})));
+            }
+        }
+    }
+
+    fn keep(&mut self) -> Result<Done, Failure> {
+        let Some(tried) = self.tried.clone() else { return Ok(Done {}) };
+        let bytes = serde_json::to_vec_pretty(&tried).map_err(|error| failure("internal", error.to_string()))?;
+        belvedere_durable::write_file(&self.directory, CONFIGURATION, &bytes, 0o600)
+            .map_err(|error| failure("storage", error.to_string()))?;
+        log::info!("the network configuration is kept");
+        self.durable = tried;
+        self.tried = None;
+        Ok(Done {})
+    }
+
+    fn answer_try(&mut self) {
+        let now = self.now();
+        if let Some((deadline, _)) = &self.waiting
+            && (self.manager.settled() || now >= *deadline)
+            && let Some((_, reply)) = self.waiting.take()
+        {
+            let _ = reply.send(Ok(self.manager.status()));
+        }
+    }
+}
+
+fn read_configuration(directory: &std::path::Path) -> NetworkConfiguration {
+    match belvedere_durable::read_file(directory, CONFIGURATION, CONFIGURATION_LIMIT) {
+        Ok(None) => NetworkConfiguration::default(),
+        Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            log::error!("the stored network configuration cannot be read ({error}); using DHCP");
+            NetworkConfiguration::default()
+        }),
+        Err(error) => {
+            log::error!("{error}; using DHCP");
+            NetworkConfiguration::default()
+        }
+    }
+}
+
+fn drain(fd: &impl std::os::fd::AsFd) {
+    let mut buffer = [0; 8192];
+    for _ in 0..64 {
+        match rustix::io::read(fd, &mut buffer) {
+            Ok(0) => break,
+            Ok(_) => continue,
+            // ENOBUFS (lost notices) is followed by more to read.
+            Err(rustix::io::Errno::NOBUFS) => continue,
+            Err(_) => break,
+        }
+    }
+}
+
+/// Tells the front panel the latest condition, until it has heard it.
+fn tell_front_panel(path: &std::path::Path, conditions: &Receiver<NetworkCondition>) {
+    while let Ok(mut condition) = conditions.recv() {
+        loop {
+            while let Ok(newer) = conditions.try_recv() {
+                condition = newer;
+            }
+            let call = SetNetwork { source: "network".into(), condition: Some(condition) };
+            match belvedere_varlink::call(path, &call) {
+                Ok(_) => break,
+                Err(error) => log::debug!("tell the front panel: {error}"),
+            }
+            std::thread::sleep(Duration::from_secs(2));
+        }
+    }
+}
