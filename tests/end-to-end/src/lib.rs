@@ -5,6 +5,7 @@
 //! the tools that they would use. Everything it starts ends with it.
 
 pub mod children;
+pub mod picture;
 pub mod progress;
 pub mod scene;
 pub mod tools;
