@@ -8,8 +8,9 @@ knows which frame it shows and, from truth.json, where the words in it are.
 
 truth.json:
     {"width", "height", "frames_per_second",
-     "code": {"top", "height", "cells"},                      where the row of cells is, in pixels
-     "frames": [{"number", "words": [{"text", "box": [left, top, right, bottom]}]}]}     pixels, right and bottom exclusive
+     "code": {"top", "height", "cells"},       where the row of cells is, in pixels, and how many there are, of equal width
+     "frames": [{"number", "cells": "1001…",   1 is white; no two frames have the same
+                 "words": [{"text", "box": [left, top, right, bottom]}]}]}     pixels, right and bottom exclusive
 
 Needs: python3-pil, fonts-dejavu-core, ffmpeg (with libx264; a program of its own, not linked to anything).
 """
@@ -162,7 +163,8 @@ def make(directory):
     for number in range(FRAMES):
         picture, words = render(number, plan, font)
         encoder.stdin.write(picture.tobytes())
-        frames.append({"number": number, "words": words})
+        cells = "".join("01"[white] for white in number_cells(number))
+        frames.append({"number": number, "cells": cells, "words": words})
     encoder.stdin.close()
     if encoder.wait() != 0:
         sys.exit("clip.py: ffmpeg could not encode the clip; is Debian's ffmpeg installed?")

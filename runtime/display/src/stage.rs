@@ -1,0 +1,246 @@
+//! Who may show what. Pure but for reading buffers: packets of clients go in, answers and the scene come out.
+
+use crate::compose::Picture;
+use crate::layout::Size;
+use crate::memory::{Buffer, Error as MemoryError};
+use belvedere_interfaces::channel::display::{BUFFERS, Event, MAXIMUM_LABEL, MAXIMUM_MARKS, Request};
+use std::collections::BTreeMap;
+
+/// Most connections at a time.
+pub const MAXIMUM_CLIENTS: usize = 64;
+/// Longest side of a picture in pixels.
+pub const MAXIMUM_SIDE: u32 = 4096;
+/// Longest name of a stream or an application instance in bytes.
+pub const MAXIMUM_NAME: usize = 256;
+/// Most bytes of pictures that are kept for one connection.
+pub const MAXIMUM_PICTURE_BYTES: usize = 128 << 20;
+
+/// Why a client's packet was refused; its connection is closed then.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The first packet must be `open`, and there is one.
+    #[error("the first packet of a display connection is `open`, and it comes once")]
+    Order,
+    /// Something is out of its bounds.
+    #[error("{0} is out of bounds")]
+    Bounds(&'static str),
+    /// A picture format that there is none of.
+    #[error("the picture format {0:?} is unknown; the only one is \"bgr24\"")]
+    Format(String),
+    /// Not exactly one descriptor with `buffer`, or one with anything else.
+    #[error("a `buffer` packet carries one memfd, and no other packet carries any")]
+    Descriptors,
+    /// The buffer itself.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+struct Memory<B> {
+    buffer: B,
+    bytes: u64,
+}
+
+struct Client<B> {
+    /// Application instance and when it started.
+    application: Option<(String, i64)>,
+    buffers: [Option<Memory<B>>; BUFFERS],
+    /// By stream. Kept only while the application owns the monitor.
+    pictures: BTreeMap<String, Picture>,
+}
+
+/// All clients and what they show.
+pub struct Stage<B> {
+    clients: BTreeMap<u64, Client<B>>,
+    changed: bool,
+}
+
+/// What should be on the monitor.
+#[derive(Debug, PartialEq)]
+pub enum Scene<'a> {
+    /// No application is connected.
+    Empty,
+    /// This application owns the monitor and has shown nothing yet.
+    Waiting(&'a str),
+    /// Its pictures, by the names of their streams.
+    Pictures(Vec<&'a Picture>),
+}
+
+impl<B> Default for Stage<B> {
+    fn default() -> Self {
+        Self { clients: BTreeMap::new(), changed: true }
+    }
+}
+
+impl<B: Buffer> Stage<B> {
+    /// A new connection. `false`: there are too many, close it.
+    pub fn connected(&mut self, client: u64) -> bool {
+        if self.clients.len() >= MAXIMUM_CLIENTS {
+            return false;
+        }
+        self.clients.insert(
+            client,
+            Client { application: None, buffers: std::array::from_fn(|_| None), pictures: BTreeMap::new() },
+        );
+        true
+    }
+
+    /// A connection ended; what it showed disappears.
+    pub fn gone(&mut self, client: u64) {
+        let owner = self.owner();
+        if self.clients.remove(&client).is_some_and(|client| !client.pictures.is_empty()) || owner != self.owner() {
+            self.changed = true;
+        }
+    }
+
+    /// A packet of a client with the buffer that came beside it. `Ok(Some(…))` is the answer to send.
+    pub fn packet(&mut self, client: u64, request: Request, memory: Option<B>) -> Result<Option<Event>, Refusal> {
+        if memory.is_some() != matches!(request, Request::Buffer { .. }) {
+            return Err(Refusal::Descriptors);
+        }
+        let owner = self.owner();
+        let Some(state) = self.clients.get_mut(&client) else { return Err(Refusal::Order) };
+        if state.application.is_some() == matches!(request, Request::Open { .. }) {
+            return Err(Refusal::Order);
+        }
+        match (request, memory) {
+            (Request::Open { application_instance_id, started_us }, _) => {
+                if application_instance_id.is_empty() || application_instance_id.len() > MAXIMUM_NAME {
+                    return Err(Refusal::Bounds("the application instance's name"));
+                }
+                state.application = Some((application_instance_id, started_us));
+                self.give_to_owner(owner);
+                Ok(None)
+            }
+            (Request::Buffer { buffer, bytes }, Some(memory)) => {
+                let place = state.buffers.get_mut(buffer as usize).ok_or(Refusal::Bounds("the number of a buffer"))?;
+                *place = Some(Memory { buffer: memory, bytes });
+                Ok(None)
+            }
+            (Request::Buffer { .. }, None) => Err(Refusal::Descriptors),
+            (Request::Show { stream_id, sequence, buffer, offset, width, height, stride, format, rectangles, labels }, _) => {
+                let show = Show { size: Size { width, height }, offset, stride, rectangles, labels };
+                let memory = state
+                    .buffers
+                    .get(buffer as usize)
+                    .and_then(Option::as_ref)
+                    .ok_or(Refusal::Bounds("the number of a buffer"))?;
+                if format != "bgr24" {
+                    return Err(Refusal::Format(format.chars().take(40).collect()));
+                }
+                if stream_id.is_empty() || stream_id.len() > MAXIMUM_NAME {
+                    return Err(Refusal::Bounds("a stream's name"));
+                }
+                check(&show, memory.bytes)?;
+                if state.application == owner {
+                    let kept: usize =
+                        state.pictures.iter().filter(|(name, _)| **name != stream_id).map(|(_, kept)| kept.pixels.len()).sum();
+                    let new = !state.pictures.contains_key(&stream_id);
+                    if new && state.pictures.len() >= BUFFERS {
+                        return Err(Refusal::Bounds("the number of streams"));
+                    }
+                    if kept + show.size.width as usize * show.size.height as usize * 3 > MAXIMUM_PICTURE_BYTES {
+                        return Err(Refusal::Bounds("the size of all pictures"));
+                    }
+                    // The old picture's memory is used again.
+                    let old = state.pictures.remove(&stream_id).map(|picture| picture.pixels).unwrap_or_default();
+                    let picture = take(show, &memory.buffer, old)?;
+                    state.pictures.insert(stream_id, picture);
+                    self.changed = true;
+                }
+                Ok(Some(Event::Shown { sequence }))
+            }
+        }
+    }
+
+    /// Whether the scene changed since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What should be on the monitor now.
+    pub fn scene(&self) -> Scene<'_> {
+        let Some(owner) = self.owner() else { return Scene::Empty };
+        let mut pictures: Vec<(&String, &Picture)> = Vec::new();
+        let mut name = "";
+        for client in self.clients.values().filter(|client| client.application.as_ref() == Some(&owner)) {
+            pictures.extend(&client.pictures);
+            name = client.application.as_ref().map_or("", |(name, _)| name);
+        }
+        if pictures.is_empty() {
+            return Scene::Waiting(name);
+        }
+        pictures.sort_by_key(|(stream, _)| *stream);
+        Scene::Pictures(pictures.into_iter().map(|(_, picture)| picture).collect())
+    }
+
+    /// The application that started last.
+    fn owner(&self) -> Option<(String, i64)> {
+        self.clients
+            .values()
+            .filter_map(|client| client.application.as_ref())
+            .max_by_key(|(name, started)| (*started, name))
+            .cloned()
+    }
+
+    /// Forgets the pictures of those that do not own the monitor.
+    fn give_to_owner(&mut self, before: Option<(String, i64)>) {
+        let owner = self.owner();
+        if owner != before {
+            self.changed = true;
+            for client in self.clients.values_mut().filter(|client| client.application != owner) {
+                client.pictures.clear();
+            }
+        }
+    }
+}
+
+struct Show {
+    size: Size,
+    offset: u64,
+    stride: u32,
+    rectangles: Vec<[f32; 4]>,
+    labels: Vec<(String, f32, f32)>,
+}
+
+/// Refuses what is out of bounds; pure.
+fn check(show: &Show, buffer_bytes: u64) -> Result<(), Refusal> {
+    let Size { width, height } = show.size;
+    if !(1..=MAXIMUM_SIDE).contains(&width) || !(1..=MAXIMUM_SIDE).contains(&height) {
+        return Err(Refusal::Bounds("a picture's width or height"));
+    }
+    if u64::from(show.stride) < u64::from(width) * 3 {
+        return Err(Refusal::Bounds("a picture's stride"));
+    }
+    let last = u64::from(show.stride) * u64::from(height - 1) + u64::from(width) * 3;
+    if show.offset.checked_add(last).is_none_or(|end| end > buffer_bytes) {
+        return Err(Refusal::Bounds("a picture's place in its buffer"));
+    }
+    if show.rectangles.len() > MAXIMUM_MARKS || show.labels.len() > MAXIMUM_MARKS {
+        return Err(Refusal::Bounds("the number of marks"));
+    }
+    if show.rectangles.iter().flatten().any(|value| !value.is_finite()) {
+        return Err(Refusal::Bounds("a rectangle"));
+    }
+    if show.labels.iter().any(|(text, x, y)| text.len() > MAXIMUM_LABEL || !x.is_finite() || !y.is_finite()) {
+        return Err(Refusal::Bounds("a label"));
+    }
+    Ok(())
+}
+
+/// Copies a picture out of its buffer into memory of ours.
+fn take(show: Show, buffer: &impl Buffer, mut pixels: Vec<u8>) -> Result<Picture, Refusal> {
+    let row = show.size.width as usize * 3;
+    pixels.resize(row * show.size.height as usize, 0);
+    if show.stride as usize == row {
+        buffer.read(show.offset, &mut pixels)?;
+    } else {
+        for (index, into) in pixels.chunks_exact_mut(row).enumerate() {
+            buffer.read(show.offset + u64::from(show.stride) * index as u64, into)?;
+        }
+    }
+    Ok(Picture { size: show.size, pixels, rectangles: show.rectangles, labels: show.labels })
+}
+
+#[cfg(test)]
+#[path = "stage_tests.rs"]
+mod tests;
