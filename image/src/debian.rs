@@ -121,6 +121,7 @@ pub fn fetch(cache: &Cache, package: &Package) -> Result<PathBuf> {
 /// # Errors
 /// When the file is not a package.
 pub fn unpack(file: &Path, into: &Path) -> Result<()> {
+    fs::create_dir_all(into).map_err(Error::file("create", into))?;
     run(
         program("dpkg-deb").arg("-x").arg(file).arg(into),
         &format!("unpacking {}", file.display()),

@@ -149,7 +149,12 @@ impl Tree<'_> {
         let mut found = 0;
         for path in &files {
             let copyright = *path == format!("usr/share/doc/{}/copyright", wanted.package);
-            if !copyright && !wanted.patterns.iter().any(|pattern| matches(pattern, path)) {
+            if !copyright
+                && !wanted
+                    .patterns
+                    .iter()
+                    .any(|pattern| matches(pattern, &merged(path)))
+            {
                 continue;
             }
             found += usize::from(!copyright);
