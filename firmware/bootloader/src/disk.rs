@@ -1,0 +1,176 @@
+//! The disk that the bootloader was started from, as the firmware shows it.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, PARTITION, PARTITION_SIZE, Slot};
+use uefi::boot::{self, OpenProtocolAttributes, OpenProtocolParams, ScopedProtocol};
+use uefi::proto::ProtocolPointer;
+use uefi::proto::device_path::{DevicePath, DeviceSubType, DeviceType};
+use uefi::proto::loaded_image::LoadedImage;
+use uefi::proto::media::block::BlockIO;
+use uefi::proto::media::partition::{GptPartitionType, PartitionInfo};
+use uefi::{Handle, Status};
+
+/// A block where firmware may want it aligned.
+#[repr(align(4096))]
+struct Aligned([u8; BLOCK]);
+
+/// A partition of our own disk.
+struct Partition {
+    handle: Handle,
+    name: String,
+    esp: bool,
+}
+
+/// Our own disk's partitions.
+pub struct Disk {
+    partitions: Vec<Partition>,
+}
+
+impl Disk {
+    /// Looks for the partitions of the disk that this image was loaded from.
+    pub fn find() -> Result<Self, String> {
+        let own = shared::<LoadedImage>(boot::image_handle())
+            .ok()
+            .and_then(|image| image.device())
+            .ok_or_else(|| String::from("the firmware does not say which disk this is"))?;
+        let disk = parent(&path_bytes(own)?);
+        let handles = boot::find_handles::<PartitionInfo>()
+            .map_err(|error| format!("no partitions: {}", error.status()))?;
+        let mut partitions = Vec::new();
+        for handle in handles {
+            let Ok(path) = path_bytes(handle) else {
+                continue;
+            };
+            if parent(&path) != disk {
+                continue;
+            }
+            let Ok(information) = shared::<PartitionInfo>(handle) else {
+                continue;
+            };
+            let Some(entry) = information.gpt_partition_entry() else {
+                continue;
+            };
+            let (name, kind) = (entry.partition_name, entry.partition_type_guid);
+            let name: String = name
+                .iter()
+                .map(|letter| char::from(*letter))
+                .take_while(|letter| *letter != '\0')
+                .collect();
+            partitions.push(Partition {
+                handle,
+                name,
+                esp: kind == GptPartitionType::EFI_SYSTEM_PARTITION,
+            });
+        }
+        Ok(Self { partitions })
+    }
+
+    /// Reads a copy of the slot table.
+    pub fn read_copy(&self, copy: usize, block: &mut [u8; BLOCK]) -> Result<(), String> {
+        let (mut device, media, block_size) = self.table()?;
+        let mut aligned = Aligned([0; BLOCK]);
+        device
+            .read_blocks(media, COPY_OFFSETS[copy] / block_size, &mut aligned.0)
+            .map_err(|error| format!("cannot be read: {}", error.status()))?;
+        *block = aligned.0;
+        Ok(())
+    }
+
+    /// Writes a block at `offset` of the slot table's partition and flushes.
+    pub fn write(&self, offset: u64, block: &[u8; BLOCK]) -> Result<(), String> {
+        let (mut device, media, block_size) = self.table()?;
+        let aligned = Aligned(*block);
+        device
+            .write_blocks(media, offset / block_size, &aligned.0)
+            .and_then(|()| device.flush_blocks())
+            .map_err(|error| format!("{}", error.status()))
+    }
+
+    fn table(&self) -> Result<(ScopedProtocol<BlockIO>, u32, u64), String> {
+        let partition = self
+            .partitions
+            .iter()
+            .find(|partition| partition.name == PARTITION)
+            .ok_or_else(|| format!("this disk has no partition {PARTITION}"))?;
+        let device = shared::<BlockIO>(partition.handle)
+            .map_err(|status| format!("partition {PARTITION}: {status}"))?;
+        let media = device.media();
+        let block_size = u64::from(media.block_size());
+        let usable = block_size.is_power_of_two() && block_size <= BLOCK as u64;
+        if !usable || (media.last_block() + 1) * block_size < PARTITION_SIZE {
+            return Err(format!(
+                "partition {PARTITION} is too small or has {block_size}-byte blocks"
+            ));
+        }
+        let id = media.media_id();
+        Ok((device, id, block_size))
+    }
+
+    /// Device paths at which the slot's kernel may lie: its own ESP first, then the disk's other ESPs.
+    pub fn kernel_paths(&self, slot: Slot) -> Vec<(String, Vec<u8>)> {
+        let mut esps: Vec<&Partition> = self
+            .partitions
+            .iter()
+            .filter(|partition| partition.esp)
+            .collect();
+        esps.sort_by_key(|partition| partition.name != slot.esp());
+        esps.into_iter()
+            .filter_map(|partition| {
+                let mut path = without_end(&path_bytes(partition.handle).ok()?);
+                let name: Vec<u8> = slot
+                    .kernel_path()
+                    .encode_utf16()
+                    .chain([0])
+                    .flat_map(u16::to_le_bytes)
+                    .collect();
+                let length = u16::try_from(name.len() + 4).ok()?;
+                path.extend([DeviceType::MEDIA.0, DeviceSubType::MEDIA_FILE_PATH.0]);
+                path.extend(length.to_le_bytes());
+                path.extend(name);
+                path.extend(END);
+                Some((partition.name.clone(), path))
+            })
+            .collect()
+    }
+}
+
+const END: [u8; 4] = [0x7f, 0xff, 4, 0];
+
+fn path_bytes(handle: Handle) -> Result<Vec<u8>, String> {
+    shared::<DevicePath>(handle)
+        .map(|path| path.as_bytes().to_vec())
+        .map_err(|status| format!("no device path: {status}"))
+}
+
+fn without_end(path: &[u8]) -> Vec<u8> {
+    path.strip_suffix(&END).unwrap_or(path).to_vec()
+}
+
+/// The path of a partition's disk: everything before the hard-drive node.
+fn parent(path: &[u8]) -> Vec<u8> {
+    let Ok(whole) = <&DevicePath>::try_from(path) else {
+        return Vec::new();
+    };
+    let length: usize = whole
+        .node_iter()
+        .take_while(|node| node.full_type() != (DeviceType::MEDIA, DeviceSubType::MEDIA_HARD_DRIVE))
+        .map(|node| usize::from(node.length()))
+        .sum();
+    path.get(..length).unwrap_or(path).to_vec()
+}
+
+/// Opens a protocol beside whoever uses it already: an exclusive one would take the disk from the file system driver.
+fn shared<P: ProtocolPointer + ?Sized>(handle: Handle) -> Result<ScopedProtocol<P>, Status> {
+    let parameters = OpenProtocolParams {
+        handle,
+        agent: boot::image_handle(),
+        controller: None,
+    };
+    // SAFETY: this program is the only one that runs, and nothing is removed while a protocol is held: no call that
+    // connects or disconnects drivers is made meanwhile.
+    unsafe { boot::open_protocol::<P>(parameters, OpenProtocolAttributes::GetProtocol) }
+        .map_err(|error| error.status())
+}

@@ -1,0 +1,196 @@
+//! The real machine: UEFI.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::time::Duration;
+
+use belvedere_boot_slots::{
+    BLOCK, Buttons, Change, Light, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID,
+};
+use belvedere_bootloader::{Machine, Rounds};
+use uefi::boot::{self, LoadImageSource};
+use uefi::proto::BootPolicy;
+use uefi::proto::device_path::DevicePath;
+use uefi::proto::tcg::v2::{HashLogExtendEventFlags, PcrEventInputs, Tcg};
+use uefi::proto::tcg::{EventType, PcrIndex};
+use uefi::runtime::{self, VariableAttributes, VariableVendor};
+use uefi::{CString16, Guid, Status, cstr16, println};
+
+use crate::disk::Disk;
+use crate::panel::{self, Panel};
+
+/// The firmware restarts the machine when nothing happens for so long, seconds.
+const WATCHDOG: usize = 300;
+const WATCHDOG_CODE: u64 = 0x1_0000;
+
+/// Runs for ever: until a slot's kernel takes over.
+pub fn run() -> ! {
+    let mut machine = Uefi {
+        disk: Disk::find(),
+        panel: panel::find(),
+    };
+    machine.show(Light::FastGreen);
+    if !secure_boot() {
+        machine.say("Secure Boot is off: no signature is checked");
+    }
+    let mut rounds = Rounds::default();
+    loop {
+        let _ = boot::set_watchdog_timer(WATCHDOG, WATCHDOG_CODE, None);
+        rounds.round(&mut machine);
+        if machine.disk.is_err() {
+            // It may have been slow to appear.
+            machine.disk = Disk::find();
+        }
+    }
+}
+
+struct Uefi {
+    disk: Result<Disk, String>,
+    panel: Box<dyn Panel>,
+}
+
+impl Machine for Uefi {
+    fn read_copy(&mut self, copy: usize, block: &mut [u8; BLOCK]) -> Result<(), String> {
+        self.disk
+            .as_ref()
+            .map_err(String::clone)?
+            .read_copy(copy, block)
+    }
+
+    fn write(&mut self, change: &Change) -> Result<(), String> {
+        let disk = self.disk.as_ref().map_err(String::clone)?;
+        disk.write(change.offset, &change.block)
+    }
+
+    fn fuses(&mut self) -> u32 {
+        // No board has a fuse driver yet: level 0 lets every release start. See README, "not built yet".
+        0
+    }
+
+    fn buttons(&mut self) -> Buttons {
+        // No board's buttons are read yet. See README, "not built yet".
+        Buttons::None
+    }
+
+    fn show(&mut self, light: Light) {
+        self.panel.show(light);
+    }
+
+    fn wait(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            let _ = boot::set_watchdog_timer(WATCHDOG, WATCHDOG_CODE, None);
+            boot::stall(Duration::from_secs(1));
+        }
+    }
+
+    fn start(&mut self, slot: Slot) -> (Refusal, String) {
+        let paths = match &self.disk {
+            Ok(disk) => disk.kernel_paths(slot),
+            Err(reason) => return (Refusal::Failed, reason.clone()),
+        };
+        for (partition, path) in paths {
+            let Ok(path) = <&DevicePath>::try_from(path.as_slice()) else {
+                continue;
+            };
+            let source = LoadImageSource::FromDevicePath {
+                device_path: path,
+                boot_policy: BootPolicy::ExactMatch,
+            };
+            let file = slot.kernel_path();
+            let image = match boot::load_image(boot::image_handle(), source) {
+                Ok(image) => image,
+                Err(error) => match error.status() {
+                    Status::NOT_FOUND => continue,
+                    status @ (Status::ACCESS_DENIED | Status::SECURITY_VIOLATION) => {
+                        return (
+                            Refusal::SecureBoot,
+                            format!(
+                                "refused by Secure Boot: {file} on {partition} is not signed by a key that this machine trusts, or was changed ({status})"
+                            ),
+                        );
+                    }
+                    status => {
+                        return (
+                            Refusal::Failed,
+                            format!("{file} on {partition} cannot be loaded: {status}"),
+                        );
+                    }
+                },
+            };
+            if let Err(status) = name_slot(slot) {
+                self.say(&format!(
+                    "slot {}: cannot set {SLOT_VARIABLE}: {status}",
+                    slot.name()
+                ));
+            }
+            measure(slot);
+            self.say(&format!(
+                "slot {}: starting {file} on {partition}",
+                slot.name()
+            ));
+            let status = boot::start_image(image)
+                .err()
+                .map_or(Status::SUCCESS, |error| error.status());
+            return (Refusal::Failed, format!("came back: {status}"));
+        }
+        (
+            Refusal::Missing,
+            format!("no ESP of this disk has {}", slot.kernel_path()),
+        )
+    }
+
+    fn say(&mut self, line: &str) {
+        println!("belvedere: {line}");
+    }
+}
+
+/// Tells the operating system which slot it is.
+fn name_slot(slot: Slot) -> Result<(), Status> {
+    let name = CString16::try_from(SLOT_VARIABLE).map_err(|_| Status::INVALID_PARAMETER)?;
+    let guid = Guid::try_parse(VENDOR_GUID).map_err(|_| Status::INVALID_PARAMETER)?;
+    let vendor = VariableVendor(guid);
+    // A left-over with other attributes (somebody's non-volatile one, say) would make the firmware refuse ours.
+    let _ = runtime::delete_variable(&name, &vendor);
+    runtime::set_variable(
+        &name,
+        &vendor,
+        VariableAttributes::BOOTSERVICE_ACCESS | VariableAttributes::RUNTIME_ACCESS,
+        slot.name().as_bytes(),
+    )
+    .map_err(|error| error.status())
+}
+
+/// Extends the TPM with the choice, where there is a TPM: PCR 12, event data `belvedere slot <name>`. Whatever is
+/// sealed to a slot stays closed when the measurement fails, so a failure is no reason not to start.
+fn measure(slot: Slot) {
+    let data = format!("belvedere slot {}", slot.name());
+    let Ok(handle) = boot::get_handle_for_protocol::<Tcg>() else {
+        return;
+    };
+    let (Ok(mut tpm), Ok(event)) = (
+        boot::open_protocol_exclusive::<Tcg>(handle),
+        PcrEventInputs::new_in_box(PcrIndex(12), EventType::IPL, data.as_bytes()),
+    ) else {
+        return;
+    };
+    let flags = HashLogExtendEventFlags::empty();
+    if let Err(error) = tpm.hash_log_extend_event(flags, data.as_bytes(), &event) {
+        println!(
+            "belvedere: the choice cannot be measured: {}",
+            error.status()
+        );
+    }
+}
+
+fn secure_boot() -> bool {
+    let mut value = [0u8; 4];
+    matches!(
+        runtime::get_variable(
+            cstr16!("SecureBoot"),
+            &VariableVendor::GLOBAL_VARIABLE,
+            &mut value
+        ),
+        Ok(([1], _))
+    )
+}

@@ -1,0 +1,106 @@
+//! The status light while the firmware runs: driven by a firmware timer, so it blinks also while an image loads.
+
+use core::ffi::c_void;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::time::Duration;
+
+use belvedere_boot_slots::Light;
+use belvedere_bootloader::{pl061, root_is_compatible};
+use uefi::boot::{self, EventType, TimerTrigger, Tpl};
+use uefi::{Event, Guid, guid, system};
+
+/// EFI_DTB_TABLE_GUID.
+const DEVICE_TREE_TABLE: Guid = guid!("b1b621d5-f19c-41a5-830b-d9152c69aae0");
+
+static LIGHT: AtomicU8 = AtomicU8::new(0);
+static TICK: AtomicU32 = AtomicU32::new(0);
+
+/// A board's status light.
+pub trait Panel {
+    /// Shows `light` from now on, until the operating system takes over.
+    fn show(&mut self, light: Light);
+}
+
+/// A board without a light that we know.
+pub struct NoPanel;
+
+impl Panel for NoPanel {
+    fn show(&mut self, _: Light) {}
+}
+
+/// The virtual board's.
+pub struct Pl061 {
+    blinking: bool,
+}
+
+impl Panel for Pl061 {
+    fn show(&mut self, light: Light) {
+        LIGHT.store(light as u8, Ordering::Relaxed);
+        TICK.store(0, Ordering::Relaxed);
+        draw();
+        if !self.blinking {
+            // SAFETY: the function stays loaded as long as boot services run; it touches atomics and the light only.
+            let event = unsafe {
+                boot::create_event(
+                    EventType::TIMER | EventType::NOTIFY_SIGNAL,
+                    Tpl::CALLBACK,
+                    Some(tick),
+                    None,
+                )
+            };
+            // Without a timer the light is steady: no reason not to start.
+            self.blinking = event.is_ok_and(|event| {
+                let period = Duration::from_millis(pl061::TICK);
+                boot::set_timer(&event, TimerTrigger::Periodic(period)).is_ok()
+            });
+        }
+    }
+}
+
+unsafe extern "efiapi" fn tick(_: Event, _: Option<NonNull<c_void>>) {
+    TICK.fetch_add(1, Ordering::Relaxed);
+    draw();
+}
+
+fn draw() {
+    let light = match LIGHT.load(Ordering::Relaxed) {
+        number if number == Light::SlowOrange as u8 => Light::SlowOrange,
+        number if number == Light::FastOrange as u8 => Light::FastOrange,
+        number if number == Light::FastRed as u8 => Light::FastRed,
+        _ => Light::FastGreen,
+    };
+    let lines = pl061::lines(light, TICK.load(Ordering::Relaxed));
+    // SAFETY: a `Pl061` is made only where the device tree says that this is QEMU's `virt` machine, whose firmware
+    // maps its devices one to one. The masked data register changes the status light's lines and no others, and the
+    // direction register keeps the other lines' bits.
+    unsafe {
+        let direction = (pl061::BASE + pl061::DIRECTION) as *mut u32;
+        direction.write_volatile(direction.read_volatile() | u32::from(pl061::STATUS));
+        let data = (pl061::BASE + pl061::STATUS_DATA) as *mut u32;
+        data.write_volatile(u32::from(lines));
+    }
+}
+
+/// The panel of the board that this runs on.
+pub fn find() -> alloc::boxed::Box<dyn Panel> {
+    let virtual_board = system::with_config_table(|tables| {
+        tables
+            .iter()
+            .find(|table| table.guid == DEVICE_TREE_TABLE)
+            .is_some_and(|table| {
+                // SAFETY: the firmware's device tree; its header says how long it is, and the firmware is trusted.
+                let tree = unsafe {
+                    let start = table.address.cast::<u8>();
+                    let size = u32::from_be(start.add(4).cast::<u32>().read_unaligned()) as usize;
+                    core::slice::from_raw_parts(start, size.min(2 << 20))
+                };
+                root_is_compatible(tree, "linux,dummy-virt")
+            })
+    });
+    if virtual_board {
+        alloc::boxed::Box::new(Pl061 { blinking: false })
+    } else {
+        alloc::boxed::Box::new(NoPanel)
+    }
+}
