@@ -1,1 +1,15 @@
-//! (being built)
+//! From cameras to coded pictures: RTSP over TCP, one session per camera, however many applications watch it.
+//!
+//! - [`machine`]: when to connect, to wait, to give a silent session up; pure.
+//! - [`backlog`]: what waits for the decoder, bounded; pure.
+//! - [`session`]: one RTSP session (`retina`).
+//! - [`feed`]: the connection to the decoder.
+//! - [`watch`]: one stream's task.
+//! - [`service`]: `org.belvedere.Camera`.
+
+pub mod backlog;
+pub mod feed;
+pub mod machine;
+pub mod service;
+pub mod session;
+pub mod watch;

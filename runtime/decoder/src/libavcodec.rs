@@ -235,9 +235,14 @@ impl Decoder for Libavcodec {
         }
     }
 
+    /// With a new context: avcodec_flush_buffers keeps what the decoder believes about the order of pictures, and one
+    /// damaged access unit can make it hold every later picture back by one.
     fn reset(&mut self) {
-        // SAFETY: the context is ours and open.
-        unsafe { avcodec_flush_buffers(self.context.as_ptr()) }
+        match Libavcodec::new() {
+            Ok(new) => *self = new,
+            // SAFETY: the context is ours and open.
+            Err(_) => unsafe { avcodec_flush_buffers(self.context.as_ptr()) },
+        }
     }
 }
 
