@@ -13,6 +13,7 @@ use crate::{
     boot_partition, debian, device_tree, disk, firmware_variables, initramfs, kernel, python,
     root_image, root_tree, signing, unified_kernel,
 };
+use belvedere_boot_slots::{self as boot_slots, Slot, Table};
 use belvedere_keys::{KeyDirectory, UefiKey};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -100,7 +101,11 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
         initramfs: &initramfs.file("initramfs.zst"),
         device_tree: &device_tree.file("device-tree.dtb"),
     };
-    let line = unified_kernel::command_line(board, &facts, &request.version);
+    let mut line = unified_kernel::command_line(board, &facts, &request.version);
+    if !programs.missing.is_empty() {
+        // `init` does not take the missing programs for a fault.
+        line += " belvedere.development";
+    }
     let signed = sign_all(
         &cache, &keys, &tools, board, &parts, &programs, &line, progress,
     )?;
@@ -177,9 +182,10 @@ fn sign_all(
         "signing",
         "bootloader, unified kernel image, firmware variables",
     );
-    let mut inputs = Inputs::new("signed 1")
+    let mut inputs = Inputs::new("signed 2")
         .with("command line", command_line)
-        .with("guid", keys.owner_guid()?);
+        .with("guid", keys.owner_guid()?)
+        .with("variables", firmware_variables::settings());
     for key in UefiKey::ALL {
         inputs = inputs.with_file("certificate", &keys.uefi_certificate(key))?;
     }
@@ -223,26 +229,24 @@ fn sign_all(
 fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts) -> Result<()> {
     let (bootloader, uki) = (signed.file("bootloader.efi"), signed.file("uki.efi"));
     let mut partitions = Vec::new();
-    for (slot, serial) in [("a", 0xbe1f_000a), ("b", 0xbe1f_000b)] {
-        let partition = path.with_extension(format!("esp-{slot}"));
-        let kernel = format!("EFI/belvedere/slot-{slot}.efi");
+    for (slot, serial) in [(Slot::A, 0xbe1f_000a), (Slot::B, 0xbe1f_000b)] {
+        let partition = path.with_extension(slot.esp());
+        let kernel = slot
+            .kernel_path()
+            .trim_start_matches('\\')
+            .replace('\\', "/");
         let mut files = vec![("EFI/BOOT/BOOTAA64.EFI", bootloader.as_path())];
         // Slot b is empty until the first update.
-        if slot == "a" {
+        if slot == Slot::A {
             files.push((kernel.as_str(), uki.as_path()));
         }
-        boot_partition::make(
-            &partition,
-            &format!("ESP-{}", slot.to_uppercase()),
-            serial,
-            &files,
-        )?;
+        boot_partition::make(&partition, &slot.esp().to_uppercase(), serial, &files)?;
         partitions.push(partition);
     }
     let slices = disk::layout(
         partitions[0].clone(),
         partitions[1].clone(),
-        slot_table()?,
+        slot_table(),
         root.file("root.erofs"),
     );
     disk::make(path, &slices, facts.root_hash.as_bytes())?;
@@ -253,8 +257,17 @@ fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts) -> Result
 }
 
 /// The table of a new appliance: slot a is good, the others are empty.
-fn slot_table() -> Result<Vec<u8>> {
-    Ok(Vec::new())
+fn slot_table() -> Vec<u8> {
+    let table = Table::empty(Slot::A).committed(Slot::A);
+    let mut bytes = vec![0; boot_slots::PARTITION_SIZE as usize];
+    for (copy, offset) in boot_slots::initial(table)
+        .iter()
+        .zip(boot_slots::COPY_OFFSETS)
+    {
+        let start = offset as usize;
+        bytes[start..start + copy.len()].copy_from_slice(copy);
+    }
+    bytes
 }
 
 /// Makes a file beside its place and moves it there, so that an interrupted build leaves the old one.
@@ -267,6 +280,20 @@ fn replace(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_appliance_starts_slot_a() {
+        let bytes = slot_table();
+        let [first, second] = boot_slots::COPY_OFFSETS
+            .map(|offset| &bytes[offset as usize..offset as usize + boot_slots::BLOCK]);
+        let table = boot_slots::Copies::read(first, second).current().unwrap();
+        assert_eq!(
+            (table.preferred, table.last_good, table.generation),
+            (Slot::A, Some(Slot::A), 2)
+        );
+        assert_eq!(table.record(Slot::A).state, boot_slots::State::Good);
+        assert_eq!(table.record(Slot::B).state, boot_slots::State::Empty);
+    }
 
     #[test]
     fn versions_are_three_numbers() {

@@ -1,13 +1,13 @@
 //! The firmware's variable store, with our keys enrolled and Secure Boot on.
 
 use crate::board::Board;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::program::{program, run};
 use belvedere_keys::{KeyDirectory, UefiKey};
 use std::path::Path;
 
-/// Boot entries that the template brings along: the firmware's menu and its shell, which have no place here. Without
-/// entries the firmware starts `EFI/BOOT/BOOTAA64.EFI` of the disks.
+/// What the template brings along and has no place here: Debian's test keys, boot entries of the firmware's menu and
+/// its shell, and the keys that call them. Without entries the firmware starts `EFI/BOOT/BOOTAA64.EFI` of the disks.
 const LEFTOVERS: &[&str] = &[
     "PK",
     "KEK",
@@ -18,7 +18,18 @@ const LEFTOVERS: &[&str] = &[
     "Boot0001",
     "Boot0002",
     "Boot0003",
+    "Key0000",
+    "Key0001",
 ];
+
+/// Variables set beside the keys, in the tool's JSON: the firmware waits 0 s for somebody to press a key.
+pub fn settings() -> String {
+    serde_json::json!({
+        "version": 2,
+        "variables": [{ "name": "Timeout", "guid": "8be4df61-93ca-11d2-aa0d-00e098032b8c", "attr": 7, "data": "0000" }],
+    })
+    .to_string()
+}
 
 /// Writes the variable store.
 ///
@@ -49,10 +60,13 @@ pub fn make(tools: &Path, keys: &KeyDirectory, board: &Board, output: &Path) -> 
     command
         .args(["--add-db", &guid])
         .arg(keys.uefi_certificate(UefiKey::Db));
+    let settings_file = output.with_extension("json");
+    std::fs::write(&settings_file, settings()).map_err(Error::file("write", &settings_file))?;
+    command.arg("--set-json").arg(&settings_file);
     command.arg("--sb").arg("-o").arg(output);
     run(
         &mut command,
         "enrolling the keys in the firmware's variables",
     )?;
-    Ok(())
+    std::fs::remove_file(&settings_file).map_err(Error::file("remove", &settings_file))
 }
