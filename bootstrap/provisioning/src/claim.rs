@@ -1,0 +1,219 @@
+//! Exchanging the claim for a device certificate: AWS IoT Core's "fleet provisioning by claim" over MQTT.
+//!
+//! The claim may be used again until it expires: after a power cut between the service's answer and our commit, the same
+//! stick provisions again, and the service replaces what it registered.
+
+use crate::tls::client_config;
+use belvedere_device_protocol::provisioning::{
+    CREATE_FROM_CSR, CertificateCreated, CreateFromCsr, Rejected, RegisterThing, ThingRegistered, register_thing_topic,
+};
+use belvedere_provisioning_archive::Archive;
+use rumqttc::{Client, ConnectionError, Event, Incoming, MqttOptions, NetworkOptions, QoS, Transport};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// From the first attempt to connect to the last answer.
+pub const CLAIM_TIME: Duration = Duration::from_secs(90);
+/// One connection, TLS included; generous, because boards under emulation are slow.
+const CONNECT_TIME: u64 = 30;
+/// Between attempts.
+const RETRY: Duration = Duration::from_secs(2);
+/// Largest MQTT packet.
+const MAX_PACKET: usize = 128 << 10;
+
+/// What the service gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The thing.
+    pub thing_name: String,
+    /// Device certificate, with its chain if the service sent one, PEM.
+    pub certificate_pem: String,
+}
+
+impl Registration {
+    /// Checks that the certificate is for this key and carries the thing's name.
+    pub fn check(&self, public_key_der: &[u8]) -> Result<(), &'static str> {
+        let name_ok = !self.thing_name.is_empty()
+            && self.thing_name.len() <= 256
+            && self.thing_name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_:.".contains(&b));
+        if !name_ok {
+            return Err("a thing name that cannot be used");
+        }
+        let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).map_err(|_| "no PEM certificate")?;
+        let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| "no X.509 certificate")?;
+        if certificate.public_key().raw != public_key_der {
+            return Err("a certificate for another key");
+        }
+        let mut names = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+        if names.next() != Some(self.thing_name.as_str()) {
+            return Err("a certificate for another name");
+        }
+        Ok(())
+    }
+}
+
+/// Why the claim was not exchanged. The text is for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// No connection in time.
+    #[error("the service at {service} cannot be reached ({what}): check the network and that the service runs, then make a new archive and try again")]
+    Unreachable {
+        /// Host and port.
+        service: String,
+        /// Last error.
+        what: String,
+    },
+    /// The server is not the archive's.
+    #[error("the server at {service} is not the service that made the archive ({what}): check the address, or make a new archive")]
+    Untrusted {
+        /// Host and port.
+        service: String,
+        /// Last error.
+        what: String,
+    },
+    /// The service said no.
+    #[error("the service refused the claim ({what}): delete the device in the service, provision it again and use the new archive at once")]
+    Refused {
+        /// Its words.
+        what: String,
+    },
+    /// The service said what cannot be used.
+    #[error("the service answered with {what}: update service or appliance, then make a new archive and try again")]
+    Answer {
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Exchanges the claim. Blocks for at most `time`.
+pub fn register(
+    archive: &Archive,
+    request_pem: &str,
+    parameters: BTreeMap<String, String>,
+    time: Duration,
+) -> Result<Registration, ClaimError> {
+    let mut session = Session::open(archive, Instant::now() + time)?;
+    let created: CertificateCreated =
+        session.ask(CREATE_FROM_CSR, &CreateFromCsr { certificate_signing_request: request_pem.to_owned() })?;
+    let request = RegisterThing { certificate_ownership_token: created.certificate_ownership_token, parameters };
+    let registered: ThingRegistered =
+        session.ask(&register_thing_topic(&archive.configuration.provisioning_template), &request)?;
+    let _ = session.client.try_disconnect();
+    // Lets the DISCONNECT out; whatever comes of it does not matter.
+    let _ = session.connection.recv_timeout(Duration::from_secs(1));
+    Ok(Registration { thing_name: registered.thing_name, certificate_pem: created.certificate_pem })
+}
+
+struct Session {
+    client: Client,
+    connection: rumqttc::Connection,
+    service: String,
+    deadline: Instant,
+    connected: bool,
+}
+
+impl Session {
+    fn open(archive: &Archive, deadline: Instant) -> Result<Self, ClaimError> {
+        let c = &archive.configuration;
+        let tls = client_config(&archive.service_ca_pem, &archive.claim_certificate_pem, &archive.claim_private_key_pem)
+            .map_err(|error| ClaimError::Refused { what: error.to_string() })?;
+        let endpoint = &c.endpoints.mqtt;
+        let mut options = MqttOptions::new(&c.claim_client_id, &endpoint.host, endpoint.port);
+        options.set_transport(Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(tls)));
+        options.set_keep_alive(Duration::from_secs(30)).set_clean_session(true);
+        options.set_max_packet_size(MAX_PACKET, MAX_PACKET);
+        let (client, mut connection) = Client::new(options, 10);
+        let mut network = NetworkOptions::new();
+        network.set_connection_timeout(CONNECT_TIME);
+        connection.eventloop.set_network_options(network);
+        let service = format!("{}:{}", endpoint.host, endpoint.port);
+        Ok(Self { client, connection, service, deadline, connected: false })
+    }
+
+    /// Publishes a request and waits for its answer. Subscribes first, also again when the connection broke.
+    fn ask<T: DeserializeOwned>(&mut self, topic: &str, request: &impl Serialize) -> Result<T, ClaimError> {
+        let answer = |what: &str| ClaimError::Answer { what: what.to_owned() };
+        let payload = serde_json::to_vec(request).map_err(|_| answer("a request that cannot be written"))?;
+        let (accepted, rejected) = (format!("{topic}/accepted"), format!("{topic}/rejected"));
+        let filters = || [&accepted, &rejected].map(|t| rumqttc::SubscribeFilter::new(t.clone(), QoS::AtLeastOnce));
+        if self.connected {
+            self.client.try_subscribe_many(filters()).map_err(|_| answer("a full queue"))?;
+        }
+        let mut last = String::from("no answer in time");
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let event = match self.connection.recv_timeout(left) {
+                Ok(event) => event,
+                Err(_) => return Err(ClaimError::Unreachable { service: self.service.clone(), what: last }),
+            };
+            match event {
+                // A clean session remembers no subscription.
+                Ok(Event::Incoming(Incoming::ConnAck(_))) => {
+                    self.connected = true;
+                    self.client.try_subscribe_many(filters()).map_err(|_| answer("a full queue"))?;
+                }
+                Ok(Event::Incoming(Incoming::SubAck(_))) => {
+                    self.client
+                        .try_publish(topic, QoS::AtLeastOnce, false, payload.clone())
+                        .map_err(|_| answer("a full queue"))?;
+                }
+                Ok(Event::Incoming(Incoming::Publish(publish))) if publish.topic == accepted => {
+                    return serde_json::from_slice(&publish.payload).map_err(|_| answer("JSON of another shape"));
+                }
+                Ok(Event::Incoming(Incoming::Publish(publish))) if publish.topic == rejected => {
+                    let what = match serde_json::from_slice::<Rejected>(&publish.payload) {
+                        Ok(r) => format!("{} {}: {}", r.status_code, shown(&r.error_code), shown(&r.error_message)),
+                        Err(_) => "without saying why".into(),
+                    };
+                    return Err(ClaimError::Refused { what });
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.connected = false;
+                    last = self.judge(error)?;
+                    log::warn!("connect to {}: {last}", self.service);
+                    std::thread::sleep(RETRY.min(self.deadline.saturating_duration_since(Instant::now())));
+                }
+            }
+        }
+    }
+
+    /// Whether another attempt may help; its text then.
+    fn judge(&self, error: ConnectionError) -> Result<String, ClaimError> {
+        let text = shown(&describe(&error));
+        if let ConnectionError::ConnectionRefused(_) = error {
+            return Err(ClaimError::Refused { what: text });
+        }
+        // A TLS 1.3 server refuses a client certificate after the handshake: it arrives as an alert while reading.
+        if text.contains("fatal alert") {
+            return Err(ClaimError::Refused { what: text });
+        }
+        if text.contains("invalid peer certificate") {
+            return Err(ClaimError::Untrusted { service: self.service.clone(), what: text });
+        }
+        Ok(text)
+    }
+}
+
+/// An error with everything below it.
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(below) = source {
+        let below_text = below.to_string();
+        if !text.contains(&below_text) {
+            text.push_str(": ");
+            text.push_str(&below_text);
+        }
+        source = below.source();
+    }
+    text
+}
+
+/// Somebody else's words, on one line and short.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}

@@ -1,0 +1,160 @@
+//! Sticks that are there, and sticks that come and go: kernel uevents (no udev) and sysfs.
+
+use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// A whole disk came or went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Kernel name, such as `sda`.
+    Added(String),
+    /// Likewise.
+    Removed(String),
+}
+
+/// The kernel's notices.
+pub struct Uevents(OwnedFd);
+
+impl Uevents {
+    /// Begins to listen.
+    pub fn open() -> std::io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(KOBJECT_UEVENT))?;
+        // A hub full of sticks makes many notices while one stick is being worked on.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 1 << 20)?;
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 1))?;
+        Ok(Self(socket))
+    }
+
+    /// Waits for a notice about a whole disk. `Ok(None)`: notices were lost, look at what is there.
+    pub fn next(&mut self) -> std::io::Result<Option<Change>> {
+        loop {
+            let mut buffer = [0; 8192];
+            match rustix::net::recvfrom(&self.0, buffer.as_mut_slice(), RecvFlags::empty()) {
+                Ok((length, _, sender)) => {
+                    // Another process can send to this socket; the kernel is port 0.
+                    let kernel = sender.and_then(|s| SocketAddrNetlink::try_from(s).ok()).is_some_and(|s| s.pid() == 0);
+                    if kernel && let Some(change) = parse(&buffer[..length]) {
+                        return Ok(Some(change));
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::NOBUFS) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// `add@/devices/…\0ACTION=add\0SUBSYSTEM=block\0DEVTYPE=disk\0DEVNAME=sda\0…`.
+pub fn parse(message: &[u8]) -> Option<Change> {
+    let mut fields = message.split(|b| *b == 0).filter_map(|field| std::str::from_utf8(field).ok()).skip(1);
+    let (mut action, mut subsystem, mut kind, mut name) = ("", "", "", "");
+    fields.by_ref().for_each(|field| match field.split_once('=') {
+        Some(("ACTION", value)) => action = value,
+        Some(("SUBSYSTEM", value)) => subsystem = value,
+        Some(("DEVTYPE", value)) => kind = value,
+        Some(("DEVNAME", value)) => name = value,
+        _ => {}
+    });
+    if subsystem != "block" || kind != "disk" || !is_name(name) {
+        return None;
+    }
+    match action {
+        "add" => Some(Change::Added(name.into())),
+        "remove" => Some(Change::Removed(name.into())),
+        _ => None,
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 31 && name.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+/// Kernel names of the sticks that are plugged in: disks behind USB, in the order of their names.
+pub fn sticks(sys: &Path) -> Vec<String> {
+    let mut found: Vec<String> = fs::read_dir(sys.join("class/block"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| is_stick(sys, name))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Whether a disk is behind USB, is no partition and has a medium.
+pub fn is_stick(sys: &Path, name: &str) -> bool {
+    let entry = sys.join("class/block").join(name);
+    let behind_usb = fs::canonicalize(&entry).is_ok_and(|path| {
+        path.components().any(|part| part.as_os_str().to_str().is_some_and(|text| text.starts_with("usb")))
+    });
+    let size = fs::read_to_string(entry.join("size")).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    is_name(name) && behind_usb && !entry.join("partition").exists() && size.is_some_and(|size| size > 0)
+}
+
+/// What to mount of a disk: its first partition, or the whole when there is none. The kernel announces a disk after it
+/// has read the partition table.
+pub fn volume(sys: &Path, disk: &str) -> String {
+    let mut partitions: Vec<(u32, String)> = fs::read_dir(sys.join("class/block").join(disk))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let number = fs::read_to_string(entry.path().join("partition")).ok()?.trim().parse().ok()?;
+            Some((number, entry.file_name().into_string().ok()?))
+        })
+        .collect();
+    partitions.sort();
+    partitions.into_iter().next().map_or(disk.to_owned(), |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_about_disks_are_understood_and_others_ignored() {
+        let add = b"add@/devices/usb1/sda\0ACTION=add\0DEVPATH=/devices/usb1/sda\0SUBSYSTEM=block\0MAJOR=8\0DEVNAME=sda\0DEVTYPE=disk\0SEQNUM=9\0";
+        assert_eq!(parse(add), Some(Change::Added("sda".into())));
+        let remove = b"remove@/x\0ACTION=remove\0SUBSYSTEM=block\0DEVNAME=sda\0DEVTYPE=disk\0";
+        assert_eq!(parse(remove), Some(Change::Removed("sda".into())));
+        assert_eq!(parse(b"add@/x\0ACTION=add\0SUBSYSTEM=block\0DEVNAME=sda1\0DEVTYPE=partition\0"), None);
+        assert_eq!(parse(b"add@/x\0ACTION=add\0SUBSYSTEM=usb\0DEVTYPE=disk\0DEVNAME=sda\0"), None);
+        assert_eq!(parse(b"add@/x\0ACTION=add\0SUBSYSTEM=block\0DEVNAME=../sda\0DEVTYPE=disk\0"), None);
+        assert_eq!(parse(b"libudev\0\xfe\xed\xca\xfe"), None);
+        assert_eq!(parse(b""), None);
+    }
+
+    fn disk(sys: &Path, bus: &str, name: &str, size: &str, partitions: &[u32]) {
+        let path = sys.join("devices").join(bus).join("block").join(name);
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("size"), size).unwrap();
+        let class = sys.join("class/block");
+        fs::create_dir_all(&class).unwrap();
+        std::os::unix::fs::symlink(&path, class.join(name)).unwrap();
+        for number in partitions {
+            let part = path.join(format!("{name}{number}"));
+            fs::create_dir(&part).unwrap();
+            fs::write(part.join("partition"), format!("{number}\n")).unwrap();
+            fs::write(part.join("size"), "1\n").unwrap();
+            std::os::unix::fs::symlink(&part, class.join(format!("{name}{number}"))).unwrap();
+        }
+    }
+
+    #[test]
+    fn sticks_are_the_disks_behind_usb_with_a_medium() {
+        let sys = tempfile::tempdir().unwrap();
+        disk(sys.path(), "virtio1", "vda", "2048", &[1]);
+        disk(sys.path(), "pci/usb1/1-1", "sdb", "2048", &[10, 2]);
+        disk(sys.path(), "pci/usb2/2-1", "sda", "2048", &[]);
+        disk(sys.path(), "pci/usb2/2-2", "sdc", "0", &[]);
+        assert_eq!(sticks(sys.path()), ["sda", "sdb"]);
+        assert_eq!(volume(sys.path(), "sda"), "sda");
+        assert_eq!(volume(sys.path(), "sdb"), "sdb2");
+    }
+}

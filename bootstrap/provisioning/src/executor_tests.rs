@@ -1,0 +1,468 @@
+use super::*;
+use crate::claim::Registration;
+use crate::key::SoftwareKey;
+use belvedere_device_protocol::{Endpoint, Endpoints, EthernetStatus, NetworkConfiguration};
+use belvedere_interfaces::logs::LogEntry;
+use belvedere_provisioning_archive::{Configuration, FORMAT_VERSION, Listed, write};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::OnceLock;
+
+pub const ISSUED: i64 = 1_795_000_000;
+
+/// An archive as the service makes it.
+pub fn archive() -> Archive {
+    static ARCHIVE: OnceLock<Archive> = OnceLock::new();
+    ARCHIVE.get_or_init(make_archive).clone()
+}
+
+fn make_archive() -> Archive {
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut claim = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    claim.distinguished_name = rcgen::DistinguishedName::new();
+    claim.distinguished_name.push(rcgen::DnType::CommonName, "claim-device-abc");
+    let claim_key = rcgen::KeyPair::generate().unwrap();
+    let endpoint = Endpoint { host: "10.0.2.2".into(), port: 8883 };
+    Archive {
+        configuration: Configuration {
+            format_version: FORMAT_VERSION,
+            device_id: "device-abc".into(),
+            device_name: "front door".into(),
+            claim_client_id: "claim-device-abc".into(),
+            endpoints: Endpoints { mqtt: endpoint.clone(), https: endpoint, region: "us-east-1".into() },
+            network: NetworkConfiguration::default(),
+            provisioning_template: "belvedere-appliance".into(),
+            claim_expires: ISSUED + 300,
+            issued: ISSUED,
+        },
+        claim_certificate_pem: claim.self_signed(&claim_key).unwrap().pem(),
+        claim_private_key_pem: claim_key.serialize_pem(),
+        service_ca_pem: ca.self_signed(&ca_key).unwrap().pem(),
+    }
+}
+
+/// The identity of an earlier provisioning.
+pub fn stored(generation: u64) -> StoredIdentity {
+    let endpoints = archive().configuration.endpoints;
+    let identity = Identity {
+        device_id: "device-old".into(),
+        thing_name: "panorama_old_Thing_00000001".into(),
+        endpoints,
+        service_ca_pem: "ca".into(),
+        certificate_pem: "certificate".into(),
+        private_key_pem: "key".into(),
+        generation,
+    };
+    StoredIdentity::new(identity, format!("digest-{generation}"), NetworkConfiguration::default(), ISSUED)
+}
+
+/// The service's half: a certificate for the key in the request.
+fn certify(request_pem: &str, thing: &str) -> String {
+    let mut request = rcgen::CertificateSigningRequestParams::from_pem(request_pem).unwrap();
+    request.params.distinguished_name = rcgen::DistinguishedName::new();
+    request.params.distinguished_name.push(rcgen::DnType::CommonName, thing);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let issuer = rcgen::Issuer::new(rcgen::CertificateParams::new(Vec::new()).unwrap(), key);
+    request.signed_by(&issuer).unwrap().pem()
+}
+
+const THING: &str = "panorama_front_door_Thing_12345678";
+
+/// What outlives a power cut.
+#[derive(Default)]
+struct Durable {
+    identity: Option<StoredIdentity>,
+    network_kept: bool,
+    files: BTreeMap<String, Vec<u8>>,
+    ours: BTreeMap<String, Vec<u8>>,
+}
+
+/// One run of the appliance. Power fails at operation `cut`; from then on nothing reaches the durable half.
+struct Fake {
+    durable: Rc<RefCell<Durable>>,
+    now: i64,
+    lights: BTreeSet<Condition>,
+    shown: Vec<Condition>,
+    network: &'static str,
+    reverted: bool,
+    refuse: Option<ClaimError>,
+    foreign_key: bool,
+    fail_store: bool,
+    operation: Rc<RefCell<(u32, Option<u32>)>>,
+}
+
+/// Counts an operation; `false` once the power is gone.
+fn powered(operation: &Rc<RefCell<(u32, Option<u32>)>>) -> bool {
+    let mut operation = operation.borrow_mut();
+    operation.0 += 1;
+    operation.1.is_none_or(|cut| operation.0 < cut)
+}
+
+impl World for Fake {
+    fn now(&self) -> i64 {
+        self.now
+    }
+    fn set_clock(&mut self, seconds: i64) -> Result<(), String> {
+        self.now = seconds;
+        Ok(())
+    }
+    fn light(&mut self, condition: Condition, active: bool) {
+        if active {
+            self.lights.insert(condition);
+            self.shown.push(condition);
+        } else {
+            self.lights.remove(&condition);
+        }
+    }
+    fn network_try(&mut self, _: &NetworkConfiguration) -> Result<NetworkStatus, String> {
+        if self.network == "invalid" {
+            return Err("network configuration, Ethernet0.Mask: not a network mask".into());
+        }
+        let up = self.network == "up";
+        Ok(NetworkStatus {
+            ethernet0_status: Some(EthernetStatus {
+                connection_status: if up { ConnectionStatus::Connected } else { ConnectionStatus::NotConnected },
+                ip_address: if up { "10.0.2.15/24".into() } else { "--".into() },
+                hw_address: "52:54:00:12:34:56".into(),
+            }),
+            ..Default::default()
+        })
+    }
+    fn network_keep(&mut self) -> Result<(), String> {
+        if powered(&self.operation) {
+            self.durable.borrow_mut().network_kept = true;
+            return Ok(());
+        }
+        Err("no power".into())
+    }
+    fn network_revert(&mut self) -> Result<(), String> {
+        self.reverted = true;
+        Ok(())
+    }
+    fn make_key(&mut self) -> Result<Box<dyn DeviceKey>, String> {
+        Ok(Box::new(SoftwareKey::generate()?))
+    }
+    fn register(&mut self, archive: &Archive, request_pem: &str, serial: &str) -> Result<Registration, ClaimError> {
+        assert_eq!(serial, "52:54:00:12:34:56");
+        assert!(!archive.claim_expired(self.now));
+        if let Some(error) = &self.refuse {
+            return Err(error.clone());
+        }
+        if !powered(&self.operation) {
+            return Err(ClaimError::Unreachable { service: "x".into(), what: "no power".into() });
+        }
+        let request = if self.foreign_key {
+            SoftwareKey::generate().unwrap().certificate_request_pem("x").unwrap()
+        } else {
+            request_pem.to_owned()
+        };
+        Ok(Registration { thing_name: THING.into(), certificate_pem: certify(&request, THING) })
+    }
+    fn identity(&self) -> Option<StoredIdentity> {
+        self.durable.borrow().identity.clone()
+    }
+    fn store_identity(&mut self, stored: &StoredIdentity) -> Result<(), String> {
+        if self.fail_store {
+            return Err("write identity.json: no space left".into());
+        }
+        if !powered(&self.operation) {
+            return Err("no power".into());
+        }
+        self.durable.borrow_mut().identity = Some(stored.clone());
+        Ok(())
+    }
+    fn logs(&mut self) -> Result<Vec<LogEntry>, String> {
+        Ok(vec![LogEntry {
+            sequence: 1,
+            application_instance_id: None,
+            stream: "kern_log".into(),
+            timestamp_ms: 0,
+            message: "usb 1-1: new device".into(),
+        }])
+    }
+}
+
+struct FakeStick(Rc<RefCell<Durable>>, Rc<RefCell<(u32, Option<u32>)>>);
+
+impl Stick for FakeStick {
+    fn list(&mut self) -> Result<Vec<Listed>, String> {
+        Ok(self.0.borrow().files.keys().map(|name| Listed { name: name.clone(), is_file: true }).collect())
+    }
+    fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, String> {
+        let mut bytes = self.0.borrow().files.get(name).cloned().ok_or("no such file")?;
+        bytes.truncate(limit as usize + 1);
+        Ok(bytes)
+    }
+    fn has_ours(&mut self, name: &str) -> bool {
+        self.0.borrow().ours.contains_key(name)
+    }
+    fn write_ours(&mut self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        if powered(&self.1) {
+            self.0.borrow_mut().ours.insert(name.into(), bytes.to_vec());
+            return Ok(());
+        }
+        Err("no power".into())
+    }
+    fn wipe(&mut self, name: &str) -> Result<(), String> {
+        if powered(&self.1) {
+            self.0.borrow_mut().files.remove(name);
+            return Ok(());
+        }
+        Err("no power".into())
+    }
+}
+
+const ARCHIVE: &str = "certificates-omni_front_door.zip";
+
+fn stick_with(files: &[(&str, Vec<u8>)]) -> Rc<RefCell<Durable>> {
+    let files = files.iter().map(|(name, bytes)| (name.to_string(), bytes.clone())).collect();
+    Rc::new(RefCell::new(Durable { files, ..Durable::default() }))
+}
+
+fn good_stick() -> Rc<RefCell<Durable>> {
+    stick_with(&[(ARCHIVE, write(&archive()))])
+}
+
+fn power_on(durable: &Rc<RefCell<Durable>>, cut: Option<u32>) -> (Fake, FakeStick) {
+    let operation = Rc::new(RefCell::new((0, cut)));
+    let fake = Fake {
+        durable: Rc::clone(durable),
+        now: ISSUED + 10,
+        lights: BTreeSet::new(),
+        shown: Vec::new(),
+        network: "up",
+        reverted: false,
+        refuse: None,
+        foreign_key: false,
+        fail_store: false,
+        operation: Rc::clone(&operation),
+    };
+    (fake, FakeStick(Rc::clone(durable), operation))
+}
+
+fn result_line(durable: &Rc<RefCell<Durable>>) -> String {
+    let durable = durable.borrow();
+    let text = String::from_utf8(durable.ours[RESULT_FILE].clone()).unwrap();
+    text.lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_good_stick_provisions() {
+    let durable = good_stick();
+    let (mut world, mut stick) = power_on(&durable, None);
+    let outcome = provision(&mut world, &mut stick).unwrap();
+    assert!(outcome.succeeded, "{outcome:?}");
+    assert_eq!(world.shown, [Condition::Registering]);
+    assert!(world.lights.is_empty());
+    let durable_now = durable.borrow();
+    let stored = durable_now.identity.clone().unwrap();
+    assert_eq!((stored.identity.thing_name.as_str(), stored.identity.generation), (THING, 1));
+    assert!(stored.network_kept && durable_now.network_kept);
+    assert!(durable_now.files.is_empty(), "the archive is wiped");
+    assert!(String::from_utf8_lossy(&durable_now.ours["kern.log"]).contains("usb 1-1"));
+    for file in ["occ.log", "ota_agent.log", "syslog.log"] {
+        assert!(durable_now.ours.contains_key(file));
+    }
+    drop(durable_now);
+    assert!(result_line(&durable).starts_with("SUCCEEDED (provisioned): "));
+    let all = format!("{:?}{:?}", durable.borrow().ours, outcome);
+    assert!(!all.contains(stored.identity.private_key_pem.lines().nth(1).unwrap()));
+}
+
+#[test]
+fn the_stick_left_in_does_not_lose_its_good_result() {
+    let durable = good_stick();
+    let (mut world, mut stick) = power_on(&durable, None);
+    provision(&mut world, &mut stick);
+    let (mut world, mut stick) = power_on(&durable, None);
+    assert_eq!(provision(&mut world, &mut stick), None);
+    assert!(result_line(&durable).starts_with("SUCCEEDED"));
+    assert!(world.shown.is_empty());
+}
+
+#[test]
+fn provisioning_again_replaces_the_identity_and_counts() {
+    let durable = good_stick();
+    durable.borrow_mut().identity = Some(stored(4));
+    let (mut world, mut stick) = power_on(&durable, None);
+    assert!(provision(&mut world, &mut stick).unwrap().succeeded);
+    assert_eq!(durable.borrow().identity.as_ref().unwrap().identity.generation, 5);
+}
+
+/// Runs with one fault, and checks that the appliance is as it was.
+fn failure(
+    durable: Rc<RefCell<Durable>>,
+    reason: &str,
+    fault: impl Fn(&mut Fake),
+) {
+    for before in [None, Some(stored(3))] {
+        let files = durable.borrow().files.clone();
+        let durable = Rc::new(RefCell::new(Durable { identity: before.clone(), files, ..Durable::default() }));
+        let (mut world, mut stick) = power_on(&durable, None);
+        fault(&mut world);
+        let outcome = provision(&mut world, &mut stick).unwrap();
+        assert_eq!((outcome.succeeded, outcome.reason), (false, reason));
+        assert_eq!(durable.borrow().identity, before);
+        assert!(!durable.borrow().network_kept);
+        assert_eq!(world.shown.contains(&Condition::Registering), world.reverted, "what was tried is reverted");
+        let quiet = reason == "no_archive" && before.is_some();
+        let expected = if quiet { BTreeSet::new() } else { BTreeSet::from([Condition::Error]) };
+        assert_eq!(world.lights, expected);
+        let line = result_line(&durable);
+        assert!(line.starts_with(&format!("FAILED ({reason}): ")), "{line}");
+    }
+}
+
+#[test]
+fn no_archive() {
+    failure(stick_with(&[("photo.jpg", vec![1])]), "no_archive", |_| ());
+}
+
+#[test]
+fn two_archives() {
+    let bytes = write(&archive());
+    failure(stick_with(&[(ARCHIVE, bytes.clone()), ("certificates-omni_b.zip", bytes)]), "several_archives", |_| ());
+}
+
+#[test]
+fn truncated_archive() {
+    let mut bytes = write(&archive());
+    bytes.truncate(1000);
+    failure(stick_with(&[(ARCHIVE, bytes)]), "archive_damaged", |_| ());
+}
+
+#[test]
+fn archive_too_large() {
+    failure(stick_with(&[(ARCHIVE, vec![0; (1 << 20) + 1])]), "archive_too_large", |_| ());
+}
+
+#[test]
+fn wrong_configuration() {
+    let mut wrong = archive();
+    wrong.configuration.device_id = "../x".into();
+    failure(stick_with(&[(ARCHIVE, write(&wrong))]), "archive_configuration", |_| ());
+}
+
+#[test]
+fn expired_claim() {
+    failure(good_stick(), "claim_expired", |world| world.now = ISSUED + 300);
+}
+
+#[test]
+fn network_not_up() {
+    failure(good_stick(), "network_down", |world| world.network = "down");
+}
+
+#[test]
+fn network_configuration_refused() {
+    failure(good_stick(), "network_configuration", |world| world.network = "invalid");
+}
+
+#[test]
+fn service_unreachable() {
+    let error = ClaimError::Unreachable { service: "10.0.2.2:8883".into(), what: "refused".into() };
+    failure(good_stick(), "service_unreachable", |world| world.refuse = Some(error.clone()));
+}
+
+#[test]
+fn service_untrusted() {
+    let error = ClaimError::Untrusted { service: "10.0.2.2:8883".into(), what: "UnknownIssuer".into() };
+    failure(good_stick(), "service_untrusted", |world| world.refuse = Some(error.clone()));
+}
+
+#[test]
+fn service_refused() {
+    let error = ClaimError::Refused { what: "403 Forbidden: the device was deleted".into() };
+    failure(good_stick(), "service_refused", |world| world.refuse = Some(error.clone()));
+}
+
+#[test]
+fn a_certificate_for_another_key_is_not_taken() {
+    failure(good_stick(), "service_answer", |world| world.foreign_key = true);
+}
+
+#[test]
+fn a_full_disk() {
+    failure(good_stick(), "storage", |world| world.fail_store = true);
+}
+
+#[test]
+fn a_clock_in_1970_is_set_and_the_claim_is_used() {
+    let durable = good_stick();
+    let (mut world, mut stick) = power_on(&durable, None);
+    world.now = 100;
+    assert!(provision(&mut world, &mut stick).unwrap().succeeded);
+    assert_eq!(world.now, ISSUED);
+}
+
+#[test]
+fn a_stick_that_cannot_be_wiped_still_provisions_and_says_so() {
+    struct WriteProtected(FakeStick);
+    impl Stick for WriteProtected {
+        fn list(&mut self) -> Result<Vec<Listed>, String> {
+            self.0.list()
+        }
+        fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, String> {
+            self.0.read(name, limit)
+        }
+        fn has_ours(&mut self, _: &str) -> bool {
+            false
+        }
+        fn write_ours(&mut self, _: &str, _: &[u8]) -> Result<(), String> {
+            Err("write-protected".into())
+        }
+        fn wipe(&mut self, _: &str) -> Result<(), String> {
+            Err("write-protected".into())
+        }
+    }
+    let durable = good_stick();
+    let (mut world, stick) = power_on(&durable, None);
+    let outcome = provision(&mut world, &mut WriteProtected(stick)).unwrap();
+    assert!(outcome.succeeded);
+    assert!(outcome.details.iter().any(|line| line.contains("delete it yourself")), "{outcome:?}");
+}
+
+#[test]
+fn power_cut_at_every_operation_leaves_the_old_or_the_new_identity_and_the_stick_finishes_it() {
+    for before in [None, Some(stored(3))] {
+        let generation = before.as_ref().map_or(0, |stored| stored.identity.generation) + 1;
+        // How many operations an undisturbed run has.
+        let durable = good_stick();
+        let (mut world, mut stick) = power_on(&durable, None);
+        provision(&mut world, &mut stick);
+        let operations = world.operation.borrow().0;
+        assert!(operations >= 9, "{operations}");
+        for cut in 1..=operations {
+            let durable = good_stick();
+            durable.borrow_mut().identity = before.clone();
+            let (mut world, mut stick) = power_on(&durable, Some(cut));
+            provision(&mut world, &mut stick);
+            {
+                let now = durable.borrow();
+                let old = now.identity == before;
+                let new = now.identity.as_ref().is_some_and(|i| i.identity.thing_name == THING);
+                assert!(old || new, "cut {cut}");
+                assert!(old || new && now.identity.as_ref().unwrap().identity.generation == generation);
+                assert!(!(now.network_kept && old), "cut {cut}: the new network with the old identity");
+                assert!(now.files.contains_key(ARCHIVE) || new, "cut {cut}: the archive is gone without an identity");
+            }
+            // Power on again with the stick still in: the appliance first finishes what was interrupted.
+            let (mut world, mut stick) = power_on(&durable, None);
+            if world.identity().is_some_and(|stored| !stored.network_kept && stored.identity.thing_name == THING) {
+                keep_network(&mut world).unwrap();
+            }
+            provision(&mut world, &mut stick);
+            let now = durable.borrow();
+            let identity = now.identity.as_ref().unwrap();
+            assert_eq!((identity.identity.thing_name.as_str(), identity.network_kept), (THING, true), "cut {cut}");
+            assert_eq!(identity.identity.generation, generation, "cut {cut}: counted once");
+            assert!(now.network_kept, "cut {cut}");
+            assert!(now.files.is_empty(), "cut {cut}: the archive is wiped in the end");
+            drop(now);
+            assert!(result_line(&durable).starts_with("SUCCEEDED"), "cut {cut}");
+        }
+    }
+}
