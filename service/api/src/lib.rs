@@ -1,1 +1,24 @@
-//! (being built)
+//! The API: requests in AWS's forms, answered by the fleet and the store.
+//!
+//! A request's way: [`entry`] verifies its signature ([`sigv4`]) and finds out who calls ([`caller`]); the service's
+//! name in the credential scope chooses [`panorama`], [`sts`], [`s3`] or [`cloudwatch_logs`]. For Panorama a table
+//! ([`panorama::operations`]) names method, path, input shape and handler of every operation; the input is checked
+//! against its shape ([`model`]) in one place and only then becomes a typed value.
+
+pub mod caller;
+pub mod device;
+pub mod entry;
+pub mod model;
+pub mod panorama;
+pub mod sigv4;
+pub mod sts;
+pub mod xml;
+
+use belvedere_fleet::Fleet;
+
+/// What every handler works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// The fleet and its store.
+    pub fleet: Fleet,
+}

@@ -1,1 +1,55 @@
-//! (being built)
+//! `belvedere-service`: the control plane as one program.
+//!
+//! | module | one idea |
+//! |---|---|
+//! | [`configuration`] | what `init` writes and `serve` reads |
+//! | [`initialise`] | a new service in an empty directory |
+//! | [`serve`] | three ports, one stop |
+//! | [`http`] | HTTP/1.1 on a plain or TLS port |
+
+pub mod configuration;
+pub mod http;
+pub mod initialise;
+pub mod serve;
+
+/// What goes wrong here.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A file or directory.
+    #[error("cannot {operation} {path}: {source}")]
+    File {
+        /// What was being done.
+        operation: &'static str,
+        /// To what.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A port.
+    #[error("cannot listen on {address} ({port}): {source}")]
+    Listen {
+        /// Which port.
+        port: &'static str,
+        /// Where.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The configuration.
+    #[error("{path} is not a configuration of this program: {detail}; make one with `belvedere-service init`")]
+    Configuration {
+        /// File.
+        path: std::path::PathBuf,
+        /// Why not.
+        detail: String,
+    },
+    /// What was given.
+    #[error("{0}")]
+    Argument(String),
+    /// Store.
+    #[error(transparent)]
+    Store(#[from] belvedere_store::StoreError),
+    /// Fleet.
+    #[error(transparent)]
+    Fleet(#[from] belvedere_fleet::FleetError),
+}

@@ -1,0 +1,172 @@
+//! The front door: every signed request comes through here.
+
+use crate::caller::Caller;
+use crate::sigv4::body::{Body, BodyError, Kind};
+use crate::sigv4::claims::{Claims, Denied};
+use crate::{Api, panorama, sts};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use belvedere_fleet::FleetError;
+use belvedere_store::{identifiers, now_ms};
+
+/// Largest body of anything but an object, bytes.
+pub const MAX_DOCUMENT: u64 = 2 * 1024 * 1024;
+/// Largest object or part, bytes (S3's limit for one request).
+pub const MAX_OBJECT: u64 = 5 * 1024 * 1024 * 1024;
+
+/// A verified request.
+pub struct Request {
+    /// Method, path, query, headers.
+    pub parts: Parts,
+    /// Who signed it.
+    pub caller: Caller,
+    /// The region it was signed for: the one that ARNs carry.
+    pub region: String,
+    /// Its body.
+    pub body: Body,
+}
+
+/// A service by its signing name.
+#[derive(Clone, Copy, PartialEq)]
+enum Service {
+    Panorama,
+    Sts,
+}
+
+impl Service {
+    fn of(name: &str) -> Option<Service> {
+        match name {
+            "panorama" => Some(Service::Panorama),
+            "sts" => Some(Service::Sts),
+            _ => None,
+        }
+    }
+
+    fn refuse(self, status: StatusCode, code: &str, message: &str) -> Response {
+        match self {
+            Service::Panorama => panorama::errors::plain(status, code, message),
+            Service::Sts => sts::error(status, code, message),
+        }
+    }
+}
+
+impl Api {
+    /// Answers a request.
+    pub async fn answer(&self, request: axum::extract::Request) -> Response {
+        let id = identifiers::token::<16>();
+        let (parts, body) = request.into_parts();
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let started = std::time::Instant::now();
+        let mut response = self.route(parts, body).await;
+        let status = response.status().as_u16();
+        tracing::info!(%method, path, status, ms = started.elapsed().as_millis() as u64, "request");
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert("x-amzn-requestid", value.clone());
+            response.headers_mut().insert("x-amz-request-id", value);
+        }
+        response
+    }
+
+    async fn route(&self, parts: Parts, body: axum::body::Body) -> Response {
+        let claims = match Claims::of(&parts) {
+            Ok(claims) => claims,
+            Err(denied) => return refuse(Service::Panorama, denied),
+        };
+        let Some(service) = Service::of(&claims.scope.service) else {
+            let message = format!("this service does not answer for \"{}\"", claims.scope.service);
+            return panorama::errors::plain(StatusCode::NOT_FOUND, "UnknownServiceException", &message);
+        };
+        match self.verified(service, claims, parts, body).await {
+            Ok(request) => match service {
+                Service::Panorama => panorama::answer(self, request).await,
+                Service::Sts => sts::answer(self, request).await,
+            },
+            Err(Refusal::Denied(denied)) => refuse(service, denied),
+            Err(Refusal::Body(BodyError::TooLarge)) => {
+                service.refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", "the body is too large")
+            }
+            Err(Refusal::Body(e)) => service.refuse(StatusCode::BAD_REQUEST, "InvalidRequest", &e.to_string()),
+            Err(Refusal::Fleet(e)) => {
+                tracing::error!("cannot verify a request: {e}");
+                service.refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerException", "internal error")
+            }
+        }
+    }
+
+    async fn verified(
+        &self,
+        _service: Service,
+        claims: Claims,
+        parts: Parts,
+        body: axum::body::Body,
+    ) -> Result<Request, Refusal> {
+        claims.timely(now_ms() / 1000)?;
+        let (caller, secret) = self.key_of(&claims).await?;
+        let region = claims.scope.region.clone();
+        // Without its hash in a header the body must be here before the signature can be checked.
+        let raw = Body::new(body, Kind::Unsigned, MAX_DOCUMENT).collect().await?;
+        let hash = crate::sigv4::canonical::sha256(&raw);
+        if claims.payload.len() == 64 && claims.payload != hash {
+            return Err(Refusal::Denied(Denied::Mismatch));
+        }
+        let payload = if claims.payload.is_empty() { &hash } else { &claims.payload };
+        claims.verify(&parts, &secret, payload)?;
+        let body = Body::new(axum::body::Body::from(raw), Kind::Unsigned, MAX_DOCUMENT);
+        Ok(Request { parts, caller, region, body })
+    }
+
+    async fn key_of(&self, claims: &Claims) -> Result<(Caller, String), Refusal> {
+        let id = claims.access_key_id.clone();
+        if let Some(token) = &claims.session_token {
+            let session = self.fleet.session(token).await?.ok_or(Denied::BadToken)?;
+            if session.access_key_id != id {
+                return Err(Refusal::Denied(Denied::BadToken));
+            }
+            return Ok((Caller::Device { device_id: session.device_id, access_key_id: id }, session.secret));
+        }
+        let secret = self.fleet.store.access_key_secret(&id).await.map_err(FleetError::from)?;
+        let secret = secret.ok_or(Denied::UnknownKey)?;
+        Ok((Caller::Administrator { access_key_id: id }, secret))
+    }
+}
+
+enum Refusal {
+    Denied(Denied),
+    Body(BodyError),
+    Fleet(FleetError),
+}
+impl From<Denied> for Refusal {
+    fn from(d: Denied) -> Self {
+        Refusal::Denied(d)
+    }
+}
+impl From<BodyError> for Refusal {
+    fn from(e: BodyError) -> Self {
+        Refusal::Body(e)
+    }
+}
+impl From<FleetError> for Refusal {
+    fn from(e: FleetError) -> Self {
+        Refusal::Fleet(e)
+    }
+}
+
+/// Refusals in the words that the tools know.
+fn refuse(service: Service, denied: Denied) -> Response {
+    let (code, message) = match denied {
+        Denied::Missing => ("MissingAuthenticationTokenException", "Missing Authentication Token"),
+        Denied::Malformed => ("IncompleteSignatureException", "The signature is not complete or not well formed"),
+        Denied::UnknownKey => ("UnrecognizedClientException", "The security token included in the request is invalid."),
+        Denied::BadToken => ("ExpiredTokenException", "The security token included in the request is invalid or expired"),
+        Denied::Skewed => ("SignatureDoesNotMatch", "Signature not in time: the caller's clock is more than 15 minutes off"),
+        Denied::Expired => ("AccessDeniedException", "Request has expired"),
+        Denied::Uncovered => ("SignatureDoesNotMatch", "There were headers present in the request which were not signed"),
+        Denied::Mismatch => (
+            "SignatureDoesNotMatch",
+            "The request signature we calculated does not match the signature you provided. \
+             Check your AWS Secret Access Key and signing method.",
+        ),
+    };
+    service.refuse(StatusCode::FORBIDDEN, code, message)
+}

@@ -1,0 +1,280 @@
+//! Devices.
+
+use super::Context;
+use super::errors::ApiError;
+use super::paging::page;
+use super::timestamp::Timestamp;
+use crate::Api;
+use belvedere_device_protocol::{ConnectionType, NetworkConfiguration};
+use belvedere_fleet::FleetError;
+use belvedere_fleet::provisioning::NewAppliance;
+use belvedere_store::devices::{Device, LEASE_MS, Tags};
+use belvedere_store::{StoreError, now_ms};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// What a device that never said anything runs.
+const NOT_AVAILABLE: &str = "NOT_AVAILABLE";
+
+/// `ProvisionDeviceRequest`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ProvisionDevice {
+    name: String,
+    description: Option<String>,
+    networking_configuration: Option<Value>,
+    #[serde(default)]
+    tags: Tags,
+}
+
+/// `ProvisionDeviceResponse`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeviceProvisioned {
+    arn: String,
+    certificates: String,
+    device_id: String,
+    iot_thing_name: String,
+    status: &'static str,
+}
+
+/// Makes a device and gives out its archive, once.
+pub async fn provision_device(api: &Api, context: &Context, input: ProvisionDevice) -> Result<DeviceProvisioned, ApiError> {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let network = network(input.networking_configuration.as_ref())?;
+    let new = NewAppliance {
+        name: &input.name,
+        description: input.description.as_deref(),
+        tags: &input.tags,
+        networking: input.networking_configuration.as_ref(),
+        network,
+    };
+    let made = api.fleet.provision_device(new).await.map_err(|e| match e {
+        FleetError::Store(StoreError::Exists { .. }) => {
+            ApiError::conflict("DEVICE", &input.name, format!("a device with the name {} exists already", input.name))
+        }
+        other => other.into(),
+    })?;
+    Ok(DeviceProvisioned {
+        arn: context.arn("device", &made.device_id),
+        certificates: BASE64_STANDARD.encode(&made.archive),
+        device_id: made.device_id,
+        iot_thing_name: made.thing_name,
+        status: "AWAITING_PROVISIONING",
+    })
+}
+
+fn network(given: Option<&Value>) -> Result<NetworkConfiguration, ApiError> {
+    let Some(given) = given else { return Ok(NetworkConfiguration::default()) };
+    let network: NetworkConfiguration =
+        serde_json::from_value(given.clone()).map_err(|e| ApiError::field("NetworkingConfiguration", e.to_string()))?;
+    for (name, port) in [("Ethernet0", &network.ethernet0), ("Ethernet1", &network.ethernet1)] {
+        let Some(port) = port else { continue };
+        let complete = port.static_ip_connection_info.is_some() || port.connection_type == ConnectionType::Dhcp;
+        if !complete {
+            let field = format!("NetworkingConfiguration.{name}.StaticIpConnectionInfo");
+            return Err(ApiError::field(&field, "STATIC_IP needs StaticIpConnectionInfo"));
+        }
+    }
+    Ok(network)
+}
+
+/// `DeviceAggregatedStatus` of a device at a time.
+pub fn aggregated_status(device: &Device, now: i64) -> &str {
+    match device.provisioning_status.as_str() {
+        "SUCCEEDED" if device.connected => "ONLINE",
+        "SUCCEEDED" if device.lease_expires_ms.is_some_and(|t| t <= now) => "LEASE_EXPIRED",
+        "SUCCEEDED" => "OFFLINE",
+        other => other,
+    }
+}
+
+fn connection_status(device: &Device) -> &'static str {
+    match (device.provisioning_status.as_str(), device.connected) {
+        ("SUCCEEDED", true) => "ONLINE",
+        ("SUCCEEDED", false) => "OFFLINE",
+        ("AWAITING_PROVISIONING" | "PENDING", _) => "AWAITING_CREDENTIALS",
+        _ => "ERROR",
+    }
+}
+
+fn lease(device: &Device) -> Timestamp {
+    Timestamp(device.lease_expires_ms.unwrap_or(device.created_ms + LEASE_MS))
+}
+
+fn software(device: &Device) -> &str {
+    device.software_version.as_deref().unwrap_or(NOT_AVAILABLE)
+}
+
+/// Which device.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct OneDevice {
+    device_id: String,
+}
+
+/// `DescribeDeviceResponse`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeviceDescribed {
+    arn: String,
+    brand: &'static str,
+    created_time: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_networking_status: Option<Value>,
+    current_software: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    device_aggregated_status: String,
+    device_connection_status: &'static str,
+    device_id: String,
+    latest_device_job: Value,
+    latest_software: String,
+    lease_expiration_time: Timestamp,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    networking_configuration: Option<Value>,
+    provisioning_status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial_number: Option<String>,
+    tags: Tags,
+    r#type: &'static str,
+}
+
+/// The model's `DeviceSerialNumber` is 1 to 20 digits: a serial number with letters in it is not shown.
+fn serial_number(device: &Device) -> Option<String> {
+    device.serial_number.clone().filter(|s| (1..=20).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Everything about one device.
+pub async fn describe_device(api: &Api, context: &Context, input: OneDevice) -> Result<DeviceDescribed, ApiError> {
+    let found = api.fleet.store.device(&input.device_id).await?;
+    let device = found.ok_or_else(|| ApiError::not_found("DEVICE", &input.device_id))?;
+    let mut network = device.network_status.clone();
+    if let (Some(Value::Object(map)), Some(at)) = (&mut network, device.network_status_ms) {
+        map.insert("LastUpdatedTime".into(), json!(Timestamp(at)));
+    }
+    Ok(DeviceDescribed {
+        arn: context.arn("device", &device.device_id),
+        brand: "AWS_PANORAMA",
+        created_time: Timestamp(device.created_ms),
+        current_networking_status: network,
+        current_software: software(&device).to_owned(),
+        device_aggregated_status: aggregated_status(&device, now_ms()).to_owned(),
+        device_connection_status: connection_status(&device),
+        latest_device_job: json!({}),
+        // Releases are not known to the service yet: what a device runs is its latest.
+        latest_software: device.software_version.clone().unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
+        lease_expiration_time: lease(&device),
+        serial_number: serial_number(&device),
+        provisioning_status: device.provisioning_status,
+        description: device.description,
+        device_id: device.device_id,
+        name: device.name,
+        networking_configuration: device.networking,
+        tags: device.tags,
+        r#type: "PANORAMA_APPLIANCE",
+    })
+}
+
+/// `DeleteDeviceResponse`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeviceDeleted {
+    device_id: String,
+}
+
+/// Deletes a device; its certificates are worth nothing from now on.
+pub async fn delete_device(api: &Api, _: &Context, input: OneDevice) -> Result<DeviceDeleted, ApiError> {
+    match api.fleet.delete_device(&input.device_id).await? {
+        true => Ok(DeviceDeleted { device_id: input.device_id }),
+        false => Err(ApiError::not_found("DEVICE", &input.device_id)),
+    }
+}
+
+/// `ListDevicesRequest`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListDevices {
+    device_aggregated_status_filter: Option<String>,
+    max_results: Option<usize>,
+    name_filter: Option<String>,
+    next_token: Option<String>,
+    sort_by: Option<String>,
+    sort_order: Option<String>,
+}
+
+/// `ListDevicesResponse`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DevicesListed {
+    devices: Vec<DeviceItem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+}
+
+/// `Device`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeviceItem {
+    brand: &'static str,
+    created_time: Timestamp,
+    current_software: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    device_aggregated_status: String,
+    device_id: String,
+    last_updated_time: Timestamp,
+    latest_device_job: Value,
+    lease_expiration_time: Timestamp,
+    name: String,
+    provisioning_status: String,
+    tags: Tags,
+    r#type: &'static str,
+}
+
+/// Devices, newest first unless asked otherwise.
+pub async fn list_devices(api: &Api, _: &Context, input: ListDevices) -> Result<DevicesListed, ApiError> {
+    let now = now_ms();
+    let mut devices = api.fleet.store.list_devices().await?;
+    devices.retain(|d| {
+        input.name_filter.as_ref().is_none_or(|prefix| d.name.starts_with(prefix))
+            && input.device_aggregated_status_filter.as_ref().is_none_or(|s| aggregated_status(d, now) == s)
+    });
+    // The list comes newest first. A sort without an order goes upward.
+    match input.sort_by.as_deref() {
+        Some("DEVICE_ID") => devices.sort_by(|a, b| a.device_id.cmp(&b.device_id)),
+        Some("NAME") => devices.sort_by(|a, b| a.name.cmp(&b.name)),
+        Some("DEVICE_AGGREGATED_STATUS") => {
+            devices.sort_by(|a, b| (aggregated_status(a, now), a.sequence).cmp(&(aggregated_status(b, now), b.sequence)));
+        }
+        _ => devices.sort_by_key(|d| d.sequence),
+    }
+    let downward = match input.sort_order.as_deref() {
+        None => input.sort_by.is_none(),
+        Some(order) => order == "DESCENDING",
+    };
+    if downward {
+        devices.reverse();
+    }
+    let (devices, next_token) = page(devices, |d| d.device_id.clone(), input.max_results, input.next_token.as_deref())?;
+    let devices = devices
+        .into_iter()
+        .map(|d| DeviceItem {
+            brand: "AWS_PANORAMA",
+            created_time: Timestamp(d.created_ms),
+            current_software: software(&d).to_owned(),
+            device_aggregated_status: aggregated_status(&d, now).to_owned(),
+            last_updated_time: Timestamp(d.updated_ms),
+            latest_device_job: json!({}),
+            lease_expiration_time: lease(&d),
+            description: d.description,
+            device_id: d.device_id,
+            name: d.name,
+            provisioning_status: d.provisioning_status,
+            tags: d.tags,
+            r#type: "PANORAMA_APPLIANCE",
+        })
+        .collect();
+    Ok(DevicesListed { devices, next_token })
+}

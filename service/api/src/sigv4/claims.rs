@@ -1,0 +1,273 @@
+//! What a request says about its own signature: in the `Authorization` header or in its query. Pure.
+
+use super::Scope;
+use super::canonical::{ALGORITHM, Request, canonical_request, query_pairs, signing_key, string_to_sign, verify};
+use super::clock;
+use axum::http::request::Parts;
+
+/// How far a request's clock may be off, seconds.
+pub const MAX_SKEW_S: i64 = 15 * 60;
+/// Longest life of a presigned request, seconds.
+pub const MAX_EXPIRES_S: i64 = 7 * 24 * 3600;
+
+/// A request's words about itself. Nothing in it is believed before [`Claims::verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// Access key.
+    pub access_key_id: String,
+    /// Scope.
+    pub scope: Scope,
+    /// Of a device's keys.
+    pub session_token: Option<String>,
+    signed_headers: Vec<String>,
+    signature: String,
+    amz_date: String,
+    /// Seconds after `amz_date`; presigned requests only.
+    expires: Option<i64>,
+    /// `x-amz-content-sha256`, or what stands for it.
+    pub payload: String,
+}
+
+/// Why a request is not what it says. Words as AWS has them, so that tools know them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// Neither header nor query.
+    Missing,
+    /// Not understood.
+    Malformed,
+    /// No such key.
+    UnknownKey,
+    /// A token that is not ours, or has ended.
+    BadToken,
+    /// The clock is off.
+    Skewed,
+    /// A presigned request after its time.
+    Expired,
+    /// The signature is of something else.
+    Mismatch,
+    /// The signature does not cover a header that it must.
+    Uncovered,
+}
+
+fn header<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
+    parts.headers.get(name).and_then(|v| v.to_str().ok())
+}
+
+impl Claims {
+    /// Reads a request's claims.
+    pub fn of(parts: &Parts) -> Result<Claims, Denied> {
+        let query = parts.uri.query().unwrap_or("");
+        match header(parts, "authorization") {
+            Some(text) => Claims::from_header(parts, text),
+            None if query.contains("X-Amz-Algorithm=") => Claims::from_query(parts, query),
+            None => Err(Denied::Missing),
+        }
+    }
+
+    fn from_header(parts: &Parts, text: &str) -> Result<Claims, Denied> {
+        let fields = text.strip_prefix(ALGORITHM).filter(|r| r.starts_with(' ')).ok_or(Denied::Malformed)?;
+        let (mut credential, mut signed, mut signature) = (None, None, None);
+        for field in fields.split(',') {
+            let (name, value) = field.trim().split_once('=').ok_or(Denied::Malformed)?;
+            let slot = match name {
+                "Credential" => &mut credential,
+                "SignedHeaders" => &mut signed,
+                "Signature" => &mut signature,
+                _ => return Err(Denied::Malformed),
+            };
+            if slot.replace(value).is_some() {
+                return Err(Denied::Malformed);
+            }
+        }
+        let (access_key_id, scope) = credential_scope(credential.ok_or(Denied::Malformed)?)?;
+        let amz_date = header(parts, "x-amz-date").ok_or(Denied::Malformed)?.to_owned();
+        let payload = header(parts, "x-amz-content-sha256").unwrap_or("").to_owned();
+        Ok(Claims {
+            access_key_id,
+            scope,
+            session_token: header(parts, "x-amz-security-token").map(str::to_owned),
+            signed_headers: signed_headers(signed.ok_or(Denied::Malformed)?)?,
+            signature: signature.ok_or(Denied::Malformed)?.to_owned(),
+            amz_date,
+            expires: None,
+            payload,
+        })
+    }
+
+    fn from_query(parts: &Parts, query: &str) -> Result<Claims, Denied> {
+        let pairs = query_pairs(query);
+        let one = |name: &str| -> Result<Option<String>, Denied> {
+            let mut values = pairs.iter().filter(|(n, _)| n == name.as_bytes());
+            let value = values.next().map(|(_, v)| String::from_utf8(v.clone()));
+            if values.next().is_some() {
+                return Err(Denied::Malformed);
+            }
+            value.transpose().map_err(|_| Denied::Malformed)
+        };
+        let need = |name: &str| one(name)?.ok_or(Denied::Malformed);
+        if need("X-Amz-Algorithm")? != ALGORITHM {
+            return Err(Denied::Malformed);
+        }
+        let (access_key_id, scope) = credential_scope(&need("X-Amz-Credential")?)?;
+        let expires: i64 = need("X-Amz-Expires")?.parse().map_err(|_| Denied::Malformed)?;
+        if !(1..=MAX_EXPIRES_S).contains(&expires) {
+            return Err(Denied::Malformed);
+        }
+        Ok(Claims {
+            access_key_id,
+            scope,
+            session_token: one("X-Amz-Security-Token")?,
+            signed_headers: signed_headers(&need("X-Amz-SignedHeaders")?)?,
+            signature: need("X-Amz-Signature")?,
+            amz_date: need("X-Amz-Date")?,
+            expires: Some(expires),
+            payload: header(parts, "x-amz-content-sha256").unwrap_or("UNSIGNED-PAYLOAD").to_owned(),
+        })
+    }
+
+    /// Whether the request is in time at `now` (seconds since 1970).
+    pub fn timely(&self, now: i64) -> Result<(), Denied> {
+        let signed = clock::parse(&self.amz_date).ok_or(Denied::Malformed)?;
+        if !self.amz_date.starts_with(&self.scope.date) {
+            return Err(Denied::Malformed);
+        }
+        match self.expires {
+            None if (now - signed).abs() > MAX_SKEW_S => Err(Denied::Skewed),
+            Some(_) if signed - now > MAX_SKEW_S => Err(Denied::Skewed),
+            Some(life) if now > signed + life => Err(Denied::Expired),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the signature is that of this request under `secret`. `payload` is [`Claims::payload`], or the body's
+    /// real SHA-256 where the request does not say it.
+    pub fn verify(&self, parts: &Parts, secret: &str, payload: &str) -> Result<SeedSignature, Denied> {
+        let covered = |name: &str| self.signed_headers.iter().any(|h| h == name);
+        // What decides about the request must be signed: who it is for, and every x-amz header that is there.
+        let amz = parts.headers.keys().filter(|n| n.as_str().starts_with("x-amz-"));
+        if !covered("host") || amz.into_iter().any(|n| !covered(n.as_str())) {
+            return Err(Denied::Uncovered);
+        }
+        let authority = parts.uri.authority().map(|a| a.as_str());
+        let mut headers: Vec<(&str, Vec<&str>)> = Vec::new();
+        for name in &self.signed_headers {
+            let mut values: Vec<&str> =
+                parts.headers.get_all(name).iter().map(|v| v.to_str().map_err(|_| Denied::Malformed)).collect::<Result<_, _>>()?;
+            if values.is_empty() && name == "host" {
+                values.extend(authority);
+            }
+            if values.is_empty() {
+                return Err(Denied::Mismatch);
+            }
+            headers.push((name, values));
+        }
+        let request = Request {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or(""),
+            headers: &headers,
+            payload,
+        };
+        let string = string_to_sign(&canonical_request(&request, &self.scope.service), &self.amz_date, &self.scope);
+        let key = signing_key(secret, &self.scope);
+        match verify(&key, &string, &self.signature) {
+            true => Ok(SeedSignature {
+                key,
+                signature: self.signature.clone(),
+                amz_date: self.amz_date.clone(),
+                scope: self.scope.clone(),
+            }),
+            false => Err(Denied::Mismatch),
+        }
+    }
+}
+
+/// A verified signature, with what is needed to verify the chunks of a body that follow it.
+#[derive(Clone)]
+pub struct SeedSignature {
+    pub(crate) key: ring::hmac::Key,
+    pub(crate) signature: String,
+    pub(crate) amz_date: String,
+    pub(crate) scope: Scope,
+}
+
+fn credential_scope(text: &str) -> Result<(String, Scope), Denied> {
+    let fields: Vec<&str> = text.split('/').collect();
+    match fields[..] {
+        [key, date, region, service, "aws4_request"] if !key.is_empty() && key.len() <= 128 && date.len() == 8 => {
+            let scope = Scope { date: date.into(), region: region.into(), service: service.into() };
+            Ok((key.to_owned(), scope))
+        }
+        _ => Err(Denied::Malformed),
+    }
+}
+
+fn signed_headers(text: &str) -> Result<Vec<String>, Denied> {
+    let names: Vec<String> = text.split(';').map(str::to_owned).collect();
+    let sorted = names.windows(2).all(|w| w[0] < w[1]);
+    let lower = names.iter().all(|n| !n.is_empty() && !n.bytes().any(|b| b.is_ascii_uppercase()));
+    if sorted && lower && names.len() <= 64 { Ok(names) } else { Err(Denied::Malformed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(uri: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut builder = axum::http::Request::builder().method("GET").uri(uri);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap().into_parts().0
+    }
+    const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, \
+        SignedHeaders=host;x-amz-date, Signature=5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31";
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+    const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    fn vanilla(extra: &[(&str, &str)]) -> Parts {
+        let base =
+            [("host", "example.amazonaws.com"), ("x-amz-date", "20150830T123600Z"), ("authorization", AUTHORIZATION)];
+        parts("/", &[&base[..], extra].concat())
+    }
+
+    #[test]
+    fn the_vanilla_request_of_the_test_suite_verifies_and_a_changed_one_does_not() {
+        let parts = vanilla(&[]);
+        let claims = Claims::of(&parts).unwrap();
+        assert_eq!(claims.scope.service, "service");
+        assert!(claims.verify(&parts, SECRET, EMPTY).is_ok());
+        assert_eq!(claims.verify(&parts, "another secret", EMPTY).err(), Some(Denied::Mismatch));
+        assert_eq!(claims.verify(&parts, SECRET, "another body").err(), Some(Denied::Mismatch));
+        let unsigned = vanilla(&[("x-amz-acl", "public-read")]);
+        assert_eq!(claims.verify(&unsigned, SECRET, EMPTY).err(), Some(Denied::Uncovered));
+    }
+
+    #[test]
+    fn requests_are_good_for_fifteen_minutes() {
+        let claims = Claims::of(&vanilla(&[])).unwrap();
+        let signed = clock::parse("20150830T123600Z").unwrap();
+        assert_eq!(claims.timely(signed + MAX_SKEW_S), Ok(()));
+        assert_eq!(claims.timely(signed + MAX_SKEW_S + 1), Err(Denied::Skewed));
+        assert_eq!(claims.timely(signed - MAX_SKEW_S - 1), Err(Denied::Skewed));
+    }
+
+    #[test]
+    fn the_published_presigned_request_verifies_until_it_expires() {
+        let uri = "/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404";
+        let parts = parts(uri, &[("host", "examplebucket.s3.amazonaws.com")]);
+        let claims = Claims::of(&parts).unwrap();
+        assert!(claims.verify(&parts, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", &claims.payload).is_ok());
+        let signed = clock::parse("20130524T000000Z").unwrap();
+        assert_eq!(claims.timely(signed + 86_400), Ok(()));
+        assert_eq!(claims.timely(signed + 86_401), Err(Denied::Expired));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert_eq!(Claims::of(&parts("/", &[])).err(), Some(Denied::Missing));
+        for text in ["", "Basic x", "AWS4-HMAC-SHA256 x", "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=1"] {
+            let parts = parts("/", &[("authorization", text), ("x-amz-date", "20150830T123600Z")]);
+            assert_eq!(Claims::of(&parts).err(), Some(Denied::Malformed), "{text}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What devices report (the `reported` halves of their shadows) becomes what the API shows.
+
+use crate::{Fleet, FleetError};
+use belvedere_device_protocol::ApplicationReport;
+use belvedere_device_protocol::shadow::{APPLICATIONS, DEVICE, DeviceState};
+use serde_json::{Value, json};
+
+/// Statuses after which an instance is gone from the device.
+const REMOVED: &str = "REMOVAL_SUCCEEDED";
+
+impl Fleet {
+    /// A thing changed the reported half of one of its shadows.
+    pub(crate) async fn reported(&self, thing: &str, shadow: &str) -> Result<(), FleetError> {
+        match shadow {
+            DEVICE => self.device_reported(thing).await,
+            APPLICATIONS => self.applications_reported(thing).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn device_reported(&self, thing: &str) -> Result<(), FleetError> {
+        let reported = self.shadow_half(thing, DEVICE, "reported").await?;
+        let state: DeviceState = match serde_json::from_value(Value::Object(reported)) {
+            Ok(state) => state,
+            Err(e) => {
+                tracing::warn!(thing, "the reported device state is not understood: {e}");
+                return Ok(());
+            }
+        };
+        let Some(device) = self.store.device_of_thing(thing).await? else { return Ok(()) };
+        let version: String = state.software_version.chars().take(255).collect();
+        let network = serde_json::to_value(&state.network).unwrap_or_default();
+        Ok(self.store.set_device_state(&device.device_id, &version, &network).await?)
+    }
+
+    async fn applications_reported(&self, thing: &str) -> Result<(), FleetError> {
+        let Some(device) = self.store.device_of_thing(thing).await? else { return Ok(()) };
+        let reported = self.shadow_half(thing, APPLICATIONS, "reported").await?;
+        let Some(Value::Object(instances)) = reported.get("instances") else { return Ok(()) };
+        let mut gone = serde_json::Map::new();
+        for (id, value) in instances {
+            let report: ApplicationReport = match serde_json::from_value(value.clone()) {
+                Ok(report) => report,
+                Err(e) => {
+                    tracing::warn!(thing, application_instance_id = id, "the report is not understood: {e}");
+                    continue;
+                }
+            };
+            if report.application_instance_id != *id {
+                tracing::warn!(thing, application_instance_id = id, "the report is about another instance");
+                continue;
+            }
+            self.store.apply_report(&device.device_id, &report).await?;
+            if report.status == REMOVED {
+                gone.insert(id.clone(), Value::Null);
+            }
+        }
+        // Reported once is enough: what is gone would stay in the shadow for ever.
+        if !gone.is_empty() {
+            self.update_shadow(thing, APPLICATIONS, json!({ "reported": { "instances": gone } })).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! Topics: how filters match, and what an identity may touch. Pure.
+
+use crate::identity::Identity;
+use belvedere_device_protocol::provisioning::{CREATE_FROM_CSR, TEMPLATE, register_thing_topic};
+use belvedere_store::certificates::CertificateKind;
+
+/// Longest topic or filter, bytes (AWS IoT Core's limit is 256, reserved prefix apart).
+pub const MAX_TOPIC: usize = 512;
+
+/// Whether a filter is well formed (MQTT 3.1.1, 4.7.1).
+pub fn valid_filter(filter: &str) -> bool {
+    if filter.is_empty() || filter.len() > MAX_TOPIC || filter.contains('\0') {
+        return false;
+    }
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let good = match level {
+            "#" => levels.peek().is_none(),
+            "+" => true,
+            other => !other.contains(['#', '+']),
+        };
+        if !good {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether `filter` (valid) matches `topic` (MQTT 3.1.1, 4.7.1 and 4.7.2).
+pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['#', '+']) {
+        return false;
+    }
+    let mut filters = filter.split('/');
+    let mut levels = topic.split('/');
+    loop {
+        match (filters.next(), levels.next()) {
+            (Some("#"), _) => return true,
+            (Some("+"), Some(_)) => {}
+            (Some(f), Some(t)) if f == t => {}
+            (None, None) => return true,
+            _ => return false,
+        }
+    }
+}
+
+/// What a publication asks of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// `$aws/things/<own>/shadow/name/<shadow>/<operation>`.
+    Shadow {
+        /// Shadow name.
+        shadow: &'a str,
+        /// Which operation.
+        operation: ShadowOperation,
+    },
+    /// CreateCertificateFromCsr.
+    CreateFromCsr,
+    /// RegisterThing with the one template.
+    RegisterThing,
+    /// A message for subscribers.
+    Message,
+}
+
+/// Operations on a shadow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShadowOperation {
+    /// `get`.
+    Get,
+    /// `update`.
+    Update,
+    /// `delete`.
+    Delete,
+}
+
+fn own_spaces(name: &str) -> [String; 2] {
+    [format!("belvedere/things/{name}"), format!("panorama/{name}")]
+}
+
+fn inside(space: &str, topic: &str) -> bool {
+    topic.strip_prefix(space).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What a publication means, or `None` if this identity may not publish there.
+pub fn publication<'a>(identity: &Identity, topic: &'a str) -> Option<Request<'a>> {
+    if topic.is_empty() || topic.len() > MAX_TOPIC || topic.contains(['#', '+', '\0']) {
+        return None;
+    }
+    match identity.kind {
+        CertificateKind::Claim if topic == CREATE_FROM_CSR => Some(Request::CreateFromCsr),
+        CertificateKind::Claim if topic == register_thing_topic(TEMPLATE) => Some(Request::RegisterThing),
+        CertificateKind::Claim => None,
+        CertificateKind::Device => {
+            let own = format!("$aws/things/{}/shadow/name/", identity.name);
+            if let Some(rest) = topic.strip_prefix(&own) {
+                let (shadow, operation) = rest.split_once('/')?;
+                let operation = match operation {
+                    "get" => ShadowOperation::Get,
+                    "update" => ShadowOperation::Update,
+                    "delete" => ShadowOperation::Delete,
+                    _ => return None, // answers are the service's to give
+                };
+                return valid_shadow_name(shadow).then_some(Request::Shadow { shadow, operation });
+            }
+            own_spaces(&identity.name).iter().any(|s| inside(s, topic)).then_some(Request::Message)
+        }
+    }
+}
+
+/// Shadow names: 1 to 64 of `[a-zA-Z0-9:_-]`, as AWS IoT Core has it.
+pub fn valid_shadow_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b":_-".contains(&b))
+}
+
+/// Whether this identity may subscribe to a filter. The filter must lie inside an allowed space as a whole: spaces
+/// hold no wildcards, so whatever a filter inside one matches is inside it as well.
+pub fn may_subscribe(identity: &Identity, filter: &str) -> bool {
+    if !valid_filter(filter) {
+        return false;
+    }
+    match identity.kind {
+        CertificateKind::Claim => {
+            let spaces = [CREATE_FROM_CSR.to_owned(), register_thing_topic(TEMPLATE)];
+            spaces.iter().any(|s| inside(s, filter))
+        }
+        CertificateKind::Device => {
+            let shadow = format!("$aws/things/{}/shadow", identity.name);
+            inside(&shadow, filter) || own_spaces(&identity.name).iter().any(|s| inside(s, filter))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str) -> Identity {
+        let kind = CertificateKind::Device;
+        Identity { name: name.into(), device_id: "device-a".into(), fingerprint: "f".into(), kind }
+    }
+    fn claim() -> Identity {
+        Identity { kind: CertificateKind::Claim, ..device("claim-device-a") }
+    }
+
+    #[test]
+    fn filters_match_as_the_standard_says() {
+        for (filter, topic, expected) in [
+            ("a/b", "a/b", true),
+            ("a/+", "a/b", true),
+            ("a/+", "a", false),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("#", "a/b", true),
+            ("#", "$aws/b", false),
+            ("+/b", "$aws/b", false),
+            ("$aws/#", "$aws/b", true),
+            ("a/b", "a/b/c", false),
+            ("+", "a/b", false),
+            ("a/+/c", "a//c", true),
+        ] {
+            assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
+        }
+        for bad in ["", "a/#/b", "a#", "a/b+", "a\0"] {
+            assert!(!valid_filter(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_touches_only_its_own_topics() {
+        let me = device("panorama_cam_Thing_1");
+        let update = Request::Shadow { shadow: "device", operation: ShadowOperation::Update };
+        assert_eq!(publication(&me, "$aws/things/panorama_cam_Thing_1/shadow/name/device/update"), Some(update));
+        assert_eq!(publication(&me, "panorama/panorama_cam_Thing_1"), Some(Request::Message));
+        assert_eq!(publication(&me, "belvedere/things/panorama_cam_Thing_1/connection"), Some(Request::Message));
+        for foreign in [
+            "$aws/things/panorama_cam_Thing_2/shadow/name/device/update",
+            "$aws/things/panorama_cam_Thing_1/shadow/name/device/update/accepted",
+            "$aws/things/panorama_cam_Thing_1/shadow/name/a b/update",
+            "$aws/certificates/create-from-csr/json",
+            "panorama/panorama_cam_Thing_11",
+            "panorama/panorama_cam_Thing_1/+",
+            "belvedere/things/panorama_cam_Thing_12/x",
+            "somewhere",
+            "",
+        ] {
+            assert_eq!(publication(&me, foreign), None, "{foreign}");
+        }
+        for mine in ["$aws/things/panorama_cam_Thing_1/shadow/#", "panorama/panorama_cam_Thing_1/#"] {
+            assert!(may_subscribe(&me, mine), "{mine}");
+        }
+        for foreign in ["#", "$aws/#", "$aws/things/+/shadow/#", "panorama/#", "panorama/+", "panorama/panorama_cam_Thing_11"] {
+            assert!(!may_subscribe(&me, foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_claim_can_only_provision() {
+        assert_eq!(publication(&claim(), CREATE_FROM_CSR), Some(Request::CreateFromCsr));
+        assert_eq!(publication(&claim(), "$aws/provisioning-templates/other/provision/json"), None);
+        assert_eq!(publication(&claim(), "panorama/claim-device-a"), None);
+        assert!(may_subscribe(&claim(), "$aws/certificates/create-from-csr/json/+"));
+        assert!(!may_subscribe(&claim(), "$aws/things/claim-device-a/shadow/#"));
+        assert!(!may_subscribe(&claim(), "$aws/certificates/#"));
+    }
+}

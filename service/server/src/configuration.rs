@@ -1,0 +1,58 @@
+//! `service.json`: what `init` decided once and `serve` needs every time.
+
+use crate::ServerError;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// The file's name in the data directory.
+pub const FILE: &str = "service.json";
+
+/// What a service is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Twelve digits.
+    pub account: String,
+    /// Region in which appliances sign.
+    pub region: String,
+    /// The one bucket.
+    pub bucket: String,
+    /// Key directory (`belvedere-keys init`).
+    pub keys: PathBuf,
+    /// Further names and addresses of the service's certificate.
+    pub names: Vec<String>,
+}
+
+impl Configuration {
+    /// Reads it.
+    pub fn read(data: &Path) -> Result<Configuration, ServerError> {
+        let path = data.join(FILE);
+        let bad = |detail: String| ServerError::Configuration { path: path.clone(), detail };
+        let text = std::fs::read_to_string(&path).map_err(|e| bad(e.to_string()))?;
+        serde_json::from_str(&text).map_err(|e| bad(e.to_string()))
+    }
+
+    /// Writes it.
+    pub fn write(&self, data: &Path) -> Result<(), ServerError> {
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        replace(&data.join(FILE), text.as_bytes(), 0o600)
+    }
+
+    /// The device authority's certificate and key.
+    pub fn authority(&self) -> (PathBuf, PathBuf) {
+        (self.keys.join("device-ca.crt"), self.keys.join("device-ca.key"))
+    }
+}
+
+/// Writes a file whole or not at all.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), ServerError> {
+    let temporary = path.with_extension("new");
+    let error = |source| ServerError::File { operation: "write", path: path.to_owned(), source };
+    let _ = std::fs::remove_file(&temporary);
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(error)?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(error)?;
+    std::fs::rename(&temporary, path).map_err(error)
+}

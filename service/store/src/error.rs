@@ -1,0 +1,67 @@
+use std::path::{Path, PathBuf};
+
+/// What went wrong, with what, while doing what.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite said no.
+    #[error("database: cannot {operation}: {source}")]
+    Database {
+        /// What was being done.
+        operation: &'static str,
+        /// Why not.
+        source: sqlx::Error,
+    },
+    /// The file system said no.
+    #[error("cannot {operation} {path}: {source}")]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A sealed value does not open with this key file.
+    #[error("a stored secret does not open with secrets.key: was the file replaced?")]
+    Sealed,
+    /// A stored document is not what it must be.
+    #[error("database: {what} is damaged: {detail}")]
+    Damaged {
+        /// Which document.
+        what: &'static str,
+        /// Why.
+        detail: String,
+    },
+    /// Something with this name exists already.
+    #[error("{what} exists already")]
+    Exists {
+        /// What.
+        what: String,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn database(operation: &'static str, source: sqlx::Error) -> Self {
+        StoreError::Database { operation, source }
+    }
+    pub(crate) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
+        StoreError::Io { operation, path: path.to_owned(), source }
+    }
+    /// Turns a broken uniqueness rule into [`StoreError::Exists`].
+    pub(crate) fn insert(operation: &'static str, what: &str, source: sqlx::Error) -> Self {
+        match &source {
+            sqlx::Error::Database(d) if d.is_unique_violation() => StoreError::Exists { what: what.to_owned() },
+            _ => StoreError::database(operation, source),
+        }
+    }
+}
+
+/// JSON that this crate wrote itself, read back.
+pub(crate) fn stored<T: serde::de::DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|e| StoreError::Damaged { what, detail: e.to_string() })
+}
+
+/// JSON of a value that cannot fail to serialise (maps with text keys only).
+pub(crate) fn text<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".into())
+}

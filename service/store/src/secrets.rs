@@ -1,0 +1,75 @@
+//! Secrets at rest: AES-256-GCM with a key that lives in its own file (mode 0600) beside the database, so that a copy
+//! of the database alone tells nothing. The purpose of a value is bound into it: a sealed camera password pasted into
+//! the row of an access key does not open.
+
+use crate::StoreError;
+use crate::identifiers::random;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+const NONCE: usize = 12;
+
+/// Seals and opens small values.
+pub struct SecretBox {
+    key: LessSafeKey,
+}
+
+impl SecretBox {
+    /// Makes a key file; refuses to overwrite one.
+    pub fn create(path: &Path) -> Result<(), StoreError> {
+        let error = |e| StoreError::io("create", path, e);
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(error)?;
+        file.write_all(hex::encode(random::<32>()).as_bytes()).and_then(|()| file.sync_all()).map_err(error)
+    }
+
+    /// Reads a key file.
+    pub fn open(path: &Path) -> Result<SecretBox, StoreError> {
+        let text = std::fs::read_to_string(path).map_err(|e| StoreError::io("read", path, e))?;
+        let bytes = hex::decode(text.trim()).map_err(|_| StoreError::Sealed)?;
+        let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| StoreError::Sealed)?;
+        Ok(SecretBox { key: LessSafeKey::new(key) })
+    }
+
+    /// Nonce, then cipher text and tag.
+    pub fn seal(&self, purpose: &str, plain: &[u8]) -> Vec<u8> {
+        let nonce = random::<NONCE>();
+        let mut sealed = plain.to_vec();
+        self.key
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(purpose), &mut sealed)
+            .expect("small values are always within AES-GCM's limits");
+        [&nonce[..], &sealed].concat()
+    }
+
+    /// The plain value, or [`StoreError::Sealed`] if it was changed or sealed for another purpose.
+    pub fn unseal(&self, purpose: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let (nonce, body) = sealed.split_at_checked(NONCE).ok_or(StoreError::Sealed)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| StoreError::Sealed)?;
+        let mut body = body.to_vec();
+        let plain = self.key.open_in_place(nonce, Aad::from(purpose), &mut body).map_err(|_| StoreError::Sealed)?;
+        Ok(plain.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_value_opens_only_whole_and_for_its_purpose() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.key");
+        SecretBox::create(&path).unwrap();
+        assert!(SecretBox::create(&path).is_err(), "a key file is never overwritten");
+        let secrets = SecretBox::open(&path).unwrap();
+        let mut sealed = secrets.seal("camera", b"hunter2");
+        assert!(!sealed.windows(7).any(|w| w == b"hunter2"));
+        assert_eq!(secrets.unseal("camera", &sealed).unwrap(), b"hunter2");
+        assert!(secrets.unseal("access key", &sealed).is_err());
+        *sealed.last_mut().unwrap() ^= 1;
+        assert!(secrets.unseal("camera", &sealed).is_err());
+        assert!(secrets.unseal("camera", b"short").is_err());
+    }
+}
