@@ -1,0 +1,114 @@
+//! `belvedere-virtual-appliance`: a virtual appliance on the desk.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use belvedere_virtual_appliance::{Appliance, Error};
+use clap::{Parser, Subcommand};
+
+/// Runs the virtual appliance in QEMU, without root.
+#[derive(Parser)]
+#[command(name = "belvedere-virtual-appliance")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Switch an appliance on; show its console on standard output and its lights on standard error. Ctrl-C cuts the
+    /// power.
+    Run {
+        /// Directory with disk.img and firmware-variables.fd, made by belvedere-image. Only read.
+        #[arg(long)]
+        image: PathBuf,
+        /// Directory for what the appliance writes. Started again with the same one, it is the same appliance.
+        #[arg(long)]
+        state: PathBuf,
+        /// A stick's image that is in the port from the start.
+        #[arg(long)]
+        stick: Option<PathBuf>,
+        /// Forget an earlier appliance in the state directory.
+        #[arg(long)]
+        fresh: bool,
+        /// Keep a picture of the monitor in this PNG file, renewed every few seconds.
+        #[arg(long)]
+        monitor: Option<PathBuf>,
+        /// End after so many seconds.
+        #[arg(long)]
+        seconds: Option<u64>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Command::Run {
+        image,
+        state,
+        stick,
+        fresh,
+        monitor,
+        seconds,
+    } = Arguments::parse().command;
+    let mut builder = Appliance::builder(image).state_dir(state);
+    if fresh {
+        builder = builder.fresh();
+    }
+    if let Some(stick) = stick {
+        builder = builder.stick(stick);
+    }
+    match builder
+        .start()
+        .and_then(|appliance| run(appliance, monitor, seconds))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("belvedere-virtual-appliance: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(
+    mut appliance: Appliance,
+    monitor: Option<PathBuf>,
+    seconds: Option<u64>,
+) -> Result<(), Error> {
+    let begun = Instant::now();
+    let (mut shown, mut lights, mut next_picture) = (0, String::new(), begun);
+    loop {
+        let on = appliance.is_on();
+        let console = appliance.console();
+        if let Some(new) = console.get(shown..) {
+            print!("{new}");
+            let _ = std::io::stdout().flush();
+        }
+        shown = console.len();
+        let now = appliance.lights().to_string();
+        if now != lights {
+            eprintln!("[{:7.1} s] lights: {now}", begun.elapsed().as_secs_f32());
+            lights = now;
+        }
+        if !on {
+            eprintln!(
+                "[{:7.1} s] the appliance switched itself off",
+                begun.elapsed().as_secs_f32()
+            );
+            return Ok(());
+        }
+        if seconds.is_some_and(|limit| begun.elapsed().as_secs() >= limit) {
+            return appliance.power_cut();
+        }
+        if let Some(picture) = monitor.as_ref().filter(|_| Instant::now() >= next_picture) {
+            if let Err(error) = appliance.screenshot(picture) {
+                eprintln!(
+                    "[{:7.1} s] no picture: {error}",
+                    begun.elapsed().as_secs_f32()
+                );
+            }
+            next_picture = Instant::now() + Duration::from_secs(3);
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
