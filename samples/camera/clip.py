@@ -39,6 +39,8 @@ SEED = 20261122
 CODE_HEIGHT = 6
 CODE_CELLS = 32
 COLUMNS, ROWS = 2, 3
+# Pixels between a word and the side of its place.
+MARGIN = 14
 # How often a place's word changes, in seconds; a divisor of SECONDS.
 WORD_SECONDS = 10
 
@@ -129,8 +131,9 @@ def render(number, plan, font):
         left, top, right, bottom = draw.textbbox((0, 0), word["text"], font=font)
         width, height = right - left, bottom - top
         angle = 2 * math.pi * word["turns"] * (shifted % WORD_SECONDS) / WORD_SECONDS + word["phase"]
-        room_x, room_y = cell_width - width - 16, cell_height - height - 20
-        x = (place % COLUMNS) * cell_width + 8 + room_x * (0.5 + 0.5 * math.sin(angle))
+        # Never so near to each other that two words could be taken for one.
+        room_x, room_y = max(0, cell_width - width - 2 * MARGIN), cell_height - height - 20
+        x = (place % COLUMNS) * cell_width + (cell_width - width - room_x) / 2 + room_x * (0.5 + 0.5 * math.sin(angle))
         y = (place // COLUMNS) * cell_height + 10 + room_y * (0.5 + 0.5 * math.cos(angle * 2))
         x, y = round(x), round(y)
         draw.text((x - left, y - top), word["text"], font=font, fill=word["ink"])
@@ -146,7 +149,7 @@ def render(number, plan, font):
 
 def make(directory):
     """Renders and encodes the clip into `directory`."""
-    font = ImageFont.truetype(FONT, 22)
+    font = ImageFont.truetype(FONT, 20)
     plan = plan_words(font)
     encoder = subprocess.Popen(
         ["ffmpeg", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}",

@@ -15,8 +15,12 @@ CORE_PROBABILITY = 0.3
 # A core whose mean probability is below this is no text.
 BOX_PROBABILITY = 0.5
 # How far a core is grown: area x ratio / perimeter on every side. Less than the detector was trained for (1.5), because at
-# this small input a core is already widened by half a pixel or more; found with ../../../measure.
-GROWTH = 0.5
+# this small input a core is already widened by half a pixel or more.
+GROWTH = 0.4
+# The detector's map lies this far (pixels) to the right of its input and below it, from down-sampling and up again.
+SHIFT = 0.75
+# Both were found with ../../../measure: with them the least overlap of 1,800 boxes with their words is 0.69, without 0.54.
+
 # Cores smaller than this (pixels of the detector's output, either side) are noise.
 SMALLEST_SIDE = 2
 # More boxes than this are not reported, whatever the picture shows.
@@ -99,10 +103,10 @@ def boxes(probability):
             (
                 score,
                 (
-                    max(0.0, (left - grow) / width),
-                    max(0.0, (top - grow) / height),
-                    min(1.0, (right + grow) / width),
-                    min(1.0, (bottom + grow) / height),
+                    max(0.0, (left - grow - SHIFT) / width),
+                    max(0.0, (top - grow - SHIFT) / height),
+                    min(1.0, (right + grow - SHIFT) / width),
+                    min(1.0, (bottom + grow - SHIFT) / height),
                 ),
             )
         )
