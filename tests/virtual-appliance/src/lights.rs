@@ -183,7 +183,13 @@ impl Samples {
 /// A single look that differs from two equal neighbours is the moment between two writes of a two-colour light.
 fn without_glitches(seen: &[(Duration, Option<Colour>)]) -> Vec<(Duration, Option<Colour>)> {
     let mut smooth = seen.to_vec();
-    for place in 1..seen.len().saturating_sub(1) {
+    // The newest look counts once another one has confirmed it.
+    if let [.., before, last] = seen
+        && before.1 != last.1
+    {
+        smooth.pop();
+    }
+    for place in 1..smooth.len().saturating_sub(1) {
         let (before, here, after) = (seen[place - 1].1, seen[place].1, seen[place + 1].1);
         // Seen at the edge of a blink, a half-lit orange takes the value that follows.
         if here.is_some() && here != before && here != after {
