@@ -1,0 +1,202 @@
+//! The second stage's preparations: mounts, directories, control groups, the `data` partition.
+
+use crate::command_line::{self, CommandLine};
+use crate::console::Console;
+use crate::table::{Files, SERVICES, Service, user_of};
+use crate::{Result, devices, named};
+use belvedere_interfaces::paths;
+use belvedere_storage::{data, mounts, partitions};
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::mount::MountFlags;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// What control groups limit and count.
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// Where containers' control groups are made, by `applications` itself.
+pub const APPLICATIONS_CGROUP: &str = "/sys/fs/cgroup/applications";
+/// How long to wait for the disk.
+const DISK_TIME: Duration = Duration::from_secs(20);
+
+/// The program of a service.
+pub fn program_of(name: &str) -> String {
+    format!("{}/belvedere-{name}", paths::PROGRAMS)
+}
+
+/// The control group of a service. That of `applications` is beside its containers', under a group that is its own:
+/// moving a process needs the right to write to the nearest common group.
+pub fn cgroup_of(service: &Service) -> String {
+    match service.name {
+        "applications" => format!("{APPLICATIONS_CGROUP}/supervisor"),
+        name => format!("{CGROUPS}/services/{name}"),
+    }
+}
+
+/// Writes a file of `/proc`, `/sys` or a control group.
+pub fn write_kernel_file(path: &str, value: &str) -> Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(named("open", path))?;
+    file.write_all(value.as_bytes()).map_err(named(&format!("write {value:?} to"), path))
+}
+
+fn text<E: std::fmt::Display>(error: E) -> String {
+    error.to_string()
+}
+
+/// Mounts what needs no disk. What a development kernel lacks is said and left out.
+pub fn mount_kernel_file_systems() -> Result<()> {
+    let nodes = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mounts::mount_new("devpts", "/dev/pts", "devpts", nodes, "ptmxmode=0666,mode=620").map_err(text)?;
+    mounts::mount_new("tmpfs", "/dev/shm", "tmpfs", mounts::DATA_ONLY, "mode=1777").map_err(text)?;
+    mounts::mount("tmpfs", "/run", "tmpfs", mounts::PLAIN, "mode=755").map_err(text)?;
+    mounts::mount("tmpfs", "/tmp", "tmpfs", mounts::PLAIN, "mode=1777").map_err(text)?;
+    mounts::mount("tmpfs", "/var", "tmpfs", mounts::PLAIN, "mode=755").map_err(text)?;
+    mounts::mount("cgroup2", CGROUPS, "cgroup2", mounts::DATA_ONLY, "").map_err(text)
+}
+
+/// The EFI variables; without UEFI there are none.
+pub fn mount_efi_variables() {
+    let path = "/sys/firmware/efi/efivars";
+    if Path::new(path).is_dir() {
+        let _ = mounts::mount("efivarfs", path, "efivarfs", mounts::DATA_ONLY, "");
+    }
+}
+
+/// Reads the signed command line again: the first stage hands nothing over but the verified root.
+pub fn read_command_line() -> Result<CommandLine> {
+    command_line::parse(&std::fs::read_to_string("/proc/cmdline").map_err(named("read", "/proc/cmdline"))?)
+}
+
+/// Makes a directory, or takes the one that is there, with this owner and mode.
+fn directory(path: &str, owner: u32, mode: u32) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(named("make", path))?;
+    rustix::fs::chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner))).map_err(named("give away", path))?;
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(named("set the mode of", path))
+}
+
+/// The sockets' directory: everyone may make a socket, nobody may remove another's, and the names of the services'
+/// sockets are taken from the start by files that are already theirs, so that no service can pose as another.
+pub fn make_sockets_directory() -> Result<()> {
+    directory(paths::SOCKETS, 0, 0o1777)?;
+    let sockets = [
+        (paths::FRONT_PANEL, "front-panel"),
+        (paths::NETWORK, "network"),
+        (paths::PROVISIONING, "provisioning"),
+        (paths::CAMERA, "camera"),
+        (paths::APPLICATIONS, "applications"),
+        (paths::DECODER, "decoder"),
+        (paths::FRAMES, "decoder"),
+        (paths::INFERENCE, "inference"),
+        (paths::DISPLAY, "display"),
+    ];
+    for (path, name) in sockets {
+        // Bound and closed at once: a socket that nobody answers on.
+        drop(std::os::unix::net::UnixListener::bind(path).map_err(named("reserve", path))?);
+        let id = SERVICES.iter().find(|service| service.name == name).map_or(0, user_of);
+        rustix::fs::chown(path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id))).map_err(named("give away", path))?;
+    }
+    Ok(())
+}
+
+/// Brings up the loopback interface.
+pub fn loopback_up() -> Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    /// `struct ifreq`: name, then a union whose first two bytes are the flags here.
+    #[repr(C, align(8))]
+    struct Request([u8; 40]);
+    const SIOCSIFFLAGS: rustix::ioctl::Opcode = 0x8914;
+    let mut request = Request([0; 40]);
+    request.0[..2].copy_from_slice(b"lo");
+    // IFF_UP | IFF_RUNNING
+    request.0[16..18].copy_from_slice(&0x41u16.to_ne_bytes());
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .map_err(named("open", "a socket"))?;
+    // SAFETY: SIOCSIFFLAGS reads a `struct ifreq`, which is 40 bytes on 64-bit machines, and writes nothing.
+    unsafe {
+        let call = rustix::ioctl::Setter::<SIOCSIFFLAGS, Request>::new(request);
+        rustix::ioctl::ioctl(&socket, call).map_err(named("bring up", "the loopback interface"))
+    }
+}
+
+/// Control groups of all services, with their limits, and the tree that `applications` may fill.
+pub fn make_control_groups(console: &Console) -> Result<()> {
+    let enable = |group: &str| {
+        for controller in CONTROLLERS {
+            if let Err(error) = write_kernel_file(&format!("{group}/cgroup.subtree_control"), &format!("+{controller}")) {
+                // A kernel without it (development) limits less, and works.
+                console.say(&format!("no limits by {controller}: {error}"));
+            }
+        }
+    };
+    enable(CGROUPS);
+    for group in [format!("{CGROUPS}/services"), APPLICATIONS_CGROUP.to_owned()] {
+        std::fs::create_dir_all(&group).map_err(named("make", &group))?;
+        enable(&group);
+    }
+    for service in SERVICES {
+        let group = cgroup_of(service);
+        std::fs::create_dir_all(&group).map_err(named("make", &group))?;
+        let limits = [("memory.max", service.memory * 1024 * 1024), ("pids.max", service.tasks)];
+        for (file, value) in limits {
+            if let Err(error) = write_kernel_file(&format!("{group}/{file}"), &value.to_string()) {
+                console.say(&error);
+            }
+        }
+        let _ = write_kernel_file(&format!("{group}/memory.oom.group"), "1");
+    }
+    Ok(())
+}
+
+/// Ends everything in a control group and below.
+pub fn kill_group(group: &str) {
+    let _ = write_kernel_file(&format!("{group}/cgroup.kill"), "1");
+}
+
+/// Mounts the `data` partition, making its file system at the first start, and the services' directories on it.
+pub fn mount_data(console: &Console) -> Result<()> {
+    let deadline = Instant::now() + DISK_TIME;
+    let partition = loop {
+        let found = partitions::list(partitions::SYSFS).map_err(text)?;
+        match partitions::find(&found, "data") {
+            Ok(partition) => break partition.clone(),
+            Err(error) if Instant::now() >= deadline => return Err(error.to_string()),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    if data::prepare(&partition).map_err(text)? {
+        console.say(&format!("made the data file system on {}", partition.device.display()));
+    }
+    data::mount(&partition, paths::DATA).map_err(text)?;
+    directory(paths::DATA, 0, 0o755)?;
+    for (path, name) in [
+        (paths::IDENTITY, "provisioning"),
+        (paths::NETWORK_STATE, "network"),
+        (paths::AGENT_STATE, "agent"),
+        (paths::APPLICATIONS_STATE, "applications"),
+    ] {
+        let owner = SERVICES.iter().find(|service| service.name == name).map_or(0, user_of);
+        // Containers' files are below; their users must be able to pass, not to list.
+        let mode = if SERVICES.iter().any(|service| service.name == name && service.files == Files::Machine) { 0o711 } else { 0o700 };
+        directory(path, owner, mode)?;
+    }
+    let data = rustix::fs::open(paths::DATA, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, Mode::empty())
+        .map_err(named("open", paths::DATA))?;
+    rustix::fs::syncfs(&data).map_err(named("synchronise", paths::DATA))
+}
+
+/// Everything before the first service.
+pub fn prepare(console: &Console) -> Result<CommandLine> {
+    mount_kernel_file_systems()?;
+    mount_efi_variables();
+    let line = read_command_line()?;
+    rustix::system::sethostname(b"belvedere").map_err(named("set", "the host name"))?;
+    loopback_up()?;
+    make_sockets_directory()?;
+    make_control_groups(console)?;
+    mount_data(console)?;
+    for error in devices::give().into_iter().chain(devices::give_lights()) {
+        console.say(&error);
+    }
+    Ok(line)
+}

@@ -1,0 +1,368 @@
+//! PID 1's loop: carries out what [`crate::supervision`] decides, reads what services print, reaps, feeds the watchdog.
+
+use crate::buttons::Buttons;
+use crate::console::{Console, say, uptime};
+use crate::output::{Lines, kernel_line};
+use crate::panel::Facts;
+use crate::power::{self, End};
+use crate::spool::Spool;
+use crate::supervision::{Action, Event, Policy, Supervision};
+use crate::table::{PATIENCE, READY_WITHIN, SERVICES, number_of};
+use crate::watchdog::{self, Watchdog};
+use crate::{Result, devices, early, logs, machine, named, panel};
+use belvedere_front_panel::pattern;
+use belvedere_interfaces::front_panel::Condition;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, WaitOptions};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long the error light can be seen before the machine starts again.
+const ERROR_TIME: Duration = Duration::from_secs(20);
+/// What is read from one service in one round, so that a talkative one does not starve the others.
+const ROUND_BYTES: usize = 32 * 1024;
+
+/// One service's process.
+#[derive(Default)]
+struct Process {
+    pid: Option<Pid>,
+    output: Option<OwnedFd>,
+    ready: Option<OwnedFd>,
+    lines: Lines,
+    /// When it was started, for the message that says how long it took.
+    started: Duration,
+}
+
+struct Supervisor {
+    console: Console,
+    spool: Arc<Mutex<Spool>>,
+    panel: Sender<Facts>,
+    facts: Facts,
+    machine: Supervision,
+    processes: Vec<Process>,
+    development: bool,
+    /// Set once a shutdown began.
+    end: End,
+    stopped: bool,
+}
+
+/// Runs the second stage. Never returns.
+pub fn run() -> ! {
+    let console = Console::start();
+    let mut watchdog = Watchdog::arm();
+    // Before any thread that matters: a blocked signal is inherited, and read by the loop.
+    let signals = block_signals();
+    let prepared = machine::prepare(&console);
+    if let Some(watchdog) = &mut watchdog {
+        watchdog.feed();
+    }
+    let (line, signals) = match (prepared, signals) {
+        (Ok(line), Ok(signals)) => (line, signals),
+        (Err(error), _) | (_, Err(error)) => fail(&console, watchdog, &error),
+    };
+    console.say(&format!("root image {} takes over ({:.2} s)", line.version, uptime().as_secs_f64()));
+    let spool = Arc::new(Mutex::new(Spool::default()));
+    if let Err(error) = logs::serve(&spool) {
+        console.say(&error);
+    }
+    let policies = SERVICES.iter().map(|service| Policy {
+        name: service.name,
+        after: service.after.iter().filter_map(|name| number_of(name)).collect(),
+        required: service.required,
+        ready_within: READY_WITHIN,
+        patience: PATIENCE,
+        first_to_end: service.first_to_end,
+    });
+    let mut supervisor = Supervisor {
+        machine: Supervision::new(policies.collect(), uptime()),
+        processes: SERVICES.iter().map(|_| Process::default()).collect(),
+        panel: panel::start(),
+        facts: Facts::default(),
+        development: line.development,
+        end: End::Off,
+        stopped: false,
+        console,
+        spool,
+    };
+    supervisor.find_missing_programs();
+    supervisor.serve(&signals, &mut watchdog);
+    // Whatever runs still: containers whose supervisor did not listen, and orphans.
+    machine::kill_group(machine::APPLICATIONS_CGROUP);
+    machine::kill_group("/sys/fs/cgroup/services");
+    std::thread::sleep(Duration::from_millis(100));
+    supervisor.reap();
+    supervisor.console.flush(Duration::from_millis(500));
+    power::end_now(supervisor.end)
+}
+
+/// The machine cannot operate: says why, shows it, starts again.
+fn fail(console: &Console, mut watchdog: Option<Watchdog>, error: &str) -> ! {
+    console.flush(Duration::from_secs(1));
+    say(&format!("start failed: {error}"));
+    early::show(pattern([Condition::Error], []));
+    say(&format!("starting again in {} s", ERROR_TIME.as_secs()));
+    if let Some(watchdog) = &mut watchdog {
+        watchdog.feed();
+    }
+    std::thread::sleep(ERROR_TIME);
+    power::restart_now()
+}
+
+fn block_signals() -> Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGPWR, Signal::SIGUSR1, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block().map_err(named("block", "signals"))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(named("read", "signals"))
+}
+
+impl Supervisor {
+    fn say(&self, text: &str) {
+        self.console.say(text);
+        self.store("syslog", text);
+    }
+
+    fn store(&self, stream: &str, text: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let milliseconds = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner).add(stream, milliseconds, text);
+    }
+
+    fn find_missing_programs(&mut self) {
+        for (number, service) in SERVICES.iter().enumerate() {
+            let program = machine::program_of(service.name);
+            if !Path::new(&program).exists() {
+                let excused = self.development;
+                self.say(&format!("{program} is missing{}", if excused { ", left out" } else { "" }));
+                self.step(&Event::Missing { service: number, excused });
+            }
+        }
+    }
+
+    fn step(&mut self, event: &Event) {
+        let mut events = vec![event.clone()];
+        while let Some(event) = events.pop() {
+            for action in self.machine.step(uptime(), &event) {
+                events.extend(self.carry_out(&action));
+            }
+        }
+    }
+
+    /// Does one thing; may give an event that follows from it at once.
+    fn carry_out(&mut self, action: &Action) -> Option<Event> {
+        match *action {
+            Action::Start(number) => {
+                if let Err(error) = self.start(number) {
+                    self.say(&format!("start {}: {error}", SERVICES[number].name));
+                    return Some(Event::Exited(number));
+                }
+            }
+            Action::Terminate(number) => {
+                if let Some(pid) = self.processes[number].pid {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                }
+            }
+            Action::Kill(number) => {
+                machine::kill_group(&machine::cgroup_of(&SERVICES[number]));
+                if let Some(pid) = self.processes[number].pid {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+            Action::NotReady(number) => {
+                self.say(&format!("{} is not ready after {} s, ending it", SERVICES[number].name, READY_WITHIN.as_secs()));
+            }
+            Action::Operating => {
+                self.say(&format!("operating ({:.2} s)", uptime().as_secs_f64()));
+                self.facts.operating = true;
+                let _ = self.panel.send(self.facts);
+            }
+            Action::Error(reason) => {
+                self.facts.error = reason.is_some();
+                match reason {
+                    Some(name) => self.say(&format!("error: {name} does not start")),
+                    None => self.say("no error any more"),
+                }
+                let _ = self.panel.send(self.facts);
+            }
+            Action::Stopped => self.stopped = true,
+        }
+        None
+    }
+
+    fn start(&mut self, number: usize) -> Result<()> {
+        let service = &SERVICES[number];
+        let (output, output_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(named("make", "a pipe"))?;
+        // The service's end must survive two `exec`s. No other process is started before it is closed here.
+        let (ready, ready_end) = rustix::pipe::pipe_with(PipeFlags::empty()).map_err(named("make", "a pipe"))?;
+        rustix::io::fcntl_setfd(&ready, rustix::io::FdFlags::CLOEXEC).map_err(named("set up", "a pipe"))?;
+        for end in [&output, &ready] {
+            rustix::io::ioctl_fionbio(end, true).map_err(named("set up", "a pipe"))?;
+        }
+        let second = output_end.try_clone().map_err(named("copy", "a pipe"))?;
+        let child = Command::new("/proc/self/exe")
+            .args(["--start", service.name])
+            .env(belvedere_varlink::READY_VARIABLE, ready_end.as_raw_fd().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(output_end))
+            .stderr(Stdio::from(second))
+            .spawn()
+            .map_err(named("run", crate::PROGRAM))?;
+        drop(ready_end);
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let lines = Lines::default();
+        self.processes[number] = Process { pid, output: Some(output), ready: Some(ready), lines, started: uptime() };
+        Ok(())
+    }
+
+    fn serve(&mut self, signals: &SignalFd, watchdog: &mut Option<Watchdog>) {
+        let mut buttons = Buttons::default();
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let kernel = rustix::fs::open("/dev/kmsg", flags, Mode::empty()).ok();
+        let mut next_chore = Duration::ZERO;
+        self.step(&Event::Tick);
+        while !self.stopped {
+            if uptime() >= next_chore {
+                next_chore = uptime() + watchdog::INTERVAL;
+                if let Some(watchdog) = watchdog {
+                    watchdog.feed();
+                }
+                buttons.look();
+                for error in devices::give() {
+                    self.say(&error);
+                }
+            }
+            self.wait(signals, kernel.as_ref(), &buttons);
+            while let Ok(Some(signal)) = signals.read_signal() {
+                self.signalled(signal.ssi_signo);
+            }
+            self.reap();
+            for number in 0..SERVICES.len() {
+                self.read_ready(number);
+                self.read_output(number);
+            }
+            if let Some(kernel) = &kernel {
+                self.read_kernel(kernel);
+            }
+            if buttons.power_pressed() {
+                self.begin_end(End::Off, "the power button");
+            }
+            self.step(&Event::Tick);
+        }
+    }
+
+    /// Sleeps until something happens, at most a fifth of a second: the machine's clock ticks.
+    fn wait(&self, signals: &SignalFd, kernel: Option<&OwnedFd>, buttons: &Buttons) {
+        let mut polled: Vec<PollFd<'_>> = Vec::new();
+        let descriptors = self.processes.iter().flat_map(|process| [&process.output, &process.ready]).flatten().chain(kernel);
+        for descriptor in descriptors.map(AsFd::as_fd).chain(buttons.descriptors()).chain([signals.as_fd()]) {
+            polled.push(PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+        }
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        let _ = rustix::event::poll(&mut polled, Some(&timeout));
+    }
+
+    fn signalled(&mut self, number: u32) {
+        match i32::try_from(number).ok().and_then(|number| Signal::try_from(number).ok()) {
+            Some(Signal::SIGTERM | Signal::SIGPWR) => self.begin_end(End::Off, "a signal"),
+            Some(Signal::SIGINT) => self.begin_end(End::Restart, "a signal"),
+            _ => {}
+        }
+    }
+
+    fn begin_end(&mut self, end: End, why: &str) {
+        self.say(&format!("{} asked for by {why}", if end == End::Off { "power off" } else { "restart" }));
+        self.end = end;
+        self.step(&Event::Stop);
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let Some(number) = self.processes.iter().position(|process| process.pid == Some(pid)) else { continue };
+            self.processes[number].pid = None;
+            // What it said last comes before the line that says how it ended.
+            self.read_ready(number);
+            while self.read_output(number) {}
+            if let Some(line) = self.processes[number].lines.finish() {
+                self.print(number, &line);
+            }
+            self.processes[number].output = None;
+            self.processes[number].ready = None;
+            let how = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("ended with {code}"),
+                (_, Some(signal)) => format!("ended by signal {signal}"),
+                _ => "ended".to_owned(),
+            };
+            self.say(&format!("{} {how}", SERVICES[number].name));
+            machine::kill_group(&machine::cgroup_of(&SERVICES[number]));
+            self.step(&Event::Exited(number));
+        }
+    }
+
+    fn read_ready(&mut self, number: usize) {
+        let Some(ready) = &self.processes[number].ready else { return };
+        let mut message = [0u8; 64];
+        match rustix::io::read(ready, &mut message) {
+            Ok(0) | Err(rustix::io::Errno::BADF) => self.processes[number].ready = None,
+            Ok(count) if message[..count].starts_with(b"READY=1") => {
+                self.processes[number].ready = None;
+                let took = uptime().saturating_sub(self.processes[number].started);
+                self.say(&format!("{} is ready after {:.2} s", SERVICES[number].name, took.as_secs_f64()));
+                self.step(&Event::Ready(number));
+                if SERVICES[number].name == "front-panel" {
+                    let _ = self.panel.send(self.facts);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads what a service printed; says whether there may be more.
+    fn read_output(&mut self, number: usize) -> bool {
+        let Some(output) = &self.processes[number].output else { return false };
+        let mut bytes = vec![0u8; ROUND_BYTES];
+        match rustix::io::read(output, &mut bytes) {
+            Ok(0) => {
+                self.processes[number].output = None;
+                false
+            }
+            Ok(count) => {
+                for line in self.processes[number].lines.take(&bytes[..count]) {
+                    self.print(number, &line);
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn print(&self, number: usize, line: &str) {
+        let service = &SERVICES[number];
+        self.console.line(format!("[{}] {line}", service.name));
+        self.store(service.stream, &format!("{}: {line}", service.name));
+    }
+
+    fn read_kernel(&self, kernel: &OwnedFd) {
+        let mut record = [0u8; 8192];
+        for _ in 0..100 {
+            match rustix::io::read(kernel, &mut record) {
+                Ok(count) if count > 0 => {
+                    if let Some((_, line)) = kernel_line(&record[..count]) {
+                        self.store("kern_log", &line);
+                    }
+                }
+                // EPIPE: the kernel overwrote what was not read yet; the next read goes on behind it.
+                Err(rustix::io::Errno::PIPE) => {}
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The `data` partition: everything that changes.
+//!
+//! Plain ext4 for now. The encrypted form opens a LUKS2 device between [`decide`] and `mke2fs`; it will be another
+//! [`Content`], with the same record and the same order.
+//!
+//! # First formatting, and what a power cut after each step leaves
+//!
+//! The last [`RESERVED`] bytes of the partition are not the file system's; they hold a one-sector record.
+//! 1. record `formatting` — the next start formats again; nobody can have stored anything yet
+//! 2. `mke2fs`, which flushes before it ends — the same
+//! 3. record `formatted` — from here on the partition is never formatted again
+//! 4. mount
+//!
+//! A record that was torn is read as none: then a blank partition is formatted and an ext4 one is kept, which is right
+//! in both cases in which a record is written.
+
+use crate::partitions::Partition;
+use crate::{StorageError, failed, mounts};
+use belvedere_durable::{read_block, write_block};
+use rustix::mount::MountFlags;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Bytes at the end of the partition that are not the file system's.
+pub const RESERVED: u64 = 1024 * 1024;
+const SECTOR: usize = 512;
+const MAGIC: &[u8; 16] = b"belvedere data 1";
+/// How much of the start must be zero to be blank; every known file system and volume header begins in it.
+const BLANK: usize = 128 * 1024;
+
+/// The record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    /// None, or a torn one.
+    None,
+    /// Formatting began and did not end.
+    Formatting,
+    /// Holds the appliance's data.
+    Formatted,
+}
+
+impl Record {
+    fn bytes(self) -> [u8; SECTOR] {
+        let mut sector = [0; SECTOR];
+        sector[..16].copy_from_slice(MAGIC);
+        let word: &[u8; 16] = match self {
+            Record::None => return [0; SECTOR],
+            Record::Formatting => b"formatting......",
+            Record::Formatted => b"formatted.......",
+        };
+        sector[16..32].copy_from_slice(word);
+        // At the sector's end once more: a torn sector has one of them.
+        sector[SECTOR - 16..].copy_from_slice(word);
+        sector
+    }
+
+    fn parse(sector: &[u8]) -> Record {
+        [Record::Formatting, Record::Formatted].into_iter().find(|record| record.bytes() == sector).unwrap_or(Record::None)
+    }
+}
+
+/// What the start of the partition looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// All zero.
+    Blank,
+    /// ext4's magic number is in place.
+    Ext4,
+    /// Anything else.
+    Unknown,
+}
+
+impl Content {
+    /// Looks at the first bytes (128 KiB, or what there is).
+    pub fn of(start: &[u8]) -> Content {
+        if start.get(0x438..0x43a) == Some(&[0x53, 0xef]) {
+            Content::Ext4
+        } else if start.iter().all(|&byte| byte == 0) {
+            Content::Blank
+        } else {
+            Content::Unknown
+        }
+    }
+}
+
+/// What to do with the partition before it is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Make a file system; there is nothing to lose.
+    Format,
+    /// Check and use what is there.
+    Check,
+    /// Leave it alone and say so.
+    Foreign,
+}
+
+/// Decides without touching anything.
+pub fn decide(record: Record, content: Content) -> Decision {
+    match (record, content) {
+        (Record::Formatting, _) | (Record::None, Content::Blank) => Decision::Format,
+        // With the record, even a lost superblock is the repair program's: it finds its copies.
+        (Record::Formatted, _) | (Record::None, Content::Ext4) => Decision::Check,
+        (Record::None, Content::Unknown) => Decision::Foreign,
+    }
+}
+
+/// Where the programs are on the root image.
+pub const MKE2FS: &str = "/usr/sbin/mke2fs";
+/// See [`MKE2FS`].
+pub const E2FSCK: &str = "/usr/sbin/e2fsck";
+
+fn record_offset(partition: &Partition) -> Result<u64, StorageError> {
+    partition.size.checked_sub(RESERVED).filter(|size| *size >= 16 * RESERVED).ok_or_else(|| StorageError::Io {
+        operation: "use",
+        object: partition.device.display().to_string(),
+        source: std::io::Error::other("the partition has less than 17 MiB; write a disk image with a larger one"),
+    })
+}
+
+/// Makes or checks the file system. Returns whether it was made now.
+pub fn prepare(partition: &Partition) -> Result<bool, StorageError> {
+    let device = &partition.device;
+    let offset = record_offset(partition)?;
+    let record = Record::parse(&read_block(device, offset, SECTOR)?);
+    let content = Content::of(&read_block(device, 0, BLANK)?);
+    match decide(record, content) {
+        Decision::Foreign => Err(StorageError::Foreign(device.display().to_string())),
+        Decision::Check => check(device).map(|()| false),
+        Decision::Format => {
+            write_block(device, offset, &Record::Formatting.bytes())?;
+            // The size is in KiB. Lazy initialisation: the kernel zeroes the inode tables later, in the background.
+            let kibibytes = (offset / 1024).to_string();
+            let arguments = ["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "1", "-L", "belvedere-data", "-E",
+                "lazy_itable_init=1,lazy_journal_init=1,nodiscard"];
+            let (code, said) = run(MKE2FS, &arguments, device, &[&format!("{kibibytes}k")])?;
+            if code != Some(0) {
+                return Err(ended("mke2fs", device, code, &said));
+            }
+            write_block(device, offset, &Record::Formatted.bytes())?;
+            Ok(true)
+        }
+    }
+}
+
+/// `e2fsck`, first carefully, then thoroughly: nobody is there to answer its questions.
+fn check(device: &Path) -> Result<(), StorageError> {
+    // 0: clean, 1: repaired, 2: repaired and a restart is advised if it is mounted, which it is not.
+    let good = |code: Option<i32>| code.is_some_and(|code| code < 4);
+    let (code, _) = run(E2FSCK, &["-p"], device, &[])?;
+    if good(code) {
+        return Ok(());
+    }
+    let (code, said) = run(E2FSCK, &["-y", "-f"], device, &[])?;
+    if good(code) { Ok(()) } else { Err(ended("e2fsck", device, code, &said)) }
+}
+
+fn ended(program: &'static str, device: &Path, code: Option<i32>, said: &str) -> StorageError {
+    let line = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    let outcome = format!("ended with {}: {line}", code.map_or("a signal".to_owned(), |code| code.to_string()));
+    StorageError::Program { program, device: device.display().to_string(), outcome }
+}
+
+fn run(
+    path: &str,
+    before: &[&str],
+    device: &Path,
+    behind: &[&str],
+) -> Result<(Option<i32>, String), StorageError> {
+    let output = Command::new(path)
+        .args(before)
+        .arg(device)
+        .args(behind)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(failed::<std::io::Error>("run", path))?;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.code(), said))
+}
+
+/// Mounts the prepared partition. Programs may run from it: the containers' root file systems are there.
+pub fn mount(partition: &Partition, target: &str) -> Result<(), StorageError> {
+    let flags = mounts::PLAIN | MountFlags::NOATIME;
+    // A file system with errors must not be written on: the next start repairs it.
+    mounts::mount_new(&partition.device.display().to_string(), target, "ext4", flags, "errors=remount-ro")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_holds_nothing_is_ever_formatted() {
+        use {Content::*, Decision::*, Record::None, Record::*};
+        assert_eq!(decide(None, Blank), Format);
+        assert_eq!(decide(None, Ext4), Check);
+        assert_eq!(decide(None, Unknown), Foreign);
+        for content in [Blank, Ext4, Unknown] {
+            assert_eq!(decide(Formatting, content), Format);
+            assert_eq!(decide(Formatted, content), Check);
+        }
+    }
+
+    #[test]
+    fn a_torn_record_is_no_record() {
+        let whole = Record::Formatted.bytes();
+        assert_eq!(Record::parse(&whole), Record::Formatted);
+        assert_eq!(Record::parse(&Record::Formatting.bytes()), Record::Formatting);
+        assert_eq!(Record::parse(&[0; SECTOR]), Record::None);
+        let before = Record::Formatting.bytes();
+        for at in 17..SECTOR - 1 {
+            let torn: Vec<u8> = whole[..at].iter().chain(&before[at..]).copied().collect();
+            let parsed = Record::parse(&torn);
+            assert!(parsed != Record::Formatted || torn == whole, "torn at {at}");
+        }
+    }
+
+    fn partition(size: u64) -> (tempfile::NamedTempFile, Partition) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(size).unwrap();
+        let device = file.path().to_owned();
+        (file, Partition { name: "data".into(), device, size })
+    }
+
+    /// With the real programs, where the host has them at the appliance's paths (Debian's e2fsprogs does).
+    #[test]
+    fn formatting_that_power_cuts_interrupted_is_repeated_and_a_finished_one_never_is() {
+        assert!(Path::new(MKE2FS).exists() && Path::new(E2FSCK).exists(), "install e2fsprogs");
+        let size = 32 * 1024 * 1024;
+        let (file, partition) = partition(size);
+        assert!(prepare(&partition).unwrap());
+        assert!(!prepare(&partition).unwrap());
+        let start = read_block(file.path(), 0, BLANK).unwrap();
+        assert_eq!(Content::of(&start), Content::Ext4);
+        // Cut while mke2fs ran: any part of its writes may be missing, such as the superblock.
+        write_block(file.path(), size - RESERVED, &Record::Formatting.bytes()).unwrap();
+        write_block(file.path(), 1024, &[0x55; 1024]).unwrap();
+        assert!(prepare(&partition).unwrap());
+        assert!(!prepare(&partition).unwrap());
+        // A finished one whose superblock is lost is repaired from a copy, not made anew.
+        write_block(file.path(), 1024, &[0; 1024]).unwrap();
+        assert!(!matches!(prepare(&partition), Ok(true)));
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone() {
+        let size = 32 * 1024 * 1024;
+        let (file, partition) = partition(size);
+        write_block(file.path(), 0, b"LUKS\xba\xbe").unwrap();
+        assert!(matches!(prepare(&partition), Err(StorageError::Foreign(_))));
+        assert_eq!(read_block(file.path(), 0, 6).unwrap(), b"LUKS\xba\xbe");
+        let (_file, small) = self::partition(RESERVED);
+        assert!(prepare(&small).is_err());
+    }
+}

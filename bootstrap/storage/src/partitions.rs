@@ -1,0 +1,91 @@
+//! GPT partitions by name, as the kernel lists them in sysfs; there is no udev.
+
+use crate::{StorageError, failed};
+use std::path::{Path, PathBuf};
+
+/// One named partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its name in the partition table, such as `system-a`.
+    pub name: String,
+    /// Its device, such as `/dev/vda3`.
+    pub device: PathBuf,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// Where the kernel lists block devices.
+pub const SYSFS: &str = "/sys/class/block";
+
+/// Lists the named partitions of the disks that belong to the appliance, in the order of their devices.
+///
+/// What is attached by USB is left out: a stick whose partition is named `data` must not become the appliance's.
+/// Devices that vanish meanwhile are skipped.
+pub fn list(sysfs: impl AsRef<Path>) -> Result<Vec<Partition>, StorageError> {
+    let sysfs = sysfs.as_ref();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(sysfs).map_err(failed("list", sysfs))?.flatten() {
+        let removable = std::fs::canonicalize(entry.path())
+            .is_ok_and(|path| path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("usb")));
+        let Ok(event) = std::fs::read_to_string(entry.path().join("uevent")) else { continue };
+        let size = std::fs::read_to_string(entry.path().join("size")).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        if let (false, Some((name, device)), Some(sectors)) = (removable, parse(&event), size) {
+            found.push(Partition { name, device: Path::new("/dev").join(device), size: sectors.saturating_mul(512) });
+        }
+    }
+    found.sort_by(|one, other| one.device.cmp(&other.device));
+    Ok(found)
+}
+
+/// Name and device name in a `uevent` file.
+fn parse(event: &str) -> Option<(String, String)> {
+    let value = |key: &str| event.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let device = value("DEVNAME").filter(|device| !device.contains(".."))?;
+    Some((value("PARTNAME")?.to_owned(), device.to_owned()))
+}
+
+/// The one partition of a name.
+pub fn find<'a>(partitions: &'a [Partition], name: &str) -> Result<&'a Partition, StorageError> {
+    let mut named = partitions.iter().filter(|partition| partition.name == name);
+    let first = named.next().ok_or_else(|| StorageError::NoPartition(name.to_owned()))?;
+    match named.next() {
+        None => Ok(first),
+        Some(second) => Err(StorageError::Ambiguous {
+            name: name.to_owned(),
+            first: first.device.display().to_string(),
+            second: second.device.display().to_string(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(root: &Path, path: &str, event: &str) {
+        let device = root.join("devices").join(path);
+        std::fs::create_dir_all(&device).unwrap();
+        std::fs::write(device.join("uevent"), event).unwrap();
+        std::fs::write(device.join("size"), "2048\n").unwrap();
+        let class = root.join("class");
+        std::fs::create_dir_all(&class).unwrap();
+        std::os::unix::fs::symlink(&device, class.join(device.file_name().unwrap())).unwrap();
+    }
+
+    #[test]
+    fn partitions_are_found_by_name_and_sticks_are_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        block(root.path(), "pci/vda", "MAJOR=254\nDEVNAME=vda\nDEVTYPE=disk\n");
+        block(root.path(), "pci/vda/vda2", "DEVNAME=vda2\nDEVTYPE=partition\nPARTN=2\nPARTNAME=system-a\n");
+        block(root.path(), "pci/vda/vda7", "DEVNAME=vda7\nPARTNAME=data\n");
+        block(root.path(), "pci/usb1/1-1/sda1", "DEVNAME=sda1\nPARTNAME=data\n");
+        let found = list(root.path().join("class")).unwrap();
+        assert_eq!(found.len(), 2);
+        let data = find(&found, "data").unwrap();
+        assert_eq!((data.device.to_str(), data.size), (Some("/dev/vda7"), 1024 * 1024));
+        assert!(matches!(find(&found, "system-b"), Err(StorageError::NoPartition(_))));
+        block(root.path(), "pci/vdb/vdb1", "DEVNAME=vdb1\nPARTNAME=data\n");
+        let found = list(root.path().join("class")).unwrap();
+        assert!(matches!(find(&found, "data"), Err(StorageError::Ambiguous { .. })));
+    }
+}
