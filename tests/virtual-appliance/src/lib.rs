@@ -20,6 +20,7 @@ mod appliance;
 mod board;
 mod console;
 pub mod disk;
+mod fat;
 mod lights;
 mod process;
 mod qmp;
@@ -27,6 +28,7 @@ pub mod stick;
 
 pub use appliance::{Appliance, Builder};
 pub use board::{Acceleration, Machine};
+pub use fat::Fat;
 pub use lights::{Colour, Light, Lights, Pattern};
 
 use std::path::PathBuf;

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use crate::fat::Fat;
 use crate::process::run;
 use crate::{Error, file_error};
 
@@ -111,31 +112,7 @@ impl Stick {
     /// # Errors
     /// When mtools fails.
     pub fn put(&self, name: &str, content: &[u8]) -> Result<(), Error> {
-        let mut folder = String::from("::");
-        if let Some((folders, _)) = name.rsplit_once('/') {
-            for part in folders.split('/') {
-                folder = format!("{folder}/{part}");
-                // It may be there already.
-                let _ = self
-                    .tool("mmd")
-                    .arg("-D")
-                    .arg("s")
-                    .arg(&folder)
-                    .stderr(Stdio::null())
-                    .status();
-            }
-        }
-        let source = self.image.with_extension("putting");
-        std::fs::write(&source, content).map_err(file_error("write", &source))?;
-        let result = run(
-            self.tool("mcopy")
-                .arg("-o")
-                .arg(&source)
-                .arg(format!("::{name}")),
-            "mtools",
-        );
-        std::fs::remove_file(&source).map_err(file_error("remove", &source))?;
-        result.map(drop)
+        self.fat().put(name, content)
     }
 
     /// Reads a file from a FAT32 stick that is not plugged in (any more); nothing when it is not there.
@@ -143,11 +120,7 @@ impl Stick {
     /// # Errors
     /// When mtools is missing.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        match run(self.tool("mtype").arg(format!("::{name}")), "mtools") {
-            Ok(output) => Ok(Some(output.stdout)),
-            Err(Error::Program { message, .. }) if message.contains("not found") => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.fat().read(name)
     }
 
     /// Every file on a FAT32 stick that is not plugged in, with folders, sorted.
@@ -155,16 +128,11 @@ impl Stick {
     /// # Errors
     /// When mtools is missing or the stick has no FAT32.
     pub fn files(&self) -> Result<Vec<String>, Error> {
-        let output = run(self.tool("mdir").args(["-b", "-/", "-a", "::"]), "mtools")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let mut names: Vec<String> = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("::/"))
-            .filter(|name| !name.is_empty() && !name.ends_with('/'))
-            .map(str::to_owned)
-            .collect();
-        names.sort();
-        Ok(names)
+        self.fat().files()
+    }
+
+    fn fat(&self) -> Fat {
+        Fat::at(&self.image, self.offset)
     }
 
     fn make_fat(&self, bytes: u64) -> Result<(), Error> {
@@ -177,17 +145,6 @@ impl Stick {
             "dosfstools",
         )
         .map(drop)
-    }
-
-    fn tool(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env("MTOOLS_SKIP_CHECK", "1")
-            .env("MTOOLSRC", "/dev/null")
-            .env("LC_ALL", "C.UTF-8")
-            .arg("-i")
-            .arg(format!("{}@@{}", self.image.display(), self.offset));
-        command
     }
 }
 

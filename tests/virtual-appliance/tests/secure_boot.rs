@@ -1,0 +1,122 @@
+//! With Secure Boot on: what is signed starts, and what was changed does not; lights and console say why.
+//!
+//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test secure_boot
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use belvedere_keys::{UefiKey, Validity, create};
+use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern, disk};
+use common::{BOOT, appliance, copy, image, must, scratch};
+
+const BOOTLOADER: &str = "EFI/BOOT/BOOTAA64.EFI";
+const STARTING: &str = "belvedere: slot a: starting";
+const VERIFIED: &str = "UEFI Secure Boot is enabled";
+const FAST_RED: Pattern = Pattern::Fast(Colour::Red);
+
+/// Runs a signing tool on files in `directory`.
+fn tool(program: &str, arguments: &[&str], directory: &Path) {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}; install it: apt-get install sbsigntool"));
+    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+}
+
+/// Replaces the bootloader on both ESPs by what `change` makes of the signed one (`boot.efi` → `new.efi`).
+fn with_bootloader(image: &Path, directory: &Path, change: impl FnOnce(&Path)) {
+    let disk = image.join("disk.img");
+    let esps = ["esp-a", "esp-b"].map(|name| must(Fat::in_partition(&disk, name)));
+    let signed = must(esps[0].read(BOOTLOADER)).expect("the image has a bootloader on esp-a");
+    fs::write(directory.join("boot.efi"), signed).unwrap();
+    change(directory);
+    let changed = fs::read(directory.join("new.efi")).unwrap();
+    for esp in esps {
+        must(esp.put(BOOTLOADER, &changed));
+    }
+}
+
+/// The firmware says that it refused, and nothing of ours ever ran.
+fn refused_by_firmware(appliance: &mut Appliance) {
+    // EDK2's words for EFI_ACCESS_DENIED and EFI_SECURITY_VIOLATION.
+    must(appliance.console_contains_any(&["Access Denied", "Security Violation"], BOOT));
+    std::thread::sleep(Duration::from_secs(5));
+    let console = appliance.console();
+    assert!(!console.contains("belvedere:"), "our bootloader ran:\n{console}");
+    assert_eq!(appliance.lights().of(Light::Status), Pattern::Off);
+}
+
+#[test]
+fn the_signed_chain_starts_the_kernel() {
+    let scratch = scratch();
+    let mut appliance = must(appliance(&image(), scratch.path()).start());
+    must(appliance.console_contains(STARTING, BOOT));
+    must(appliance.console_contains(VERIFIED, BOOT));
+    must(appliance.console_contains("Exiting boot services", BOOT));
+    let console = appliance.console();
+    assert!(!console.contains("Secure Boot is off"), "{console}");
+}
+
+#[test]
+fn an_unsigned_bootloader_is_refused() {
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    with_bootloader(&image, scratch.path(), |directory| {
+        fs::copy(directory.join("boot.efi"), directory.join("new.efi")).unwrap();
+        tool("sbattach", &["--remove", "new.efi"], directory);
+    });
+    refused_by_firmware(&mut must(appliance(&image, scratch.path()).start()));
+}
+
+#[test]
+fn a_bootloader_signed_by_a_stranger_is_refused() {
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    let stranger = create(scratch.path().join("stranger"), Validity::default()).unwrap();
+    let (key, certificate) = (stranger.uefi_key(UefiKey::Db), stranger.uefi_certificate(UefiKey::Db));
+    with_bootloader(&image, scratch.path(), |directory| {
+        tool("sbattach", &["--remove", "boot.efi"], directory);
+        let (key, certificate) = (key.to_str().unwrap(), certificate.to_str().unwrap());
+        tool("sbsign", &["--key", key, "--cert", certificate, "--output", "new.efi", "boot.efi"], directory);
+    });
+    refused_by_firmware(&mut must(appliance(&image, scratch.path()).start()));
+}
+
+#[test]
+fn a_kernel_image_with_one_byte_changed_is_refused_and_lights_and_console_say_so() {
+    const KERNEL: &str = "EFI/belvedere/slot-a.efi";
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    let esp = must(Fat::in_partition(&image.join("disk.img"), "esp-a"));
+    let mut kernel = must(esp.read(KERNEL)).expect("the image has slot a's kernel on esp-a");
+    let place = kernel.len() / 2;
+    kernel[place] ^= 1;
+    must(esp.put(KERNEL, &kernel));
+
+    let mut appliance = must(appliance(&image, scratch.path()).start());
+    must(appliance.console_contains("belvedere: slot a: refused by Secure Boot: ", BOOT));
+    must(appliance.console_contains("belvedere: no slot can be started; trying again in", BOOT));
+    must(appliance.wait_for_light(Light::Status, FAST_RED, BOOT));
+    let console = appliance.console();
+    assert!(!console.contains(STARTING) && !console.contains("EFI stub"), "the kernel ran:\n{console}");
+}
+
+#[test]
+fn a_root_image_with_one_block_changed_is_refused_and_lights_and_console_say_so() {
+    let scratch = scratch();
+    let image = image();
+    let system = must(disk::partition(&image.join("disk.img"), "system-a"));
+    let appliance = must(appliance(&image, scratch.path()).prepare());
+    // In the file system's first block, which is read whenever it is mounted.
+    must(disk::invert_byte(&appliance.disk(), system.offset + 1024 + 16));
+
+    let mut appliance = appliance;
+    must(appliance.power_on());
+    must(appliance.console_contains("root image refused", BOOT));
+    must(appliance.wait_for_light(Light::Status, FAST_RED, BOOT));
+}
