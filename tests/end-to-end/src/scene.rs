@@ -4,7 +4,8 @@ use crate::children::{self, Running};
 use crate::tools::Tools;
 use crate::Trouble;
 use base64::Engine;
-use belvedere_virtual_appliance::{Appliance, stick};
+use belvedere_virtual_appliance::Appliance;
+use belvedere_virtual_appliance::stick::{Format, Stick};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -98,10 +99,10 @@ impl Scene {
         std::fs::create_dir_all(state).map_err(|error| Trouble::new(format!("making {}", state.display()), error))?;
         let data = state.join("service");
         let program = configuration.programs.join("belvedere-service");
-        let key_file = state.join("access-key.json");
+        let key_file = state.join("access-key.sh");
         if !data.exists() {
             let output = Command::new(&program)
-                .args(["init", "--json", "--data"]).arg(&data).arg("--keys").arg(&configuration.keys)
+                .args(["init", "--data"]).arg(&data).arg("--keys").arg(&configuration.keys)
                 .args(["--name", HOST_SEEN_FROM_APPLIANCE])
                 .output()
                 .map_err(|error| Trouble::new(format!("running {}", program.display()), error))?;
@@ -110,7 +111,8 @@ impl Scene {
             }
             write_private(&key_file, &output.stdout)?;
         }
-        let key = read_json(&key_file).ok_or_else(|| Trouble::new("reading the first access key", key_file.display()))?;
+        let key = std::fs::read_to_string(&key_file).map_err(|error| Trouble::new("reading the first access key", error))?;
+        let word = |name: &str| key.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned();
         let mut service = children::start(
             "the service",
             Command::new(&program)
@@ -123,15 +125,14 @@ impl Scene {
         let endpoint = service.wait_until("answer", Duration::from_secs(60), || {
             let value = read_json(&endpoints)?;
             // A file left by an earlier run speaks of ports of an earlier run.
-            (value["process_id"].as_u64() == Some(u64::from(id))).then(|| value["api"].as_str().map(str::to_owned)).flatten()
+            (value["process"].as_u64() == Some(u64::from(id))).then(|| value["api"].as_str().map(str::to_owned)).flatten()
         })?;
-        let word = |name: &str| key[name].as_str().unwrap_or_default().to_owned();
         let tools = Tools {
             programs: configuration.tools.clone(),
             endpoint: format!("http://{}", endpoint.trim_start_matches("http://")),
             region: "us-east-1".to_owned(),
-            access_key_id: word("AccessKeyId"),
-            secret_access_key: word("SecretAccessKey"),
+            access_key_id: word("AWS_ACCESS_KEY_ID"),
+            secret_access_key: word("AWS_SECRET_ACCESS_KEY"),
         };
         Ok(Scene { appliance: None, camera: None, service, tools, configuration, camera_port: 0, camera_password: random_word() })
     }
@@ -206,6 +207,13 @@ impl Scene {
         self.appliance.as_mut().ok_or_else(|| Trouble::new("looking at the appliance", "it was never switched on"))
     }
 
+    /// The last lines of the appliance's console.
+    pub fn console_tail(&self, lines: usize) -> String {
+        let text = self.appliance.as_ref().map(Appliance::console).unwrap_or_default();
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
     /// `aws panorama provision-device` and the operator's stick: its image file, ready to be plugged in.
     ///
     /// # Errors
@@ -223,7 +231,7 @@ impl Scene {
     /// When it cannot be made.
     pub fn stick_with(&self, name: &str, files: &[(&str, &[u8])]) -> Result<PathBuf, Trouble> {
         let path = self.file(&format!("stick-{name}.img"));
-        stick::fat32(&path, files).map_err(|error| Trouble::new("making a stick", error))?;
+        Stick::create(&path, Format::Fat32Partition, files).map_err(|error| Trouble::new("making a stick", error))?;
         Ok(path)
     }
 
@@ -256,7 +264,7 @@ impl Scene {
             }
             self.service.check()?;
             if Instant::now() > deadline {
-                let console = self.appliance.as_ref().map(|appliance| appliance.console_tail(40)).unwrap_or_default();
+                let console = self.console_tail(40);
                 return Err(Trouble::new("waiting for the device to be online", format!("describe-device says {described:#}\nthe console:\n{console}")));
             }
             std::thread::sleep(Duration::from_secs(1));
@@ -352,7 +360,7 @@ impl Scene {
             }
             let failed = matches!(described["Status"].as_str(), Some("DEPLOYMENT_FAILED"));
             if failed || Instant::now() > deadline {
-                let console = self.appliance.as_ref().map(|appliance| appliance.console_tail(60)).unwrap_or_default();
+                let console = self.console_tail(60);
                 return Err(Trouble::new("waiting for the application to run", format!("{described:#}\nthe appliance's console:\n{console}")));
             }
             std::thread::sleep(Duration::from_secs(2));

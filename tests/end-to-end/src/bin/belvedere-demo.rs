@@ -111,7 +111,7 @@ fn play(arguments: &Arguments, progress: &mut Progress) -> Result<(), Trouble> {
     print!("\n{}", progress.summary());
 
     let tools = scene.tools.environment().into_iter().map(|(name, value)| format!("    export {name}={value}\n")).collect::<String>();
-    println!("\nWhere to look\n  the monitor     {0}/monitor.png (now, refreshed every 3 s)\n  the console     {1}\n  logs            {2}/*.log", monitor.display(), scene.appliance()?.console_path().display(), state.display());
+    println!("\nWhere to look\n  the monitor     {0}/monitor.png (now, refreshed every 3 s)\n  the console     {1}\n  logs            {2}/*.log", monitor.display(), scene.appliance()?.console_log().display(), state.display());
     println!("  the lights      {}\n  the API         paste this, then for example `aws panorama describe-device --device-id {device_id}`", scene.appliance()?.lights());
     println!("    export PATH={}:$PATH\n{tools}", scene.tools.programs.display());
     if arguments.once {
