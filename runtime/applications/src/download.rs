@@ -65,13 +65,21 @@ pub fn place(directory: &Path, object: &Object) -> PathBuf {
 }
 
 /// Downloads `object` into `directory`, unless it is there; gives its path.
-pub fn fetch(directory: &Path, object: &Object, access: &SetObjectAccess, go_on: GoOn) -> Result<PathBuf, DownloadError> {
+///
+/// `access` is only needed when it is not.
+pub fn fetch(
+    directory: &Path,
+    object: &Object,
+    access: Option<&SetObjectAccess>,
+    go_on: GoOn,
+) -> Result<PathBuf, DownloadError> {
     let store = |source| DownloadError::Store { name: object.name.clone(), source };
     check(object)?;
     let whole = place(directory, object);
     if whole.exists() {
         return Ok(whole);
     }
+    let access = access.ok_or(DownloadError::NoAccess)?;
     std::fs::create_dir_all(directory).map_err(store)?;
     let part = directory.join(format!(".{}.part", object.sha256));
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part).map_err(store)?;
@@ -277,13 +285,13 @@ mod tests {
         let mut attempts = 0;
         let path = loop {
             attempts += 1;
-            match fetch(directory.path(), &object(&content), &access(&endpoint), &|| true) {
+            match fetch(directory.path(), &object(&content), Some(&access(&endpoint)), &|| true) {
                 Ok(path) => break path,
                 Err(error) => assert!(attempts < 5, "{error}"),
             }
         };
         assert_eq!((attempts, std::fs::read(path).unwrap() == content), (3, true));
-        fetch(directory.path(), &object(&content), &access("http://127.0.0.1:1"), &|| true).expect("is there: no request");
+        fetch(directory.path(), &object(&content), None, &|| true).expect("is there: no request");
         stop(&endpoint);
         let requests = thread.join().unwrap();
         assert!(requests[0].starts_with("GET /bucket/123/binaries/a%20b.tar.gz?X-Amz-Algorithm=AWS4-HMAC-SHA256&"), "{}", requests[0]);
@@ -298,7 +306,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let object = object(&content);
         std::fs::write(directory.path().join(format!(".{}.part", object.sha256)), b"xxx").unwrap();
-        let path = fetch(directory.path(), &object, &access(&endpoint), &|| true).unwrap();
+        let path = fetch(directory.path(), &object, Some(&access(&endpoint)), &|| true).unwrap();
         assert_eq!(std::fs::read(path).unwrap(), content);
         stop(&endpoint);
     }
@@ -308,7 +316,7 @@ mod tests {
         let (endpoint, _thread) = server(vec![1; 1_000], 1_000, true);
         let directory = tempfile::tempdir().unwrap();
         let object = object(&[2; 1_000]);
-        let error = fetch(directory.path(), &object, &access(&endpoint), &|| true).unwrap_err();
+        let error = fetch(directory.path(), &object, Some(&access(&endpoint)), &|| true).unwrap_err();
         assert!(matches!(error, DownloadError::Wrong { .. }), "{error}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         stop(&endpoint);
@@ -317,9 +325,9 @@ mod tests {
     #[test]
     fn errors_hold_no_secrets_and_names_lead_nowhere() {
         let directory = tempfile::tempdir().unwrap();
-        let error = fetch(directory.path(), &object(b"x"), &access("http://127.0.0.1:1"), &|| true).unwrap_err().to_string();
+        let error = fetch(directory.path(), &object(b"x"), Some(&access("http://127.0.0.1:1")), &|| true).unwrap_err().to_string();
         assert!(!error.contains("Signature") && !error.contains("secret"), "{error}");
         let evil = Object { sha256: "../../../../etc/x".into(), ..object(b"x") };
-        assert!(matches!(fetch(directory.path(), &evil, &access("http://127.0.0.1:1"), &|| true), Err(DownloadError::Wrong { .. })));
+        assert!(matches!(fetch(directory.path(), &evil, Some(&access("http://127.0.0.1:1")), &|| true), Err(DownloadError::Wrong { .. })));
     }
 }

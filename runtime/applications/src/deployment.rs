@@ -1,0 +1,208 @@
+//! From a deployment document and its packages' documents to what this appliance runs. Pure.
+
+use belvedere_device_protocol::{CameraSource, Deployment, Object, PackageVersion};
+use belvedere_interfaces::camera::StreamConfiguration;
+use belvedere_interfaces::channel::inference::Tensor;
+use belvedere_interfaces::channel::node::Port;
+use belvedere_manifest::{
+    Application, AssetFiles, CodeNode, Descriptor, Instance, Launch, ModelNode, PackageSet, PortType, RuntimeDescriptor,
+    check_package, parse_descriptor, parse_graph, parse_overrides, parse_package, resolve,
+};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// What a deployment comes to, once everything it names is on the disk.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The overridden graph.
+    pub application: Application,
+    /// Containers, in the order of `application.code`.
+    pub code: Vec<PreparedCode>,
+    /// Models, in the order of `application.models`.
+    pub models: Vec<PreparedModel>,
+    /// Streams of the cameras that are watched, by node name. Paused cameras have none.
+    pub streams: BTreeMap<String, StreamConfiguration>,
+}
+
+/// A container.
+#[derive(Debug, Clone)]
+pub struct PreparedCode {
+    /// The node's name.
+    pub node: String,
+    /// SHA-256 of the root file system's archive.
+    pub tree: String,
+    /// How it is entered.
+    pub entry: RuntimeDescriptor,
+    /// Ports as the SDK is told of them.
+    pub inputs: Vec<Port>,
+    /// Ports as the SDK is told of them.
+    pub outputs: Vec<Port>,
+}
+
+/// A model.
+#[derive(Debug, Clone)]
+pub struct PreparedModel {
+    /// The node's name.
+    pub node: String,
+    /// SHA-256 of the model's archive.
+    pub archive: String,
+    /// Inputs as the descriptor states them.
+    pub inputs: Vec<Tensor>,
+}
+
+/// Parses graph and overrides and resolves them against `packages`, the text of each package's manifest.
+pub fn application(deployment: &Deployment, packages: &[(&PackageVersion, String)]) -> Result<Application, String> {
+    let graph = parse_graph(&deployment.graph.to_string()).map_err(|error| format!("graph: {error}"))?;
+    let overrides = deployment
+        .overrides
+        .as_ref()
+        .map(|overrides| parse_overrides(&overrides.to_string()))
+        .transpose()
+        .map_err(|error| format!("overrides: {error}"))?;
+    let mut set = PackageSet::default();
+    for (version, text) in packages {
+        let package = parse_package(text).and_then(|package| check_package(&package).map(|()| package));
+        let package = package.map_err(|error| format!("package {} {}: {error}", version.name, version.version))?;
+        set.insert(&version.name, &version.version, package);
+    }
+    let application = resolve(&graph, overrides.as_ref(), &set).map_err(|error| error.to_string())?;
+    for code in &application.code {
+        if let Some(input) = code.inputs.iter().find(|input| {
+            input.kind == PortType::Media && input.bound.iter().any(|node| !is_camera(&application, node))
+        }) {
+            return Err(format!("port {}.{} takes pictures from another code node, which this release cannot do", code.node.name, input.name));
+        }
+    }
+    Ok(application)
+}
+
+fn is_camera(application: &Application, node: &str) -> bool {
+    application.cameras.iter().any(|camera| camera.node.name == node)
+}
+
+/// The objects of a node's asset: the archive, and the descriptor if there is one.
+pub fn asset_objects<'a>(
+    deployment: &'a Deployment,
+    node: &Instance,
+    files: &AssetFiles,
+) -> Result<(&'a Object, Option<&'a Object>), String> {
+    let package = deployment
+        .packages
+        .iter()
+        .find(|package| package.name == node.package && package.version == node.version)
+        .ok_or_else(|| format!("the deployment does not bring package {} {}", node.package, node.version))?;
+    let find = |name: &str| {
+        let found = package.assets.iter().find(|object| object.name == name);
+        found.ok_or_else(|| format!("the deployment does not bring {name} of package {}", node.package))
+    };
+    Ok((find(&files.asset)?, files.descriptor.as_deref().map(find).transpose()?))
+}
+
+/// A code node with its descriptor's text.
+pub fn prepare_code(application: &Application, code: &CodeNode, archive: &Object, descriptor: Option<&str>) -> Result<PreparedCode, String> {
+    let at = |problem: String| format!("node {}: {problem}", code.node.name);
+    let text = descriptor.ok_or_else(|| at("its asset has no descriptor, so there is nothing to run".into()))?;
+    let Descriptor::Runtime(entry) = parse_descriptor(text).map_err(|error| at(format!("descriptor: {error}")))? else {
+        return Err(at("its asset's descriptor describes a model".into()));
+    };
+    crate::container::command(&entry).map_err(at)?;
+    let watched = |node: &String| application.cameras.iter().any(|c| c.node.name == *node && c.launch != Launch::OnSignal);
+    let inputs = code
+        .inputs
+        .iter()
+        .map(|input| Port {
+            name: input.name.clone(),
+            kind: input.kind.word().to_owned(),
+            value: input.value.as_ref().map(|value| value.to_json()),
+            bound: input.bound.iter().filter(|node| watched(node)).cloned().collect(),
+        })
+        .collect();
+    let outputs = code
+        .outputs
+        .iter()
+        .map(|output| Port { name: output.name.clone(), kind: output.kind.word().to_owned(), value: None, bound: output.bound.clone() })
+        .collect();
+    Ok(PreparedCode { node: code.node.name.clone(), tree: archive.sha256.clone(), entry, inputs, outputs })
+}
+
+/// A model node with its descriptor's text.
+pub fn prepare_model(model: &ModelNode, archive: &Object, descriptor: Option<&str>) -> Result<PreparedModel, String> {
+    let at = |problem: String| format!("node {}: {problem}", model.node.name);
+    let inputs = match descriptor.map(parse_descriptor).transpose().map_err(|error| at(format!("descriptor: {error}")))? {
+        None => Vec::new(),
+        Some(Descriptor::Runtime(_)) => return Err(at("its asset's descriptor describes a container".into())),
+        Some(Descriptor::Model(model)) => model
+            .inputs
+            .into_iter()
+            .map(|input| Tensor {
+                name: input.name,
+                dtype: input.kind.map_or("float32", |kind| kind.word()).to_owned(),
+                shape: input.shape,
+            })
+            .collect(),
+    };
+    Ok(PreparedModel { node: model.node.name.clone(), archive: archive.sha256.clone(), inputs })
+}
+
+/// The streams that the application's cameras are. `key` makes the streams' names useless for guessing passwords.
+pub fn streams(
+    application: &Application,
+    cameras: &[CameraSource],
+    key: &[u8; 32],
+) -> Result<BTreeMap<String, StreamConfiguration>, String> {
+    let mut streams = BTreeMap::new();
+    for camera in application.cameras.iter().filter(|camera| camera.launch != Launch::OnSignal) {
+        let source = cameras
+            .iter()
+            .find(|source| source.package == camera.node.package)
+            .ok_or_else(|| format!("camera node {}: the deployment has no address for camera {}", camera.node.name, camera.node.package))?;
+        let configuration = StreamConfiguration {
+            stream_id: stream_id(source, key),
+            url: source.stream_url.clone(),
+            username: source.username.clone(),
+            password: source.password.clone(),
+        };
+        streams.insert(camera.node.name.clone(), configuration);
+    }
+    Ok(streams)
+}
+
+/// The same address and credentials have the same name, so that one camera is watched once.
+fn stream_id(source: &CameraSource, key: &[u8; 32]) -> String {
+    let mut hash = Sha256::new_with_prefix(key);
+    for part in [Some(&source.stream_url), source.username.as_ref(), source.password.as_ref()] {
+        match part {
+            None => hash.update([0]),
+            Some(text) => {
+                hash.update([1]);
+                hash.update((text.len() as u64).to_le_bytes());
+                hash.update(text);
+            }
+        }
+    }
+    let hash = hex::encode(hash.finalize());
+    format!("stream-{}", &hash[..32])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(password: Option<&str>) -> CameraSource {
+        CameraSource {
+            package: "1::CAM".into(),
+            stream_url: "rtsp://camera/1".into(),
+            username: Some("u".into()),
+            password: password.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_camera_has_one_name_for_each_address_and_credentials() {
+        let key = [7; 32];
+        assert_eq!(stream_id(&source(Some("p")), &key), stream_id(&source(Some("p")), &key));
+        assert_ne!(stream_id(&source(Some("p")), &key), stream_id(&source(Some("q")), &key));
+        assert_ne!(stream_id(&source(Some("")), &key), stream_id(&source(None), &key));
+        assert_ne!(stream_id(&source(None), &key), stream_id(&source(None), &[8; 32]));
+    }
+}

@@ -1,0 +1,276 @@
+//! The service: what is asked of it by Varlink, the threads of instances, and the cameras that they all need together.
+
+use crate::health::{self, Stage};
+use crate::install;
+use crate::places::Places;
+use crate::shared::{Known, Nodes, Shared};
+use crate::spool::Spool;
+use crate::state::Store;
+use crate::{supervisor, worker};
+use belvedere_device_protocol::ApplicationReport;
+use belvedere_interfaces::applications::{DesiredDeployment, GetReports, Reports, SetDesired, SetObjectAccess};
+use belvedere_interfaces::camera::{GetStreams, SetStreams, StreamConfiguration};
+use belvedere_interfaces::logs::ReadLogs;
+use belvedere_interfaces::{Done, Failure, users};
+use belvedere_manifest::Launch;
+use belvedere_varlink::{Client, Peer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Application instances of an appliance (the guide says ten; a little more for those being replaced).
+const INSTANCES: usize = 20;
+
+/// The running service.
+pub struct Service {
+    shared: Arc<Shared>,
+    store: Store,
+    workers: Mutex<BTreeMap<String, JoinHandle<()>>>,
+}
+
+impl Service {
+    /// Reads the state, ends what an earlier run left, and begins to bring back what is desired.
+    pub fn start(places: Places) -> Result<Arc<Service>, String> {
+        let store = Store::open(&places.state)?;
+        std::fs::create_dir_all(places.run.join("nodes")).map_err(|error| format!("make {}: {error}", places.run.display()))?;
+        for path in [&places.run, &places.run.join("nodes")] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+            std::fs::set_permissions(path, mode).map_err(|error| format!("set the mode of {}: {error}", path.display()))?;
+        }
+        supervisor::clean_up(&places);
+        let region = store.region().unwrap_or_else(|| "us-east-1".into());
+        let shared = Arc::new(Shared::new(places, store.stream_key()?, region));
+        let service = Arc::new(Service { shared: shared.clone(), store, workers: Mutex::default() });
+        match service.store.desired() {
+            Ok(desired) => {
+                install::collect(&shared.places, desired.deployments.iter().map(|desired| &desired.deployment));
+                service.adopt(desired.deployments);
+            }
+            Err(problem) => log::error!("{problem}; waiting for the service to say what is desired"),
+        }
+        std::thread::spawn(move || watch_cameras(&shared));
+        Ok(service)
+    }
+
+    /// Serves `org.belvedere.Applications` and `org.belvedere.Logs`.
+    pub fn serve(self: &Arc<Service>) -> Result<impl Sized + use<>, String> {
+        let (one, two, three, spool) = (self.clone(), self.clone(), self.clone(), self.shared.spool.clone());
+        let server = belvedere_varlink::Server::bind(&self.shared.places.socket)
+            .map_err(|error| error.to_string())?
+            .route(move |call: SetDesired, peer: Peer| allowed(peer).and_then(|()| one.set_desired(call)))
+            .route(move |call: SetObjectAccess, peer: Peer| allowed(peer).map(|()| two.set_access(call)))
+            .route(move |_: GetReports, peer: Peer| allowed(peer).map(|()| three.reports()))
+            .route(move |call: ReadLogs, peer: Peer| allowed(peer).map(|()| spool.read(call.after, call.limit)))
+            .spawn();
+        Ok(server)
+    }
+
+    fn set_desired(&self, desired: SetDesired) -> Result<Done, Failure> {
+        let invalid = |message: String| Failure { reason: "invalid_parameter".into(), message };
+        let mut seen = BTreeSet::new();
+        for wanted in &desired.deployments {
+            let id = &wanted.deployment.application_instance_id;
+            let plain = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+            if !plain || !seen.insert(id) {
+                return Err(invalid("an application instance identifier is not plain or is there twice".into()));
+            }
+            if wanted.sha256.len() != 64 || !wanted.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(invalid(format!("{id}: the SHA-256 is not 64 hexadecimal digits")));
+            }
+        }
+        if desired.deployments.len() > INSTANCES {
+            return Err(invalid(format!("more than {INSTANCES} application instances")));
+        }
+        let same = {
+            let model = self.shared.lock();
+            model.desired.len() == desired.deployments.len()
+                && desired.deployments.iter().all(|wanted| model.desired.get(&wanted.deployment.application_instance_id) == Some(wanted))
+        };
+        if !same {
+            // On the medium before it is begun: after a power cut the appliance goes on with it.
+            self.store.set_desired(&desired).map_err(|message| Failure { reason: "storage".into(), message })?;
+            self.adopt(desired.deployments);
+        }
+        Ok(Done {})
+    }
+
+    /// Takes a new set of wishes over, and starts threads for instances that have none.
+    fn adopt(&self, deployments: Vec<DesiredDeployment>) {
+        let ids: Vec<String> = self.shared.change(|model| {
+            model.desired =
+                deployments.into_iter().map(|wanted| (wanted.deployment.application_instance_id.clone(), wanted)).collect();
+            for (id, wanted) in &model.desired {
+                let known = model.instances.entry(id.clone()).or_insert_with(|| Known {
+                    sha256: wanted.sha256.clone(),
+                    stage: Stage::Requested,
+                    removed: None,
+                    has_worker: false,
+                    nodes: None,
+                });
+                // What runs is reported as what it is, until the new one is installed.
+                if known.removed.take().is_some() || (known.sha256 != wanted.sha256 && known.stage != Stage::Deployed) {
+                    known.sha256.clone_from(&wanted.sha256);
+                    known.stage = Stage::Requested;
+                }
+            }
+            let now = Instant::now();
+            let desired = &model.desired;
+            model.instances.retain(|id, known| desired.contains_key(id) || !worker::forgotten(known.removed, now));
+            let without = model.instances.iter_mut().filter(|(_, known)| known.removed.is_none() && !known.has_worker);
+            without
+                .map(|(id, known)| {
+                    known.has_worker = true;
+                    id.clone()
+                })
+                .collect()
+        });
+        let Ok(mut workers) = self.workers.lock() else { return };
+        for id in ids {
+            workers.insert(id.clone(), worker::start(self.shared.clone(), id));
+        }
+    }
+
+    fn set_access(&self, access: SetObjectAccess) -> Done {
+        let region = access.region.clone();
+        let changed = self.shared.change(|model| {
+            model.access = Some(access);
+            let changed = model.region != region;
+            model.region.clone_from(&region);
+            changed
+        });
+        if changed {
+            self.store.set_region(&region);
+        }
+        Done {}
+    }
+
+    /// How all instances are.
+    pub fn reports(&self) -> Reports {
+        let model = self.shared.lock();
+        let now = Instant::now();
+        let applications = model
+            .instances
+            .iter()
+            .filter(|(_, known)| !worker::forgotten(known.removed, now))
+            .map(|(id, known)| report(id, known, &model.streams, now))
+            .collect();
+        Reports { applications }
+    }
+
+    /// Lines that wait.
+    pub fn spool(&self) -> &Spool {
+        &self.shared.spool
+    }
+
+    /// Stops all containers; what is desired stays desired.
+    pub fn end(&self) {
+        self.shared.change(|model| model.ending = true);
+        let workers = self.workers.lock().map(|mut workers| std::mem::take(&mut *workers)).unwrap_or_default();
+        for (_, thread) in workers {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Only the agent decides about applications and reads their lines; root and ourselves for tests and repair.
+fn allowed(peer: Peer) -> Result<(), Failure> {
+    let ours = rustix::process::geteuid().as_raw();
+    if peer.uid == 0 || peer.uid == ours || Some(peer.uid) == users::id_of("agent") {
+        Ok(())
+    } else {
+        Err(Failure { reason: "not_allowed".into(), message: format!("user {} may not call this service", peer.uid) })
+    }
+}
+
+fn report(
+    id: &str,
+    known: &Known,
+    streams: &BTreeMap<String, belvedere_interfaces::camera::StreamStatus>,
+    now: Instant,
+) -> ApplicationReport {
+    let nodes = known.nodes.as_ref().map(|nodes| node_reports(nodes, streams, now)).unwrap_or_default();
+    let code: Vec<String> = known.nodes.iter().flat_map(|nodes| nodes.code.keys().cloned()).collect();
+    health::application(id, &known.sha256, &known.stage, nodes, &code)
+}
+
+fn node_reports(
+    nodes: &Nodes,
+    streams: &BTreeMap<String, belvedere_interfaces::camera::StreamStatus>,
+    now: Instant,
+) -> Vec<belvedere_device_protocol::NodeReport> {
+    let application = &nodes.application;
+    let mut reports = Vec::new();
+    for camera in &application.cameras {
+        let name = &camera.node.name;
+        let stream = nodes.streams.get(name).and_then(|configuration| streams.get(&configuration.stream_id));
+        reports.push(health::camera(name, camera.launch == Launch::OnSignal, stream));
+    }
+    for code in &application.code {
+        let state = nodes.code.get(&code.node.name).and_then(|health| health.lock().ok().map(|health| health.clone()));
+        reports.push(health::code(&code.node.name, &state.unwrap_or_default(), now));
+    }
+    for model in &application.models {
+        let state = nodes.models.get(&model.node.name).and_then(|health| health.lock().ok().map(|health| health.clone()));
+        reports.push(health::model(&model.node.name, &state.unwrap_or_default()));
+    }
+    reports.extend(application.sinks.iter().map(|sink| health::sink(&sink.node.name)));
+    reports
+}
+
+/// The streams that all running instances need together, each once.
+pub fn wanted_streams<'a>(instances: impl Iterator<Item = &'a Known>) -> Vec<StreamConfiguration> {
+    let mut streams = BTreeMap::new();
+    for nodes in instances.filter_map(|known| known.nodes.as_ref()).filter(|nodes| nodes.active) {
+        for configuration in nodes.streams.values() {
+            streams.entry(configuration.stream_id.clone()).or_insert_with(|| configuration.clone());
+        }
+    }
+    streams.into_values().collect()
+}
+
+/// Tells `camera` what to watch, again whenever it has forgotten (it may restart), and learns how the streams are.
+fn watch_cameras(shared: &Shared) {
+    let mut client: Option<Client> = None;
+    let mut told: Option<Vec<StreamConfiguration>> = None;
+    while !shared.lock().ending {
+        let wanted = wanted_streams(shared.lock().instances.values());
+        if client.is_none() {
+            client = Client::connect(&shared.places.camera).ok();
+        }
+        if let Some(connection) = client.as_mut() {
+            match round(connection, &wanted, &mut told) {
+                Ok(streams) => shared.lock().streams = streams,
+                Err(error) => {
+                    log::warn!("camera: {error}");
+                    client = None;
+                    shared.lock().streams.clear();
+                }
+            }
+        }
+        // Not rung at each change of the model: a change of cameras may wait two seconds.
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}
+
+type Statuses = BTreeMap<String, belvedere_interfaces::camera::StreamStatus>;
+
+fn round(
+    connection: &mut Client,
+    wanted: &[StreamConfiguration],
+    told: &mut Option<Vec<StreamConfiguration>>,
+) -> Result<Statuses, belvedere_varlink::CallError> {
+    let ask = |connection: &mut Client| -> Result<Statuses, belvedere_varlink::CallError> {
+        let streams = connection.call(&GetStreams {})?.streams;
+        Ok(streams.into_iter().map(|status| (status.stream_id.clone(), status)).collect())
+    };
+    let mut streams = ask(connection)?;
+    let same = streams.len() == wanted.len() && wanted.iter().all(|wanted| streams.contains_key(&wanted.stream_id));
+    if !same || told.as_deref().is_some_and(|told| told != wanted) {
+        connection.call(&SetStreams { streams: wanted.to_vec() })?;
+        log::info!("camera: {} streams are wanted", wanted.len());
+        streams = ask(connection)?;
+    }
+    *told = Some(wanted.to_vec());
+    Ok(streams)
+}
