@@ -22,7 +22,7 @@ pub struct Console {
 
 /// Writes one line to the console at once; for the first stage and for last words.
 pub fn say(text: &str) {
-    write(&format!("belvedere: {text}\r\n"));
+    write(&format!("belvedere: {text}\n"));
 }
 
 /// The same with the seconds since the kernel started.
@@ -84,9 +84,9 @@ fn run(receiver: &Receiver<Message>, dropped: &AtomicU64) {
                 if let Some(console) = &mut console {
                     let lost = dropped.swap(0, Ordering::Relaxed);
                     if lost > 0 {
-                        let _ = write!(console, "belvedere: {lost} lines were not shown, the console is too slow\r\n");
+                        let _ = write!(console, "belvedere: {lost} lines were not shown, the console is too slow\n");
                     }
-                    let _ = write!(console, "{text}\r\n");
+                    let _ = write!(console, "{text}\n");
                 }
             }
         }

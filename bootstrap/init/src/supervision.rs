@@ -132,7 +132,10 @@ impl Supervision {
             Event::Missing { service, excused } => self.entries[service].state = State::Absent { excused },
             Event::Stop => self.stop(now, &mut actions),
         }
-        if self.stopping.is_some() {
+        // What is missing is said before anything starts, one after the other: none may be started meanwhile.
+        if matches!(event, Event::Missing { .. }) {
+            self.judge(&mut actions);
+        } else if self.stopping.is_some() {
             self.go_on_stopping(now, &mut actions);
         } else {
             self.supervise(now, &mut actions);
@@ -325,10 +328,12 @@ mod tests {
     fn a_missing_program_is_an_error_unless_excused() {
         let mut machine = two();
         let actions = machine.step(at(1.0), &Event::Missing { service: 0, excused: false });
-        assert_eq!(actions, [Action::Start(1), Action::Error(Some("camera"))]);
+        assert_eq!(actions, [Action::Error(Some("camera"))]);
+        assert_eq!(machine.step(at(1.0), &Event::Tick), [Action::Start(1)]);
         assert_eq!(machine.step(at(2.0), &Event::Ready(1)), []);
         let mut machine = two();
         machine.step(at(1.0), &Event::Missing { service: 0, excused: true });
+        assert_eq!(machine.step(at(1.0), &Event::Tick), [Action::Start(1)]);
         assert_eq!(machine.step(at(2.0), &Event::Ready(1)), [Action::Operating]);
     }
 
