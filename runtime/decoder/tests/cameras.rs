@@ -135,6 +135,7 @@ fn next(reader: &mut FrameReader) -> Frame {
 }
 
 #[test]
+#[ignore = "needs a real RTSP server: tests/camera/run"]
 fn every_picture_comes_through_to_rust_and_python() {
     let (_camera, url) = camera(&["--user", "viewer", "--password", "p@ss word"]);
     let appliance = Appliance::new();
@@ -174,6 +175,7 @@ fn every_picture_comes_through_to_rust_and_python() {
 }
 
 #[test]
+#[ignore = "needs a real RTSP server: tests/camera/run"]
 fn a_wrong_password_is_told_apart() {
     let (_camera, url) = camera(&["--user", "viewer", "--password", "right"]);
     let appliance = Appliance::new();
@@ -192,6 +194,7 @@ fn a_wrong_password_is_told_apart() {
 }
 
 #[test]
+#[ignore = "needs a real RTSP server: tests/camera/run"]
 fn what_is_not_h264_gets_the_guides_text() {
     let (_camera, url) = camera(&["--codec", "jpeg"]);
     let appliance = Appliance::new();
@@ -201,6 +204,7 @@ fn what_is_not_h264_gets_the_guides_text() {
 }
 
 #[test]
+#[ignore = "needs a real RTSP server: tests/camera/run"]
 fn a_camera_that_loses_power_comes_back_by_itself() {
     let (first, url) = camera(&[]);
     let port = url.rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
@@ -224,6 +228,7 @@ fn a_camera_that_loses_power_comes_back_by_itself() {
 }
 
 #[test]
+#[ignore = "needs a real RTSP server: tests/camera/run"]
 fn a_camera_that_hangs_is_noticed_within_seconds() {
     let (camera, url) = camera(&[]);
     let appliance = Appliance::new();
@@ -242,6 +247,7 @@ fn a_camera_that_hangs_is_noticed_within_seconds() {
 }
 
 #[test]
+#[ignore = "needs a real RTSP server: tests/camera/run"]
 fn a_decoder_that_restarts_is_found_again() {
     let (_camera, url) = camera(&[]);
     let mut appliance = Appliance::new();
