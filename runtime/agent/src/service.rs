@@ -1,0 +1,435 @@
+//! The running agent: joins the link, HTTPS and the appliance's other processes.
+//!
+//! Three threads besides MQTT's: the loop here (owns the core), one that fetches and hands over deployments, one that sends
+//! log lines. They share nothing but channels; each HTTPS thread has its own short-lived credentials.
+
+use crate::core::{Core, FetchError, Output};
+use crate::link::{Heard, Link};
+use crate::logs::{Limits, Position, batches};
+use crate::web::{Web, WebError};
+use belvedere_device_protocol::shadow::{DeploymentReference, DeviceState};
+use belvedere_device_protocol::{Deployment, NetworkStatus};
+use belvedere_interfaces::applications::{DesiredDeployment, GetReports, SetDesired, SetObjectAccess};
+use belvedere_interfaces::front_panel::{NetworkCondition, SetNetwork};
+use belvedere_interfaces::logs::ReadLogs;
+use belvedere_interfaces::network::GetStatus;
+use belvedere_interfaces::provisioning::{GetIdentity, Identity};
+use belvedere_varlink::Client;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How often `applications` is asked while something changes, and otherwise.
+const BUSY_PERIOD: Duration = Duration::from_secs(2);
+const CALM_PERIOD: Duration = Duration::from_secs(10);
+/// How often the network's status and the identity's generation are looked at.
+const STATUS_PERIOD: Duration = Duration::from_secs(15);
+/// How often lines are looked for; doubled up to [`LAST_LOG_WAIT`] while the service does not take them.
+const LOG_PERIOD: Duration = Duration::from_secs(5);
+const LAST_LOG_WAIT: Duration = Duration::from_secs(60);
+/// Lines of one look.
+const LOG_LINES: u32 = 500;
+/// Positions are written at most so often: losing one costs a few lines sent twice.
+const POSITION_PERIOD: Duration = Duration::from_secs(60);
+const POSITIONS: &str = "log-positions.json";
+/// Events waiting for the loop; MQTT's thread waits when it is full.
+const EVENTS: usize = 64;
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Sockets of the appliance's other processes.
+    pub provisioning: PathBuf,
+    /// Likewise.
+    pub applications: PathBuf,
+    /// Likewise.
+    pub network: PathBuf,
+    /// Likewise.
+    pub init: PathBuf,
+    /// Likewise.
+    pub front_panel: PathBuf,
+    /// Directory of what the agent keeps.
+    pub state: PathBuf,
+    /// Directory of the release: `version`, `board`.
+    pub release: PathBuf,
+}
+
+/// Runs until the process ends.
+pub fn run(options: &Options) -> ! {
+    belvedere_varlink::notify_ready();
+    loop {
+        let identity = wait_for_identity(options);
+        log::info!("{} speaks with {}:{}", identity.thing_name, identity.endpoints.mqtt.host, identity.endpoints.mqtt.port);
+        match Session::start(options, &identity) {
+            Ok(mut session) => session.run(options, &identity),
+            Err(message) => {
+                log::error!("{message}; provision the appliance again");
+                std::thread::sleep(STATUS_PERIOD);
+            }
+        }
+    }
+}
+
+fn wait_for_identity(options: &Options) -> Identity {
+    let (mut wait, mut said) = (Duration::from_secs(1), String::new());
+    loop {
+        match belvedere_varlink::call(&options.provisioning, &GetIdentity {}) {
+            Ok(identity) => return identity,
+            Err(error) => {
+                let text = error.to_string();
+                if text != said {
+                    log::info!("no identity yet: {text}");
+                    said = text;
+                }
+            }
+        }
+        std::thread::sleep(wait);
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+}
+
+fn now_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
+}
+
+enum Event {
+    Link(Heard),
+    Documents(BTreeMap<String, (DeploymentReference, Result<Box<Deployment>, FetchError>)>),
+    Applied(Vec<(String, String)>, bool),
+}
+
+enum Job {
+    Fetch(BTreeMap<String, DeploymentReference>),
+    Apply(Vec<DesiredDeployment>),
+}
+
+/// The time with one identity.
+struct Session {
+    core: Core,
+    link: Link,
+    events: Receiver<Event>,
+    jobs: Sender<Job>,
+    stop: Arc<AtomicBool>,
+    began: Instant,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+impl Session {
+    fn start(options: &Options, identity: &Identity) -> Result<Self, String> {
+        let (sender, events) = sync_channel(EVENTS);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (jobs, job_receiver) = channel();
+        let (deployer, lines) = (Web::new(identity)?, Web::new(identity)?);
+        let results = sender.clone();
+        let (applications, ca_pem, region) =
+            (options.applications.clone(), identity.service_ca_pem.clone(), identity.endpoints.region.clone());
+        std::thread::spawn(move || Deployer { web: deployer, applications, ca_pem, region, renew: false }.run(&job_receiver, &results));
+        let (log_options, device_id, log_stop) = (options.clone(), identity.device_id.clone(), Arc::clone(&stop));
+        std::thread::spawn(move || send_logs(&log_options, &device_id, lines, &log_stop));
+        let link = Link::start(identity, move |heard| drop(sender.send(Event::Link(heard)))).map_err(|e| e.to_string())?;
+        Ok(Self { core: Core::new(&identity.thing_name), link, events, jobs, stop, began: Instant::now() })
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Until another identity is in force.
+    fn run(&mut self, options: &Options, identity: &Identity) {
+        let mut applications = Asked::new(&options.applications);
+        let (mut next_reports, mut next_status) = (Duration::ZERO, Duration::ZERO);
+        loop {
+            let now = self.now();
+            if now >= next_reports {
+                self.ask_applications(&mut applications, now);
+                next_reports = now + if self.core.busy() { BUSY_PERIOD } else { CALM_PERIOD };
+            }
+            if now >= next_status {
+                next_status = now + STATUS_PERIOD;
+                let outputs = self.core.device(device_state(options), now);
+                self.carry_out(outputs);
+                match belvedere_varlink::call(&options.provisioning, &GetIdentity {}) {
+                    Ok(other) if other.generation != identity.generation => {
+                        log::info!("there is a new identity; starting over");
+                        tell_front_panel(options, None);
+                        return;
+                    }
+                    _ => {}
+                }
+            }
+            let deadline = self.core.deadline().unwrap_or(Duration::MAX).min(next_reports).min(next_status);
+            match self.events.recv_timeout(deadline.saturating_sub(self.now())) {
+                Ok(event) => {
+                    let changed = !matches!(event, Event::Link(Heard::Message { .. }));
+                    self.event(options, event);
+                    // Something happens: look sooner.
+                    if changed {
+                        next_reports = next_reports.min(self.now() + BUSY_PERIOD);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let outputs = self.core.poll(self.now());
+            self.carry_out(outputs);
+        }
+    }
+
+    fn event(&mut self, options: &Options, event: Event) {
+        let now = self.now();
+        let outputs = match event {
+            Event::Link(Heard::Connected) => {
+                tell_front_panel(options, Some(NetworkCondition::Communicating));
+                self.core.connected(now)
+            }
+            Event::Link(Heard::Disconnected) => {
+                tell_front_panel(options, None);
+                self.core.disconnected();
+                Vec::new()
+            }
+            Event::Link(Heard::Message { topic, payload }) => self.core.message(&topic, &payload, now),
+            Event::Documents(documents) => self.core.documents(documents, now),
+            Event::Applied(set, accepted) => self.core.applied(&set, accepted, now),
+        };
+        self.carry_out(outputs);
+    }
+
+    fn ask_applications(&mut self, applications: &mut Asked, now: Duration) {
+        match applications.ask(&GetReports {}) {
+            Ok((reports, restarted)) => {
+                if restarted {
+                    self.core.applications_restarted();
+                }
+                let outputs = self.core.reports(reports.applications, now);
+                self.carry_out(outputs);
+            }
+            Err(error) => log::debug!("ask for reports: {error}"),
+        }
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            let done = match output {
+                Output::Subscribe(topics) => self.link.subscribe(&topics),
+                Output::Publish { topic, payload } => self.link.publish(&topic, &payload),
+                Output::Fetch(references) => self.jobs.send(Job::Fetch(references)).is_ok(),
+                Output::Apply(set) => self.jobs.send(Job::Apply(set)).is_ok(),
+            };
+            if !done {
+                // The next connection compares everything again.
+                log::warn!("a message to the service could not be queued");
+            }
+        }
+    }
+}
+
+/// A process that is asked again and again; notices when it was restarted.
+struct Asked {
+    path: PathBuf,
+    client: Option<Client>,
+    pid: Option<i32>,
+}
+
+impl Asked {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), client: None, pid: None }
+    }
+
+    /// The answer, and whether another process gave it than the last time.
+    fn ask<M: belvedere_interfaces::Method>(&mut self, method: &M) -> Result<(M::Reply, bool), belvedere_varlink::CallError> {
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => Client::connect(&self.path)?,
+        };
+        let reply = client.call(method)?;
+        let pid = client.server().map(|peer| peer.pid);
+        let restarted = self.pid.is_some() && pid.is_some() && self.pid != pid;
+        self.pid = pid.or(self.pid);
+        self.client = Some(client);
+        Ok((reply, restarted))
+    }
+
+    fn pid(&self) -> i32 {
+        self.pid.unwrap_or(0)
+    }
+}
+
+fn tell_front_panel(options: &Options, condition: Option<NetworkCondition>) {
+    let call = SetNetwork { source: "agent".into(), condition };
+    if let Err(error) = belvedere_varlink::call(&options.front_panel, &call) {
+        log::debug!("tell the front panel: {error}");
+    }
+}
+
+fn device_state(options: &Options) -> DeviceState {
+    let text = |name: &str| {
+        let text = std::fs::read_to_string(options.release.join(name)).unwrap_or_default();
+        text.trim().chars().take(64).collect::<String>()
+    };
+    let network = belvedere_varlink::call(&options.network, &GetStatus {}).unwrap_or_else(|error| {
+        log::debug!("ask for the network's status: {error}");
+        NetworkStatus::default()
+    });
+    let uptime_s = u64::try_from(rustix::system::sysinfo().uptime).unwrap_or(0);
+    DeviceState { software_version: text("version"), board: text("board"), network, uptime_s }
+}
+
+/// The thread that brings documents and hands sets to `applications`.
+struct Deployer {
+    web: Web,
+    applications: PathBuf,
+    ca_pem: String,
+    region: String,
+    /// Whether `applications` has keys that must be renewed.
+    renew: bool,
+}
+
+impl Deployer {
+    fn run(mut self, jobs: &Receiver<Job>, results: &SyncSender<Event>) {
+        let mut retry = None;
+        loop {
+            let renew_at = if self.renew { retry.or(self.web.renew_at()) } else { None };
+            let wait = renew_at.map_or(Duration::from_secs(3600), |at| {
+                Duration::from_secs(u64::try_from(at - now_seconds()).unwrap_or(0))
+            });
+            let result = match jobs.recv_timeout(wait) {
+                Ok(Job::Fetch(references)) => Event::Documents(
+                    references
+                        .into_iter()
+                        .map(|(id, reference)| {
+                            let document = self.web.deployment(&reference, now_seconds());
+                            (id, (reference, document))
+                        })
+                        .collect(),
+                ),
+                Ok(Job::Apply(set)) => self.apply(set),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.renew {
+                        retry = self.give_access().err().map(|message| {
+                            log::warn!("renew the object store's keys: {message}");
+                            now_seconds() + 30
+                        });
+                    }
+                    continue;
+                }
+            };
+            if results.send(result).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn give_access(&mut self) -> Result<(), String> {
+        let access = self.web.access(now_seconds()).map_err(|error| error.to_string())?;
+        let call = SetObjectAccess {
+            endpoint: self.web.endpoint().to_owned(),
+            ca_pem: self.ca_pem.clone(),
+            region: self.region.clone(),
+            access_key_id: access.credentials.access_key_id,
+            secret_access_key: access.credentials.secret_access_key,
+            session_token: access.credentials.session_token,
+            expires: access.expires,
+        };
+        belvedere_varlink::call(&self.applications, &call).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn apply(&mut self, set: Vec<DesiredDeployment>) -> Event {
+        let names: Vec<(String, String)> =
+            set.iter().map(|d| (d.deployment.application_instance_id.clone(), d.sha256.clone())).collect();
+        self.renew = !set.is_empty();
+        // What is on the disk already runs without keys.
+        if self.renew && let Err(message) = self.give_access() {
+            log::warn!("give applications the object store's keys: {message}");
+        }
+        let accepted = match belvedere_varlink::call(&self.applications, &SetDesired { deployments: set }) {
+            Ok(_) => {
+                log::info!("applications has the desired set: {:?}", names.iter().map(|(id, _)| id).collect::<Vec<_>>());
+                true
+            }
+            Err(error) => {
+                log::warn!("hand the desired set to applications: {error}");
+                false
+            }
+        };
+        Event::Applied(names, accepted)
+    }
+}
+
+/// The thread that sends lines. Lines are forgotten by their servers only after the service took them.
+fn send_logs(options: &Options, device_id: &str, mut web: Web, stop: &AtomicBool) {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let mut positions: BTreeMap<String, Position> = belvedere_durable::read_file(&options.state, POSITIONS, 64 << 10)
+        .ok()
+        .flatten()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    let mut sources = [("applications", Asked::new(&options.applications)), ("init", Asked::new(&options.init))];
+    let (mut wait, mut written) = (LOG_PERIOD, Instant::now());
+    while !stop.load(Ordering::Acquire) {
+        let (mut more, mut failed, mut changed) = (false, false, false);
+        for (name, source) in &mut sources {
+            match send_lines(source, positions.entry((*name).to_owned()).or_default(), &boot_id, device_id, &mut web) {
+                Ok(count) => {
+                    changed |= count > 0;
+                    more |= count >= LOG_LINES as usize;
+                }
+                Err(message) => {
+                    log::debug!("lines of {name}: {message}");
+                    failed = true;
+                }
+            }
+        }
+        if changed && written.elapsed() >= POSITION_PERIOD {
+            written = Instant::now();
+            let bytes = serde_json::to_vec(&positions).unwrap_or_default();
+            if let Err(error) = belvedere_durable::write_file(&options.state, POSITIONS, &bytes, 0o600) {
+                log::warn!("{error}");
+            }
+        }
+        wait = if failed { (wait * 2).min(LAST_LOG_WAIT) } else { LOG_PERIOD };
+        if !more || failed {
+            std::thread::sleep(wait);
+        }
+    }
+}
+
+fn send_lines(
+    source: &mut Asked,
+    position: &mut Position,
+    boot_id: &str,
+    device_id: &str,
+    web: &mut Web,
+) -> Result<usize, String> {
+    let after = position.after(boot_id, source.pid());
+    let (mut batch, mut restarted) = source.ask(&ReadLogs { after, limit: LOG_LINES }).map_err(|e| e.to_string())?;
+    // The first answer of a server that we did not know by its process: its numbers may have begun again.
+    let right = position.after(boot_id, source.pid());
+    if restarted || right != after {
+        (batch, restarted) = source.ask(&ReadLogs { after: right, limit: LOG_LINES }).map_err(|e| e.to_string())?;
+        if restarted {
+            return Ok(0);
+        }
+    }
+    let Some(last) = batch.entries.last() else { return Ok(0) };
+    for part in batches(device_id, &batch.entries, &Limits::default()) {
+        match web.put_log_events(&part, now_seconds()) {
+            Ok(()) => {}
+            // Trying again would bring the same answer for ever, and hold up every line behind it.
+            Err(WebError::Refused { status: 400, problem, .. }) if problem.contains("InvalidParameter") => {
+                log::warn!("{} lines for {} {} are lost: {problem}", part.events.len(), part.group, part.stream);
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    *position = Position { boot_id: boot_id.to_owned(), pid: source.pid(), sequence: last.sequence };
+    Ok(batch.entries.len())
+}

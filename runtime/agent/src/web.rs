@@ -1,0 +1,249 @@
+//! HTTPS to the service: short-lived credentials, deployment documents, log events.
+
+use crate::core::FetchError;
+use crate::logs::Batch;
+use crate::sigv4::{Request, encode_path, sha256_hex, sign};
+use crate::time::parse_iso8601;
+use belvedere_device_protocol::Deployment;
+use belvedere_device_protocol::credentials::{APPLIANCE_ROLE_ALIAS, Credentials, CredentialsReply};
+use belvedere_device_protocol::shadow::DeploymentReference;
+use belvedere_interfaces::provisioning::Identity;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+
+/// A request from its beginning to the end of its answer.
+const REQUEST_TIME: Duration = Duration::from_secs(60);
+/// Of a deployment document.
+const MAX_DOCUMENT: u64 = 8 << 20;
+/// Of every other answer.
+const MAX_ANSWER: u64 = 256 << 10;
+/// Credentials are renewed so long before they end.
+const RENEW_BEFORE: i64 = 300;
+
+/// Why a request did not succeed. Never holds keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WebError {
+    /// No connection, or it broke.
+    #[error("{what}: {problem}")]
+    Network {
+        /// What was asked.
+        what: String,
+        /// Library's words.
+        problem: String,
+    },
+    /// The service answered that it will not.
+    #[error("{what}: the service answered {status} {problem}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// HTTP status.
+        status: u16,
+        /// Error code or beginning of the answer.
+        problem: String,
+    },
+    /// The answer cannot be used.
+    #[error("{what}: {problem}")]
+    Answer {
+        /// What was asked.
+        what: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// Credentials with their end.
+#[derive(Clone)]
+pub struct Access {
+    /// The keys.
+    pub credentials: Credentials,
+    /// Seconds since 1970.
+    pub expires: i64,
+}
+
+/// One identity's HTTPS.
+pub struct Web {
+    agent: ureq::Agent,
+    base: String,
+    host: String,
+    region: String,
+    thing: String,
+    access: Option<Access>,
+}
+
+impl Web {
+    /// Nothing is connected yet.
+    pub fn new(identity: &Identity) -> Result<Self, String> {
+        let problem = |what: &str, error: &dyn std::fmt::Display| format!("prepare HTTPS: {what}: {error}");
+        let certificates = |what: &str, pem: &str| -> Result<Vec<Certificate<'static>>, String> {
+            let mut found = Vec::new();
+            for item in parse_pem(pem.as_bytes()) {
+                if let PemItem::Certificate(certificate) = item.map_err(|error| problem(what, &error))? {
+                    found.push(certificate);
+                }
+            }
+            Ok(found)
+        };
+        let authority = certificates("the service's authority", &identity.service_ca_pem)?;
+        let chain = certificates("the device certificate", &identity.certificate_pem)?;
+        let key = PrivateKey::from_pem(identity.private_key_pem.as_bytes()).map_err(|e| problem("the device key", &e))?;
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::Specific(Arc::new(authority)))
+            .client_cert(Some(ClientCert::new_with_certs(&chain, key)))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        let agent = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .timeout_global(Some(REQUEST_TIME))
+            .http_status_as_error(false)
+            .https_only(true)
+            .proxy(None)
+            .max_redirects(0)
+            .build()
+            .new_agent();
+        let endpoint = &identity.endpoints.https;
+        let host = if endpoint.port == 443 { endpoint.host.clone() } else { format!("{}:{}", endpoint.host, endpoint.port) };
+        Ok(Self {
+            agent,
+            base: format!("https://{}:{}", endpoint.host, endpoint.port),
+            host,
+            region: identity.endpoints.region.clone(),
+            thing: identity.thing_name.clone(),
+            access: None,
+        })
+    }
+
+    /// Keys that are good for a while, asked for anew when the old ones are about to end.
+    pub fn access(&mut self, now: i64) -> Result<Access, WebError> {
+        if let Some(access) = &self.access
+            && now < access.expires - RENEW_BEFORE
+        {
+            return Ok(access.clone());
+        }
+        let what = "ask for credentials";
+        let url = format!("{}/role-aliases/{APPLIANCE_ROLE_ALIAS}/credentials", self.base);
+        let response = self.agent.get(&url).header("x-amzn-iot-thingname", &self.thing).call();
+        let body = answer(what, response, MAX_ANSWER)?;
+        let reply: CredentialsReply = serde_json::from_slice(&body)
+            .map_err(|_| WebError::Answer { what: what.into(), problem: "the answer holds no credentials".into() })?;
+        let expires = parse_iso8601(&reply.credentials.expiration)
+            .ok_or_else(|| WebError::Answer { what: what.into(), problem: "the credentials' end is not a time".into() })?;
+        let access = Access { credentials: reply.credentials, expires };
+        self.access = Some(access.clone());
+        Ok(access)
+    }
+
+    /// When the credentials should be renewed, seconds since 1970.
+    pub fn renew_at(&self) -> Option<i64> {
+        self.access.as_ref().map(|access| access.expires - RENEW_BEFORE)
+    }
+
+    /// `https://host:port` of the object store.
+    pub fn endpoint(&self) -> &str {
+        &self.base
+    }
+
+    /// Brings a deployment document and checks it against its digest.
+    pub fn deployment(&mut self, reference: &DeploymentReference, now: i64) -> Result<Box<Deployment>, FetchError> {
+        let what = "get the deployment document";
+        let access = self.access(now).map_err(|error| FetchError::Temporary(error.to_string()))?;
+        let path = format!("/{}/{}", reference.bucket, reference.key);
+        let request = Request {
+            method: "GET",
+            host: &self.host,
+            path: &path,
+            headers: &[],
+            body: b"",
+            service: "s3",
+            region: &self.region,
+        };
+        let mut call = self.agent.get(format!("{}{}", self.base, encode_path(&path)));
+        for (name, value) in sign(&request, &access.credentials, now) {
+            call = call.header(name, value);
+        }
+        let body = match answer(what, call.call(), MAX_DOCUMENT) {
+            Ok(body) => body,
+            Err(WebError::Refused { status: 404, .. }) => {
+                return Err(FetchError::Permanent("the service has no deployment document".into()));
+            }
+            Err(error) => {
+                // Keys may have been taken back: new ones with the next attempt.
+                if matches!(error, WebError::Refused { status: 403, .. }) {
+                    self.access = None;
+                }
+                return Err(FetchError::Temporary(error.to_string()));
+            }
+        };
+        if sha256_hex(&body) != reference.sha256.to_ascii_lowercase() {
+            return Err(FetchError::Permanent("the deployment document is not the one that its digest says".into()));
+        }
+        serde_json::from_slice(&body).map(Box::new).map_err(|error| {
+            // Of the error only the place: a document holds cameras' passwords.
+            let place = format!("line {}, column {}", error.line(), error.column());
+            FetchError::Permanent(format!("the deployment document cannot be read ({place}); update the appliance's software"))
+        })
+    }
+
+    /// Sends log events; makes group and stream when they do not exist.
+    pub fn put_log_events(&mut self, batch: &Batch, now: i64) -> Result<(), WebError> {
+        match self.logs("PutLogEvents", &batch.body(), now) {
+            Err(WebError::Refused { problem, .. }) if problem.contains("ResourceNotFoundException") => {}
+            other => return other,
+        }
+        let group = json!({ "logGroupName": batch.group });
+        let stream = json!({ "logGroupName": batch.group, "logStreamName": batch.stream });
+        for (operation, body) in [("CreateLogGroup", group), ("CreateLogStream", stream)] {
+            match self.logs(operation, &body, now) {
+                Err(WebError::Refused { problem, .. }) if problem.contains("ResourceAlreadyExistsException") => {}
+                other => other?,
+            }
+        }
+        self.logs("PutLogEvents", &batch.body(), now)
+    }
+
+    fn logs(&mut self, operation: &str, body: &Value, now: i64) -> Result<(), WebError> {
+        let access = self.access(now)?;
+        let body = body.to_string();
+        let target = format!("Logs_20140328.{operation}");
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
+        let request = Request {
+            method: "POST",
+            host: &self.host,
+            path: "/",
+            headers: &headers,
+            body: body.as_bytes(),
+            service: "logs",
+            region: &self.region,
+        };
+        let mut call = self.agent.post(format!("{}/", self.base));
+        for (name, value) in headers {
+            call = call.header(name, value);
+        }
+        for (name, value) in sign(&request, &access.credentials, now) {
+            call = call.header(name, value);
+        }
+        let result = answer(operation, call.send(body.as_bytes()), MAX_ANSWER).map(drop);
+        if matches!(&result, Err(WebError::Refused { status: 401 | 403, .. })) {
+            self.access = None;
+        }
+        result
+    }
+}
+
+fn answer(
+    what: &str,
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    limit: u64,
+) -> Result<Vec<u8>, WebError> {
+    let network = |error: ureq::Error| WebError::Network { what: what.into(), problem: error.to_string() };
+    let mut response = response.map_err(network)?;
+    let status = response.status().as_u16();
+    let kind = response.headers().get("x-amzn-errortype").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let body = response.body_mut().with_config().limit(limit).read_to_vec().map_err(network)?;
+    if (200..300).contains(&status) {
+        return Ok(body);
+    }
+    let text: String = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(200).collect();
+    Err(WebError::Refused { what: what.into(), status, problem: format!("{} {text}", kind.unwrap_or_default()).trim().into() })
+}
