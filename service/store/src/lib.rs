@@ -10,14 +10,14 @@ pub mod certificates;
 pub mod devices;
 mod error;
 pub mod identifiers;
-//pub mod logs;
-//pub mod multipart;
-//pub mod objects;
-//pub mod packages;
+pub mod logs;
+pub mod multipart;
+pub mod objects;
+pub mod packages;
 mod schema;
 pub mod secrets;
 pub mod shadows;
-//pub mod template_jobs;
+pub mod template_jobs;
 
 pub use error::StoreError;
 

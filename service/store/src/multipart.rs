@@ -1,0 +1,143 @@
+//! Uploads in parts. A part is a file of its own until the upload is completed or aborted.
+
+use crate::objects::{ObjectInfo, Written};
+use crate::{Store, StoreError, identifiers, now_ms};
+use md5::{Digest, Md5};
+use tokio::io::AsyncReadExt;
+
+/// An upload that was begun.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// Opaque.
+    pub upload_id: String,
+    /// Of the object to be.
+    pub bucket: String,
+    /// Of the object to be.
+    pub key: String,
+    /// Of the object to be.
+    pub content_type: String,
+}
+
+/// A part that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// 1 to 10,000.
+    pub number: i64,
+    /// Bytes.
+    pub size: u64,
+    /// MD5, hexadecimal.
+    pub etag: String,
+    file: String,
+}
+
+impl Store {
+    /// Begins an upload.
+    pub async fn create_upload(&self, bucket: &str, key: &str, content_type: &str) -> Result<String, StoreError> {
+        let id = identifiers::token::<16>();
+        sqlx::query("INSERT INTO upload (upload_id, bucket, key, content_type, created_ms) VALUES (?, ?, ?, ?, ?)")
+            .bind(&id)
+            .bind(bucket)
+            .bind(key)
+            .bind(content_type)
+            .bind(now_ms())
+            .execute(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("begin an upload", e))?;
+        Ok(id)
+    }
+
+    /// An upload, if it is one of this object.
+    pub async fn upload(&self, upload_id: &str, bucket: &str, key: &str) -> Result<Option<Upload>, StoreError> {
+        let content_type: Option<String> =
+            sqlx::query_scalar("SELECT content_type FROM upload WHERE upload_id = ? AND bucket = ? AND key = ?")
+                .bind(upload_id)
+                .bind(bucket)
+                .bind(key)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(|e| StoreError::database("look up an upload", e))?;
+        Ok(content_type.map(|content_type| Upload {
+            upload_id: upload_id.into(),
+            bucket: bucket.into(),
+            key: key.into(),
+            content_type,
+        }))
+    }
+
+    /// Adds or replaces a part.
+    pub async fn put_part(&self, upload: &Upload, number: i64, mut written: Written) -> Result<(), StoreError> {
+        let error = |e| StoreError::database("store a part", e);
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
+        let old: Option<String> = sqlx::query_scalar("SELECT file FROM upload_part WHERE upload_id = ? AND number = ?")
+            .bind(&upload.upload_id)
+            .bind(number)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(error)?;
+        sqlx::query("INSERT OR REPLACE INTO upload_part (upload_id, number, size, etag, file) VALUES (?, ?, ?, ?, ?)")
+            .bind(&upload.upload_id)
+            .bind(number)
+            .bind(written.size as i64)
+            .bind(hex::encode(written.md5))
+            .bind(written.name())
+            .execute(&mut *transaction)
+            .await
+            .map_err(error)?;
+        transaction.commit().await.map_err(error)?;
+        written.keep();
+        if let Some(old) = old {
+            let _ = tokio::fs::remove_file(self.object_path(&old)).await;
+        }
+        Ok(())
+    }
+
+    /// The parts that are there, by number.
+    pub async fn parts(&self, upload: &Upload) -> Result<Vec<Part>, StoreError> {
+        let rows: Vec<(i64, i64, String, String)> =
+            sqlx::query_as("SELECT number, size, etag, file FROM upload_part WHERE upload_id = ? ORDER BY number")
+                .bind(&upload.upload_id)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|e| StoreError::database("list parts", e))?;
+        Ok(rows.into_iter().map(|(number, size, etag, file)| Part { number, size: size as u64, etag, file }).collect())
+    }
+
+    /// Makes the object of `parts`, in their order, and ends the upload.
+    pub async fn complete_upload(&self, upload: &Upload, parts: &[Part]) -> Result<ObjectInfo, StoreError> {
+        let mut writer = self.object_writer().await?;
+        let mut buffer = vec![0; 256 * 1024];
+        let mut of_parts = Md5::new();
+        for part in parts {
+            let path = self.object_path(&part.file);
+            let error = |e| StoreError::io("read", &path, e);
+            let mut file = tokio::fs::File::open(&path).await.map_err(error)?;
+            loop {
+                let count = file.read(&mut buffer).await.map_err(error)?;
+                if count == 0 {
+                    break;
+                }
+                writer.write(&buffer[..count]).await?;
+            }
+            of_parts.update(hex::decode(&part.etag).unwrap_or_default());
+        }
+        let etag = format!("{}-{}", hex::encode(of_parts.finalize()), parts.len());
+        let written = writer.finish().await?;
+        let object = self.name_object(&upload.bucket, &upload.key, &upload.content_type, written, etag, None).await?;
+        self.abort_upload(upload).await?;
+        Ok(object)
+    }
+
+    /// Ends an upload and deletes its parts.
+    pub async fn abort_upload(&self, upload: &Upload) -> Result<(), StoreError> {
+        let parts = self.parts(upload).await?;
+        sqlx::query("DELETE FROM upload WHERE upload_id = ?")
+            .bind(&upload.upload_id)
+            .execute(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("end an upload", e))?;
+        for part in parts {
+            let _ = tokio::fs::remove_file(self.object_path(&part.file)).await;
+        }
+        Ok(())
+    }
+}

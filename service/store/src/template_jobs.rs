@@ -1,0 +1,41 @@
+//! Jobs that made nodes from templates. The work is done when the job is stored; the job only tells of it.
+
+use crate::error::{stored, text};
+use crate::{Store, StoreError, now_ms};
+use serde_json::Value;
+
+/// A job.
+#[derive(Debug, Clone)]
+pub struct TemplateJob {
+    /// Opaque.
+    pub job_id: String,
+    /// The request, its secrets replaced.
+    pub input: Value,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
+}
+
+impl Store {
+    /// Stores a job. `input` must hold no secret.
+    pub async fn add_template_job(&self, job_id: &str, input: &Value) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO template_job (job_id, input, created_ms) VALUES (?, ?, ?)")
+            .bind(job_id)
+            .bind(text(input))
+            .bind(now_ms())
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(|e| StoreError::insert("store a job", job_id, e))
+    }
+
+    /// By identifier.
+    pub async fn template_job(&self, job_id: &str) -> Result<Option<TemplateJob>, StoreError> {
+        let row: Option<(String, i64)> = sqlx::query_as("SELECT input, created_ms FROM template_job WHERE job_id = ?")
+            .bind(job_id)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("look up a job", e))?;
+        row.map(|(input, created_ms)| Ok(TemplateJob { job_id: job_id.into(), input: stored("a job", &input)?, created_ms }))
+            .transpose()
+    }
+}
