@@ -6,10 +6,12 @@
 //! against its shape ([`model`]) in one place and only then becomes a typed value.
 
 pub mod caller;
+pub mod cloudwatch_logs;
 pub mod device;
 pub mod entry;
 pub mod model;
 pub mod panorama;
+pub mod s3;
 pub mod sigv4;
 pub mod sts;
 pub mod xml;

@@ -97,16 +97,19 @@ fn instance(row: &SqliteRow) -> Result<ApplicationInstance, StoreError> {
     })
 }
 
+const DOCUMENT: &str = "deployment document";
+
 /// Whether a status belongs to the removal of an instance.
 fn of_removal(status: &str) -> bool {
     status.starts_with("REMOVAL_")
 }
 
 impl Store {
-    /// Adds an instance, with the objects that its device may read for it.
+    /// Adds an instance with its deployment document (sealed here) and the objects that its device may read for it.
     pub async fn add_application_instance(
         &self,
         new: &ApplicationInstance,
+        document: &[u8],
         objects: &[(String, String)],
     ) -> Result<(), StoreError> {
         let error = |e| StoreError::insert("store an application instance", "the application instance", e);
@@ -114,7 +117,7 @@ impl Store {
         sqlx::query(
             "INSERT INTO application_instance (application_instance_id, device_id, device_name, name, description, \
              manifest, overrides, role_arn, tags, replaces, created_ms, updated_ms, status, status_description, health, \
-             document_sha256, nodes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             document, document_sha256, nodes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&new.id)
         .bind(&new.device_id)
@@ -131,6 +134,7 @@ impl Store {
         .bind(&new.status)
         .bind(&new.status_description)
         .bind(&new.health)
+        .bind(self.secrets.seal(DOCUMENT, document))
         .bind(&new.document_sha256)
         .bind(text(&new.nodes))
         .execute(&mut *transaction)
@@ -163,6 +167,19 @@ impl Store {
             .transpose()
     }
 
+    /// The deployment document of a device's instance, unless its removal was asked for.
+    pub async fn deployment_document(&self, device_id: &str, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let sealed: Option<Option<Vec<u8>>> = sqlx::query_scalar(
+            "SELECT document FROM application_instance WHERE application_instance_id = ? AND device_id = ?",
+        )
+        .bind(id)
+        .bind(device_id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|e| StoreError::database("look up a deployment document", e))?;
+        sealed.flatten().map(|s| self.secrets.unseal(DOCUMENT, &s)).transpose()
+    }
+
     /// Newest first; of one device, or of all.
     pub async fn list_application_instances(&self, device_id: Option<&str>) -> Result<Vec<ApplicationInstance>, StoreError> {
         let rows = sqlx::query(
@@ -179,7 +196,7 @@ impl Store {
         let error = |e| StoreError::database("remove an application instance", e);
         let mut transaction = self.pool.begin().await.map_err(error)?;
         sqlx::query(
-            "UPDATE application_instance SET removed = 1, status = ?, status_description = ?, health = 'NOT_AVAILABLE', \
+            "UPDATE application_instance SET removed = 1, document = NULL, status = ?, status_description = ?, health = 'NOT_AVAILABLE', \
              updated_ms = ? WHERE application_instance_id = ?",
         )
         .bind(status)

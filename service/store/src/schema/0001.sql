@@ -109,6 +109,7 @@ CREATE TABLE application_instance (
     health TEXT NOT NULL,
     device_reported_status TEXT,
     device_reported_ms INTEGER,
+    document BLOB,                  -- the deployment document, sealed: it holds camera passwords; NULL once removed
     document_sha256 TEXT NOT NULL,
     nodes TEXT NOT NULL             -- NodeRecord[]
 ) STRICT;

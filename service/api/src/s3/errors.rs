@@ -1,0 +1,77 @@
+//! Errors in S3's form.
+
+use crate::sigv4::body::BodyError;
+use crate::xml::element;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use belvedere_fleet::FleetError;
+use belvedere_store::StoreError;
+
+/// An answer that is no success.
+#[derive(Debug)]
+pub struct S3Error {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl S3Error {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> S3Error {
+        S3Error { status, code, message: message.into() }
+    }
+    pub(super) fn invalid(message: impl Into<String>) -> S3Error {
+        S3Error::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+    }
+    pub(super) fn denied() -> S3Error {
+        S3Error::new(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied")
+    }
+    pub(super) fn no_such_key() -> S3Error {
+        S3Error::new(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.")
+    }
+    pub(super) fn not_implemented() -> S3Error {
+        S3Error::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "This operation of S3 is not part of this service.")
+    }
+    pub(super) fn bad_digest(what: &str) -> S3Error {
+        S3Error::new(StatusCode::BAD_REQUEST, "BadDigest", format!("The {what} you specified did not match what we received."))
+    }
+}
+
+/// An error in S3's form.
+pub fn error(status: StatusCode, code: &str, message: &str) -> Response {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>{}{}</Error>",
+        element("Code", code),
+        element("Message", message)
+    );
+    (status, [(header::CONTENT_TYPE, "application/xml")], body).into_response()
+}
+
+impl IntoResponse for S3Error {
+    fn into_response(self) -> Response {
+        error(self.status, self.code, &self.message)
+    }
+}
+
+impl From<StoreError> for S3Error {
+    fn from(e: StoreError) -> Self {
+        tracing::error!("{e}");
+        S3Error::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "internal error; the service's log says more")
+    }
+}
+impl From<FleetError> for S3Error {
+    fn from(e: FleetError) -> Self {
+        tracing::error!("{e}");
+        S3Error::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "internal error; the service's log says more")
+    }
+}
+impl From<BodyError> for S3Error {
+    fn from(e: BodyError) -> Self {
+        let code = match e {
+            BodyError::Mismatch => "XAmzContentSHA256Mismatch",
+            BodyError::TooLarge => "EntityTooLarge",
+            BodyError::Incomplete => "IncompleteBody",
+            BodyError::Malformed | BodyError::Unsupported => "InvalidRequest",
+        };
+        S3Error::new(StatusCode::BAD_REQUEST, code, e.to_string())
+    }
+}
