@@ -34,6 +34,7 @@ FRAMES_PER_SECOND = 5
 SECONDS = 60
 FRAMES = FRAMES_PER_SECOND * SECONDS
 FONT = "/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf"
+FONT_SIZE = 20
 SEED = 20261122
 
 CODE_HEIGHT = 6
@@ -68,9 +69,9 @@ def number_cells(number):
     return [True, False] + [bool(bit) for bit in bits] + [False, True]
 
 
-def plan_words(font):
+def plan_words(font, seed=SEED):
     """For every place and every spell of WORD_SECONDS: the word, its colour, and how it moves."""
-    choice = random.Random(SEED)
+    choice = random.Random(seed)
     spells = SECONDS // WORD_SECONDS
     words = WORDS[:]
     choice.shuffle(words)
@@ -149,7 +150,7 @@ def render(number, plan, font):
 
 def make(directory):
     """Renders and encodes the clip into `directory`."""
-    font = ImageFont.truetype(FONT, 20)
+    font = ImageFont.truetype(FONT, FONT_SIZE)
     plan = plan_words(font)
     encoder = subprocess.Popen(
         ["ffmpeg", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}",

@@ -46,6 +46,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--target", type=pathlib.Path, required=True)
     parser.add_argument("--every", type=int, default=7)
+    parser.add_argument("--model", default="int8")
     parser.add_argument("--keep", type=pathlib.Path)
     arguments = parser.parse_args()
 
@@ -57,7 +58,7 @@ def main():
 
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
-        subprocess.check_call([HERE / "build", "--output", work / "project"], stdout=subprocess.DEVNULL)
+        subprocess.check_call([HERE / "build", "--model", arguments.model, "--output", work / "project"], stdout=subprocess.DEVNULL)
         model = next(
             content
             for file in (work / "project" / "assets").glob("*.tar.gz")

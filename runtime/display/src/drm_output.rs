@@ -7,7 +7,7 @@ use crate::layout::Size;
 use crate::output::Output;
 use drm::Device as _;
 use drm::buffer::{Buffer as _, DrmFourcc};
-use drm::control::{Device as _, Event, PageFlipFlags, connector, crtc, dumbbuffer::DumbBuffer, framebuffer};
+use drm::control::{Device as _, Event, PageFlipFlags, connector, crtc, dumbbuffer::{DumbBuffer, DumbMapping}, framebuffer};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,6 +26,9 @@ impl drm::control::Device for Card {}
 
 struct Frame {
     memory: DumbBuffer,
+    /// Kept for as long as the frame: mapping 4 MB anew for every picture costs a thousand page faults. In an `Option`
+    /// because it has to go before the memory does.
+    mapping: Option<DumbMapping<'static>>,
     framebuffer: framebuffer::Handle,
 }
 
@@ -75,7 +78,8 @@ impl Drm {
 
     fn close_screen(&mut self) {
         let (Some(card), Some(screen)) = (&self.card, self.screen.take()) else { return };
-        for frame in screen.frames {
+        for mut frame in screen.frames {
+            frame.mapping = None;
             // Whatever fails here, the kernel frees with the card.
             let _ = card.destroy_framebuffer(frame.framebuffer);
             let _ = card.destroy_dumb_buffer(frame.memory);
@@ -105,9 +109,19 @@ fn find_monitor(card: &Card) -> io::Result<Option<(connector::Handle, crtc::Hand
 
 fn new_frame(card: &Card, size: (u32, u32)) -> io::Result<Frame> {
     let memory = card.create_dumb_buffer(size, DrmFourcc::Xrgb8888, 32)?;
-    match card.add_framebuffer(&memory, 24, 32) {
-        Ok(framebuffer) => Ok(Frame { memory, framebuffer }),
+    // The mapping borrows the buffer's description (not the card). A leaked copy lets it live beside it; 48 bytes for
+    // every monitor that is ever plugged in.
+    let mapping = match card.map_dumb_buffer(Box::leak(Box::new(memory))) {
+        Ok(mapping) => Some(mapping),
         Err(error) => {
+            let _ = card.destroy_dumb_buffer(memory);
+            return Err(error);
+        }
+    };
+    match card.add_framebuffer(&memory, 24, 32) {
+        Ok(framebuffer) => Ok(Frame { memory, mapping, framebuffer }),
+        Err(error) => {
+            drop(mapping);
             let _ = card.destroy_dumb_buffer(memory);
             Err(error)
         }
@@ -168,10 +182,8 @@ impl Output for Drm {
         let frame = &mut screen.frames[back];
         let (width, height) = frame.memory.size();
         let stride = frame.memory.pitch() as usize;
-        {
-            let mut mapping = card.map_dumb_buffer(&mut frame.memory)?;
-            draw(&mut Canvas { size: Size { width, height }, stride, pixels: mapping.as_mut() });
-        }
+        let Some(mapping) = &mut frame.mapping else { return Ok(false) };
+        draw(&mut Canvas { size: Size { width, height }, stride, pixels: mapping.as_mut() });
         let framebuffer = frame.framebuffer;
         if screen.set {
             match card.page_flip(screen.crtc, framebuffer, PageFlipFlags::EVENT, None) {
