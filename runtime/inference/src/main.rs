@@ -1,0 +1,50 @@
+//! `belvedere-inference`: see the library.
+
+use belvedere_frames::packet;
+use belvedere_inference::onnx_runtime::OnnxRuntime;
+use belvedere_inference::server::Server;
+use belvedere_interfaces::paths;
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Runs models (ONNX) for applications.
+///
+/// Serves the channel `inference` of formats/interfaces.
+#[derive(Parser)]
+struct Arguments {
+    /// Where this service answers
+    #[arg(long, default_value = paths::INFERENCE)]
+    socket: PathBuf,
+    /// The ONNX Runtime library; the variable ORT_DYLIB_PATH comes first
+    #[arg(long, default_value = paths::ONNX_RUNTIME)]
+    library: PathBuf,
+    /// Threads of a model; 0 is one for each processor
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    belvedere_varlink::log_to_stderr();
+    match run(Arguments::parse()) {
+        Ok(never) => match never {},
+        Err(problem) => {
+            log::error!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<std::convert::Infallible, String> {
+    let library = std::env::var_os("ORT_DYLIB_PATH").map_or(arguments.library, PathBuf::from);
+    let threads = match arguments.threads {
+        0 => std::thread::available_parallelism().map_or(1, |number| number.get()),
+        number => number,
+    };
+    let engine = OnnxRuntime::new(&library, threads).map_err(|error| error.to_string())?;
+    let listener = packet::listen(&arguments.socket).map_err(|error| format!("serve {}: {error}", arguments.socket.display()))?;
+    log::info!("serving {} with {} threads a model", arguments.socket.display(), threads);
+    belvedere_varlink::notify_ready();
+    let error = Server::new(Box::new(engine)).serve(listener);
+    Err(format!("accept connections on {}: {error}", arguments.socket.display()))
+}
