@@ -19,14 +19,11 @@ use std::time::{Duration, Instant};
 const PROBE: Duration = Duration::from_secs(2);
 /// Packets read from one client before the next one's turn.
 const PACKETS_PER_TURN: usize = 32;
-/// How long a page flip may take before the monitor is set up anew.
-const FLIP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves clients for ever. `Err`: the listening socket failed.
 pub fn serve(listener: &OwnedFd, output: &mut dyn Output) -> io::Result<()> {
     let mut server = Server { stage: Stage::default(), clients: BTreeMap::new(), next: 0, dirty: true };
     let mut probed: Option<Instant> = None;
-    let mut waiting_since: Option<Instant> = None;
     loop {
         if probed.is_none_or(|probed| probed.elapsed() >= PROBE) {
             probed = Some(Instant::now());
@@ -35,20 +32,13 @@ pub fn serve(listener: &OwnedFd, output: &mut dyn Output) -> io::Result<()> {
         server.dirty |= server.stage.take_changed();
         if server.dirty {
             match output.present(&mut |canvas| draw(canvas, &server.stage)) {
-                Ok(shown) => {
-                    server.dirty = !shown;
-                    waiting_since = if shown { None } else { waiting_since.or(Some(Instant::now())) };
-                }
+                Ok(shown) => server.dirty = !shown,
                 Err(error) => {
                     log::warn!("cannot show a picture on the monitor: {error}");
                     // Tried again with the next picture or probe.
                     server.dirty = false;
                 }
             }
-        }
-        if waiting_since.is_some_and(|since| since.elapsed() > FLIP_TIMEOUT) {
-            waiting_since = None;
-            log::debug!("no monitor takes the picture");
         }
         server.wait(listener, output)?;
     }
@@ -170,3 +160,7 @@ fn send_at_once(client: &OwnedFd, answer: &belvedere_interfaces::channel::displa
         .map_err(|source| packet::Error::System { operation: "make a socket non-blocking", source })?;
     packet::send(client, answer, &[])
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -12,8 +12,8 @@ pub const MAXIMUM_CLIENTS: usize = 64;
 pub const MAXIMUM_SIDE: u32 = 4096;
 /// Longest name of a stream or an application instance in bytes.
 pub const MAXIMUM_NAME: usize = 256;
-/// Most bytes of pictures that are kept for one connection.
-pub const MAXIMUM_PICTURE_BYTES: usize = 128 << 20;
+/// Most bytes of pictures that are kept, of all connections of the application that owns the monitor together.
+pub const MAXIMUM_PICTURE_BYTES: usize = 96 << 20;
 
 /// Why a client's packet was refused; its connection is closed then.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,8 @@ impl<B: Buffer> Stage<B> {
             return Err(Refusal::Descriptors);
         }
         let owner = self.owner();
+        let kept_in_all: usize =
+            self.clients.values().flat_map(|client| client.pictures.values()).map(|picture| picture.pixels.len()).sum();
         let Some(state) = self.clients.get_mut(&client) else { return Err(Refusal::Order) };
         if state.application.is_some() == matches!(request, Request::Open { .. }) {
             return Err(Refusal::Order);
@@ -132,10 +134,9 @@ impl<B: Buffer> Stage<B> {
                 }
                 check(&show, memory.bytes)?;
                 if state.application == owner {
-                    let kept: usize =
-                        state.pictures.iter().filter(|(name, _)| **name != stream_id).map(|(_, kept)| kept.pixels.len()).sum();
-                    let new = !state.pictures.contains_key(&stream_id);
-                    if new && state.pictures.len() >= BUFFERS {
+                    let replaced = state.pictures.get(&stream_id).map(|picture| picture.pixels.len());
+                    let kept = kept_in_all - replaced.unwrap_or(0);
+                    if replaced.is_none() && state.pictures.len() >= BUFFERS {
                         return Err(Refusal::Bounds("the number of streams"));
                     }
                     if kept + show.size.width as usize * show.size.height as usize * 3 > MAXIMUM_PICTURE_BYTES {

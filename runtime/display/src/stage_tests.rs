@@ -175,3 +175,17 @@ fn a_buffer_that_fails_to_read_is_a_refusal() {
     assert!(matches!(stage.packet(1, show("camera", 2, 2), None), Err(Refusal::Memory(MemoryError::TooShort))));
     assert_eq!(stage.scene(), Scene::Waiting("a"));
 }
+
+#[test]
+fn pictures_of_all_connections_have_one_bound() {
+    let mut stage = Stage::default();
+    let mut taken = 0;
+    for client in 1..=3 {
+        open(&mut stage, client, "a", 1);
+        buffer(&mut stage, client, 0, vec![0; 4096 * 4096 * 3]).unwrap();
+        taken += usize::from(stage.packet(client, show("camera", 4096, 4096), None).is_ok());
+    }
+    assert_eq!(taken, 2, "48 MB each");
+    // One that is replaced does not count twice.
+    stage.packet(1, show("camera", 4096, 4096), None).unwrap();
+}
