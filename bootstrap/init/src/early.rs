@@ -10,10 +10,16 @@ use belvedere_storage::device_mapper::Corruption;
 use belvedere_storage::partitions::{self, Partition};
 use belvedere_storage::{mounts, verity};
 use rustix::mount::MountFlags;
+use belvedere_storage::verity::BLOCK;
 use std::convert::Infallible;
+use std::fs::File;
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Where a root image may be. Which of them the bootloader chose need not be told: the hash in the signed command line
@@ -23,6 +29,10 @@ pub const SYSTEM_PARTITIONS: [&str; 3] = ["system-a", "system-b", "system-minimu
 const DISK_TIME: Duration = Duration::from_secs(20);
 /// How long the error light can be seen before the machine starts again and the bootloader counts the try.
 const ERROR_TIME: Duration = Duration::from_secs(8);
+/// How long to wait for further system partitions once there is one: a disk's partitions appear together.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+/// How much is read at once when the whole image is checked.
+const CHUNK_BLOCKS: u64 = 256;
 const DEVICE: &str = "belvedere-root";
 const NEW_ROOT: &str = "/root";
 
@@ -82,8 +92,10 @@ fn switch() -> std::result::Result<Infallible, Stop> {
     let partition = find(&line)?;
     // While this stage reads, a wrong block is an error that can be told to people.
     let device = verity::open(DEVICE, &partition, &line.root, Corruption::Fail).map_err(text)?;
-    std::fs::create_dir_all(NEW_ROOT).map_err(named("make", NEW_ROOT))?;
     let refused = |what: &str, error: String| Stop::Refused(format!("{}: {what}: {error}", partition.name));
+    read_whole(&device, line.root.data_blocks).map_err(|error| refused("read the image", error))?;
+    say_when("every block of the root image is as signed");
+    std::fs::create_dir_all(NEW_ROOT).map_err(named("make", NEW_ROOT))?;
     let flags = MountFlags::RDONLY | mounts::PLAIN;
     mounts::mount(&device.display().to_string(), NEW_ROOT, "erofs", flags, "")
         .map_err(|error| refused("mount the verified image", error.to_string()))?;
@@ -96,7 +108,7 @@ fn switch() -> std::result::Result<Infallible, Stop> {
 
 /// Finds the partition with the signed image, waiting for the disk.
 fn find(line: &CommandLine) -> std::result::Result<Partition, Stop> {
-    let deadline = Instant::now() + DISK_TIME;
+    let mut deadline = Instant::now() + DISK_TIME;
     loop {
         let found = partitions::list(partitions::SYSFS).map_err(text)?;
         let mut reasons = Vec::new();
@@ -109,9 +121,10 @@ fn find(line: &CommandLine) -> std::result::Result<Partition, Stop> {
                 }
             }
         }
-        // With all of them seen, waiting brings nothing.
-        let all_seen = SYSTEM_PARTITIONS.iter().all(|name| found.iter().any(|partition| partition.name == *name));
-        if all_seen || Instant::now() >= deadline {
+        if !reasons.is_empty() {
+            deadline = deadline.min(Instant::now() + SETTLE_TIME);
+        }
+        if Instant::now() >= deadline {
             return Err(match reasons.is_empty() {
                 true => Stop::Failed(format!("no partition named {}; is the disk there?", SYSTEM_PARTITIONS.join(", "))),
                 false => Stop::Refused(reasons.join("; ")),
@@ -119,6 +132,43 @@ fn find(line: &CommandLine) -> std::result::Result<Partition, Stop> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Reads every block through the kernel's check, with all processors: a changed image is refused before any of it
+/// runs, with a reason and a light, and not in the middle of the work by a restart.
+///
+/// What it costs is written in the README; reading lazily would save that and keep the integrity, not the reason.
+fn read_whole(device: &Path, blocks: u64) -> Result<()> {
+    let next = AtomicU64::new(0);
+    let failed = Mutex::new(None);
+    let read = || {
+        let mut buffer = vec![0u8; CHUNK_BLOCKS as usize * BLOCK as usize];
+        let file = File::open(device)?;
+        loop {
+            let first = next.fetch_add(CHUNK_BLOCKS, Ordering::Relaxed);
+            if first >= blocks {
+                return Ok(());
+            }
+            let length = (blocks - first).min(CHUNK_BLOCKS) * BLOCK;
+            file.read_exact_at(&mut buffer[..length as usize], first * BLOCK)?;
+            // What was checked need not stay in memory; what is used soon is read again through the same check.
+            let length = NonZeroU64::new(length);
+            let _ = rustix::fs::fadvise(&file, first * BLOCK, length, rustix::fs::Advice::DontNeed);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                if let Err::<(), std::io::Error>(error) = read() {
+                    next.store(blocks, Ordering::Relaxed);
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |error| Err(format!("{}: {error}; the kernel's line above names the block", device.display())))
 }
 
 /// Reads what the second stage cannot start without. It will be read anyway, and stays in memory.
