@@ -379,6 +379,24 @@ impl Appliance {
         Ok(())
     }
 
+    /// How often the appliance has read from the stick since it was plugged in or the power came on.
+    ///
+    /// # Errors
+    /// When the appliance is off.
+    pub fn stick_reads(&self) -> Result<u64, Error> {
+        let answer = self.order("query-blockstats", json!({}))?;
+        let is_stick = |device: &&Value| {
+            let name = device["qdev"].as_str().unwrap_or_default();
+            name.split('/').any(|part| part == STICK)
+        };
+        let device = answer
+            .as_array()
+            .and_then(|all| all.iter().find(is_stick).cloned());
+        Ok(device
+            .and_then(|device| device["stats"]["rd_operations"].as_u64())
+            .unwrap_or(0))
+    }
+
     /// What the lights do now. Needs four seconds of looking before it is sure.
     pub fn lights(&self) -> Lights {
         lock(&self.shared.samples).lights()
