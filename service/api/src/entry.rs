@@ -114,8 +114,9 @@ impl Api {
         let region = claims.scope.region.clone();
         if service == Service::S3 {
             // Objects are large: the body is checked while it is taken in.
+            let limit = if parts.method == axum::http::Method::PUT { MAX_OBJECT } else { MAX_DOCUMENT };
             let seed = claims.verify(&parts, &secret, &claims.payload)?;
-            let body = Body::new(body, Kind::of(&claims.payload, seed)?, MAX_OBJECT);
+            let body = Body::new(body, Kind::of(&claims.payload, seed)?, limit);
             return Ok(Request { parts, caller, region, body });
         }
         // Without its hash in a header the body must be here before the signature can be checked.

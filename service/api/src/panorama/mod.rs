@@ -1,10 +1,17 @@
 //! The Panorama API, `2019-07-24`, as the published model has it.
 
+pub mod application_instances;
 pub mod devices;
 pub mod errors;
+pub mod locations;
+pub mod nodes;
 pub mod operations;
+pub mod packages;
 pub mod paging;
+pub mod planning;
+pub mod registration;
 pub mod shapes;
+pub mod templates;
 pub mod timestamp;
 
 use crate::Api;

@@ -2,7 +2,7 @@
 
 use super::errors::ApiError;
 use super::shapes::*;
-use super::{Context, devices, segments};
+use super::{Context, application_instances, devices, nodes, packages, segments, templates};
 use crate::Api;
 use crate::model::{Member, Shape};
 use serde::Serialize;
@@ -51,6 +51,10 @@ fn output<T: Serialize>(value: T) -> Result<Value, ApiError> {
 
 const DEVICE_ID: Member = Member::label("DeviceId", Shape::Text(&IDENTIFIER));
 
+const PACKAGE_ID: Member = Member::label("PackageId", Shape::Text(&NODE_PACKAGE_ID));
+const PACKAGE_VERSION: Member = Member::label("PackageVersion", Shape::Text(&NODE_PACKAGE_VERSION));
+const INSTANCE_ID: Member = Member::label("ApplicationInstanceId", Shape::Text(&IDENTIFIER));
+
 /// All of them. Fixed segments come before labels where paths could be mistaken for each other.
 pub static OPERATIONS: &[Operation] = &[
     operation!(
@@ -85,6 +89,171 @@ pub static OPERATIONS: &[Operation] = &[
     ),
     operation!("DescribeDevice", "GET", "/devices/{DeviceId}", &[DEVICE_ID], devices::describe_device),
     operation!("DeleteDevice", "DELETE", "/devices/{DeviceId}", &[DEVICE_ID], devices::delete_device),
+    operation!(
+        "CreateNodeFromTemplateJob",
+        "POST",
+        "/packages/template-job",
+        &[
+            Member::required("NodeName", Shape::Text(&NODE_NAME)),
+            Member::required("OutputPackageName", Shape::Text(&NODE_NAME)),
+            Member::required("OutputPackageVersion", Shape::Text(&NODE_PACKAGE_VERSION)),
+            Member::required("TemplateParameters", TEMPLATE_PARAMETERS),
+            Member::required("TemplateType", TEMPLATE_TYPE),
+            Member::optional("NodeDescription", Shape::Text(&DESCRIPTION)),
+            Member::optional("JobTags", JOB_TAGS),
+        ],
+        templates::create_job
+    ),
+    operation!(
+        "DescribeNodeFromTemplateJob",
+        "GET",
+        "/packages/template-job/{JobId}",
+        &[Member::label("JobId", Shape::Text(&IDENTIFIER))],
+        templates::describe_job
+    ),
+    operation!(
+        "CreatePackage",
+        "POST",
+        "/packages",
+        &[Member::required("PackageName", Shape::Text(&NODE_NAME)), Member::optional("Tags", TAGS)],
+        packages::create_package
+    ),
+    operation!(
+        "ListPackages",
+        "GET",
+        "/packages",
+        &[
+            Member::query("MaxResults", "maxResults", MAX_SIZE_25),
+            Member::query("NextToken", "nextToken", Shape::Text(&NEXT_TOKEN)),
+        ],
+        packages::list_packages
+    ),
+    operation!(
+        "DescribePackage",
+        "GET",
+        "/packages/metadata/{PackageId}",
+        &[PACKAGE_ID],
+        packages::describe_package
+    ),
+    operation!(
+        "DescribePackageVersion",
+        "GET",
+        "/packages/metadata/{PackageId}/versions/{PackageVersion}",
+        &[
+            PACKAGE_ID,
+            PACKAGE_VERSION,
+            Member::query("PatchVersion", "PatchVersion", Shape::Text(&PATCH_VERSION)),
+            Member::query("OwnerAccount", "OwnerAccount", Shape::Text(&OWNER_ACCOUNT)),
+        ],
+        packages::describe_package_version
+    ),
+    operation!(
+        "RegisterPackageVersion",
+        "PUT",
+        "/packages/{PackageId}/versions/{PackageVersion}/patch/{PatchVersion}",
+        &[
+            PACKAGE_ID,
+            PACKAGE_VERSION,
+            Member::label("PatchVersion", Shape::Text(&PATCH_VERSION)),
+            Member::optional("MarkLatest", Shape::Boolean),
+            Member::optional("OwnerAccount", Shape::Text(&OWNER_ACCOUNT)),
+        ],
+        packages::register_package_version
+    ),
+    operation!(
+        "DeregisterPackageVersion",
+        "DELETE",
+        "/packages/{PackageId}/versions/{PackageVersion}/patch/{PatchVersion}",
+        &[
+            PACKAGE_ID,
+            PACKAGE_VERSION,
+            Member::label("PatchVersion", Shape::Text(&PATCH_VERSION)),
+            Member::query("OwnerAccount", "OwnerAccount", Shape::Text(&OWNER_ACCOUNT)),
+            Member::query("UpdatedLatestPatchVersion", "UpdatedLatestPatchVersion", Shape::Text(&PATCH_VERSION)),
+        ],
+        packages::deregister_package_version
+    ),
+    operation!(
+        "ListNodes",
+        "GET",
+        "/nodes",
+        &[
+            Member::query("Category", "category", NODE_CATEGORY),
+            Member::query("OwnerAccount", "ownerAccount", Shape::Text(&OWNER_ACCOUNT)),
+            Member::query("PackageName", "packageName", Shape::Text(&NODE_NAME)),
+            Member::query("PackageVersion", "packageVersion", Shape::Text(&NODE_PACKAGE_VERSION)),
+            Member::query("PatchVersion", "patchVersion", Shape::Text(&PATCH_VERSION)),
+            Member::query("MaxResults", "maxResults", MAX_SIZE_25),
+            Member::query("NextToken", "nextToken", Shape::Text(&NEXT_TOKEN)),
+        ],
+        nodes::list_nodes
+    ),
+    operation!(
+        "CreateApplicationInstance",
+        "POST",
+        "/application-instances",
+        &[
+            Member::required("DefaultRuntimeContextDevice", Shape::Text(&IDENTIFIER)),
+            Member::required(
+                "ManifestPayload",
+                Shape::Structure(&[Member::required("PayloadData", Shape::Text(&MANIFEST))])
+            ),
+            Member::optional(
+                "ManifestOverridesPayload",
+                Shape::Structure(&[Member::optional("PayloadData", Shape::Text(&OVERRIDES))])
+            ),
+            Member::optional("ApplicationInstanceIdToReplace", Shape::Text(&IDENTIFIER)),
+            Member::optional("Name", Shape::Text(&IDENTIFIER)),
+            Member::optional("Description", Shape::Text(&DESCRIPTION)),
+            Member::optional("RuntimeRoleArn", Shape::Text(&ROLE_ARN)),
+            Member::optional("Tags", TAGS),
+        ],
+        application_instances::create
+    ),
+    operation!(
+        "ListApplicationInstances",
+        "GET",
+        "/application-instances",
+        &[
+            Member::query("DeviceId", "deviceId", Shape::Text(&IDENTIFIER)),
+            Member::query("StatusFilter", "statusFilter", STATUS_FILTER),
+            Member::query("MaxResults", "maxResults", MAX_SIZE_25),
+            Member::query("NextToken", "nextToken", Shape::Text(&NEXT_TOKEN)),
+        ],
+        application_instances::list
+    ),
+    operation!(
+        "DescribeApplicationInstance",
+        "GET",
+        "/application-instances/{ApplicationInstanceId}",
+        &[INSTANCE_ID],
+        application_instances::describe
+    ),
+    operation!(
+        "DescribeApplicationInstanceDetails",
+        "GET",
+        "/application-instances/{ApplicationInstanceId}/details",
+        &[INSTANCE_ID],
+        application_instances::describe_details
+    ),
+    operation!(
+        "ListApplicationInstanceNodeInstances",
+        "GET",
+        "/application-instances/{ApplicationInstanceId}/node-instances",
+        &[
+            INSTANCE_ID,
+            Member::query("MaxResults", "maxResults", MAX_SIZE_25),
+            Member::query("NextToken", "nextToken", Shape::Text(&NEXT_TOKEN)),
+        ],
+        application_instances::list_node_instances
+    ),
+    operation!(
+        "RemoveApplicationInstance",
+        "DELETE",
+        "/application-instances/{ApplicationInstanceId}",
+        &[INSTANCE_ID],
+        application_instances::remove
+    ),
 ];
 
 /// The operation of a method and a raw path, with the path's labels.
@@ -106,4 +275,26 @@ pub fn find(method: &str, path: &str) -> Option<(usize, Vec<(String, String)>)> 
         }
         Some((index, labels))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(method: &str, path: &str) -> Option<(&'static str, Vec<String>)> {
+        let (index, labels) = find(method, path)?;
+        Some((OPERATIONS[index].name, labels.into_iter().map(|(_, v)| v).collect()))
+    }
+
+    #[test]
+    fn labels_are_decoded_after_the_path_is_split() {
+        let described = name("GET", "/packages/metadata/packageName%2FCODE");
+        assert_eq!(described, Some(("DescribePackage", vec!["packageName/CODE".to_owned()])));
+        let registered = name("PUT", "/packages/package-a/versions/1.0/patch/ab").unwrap();
+        assert_eq!(registered.0, "RegisterPackageVersion");
+        assert_eq!(name("GET", "/packages/template-job/x").unwrap().0, "DescribeNodeFromTemplateJob");
+        assert_eq!(name("GET", "/devices/"), None);
+        assert_eq!(name("PATCH", "/devices"), None);
+        assert_eq!(name("GET", "/devices/a/b"), None);
+    }
 }

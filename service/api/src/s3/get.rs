@@ -4,9 +4,9 @@ use super::errors::S3Error;
 use super::Target;
 use crate::Api;
 use crate::caller::Caller;
-use crate::entry::Request;
 use crate::sigv4::clock::http_date;
 use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
 use belvedere_device_protocol::objects::deployment_key;
@@ -17,16 +17,16 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 const PIECE: usize = 128 * 1024;
 
 /// HEAD and GET.
-pub(super) async fn object(api: &Api, request: &Request, target: &Target) -> Result<Response, S3Error> {
-    if let Some(response) = deployment(api, request, target).await? {
+pub(super) async fn object(api: &Api, parts: &Parts, caller: &Caller, target: &Target) -> Result<Response, S3Error> {
+    if let Some(response) = deployment(api, parts, caller, target).await? {
         return Ok(response);
     }
     // A device is told "denied" whether or not the object exists.
-    if !request.caller.may_read(api, &target.bucket, &target.key).await? {
+    if !caller.may_read(api, &target.bucket, &target.key).await? {
         return Err(S3Error::denied());
     }
     let found = api.fleet.store.object(&target.bucket, &target.key).await?.ok_or_else(S3Error::no_such_key)?;
-    let headers = &request.parts.headers;
+    let headers = &parts.headers;
     if let Some(response) = condition(headers, &found.etag)? {
         return Ok(response);
     }
@@ -40,7 +40,7 @@ pub(super) async fn object(api: &Api, request: &Request, target: &Target) -> Res
     } else if let Some(crc32) = found.crc32.as_ref().filter(|_| headers.contains_key("x-amz-checksum-mode")) {
         response = response.header("x-amz-checksum-crc32", crc32);
     }
-    if request.parts.method == Method::HEAD {
+    if parts.method == Method::HEAD {
         return finish(response, Body::empty());
     }
     let mut file = api.fleet.store.open_object(&found).await?;
@@ -68,16 +68,16 @@ pub(super) async fn object(api: &Api, request: &Request, target: &Target) -> Res
 }
 
 /// A device's own deployment documents live in the database, sealed.
-async fn deployment(api: &Api, request: &Request, target: &Target) -> Result<Option<Response>, S3Error> {
+async fn deployment(api: &Api, parts: &Parts, caller: &Caller, target: &Target) -> Result<Option<Response>, S3Error> {
     let Some(id) = target.key.rsplit('/').next().and_then(|n| n.strip_suffix(".json")) else { return Ok(None) };
-    let Caller::Device { device_id, .. } = &request.caller else { return Ok(None) };
+    let Caller::Device { device_id, .. } = caller else { return Ok(None) };
     if target.key != deployment_key(&api.fleet.settings.account, device_id, id) {
         return Ok(None);
     }
     let found = api.fleet.store.deployment_document(device_id, id).await?.ok_or_else(S3Error::no_such_key)?;
     let etag = crate::sigv4::canonical::sha256(&found);
     let response = answer(&etag, "application/json", belvedere_store::now_ms()).header(header::CONTENT_LENGTH, found.len());
-    let head = request.parts.method == Method::HEAD;
+    let head = parts.method == Method::HEAD;
     finish(response, if head { Body::empty() } else { found.into() }).map(Some)
 }
 

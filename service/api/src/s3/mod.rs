@@ -77,13 +77,13 @@ async fn run(api: &Api, request: Request) -> Result<Response, S3Error> {
         };
     }
     if read && target.query("uploadId").is_none() {
-        return get::object(api, &request, &target).await;
+        return get::object(api, &request.parts, &request.caller, &target).await;
     }
     only_administrators(&request.caller)?;
     match (method, target.query("uploadId").is_some(), target.query("uploads").is_some()) {
         (Method::PUT, false, _) => put::object(api, request, &target).await,
         (Method::PUT, true, _) => multipart::part(api, request, &target).await,
-        (Method::POST, false, true) => multipart::create(api, &request, &target).await,
+        (Method::POST, false, true) => multipart::create(api, &request.parts.headers, &target).await,
         (Method::POST, true, _) => multipart::complete(api, request, &target).await,
         (Method::DELETE, true, _) => multipart::abort(api, &target).await,
         (Method::DELETE, false, _) => {

@@ -5,7 +5,7 @@ use super::{Target, put, xml};
 use crate::Api;
 use crate::entry::Request;
 use crate::xml::element;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use belvedere_store::multipart::{Part, Upload};
 use quick_xml::Reader;
@@ -14,8 +14,8 @@ use quick_xml::events::Event;
 const MAX_PARTS: usize = 10_000;
 
 /// POST `?uploads`.
-pub(super) async fn create(api: &Api, request: &Request, target: &Target) -> Result<Response, S3Error> {
-    let content_type = put::content_type(&request.parts.headers);
+pub(super) async fn create(api: &Api, headers: &HeaderMap, target: &Target) -> Result<Response, S3Error> {
+    let content_type = put::content_type(headers);
     let id = api.fleet.store.create_upload(&target.bucket, &target.key, &content_type).await?;
     Ok(xml(format!(
         "<InitiateMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{}{}{}</InitiateMultipartUploadResult>",

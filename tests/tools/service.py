@@ -1,0 +1,78 @@
+"""A service of one's own: new keys, new data, free ports, ended with the test."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+BIN = pathlib.Path(os.environ["BELVEDERE_BIN"])
+
+
+class Service:
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="belvedere-tools-"))
+        self.data = self.folder / "data"
+        subprocess.run([BIN / "belvedere-keys", "init", self.folder / "keys"], check=True, stdout=subprocess.DEVNULL)
+        printed = subprocess.run(
+            [BIN / "belvedere-service", "init", "--data", self.data, "--keys", self.folder / "keys"],
+            check=True, capture_output=True, text=True,
+        ).stdout
+        self.key = dict(line.split("=", 1) for line in printed.splitlines())
+        self.process = None
+
+    def start(self, *arguments):
+        (self.data / "endpoints.json").unlink(missing_ok=True)
+        log = open(self.folder / "service.log", "ab")
+        self.process = subprocess.Popen(
+            [BIN / "belvedere-service", "serve", "--data", self.data, "--advertise-host", "127.0.0.1",
+             "--api", "127.0.0.1:0", "--device-https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", *arguments],
+            stdout=subprocess.DEVNULL, stderr=log,
+        )
+        end = time.monotonic() + 60
+        while not (self.data / "endpoints.json").exists():
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError("the service does not start:\n" + self.log())
+            time.sleep(0.05)
+        self.endpoints = json.loads((self.data / "endpoints.json").read_text())
+
+    def stop(self):
+        """SIGTERM; it must end by itself, well."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=60)
+        self.process = None
+        return code
+
+    def environment(self, **changes):
+        return {
+            **os.environ, **self.key,
+            "AWS_ENDPOINT_URL": "http://" + self.endpoints["api"],
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "NO_PROXY": "127.0.0.1", "AWS_PAGER": "",
+            **changes,
+        }
+
+    def run(self, *command, fails=False, cwd=None, **changes):
+        """A real tool; its output. `fails`: it must fail, and its error is given."""
+        done = subprocess.run([str(c) for c in command], env=self.environment(**changes), cwd=cwd, capture_output=True, text=True, timeout=300)
+        if (done.returncode != 0) != fails:
+            raise AssertionError(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}\n--- log\n{self.log()}")
+        return done.stderr if fails else done.stdout
+
+    def aws(self, *arguments, **options):
+        output = self.run("aws", *arguments, **options)
+        return json.loads(output) if output.strip().startswith(("{", "[")) else output
+
+    def log(self):
+        path = self.folder / "service.log"
+        return path.read_text() if path.exists() else ""
+
+    def end(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
