@@ -77,7 +77,12 @@ impl Appliance {
     }
 
     fn start_decoder(&mut self) {
-        let child = Command::new(env!("CARGO_BIN_EXE_belvedere-decoder"))
+        // Another decoder may be tried, such as the board's under qemu-aarch64-static: a command with arguments.
+        let command = std::env::var("BELVEDERE_TEST_DECODER");
+        let command = command.as_deref().unwrap_or(env!("CARGO_BIN_EXE_belvedere-decoder"));
+        let mut words = command.split(' ');
+        let child = Command::new(words.next().unwrap())
+            .args(words)
             .arg("--input")
             .arg(self.path("decoder.sock"))
             .arg("--frames")
