@@ -4,6 +4,7 @@ use belvedere_display::{drm_output::Drm, output::Output, server};
 use belvedere_frames::packet;
 use belvedere_interfaces::paths;
 use clap::Parser;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
         let mut output = output(&arguments.output)?;
         let listener =
             packet::listen(&arguments.socket).map_err(|error| format!("{}: {error}", arguments.socket.display()))?;
+        // Every service may knock; `server` lets in `applications` alone.
+        std::fs::set_permissions(&arguments.socket, std::fs::Permissions::from_mode(0o666))
+            .map_err(|error| format!("set the mode of {}: {error}", arguments.socket.display()))?;
         belvedere_varlink::notify_ready();
         server::serve(&listener, output.as_mut()).map_err(|error| format!("serve the display channel: {error}"))
     };
