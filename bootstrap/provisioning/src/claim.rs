@@ -21,6 +21,8 @@ pub const CLAIM_TIME: Duration = Duration::from_secs(90);
 const CONNECT_TIME: u64 = 30;
 /// Between attempts.
 const RETRY: Duration = Duration::from_secs(2);
+/// So many closed connections are an answer.
+const CLOSED_IS_REFUSED: u32 = 4;
 /// Largest MQTT packet.
 const MAX_PACKET: usize = 128 << 10;
 
@@ -113,6 +115,8 @@ struct Session {
     service: String,
     deadline: Instant,
     connected: bool,
+    /// How often the service closed the connection instead of accepting it.
+    closed: u32,
 }
 
 impl Session {
@@ -130,7 +134,7 @@ impl Session {
         network.set_connection_timeout(CONNECT_TIME);
         connection.eventloop.set_network_options(network);
         let service = format!("{}:{}", endpoint.host, endpoint.port);
-        Ok(Self { client, connection, service, deadline, connected: false })
+        Ok(Self { client, connection, service, deadline, connected: false, closed: 0 })
     }
 
     /// Publishes a request and waits for its answer. Subscribes first, also again when the connection broke.
@@ -172,8 +176,8 @@ impl Session {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    self.connected = false;
                     last = self.judge(error)?;
+                    self.connected = false;
                     log::warn!("connect to {}: {last}", self.service);
                     std::thread::sleep(RETRY.min(self.deadline.saturating_duration_since(Instant::now())));
                 }
@@ -182,7 +186,7 @@ impl Session {
     }
 
     /// Whether another attempt may help; its text then.
-    fn judge(&self, error: ConnectionError) -> Result<String, ClaimError> {
+    fn judge(&mut self, error: ConnectionError) -> Result<String, ClaimError> {
         let text = shown(&describe(&error));
         if let ConnectionError::ConnectionRefused(_) = error {
             return Err(ClaimError::Refused { what: text });
@@ -190,6 +194,15 @@ impl Session {
         // A TLS 1.3 server refuses a client certificate after the handshake: it arrives as an alert while reading.
         if text.contains("fatal alert") {
             return Err(ClaimError::Refused { what: text });
+        }
+        // Or, as AWS IoT Core and our own service do it, the connection is closed after TLS and before CONNACK. A service
+        // that is being restarted looks the same for a moment.
+        if !self.connected && matches!(error, ConnectionError::MqttState(_)) {
+            self.closed += 1;
+            if self.closed >= CLOSED_IS_REFUSED {
+                let what = "it closed the connection: the claim was used already, has expired, or the device was deleted";
+                return Err(ClaimError::Refused { what: what.into() });
+            }
         }
         if text.contains("invalid peer certificate") {
             return Err(ClaimError::Untrusted { service: self.service.clone(), what: text });

@@ -373,7 +373,7 @@ fn send_logs(options: &Options, device_id: &str, mut web: Web, stop: &AtomicBool
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
     let mut sources = [("applications", Asked::new(&options.applications)), ("init", Asked::new(&options.init))];
-    let (mut wait, mut written) = (LOG_PERIOD, Instant::now());
+    let (mut wait, mut written, mut said) = (LOG_PERIOD, Instant::now(), String::new());
     while !stop.load(Ordering::Acquire) {
         let (mut more, mut failed, mut changed) = (false, false, false);
         for (name, source) in &mut sources {
@@ -383,7 +383,12 @@ fn send_logs(options: &Options, device_id: &str, mut web: Web, stop: &AtomicBool
                     more |= count >= LOG_LINES as usize;
                 }
                 Err(message) => {
-                    log::debug!("lines of {name}: {message}");
+                    // Said once: this line becomes one of those that wait.
+                    let text = format!("lines of {name}: {message}");
+                    if text != said {
+                        log::warn!("{text}; they wait");
+                        said = text;
+                    }
                     failed = true;
                 }
             }

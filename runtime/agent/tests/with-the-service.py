@@ -1,0 +1,237 @@
+"""Provisioning and agent against the real service, on a host, as ordinary processes.
+
+    with-the-service.py <directory of the programs>      (needs boto3, as in the virtual environment of the AWS CLI)
+
+Real: belvedere-keys, belvedere-service, belvedere-provisioning, belvedere-agent, TLS, MQTT, boto3. Played here: the Varlink
+sockets of network, front-panel, init and applications. Prints one line per step; exits 0 when all was seen.
+"""
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import boto3
+
+PROGRAMS = pathlib.Path(sys.argv[1])
+WORK = pathlib.Path(tempfile.mkdtemp(prefix="belvedere-agent-test-"))
+STARTED = time.monotonic()
+processes = []
+
+
+def say(text):
+    print(f"{time.monotonic() - STARTED:6.1f} s  {text}", flush=True)
+
+
+def start(name, *arguments):
+    log = open(WORK / f"{name}.log", "ab")
+    process = subprocess.Popen([PROGRAMS / name, *map(str, arguments)], stdout=log, stderr=log)
+    processes.append(process)
+    return process
+
+
+def wait(what, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            value = condition()
+        except Exception as error:  # the service may be starting
+            value = None
+            last = error
+        if value:
+            say(what)
+            return value
+        time.sleep(0.5)
+    raise SystemExit(f"not seen within {seconds} s: {what}; logs are in {WORK}")
+
+
+class Played:
+    """A Varlink server that answers what `answers` says and remembers the calls."""
+
+    def __init__(self, name, answers):
+        self.path = WORK / f"{name}.sock"
+        self.answers, self.calls = answers, []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.path))
+        self.listener.listen(16)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            connection, _ = self.listener.accept()
+            threading.Thread(target=self.talk, args=(connection,), daemon=True).start()
+
+    def talk(self, connection):
+        buffer = b""
+        while True:
+            part = connection.recv(1 << 16)
+            if not part:
+                return
+            buffer += part
+            while b"\0" in buffer:
+                message, buffer = buffer.split(b"\0", 1)
+                call = json.loads(message)
+                method = call["method"].rsplit(".", 1)[1]
+                self.calls.append((method, call.get("parameters", {})))
+                reply = self.answers[method](call.get("parameters", {}))
+                connection.sendall(json.dumps({"parameters": reply}).encode() + b"\0")
+
+    def called(self, method):
+        return [parameters for name, parameters in list(self.calls) if name == method]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def main():
+    os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+    data, keys = WORK / "service", WORK / "keys"
+    subprocess.run([PROGRAMS / "belvedere-keys", "init", keys], check=True, stdout=subprocess.DEVNULL)
+    initial = subprocess.run([PROGRAMS / "belvedere-service", "init", "--data", data, "--keys", keys], check=True, capture_output=True, text=True).stdout
+    api, https, mqtt = free_port(), free_port(), free_port()
+    serve = ["serve", "--data", data, "--api", f"127.0.0.1:{api}", "--device-https", f"127.0.0.1:{https}",
+             "--mqtt", f"127.0.0.1:{mqtt}", "--advertise-host", "127.0.0.1"]
+    service = start("belvedere-service", *serve)
+    made = dict(line.split("=", 1) for line in initial.splitlines() if "=" in line)
+    access, secret = made["AWS_ACCESS_KEY_ID"], made["AWS_SECRET_ACCESS_KEY"]
+    session = boto3.Session(access, secret, region_name="us-east-1")
+    client = lambda name: session.client(name, endpoint_url=f"http://127.0.0.1:{api}")
+    panorama, logs = client("panorama"), client("logs")
+    wait("the service answers", lambda: panorama.list_devices() is not None)
+
+    status = {"Ethernet0Status": {"ConnectionStatus": "CONNECTED", "IpAddress": "10.0.2.15/24", "HwAddress": "52:54:00:12:34:56"}}
+    network = Played("network", {"Try": lambda p: status, "Keep": lambda p: {}, "Revert": lambda p: {}, "GetStatus": lambda p: status})
+    panel = Played("front-panel", {"SetCondition": lambda p: {}, "SetNetwork": lambda p: {}})
+    lines = {"init": [], "applications": []}
+
+    def read_logs(name):
+        return lambda p: {"entries": [e for e in lines[name] if e["sequence"] > p["after"]][: p["limit"]], "dropped": 0}
+
+    init = Played("init", {"ReadLogs": read_logs("init")})
+    reports = []
+    applications = Played("applications", {
+        "ReadLogs": read_logs("applications"), "GetReports": lambda p: {"applications": list(reports)},
+        "SetDesired": lambda p: {}, "SetObjectAccess": lambda p: {}})
+
+    made = panorama.provision_device(Name="agent-test", NetworkingConfiguration={"Ethernet0": {"ConnectionType": "DHCP"}})
+    device, stick = made["DeviceId"], WORK / "stick"
+    stick.mkdir()
+    (stick / "certificates-omni_agent-test.zip").write_bytes(made["Certificates"])
+    release = WORK / "release"
+    release.mkdir()
+    (release / "version").write_text("0.1.0\n")
+    (release / "board").write_text("qemu-aarch64\n")
+    (WORK / "identity").mkdir()
+    (WORK / "agent").mkdir()
+    provisioning = ["--socket", WORK / "provisioning.sock", "--state", WORK / "identity", "--network", network.path,
+                    "--front-panel", panel.path, "--init", init.path, "--release", release, "--mount-point", WORK / "mount"]
+    lines["init"].append({"sequence": 1, "application_instance_id": None, "stream": "occ_log",
+                          "timestamp_ms": int(time.time() * 1000), "message": "a line of init"})
+    code = start("belvedere-provisioning", *provisioning, "--directory", stick).wait(timeout=120)
+    result = (stick / "panorama/provisioning-result.txt").read_text()
+    say(result.splitlines()[0])
+    assert code == 0 and result.startswith("SUCCEEDED"), result
+    assert not list(stick.glob("certificates-omni_*")), "the archive is wiped"
+    assert "a line of init" in (stick / "panorama/occ.log").read_text()
+    assert network.called("Keep") and not network.called("Revert")
+    assert panorama.describe_device(DeviceId=device)["ProvisioningStatus"] == "SUCCEEDED"
+
+    # The same archive again, after it was used: the service says no, the stick says it, nothing changes.
+    again = WORK / "again"
+    again.mkdir()
+    (again / "certificates-omni_agent-test.zip").write_bytes(made["Certificates"])
+    (WORK / "other").mkdir()
+    other = [a if a != WORK / "identity" else WORK / "other" for a in provisioning]
+    start("belvedere-provisioning", *other, "--directory", again).wait(timeout=180)
+    result = (again / "panorama/provisioning-result.txt").read_text()
+    say(result.splitlines()[0])
+    assert result.startswith("FAILED (service_refused)"), result
+    assert not list((WORK / "other").iterdir()) and network.called("Revert")
+
+    start("belvedere-provisioning", *provisioning)
+    start("belvedere-agent", "--provisioning", WORK / "provisioning.sock", "--applications", applications.path, "--network",
+          network.path, "--init", init.path, "--front-panel", panel.path, "--state", WORK / "agent", "--release", release)
+    wait("the device is online", lambda: panorama.describe_device(DeviceId=device)["DeviceAggregatedStatus"] == "ONLINE")
+    described = panorama.describe_device(DeviceId=device)
+    assert described["CurrentSoftware"] == "0.1.0", described
+    assert described["CurrentNetworkingStatus"]["Ethernet0Status"]["IpAddress"] == "10.0.2.15/24", described
+    assert {"source": "agent", "condition": "communicating"} in panel.called("SetNetwork")
+    wait("a line of init is a log event", lambda: [e for e in logs.get_log_events(
+        logGroupName=f"/aws/panorama/devices/{device}", logStreamName="occ_log")["events"] if e["message"] == "a line of init"])
+
+    account = client("sts").get_caller_identity()["Account"]
+    job = panorama.create_node_from_template_job(
+        TemplateType="RTSP_CAMERA_STREAM", OutputPackageName="door", OutputPackageVersion="1.0", NodeName="door",
+        TemplateParameters={"StreamUrl": "rtsp://127.0.0.1:1/x", "Username": "u", "Password": "p"})["JobId"]
+    wait("the camera is a node", lambda: panorama.describe_node_from_template_job(JobId=job)["Status"] == "SUCCEEDED")
+    graph = {"nodeGraph": {"envelopeVersion": "2021-01-01", "packages": [
+        {"name": f"{account}::door", "version": "1.0"}, {"name": "panorama::hdmi_data_sink", "version": "1.0"}],
+        "nodes": [{"name": "door", "interface": f"{account}::door.door", "overridable": False, "launch": "onAppStart"},
+                  {"name": "screen", "interface": "panorama::hdmi_data_sink.hdmi0", "overridable": False, "launch": "onAppStart"}],
+        "edges": [{"producer": "door.video_out", "consumer": "screen.video_in"}]}}
+    instance = panorama.create_application_instance(
+        Name="doors", DefaultRuntimeContextDevice=device, ManifestPayload={"PayloadData": json.dumps(graph)})["ApplicationInstanceId"]
+    desired = wait("applications was given the deployment", lambda: [
+        d for call in applications.called("SetDesired") for d in call["deployments"]
+        if d["deployment"]["application_instance_id"] == instance], 90)[0]
+    assert applications.called("SetObjectAccess")[-1]["secret_access_key"]
+    assert desired["deployment"]["cameras"][0]["password"] == "p"
+
+    def report(status, health="RUNNING"):
+        reports[:] = [{"application_instance_id": instance, "sha256": desired["sha256"], "status": status, "status_description": "",
+                       "health": health, "device_reported_status": "RUNNING",
+                       "nodes": [{"node": "door", "status": "RUNNING", "detail": ""}, {"node": "screen", "status": "RUNNING", "detail": ""}]}]
+
+    describe = lambda: panorama.describe_application_instance(ApplicationInstanceId=instance)
+    report("DEPLOYMENT_IN_PROGRESS")
+    wait("the deployment is in progress", lambda: describe()["Status"] == "DEPLOYMENT_IN_PROGRESS")
+    report("DEPLOYMENT_SUCCEEDED")
+    wait("the deployment succeeded", lambda: describe()["Status"] == "DEPLOYMENT_SUCCEEDED" and describe()["HealthStatus"] == "RUNNING")
+    nodes = panorama.list_application_instance_node_instances(ApplicationInstanceId=instance)["NodeInstances"]
+    assert {n["CurrentStatus"] for n in nodes} == {"RUNNING"}, nodes
+    lines["applications"].append({"sequence": 1, "application_instance_id": instance, "stream": "code_node",
+                                  "timestamp_ms": int(time.time() * 1000), "message": "hello from the application"})
+    wait("a line of the application is a log event", lambda: logs.get_log_events(
+        logGroupName=f"/aws/panorama/devices/{device}/applications/{instance}", logStreamName="code_node")["events"])
+
+    # The service goes away and comes back: what happened meanwhile arrives.
+    service.terminate()
+    service.wait(timeout=30)
+    say("the service is gone")
+    wait("the front panel knows", lambda: panel.called("SetNetwork")[-1]["condition"] is None)
+    lines["applications"].append({"sequence": 2, "application_instance_id": instance, "stream": "code_node",
+                                  "timestamp_ms": int(time.time() * 1000), "message": "said while offline"})
+    report("DEPLOYMENT_SUCCEEDED", "ERROR")
+    time.sleep(5)
+    start("belvedere-service", *serve)
+    wait("the device is online again", lambda: panorama.describe_device(DeviceId=device)["DeviceAggregatedStatus"] == "ONLINE", 120)
+    wait("what changed offline was reported", lambda: describe()["HealthStatus"] == "ERROR")
+    wait("what was said offline was sent", lambda: [e for e in logs.get_log_events(
+        logGroupName=f"/aws/panorama/devices/{device}/applications/{instance}", logStreamName="code_node")["events"]
+        if e["message"] == "said while offline"], 120)
+
+    panorama.remove_application_instance(ApplicationInstanceId=instance)
+    wait("applications was told to remove it", lambda: applications.called("SetDesired")[-1]["deployments"] == [])
+    reports.clear()
+    wait("the removal succeeded", lambda: describe()["Status"] == "REMOVAL_SUCCEEDED")
+
+
+try:
+    main()
+    say("all was seen")
+finally:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    for process in processes:
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
