@@ -157,8 +157,8 @@ pub fn connect(path: impl AsRef<Path>) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-/// Serves a channel at `path` (what stood there from an earlier run is removed). Accept with [`accept`]. Who may
-/// connect is the directory's business.
+/// Serves a channel at `path` (what stood there from an earlier run is removed). Accept with [`accept`]. Every user who
+/// can reach the directory may connect: the other services have users of their own, and applications have no way into it.
 pub fn listen(path: impl AsRef<Path>) -> Result<OwnedFd, Error> {
     let path = path.as_ref();
     match rustix::fs::unlink(path) {
@@ -168,6 +168,7 @@ pub fn listen(path: impl AsRef<Path>) -> Result<OwnedFd, Error> {
     let address = net::SocketAddrUnix::new(path).map_err(system("name a socket"))?;
     let socket = socket()?;
     net::bind(&socket, &address).map_err(system("bind a channel"))?;
+    rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(0o666)).map_err(system("open a channel to other users"))?;
     net::listen(&socket, 64).map_err(system("listen on a channel"))?;
     Ok(socket)
 }
@@ -270,6 +271,8 @@ mod tests {
         let path = folder.join("test.sock");
         drop(listen(&path).unwrap());
         let listener = listen(&path).unwrap();
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666, "other users may connect");
         let client = connect(&path).unwrap();
         let server = accept(&listener).unwrap();
         send(&client, &json!(1), &[]).unwrap();
