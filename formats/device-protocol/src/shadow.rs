@@ -46,7 +46,8 @@ fn none<T>() -> Option<T> {
     None
 }
 
-/// `update/delta`: for [`APPLICATIONS`] the appliance takes any delta as the hint to `get` the whole shadow.
+/// `update/delta`: for [`APPLICATIONS`] the appliance takes any delta as the hint to `get` the whole shadow. So it does with
+/// any `update/accepted` that has a desired half: what is desired no longer makes no delta.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delta {
     /// Of the shadow.

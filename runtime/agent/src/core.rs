@@ -110,7 +110,7 @@ impl Core {
         self.reported = None;
         self.device_said = None;
         self.shadow_version = 0;
-        let topics = ["get/accepted", "get/rejected", "update/delta", "update/rejected"]
+        let topics = ["get/accepted", "get/rejected", "update/accepted", "update/delta", "update/rejected"]
             .map(|operation| self.topic(APPLICATIONS, operation));
         let topics = topics.into_iter().chain([self.topic(DEVICE, "update/rejected")]).collect();
         let mut outputs = vec![Output::Subscribe(topics), self.get(now)];
@@ -153,6 +153,13 @@ impl Core {
             }
         } else if topic == self.topic(APPLICATIONS, "update/delta") {
             return if self.connected { vec![self.get(now)] } else { Vec::new() };
+        } else if topic == self.topic(APPLICATIONS, "update/accepted") {
+            // A delta is what is desired and not reported: what is desired no longer makes none. Updates of ours, which are
+            // accepted here as well, have no desired half.
+            let update: Value = serde_json::from_slice(payload).unwrap_or_default();
+            if self.connected && update["state"].get("desired").is_some() {
+                return vec![self.get(now)];
+            }
         } else if topic.ends_with("/update/rejected") {
             let rejected: Value = serde_json::from_slice(payload).unwrap_or_default();
             log::warn!("an update of {} was refused: {}", topic.rsplit('/').nth(2).unwrap_or(""), shown(&rejected["message"]));

@@ -79,7 +79,13 @@ impl Peers {
             self.store.entry(sha.to_string()).or_insert(Ok(deployment(id)));
         }
         self.version += 1;
-        let outputs = self.core.message(&topic(THING, APPLICATIONS, "update/delta"), b"{\"version\":1,\"state\":{}}", self.now);
+        // As AWS IoT Core does it: always "accepted", and a delta only when something desired is not reported.
+        if !instances.is_empty() {
+            let outputs = self.core.message(&topic(THING, APPLICATIONS, "update/delta"), b"{\"version\":1,\"state\":{}}", self.now);
+            self.run(outputs);
+        }
+        let accepted = json!({ "state": { "desired": { "instances": {} } }, "version": self.version }).to_string();
+        let outputs = self.core.message(&topic(THING, APPLICATIONS, "update/accepted"), accepted.as_bytes(), self.now);
         self.run(outputs);
     }
 
@@ -367,7 +373,7 @@ fn an_old_shadow_does_not_replace_a_newer_one() {
 fn noise_changes_nothing() {
     let mut core = Core::new(THING);
     core.connected(s(0));
-    for operation in ["get/accepted", "get/rejected", "update/delta", "update/rejected"] {
+    for operation in ["get/accepted", "get/rejected", "update/accepted", "update/delta", "update/rejected"] {
         for payload in [b"".as_slice(), b"[]", b"{\"state\":7}", b"\xff", b"{\"state\":{\"desired\":{\"instances\":[]}}}"] {
             core.message(&topic(THING, APPLICATIONS, operation), payload, s(1));
         }
