@@ -24,18 +24,18 @@ class Service:
         self.key = dict(line.split("=", 1) for line in printed.splitlines())
         self.process = None
 
-    def start(self, *arguments):
+    def start(self, device_https="127.0.0.1:0", mqtt="127.0.0.1:0"):
         (self.data / "endpoints.json").unlink(missing_ok=True)
         log = open(self.folder / "service.log", "ab")
         self.process = subprocess.Popen(
             [BIN / "belvedere-service", "serve", "--data", self.data, "--advertise-host", "127.0.0.1",
-             "--api", "127.0.0.1:0", "--device-https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", *arguments],
+             "--api", "127.0.0.1:0", "--device-https", device_https, "--mqtt", mqtt],
             stdout=subprocess.DEVNULL, stderr=log,
         )
         end = time.monotonic() + 60
         while not (self.data / "endpoints.json").exists():
             if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError("the service does not start:\n" + self.log())
+                raise RuntimeError("the service does not start:\n" + self.log()[-2000:])
             time.sleep(0.05)
         self.endpoints = json.loads((self.data / "endpoints.json").read_text())
 
@@ -60,7 +60,7 @@ class Service:
         """A real tool; its output. `fails`: it must fail, and its error is given."""
         done = subprocess.run([str(c) for c in command], env=self.environment(**changes), cwd=cwd, capture_output=True, text=True, timeout=300)
         if (done.returncode != 0) != fails:
-            raise AssertionError(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}\n--- log\n{self.log()}")
+            raise AssertionError(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stderr if fails else done.stdout
 
     def aws(self, *arguments, **options):

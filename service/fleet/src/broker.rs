@@ -46,7 +46,7 @@ pub async fn serve(listener: TcpListener, fleet: Fleet, tls: Arc<rustls::ServerC
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => return,
+            () = stopped(&mut stop) => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -69,6 +69,8 @@ pub async fn serve(listener: TcpListener, fleet: Fleet, tls: Arc<rustls::ServerC
             drop(slot);
         });
     }
+    // Connections note their end in the store, which closes after this.
+    let _ = timeout(Duration::from_secs(5), slots.acquire_many(MAX_CONNECTIONS as u32)).await;
 }
 
 /// Waits for the service to stop.
@@ -100,7 +102,11 @@ async fn connection(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), End> {
     stream.set_nodelay(true)?;
-    let Ok(stream) = timeout(HANDSHAKE, acceptor.accept(stream)).await else { return end("TLS handshake took too long") };
+    let shaken = tokio::select! {
+        shaken = timeout(HANDSHAKE, acceptor.accept(stream)) => shaken,
+        () = stopped(&mut stop) => return Ok(()),
+    };
+    let Ok(stream) = shaken else { return end("TLS handshake took too long") };
     let stream = stream.map_err(|e| End(format!("TLS: {e}")))?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).cloned();
     let Some(certificate) = certificate else { return end("no client certificate") };
@@ -108,7 +114,11 @@ async fn connection(
         return end("the client certificate is not known, not active, or not this device's");
     };
     let mut link = Link::new(stream);
-    let hello = match timeout(HANDSHAKE, link.first_packet()).await {
+    let hello = tokio::select! {
+        hello = timeout(HANDSHAKE, link.first_packet()) => hello,
+        () = stopped(&mut stop) => return Ok(()),
+    };
+    let hello = match hello {
         Ok(hello) => hello?,
         Err(_) => return end(format!("{} sent no CONNECT", identity.name)),
     };

@@ -65,6 +65,10 @@ pub async fn serve(data: &Path, ports: Ports<'_>, stop: watch::Receiver<bool>) -
     let server = authority.server(&certificate_names(&configuration, ports.advertise_host))?;
     let store = Store::open(data).await?;
     store.forget_connections().await?;
+    let swept = store.sweep_objects().await?;
+    if swept > 0 {
+        tracing::info!(swept, "files of unfinished uploads deleted");
+    }
     let (api, api_at) = listen("api", ports.api).await?;
     let (https, https_at) = listen("device-https", ports.device_https).await?;
     let (mqtt, mqtt_at) = listen("mqtt", ports.mqtt).await?;
