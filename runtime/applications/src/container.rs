@@ -42,6 +42,8 @@ pub struct Container {
     pub first_id: u32,
     /// Number of users.
     pub ids: u32,
+    /// Open files of a process; in its user namespace the runtime cannot raise the limit that we have ourselves.
+    pub open_files: u64,
     /// Below the root of the control groups; `None` for no limits.
     pub cgroup: Option<String>,
 }
@@ -143,7 +145,7 @@ pub fn configuration(container: &Container) -> Result<Value, String> {
                 "inheritable": [], "ambient": [],
             },
             "rlimits": [
-                { "type": "RLIMIT_NOFILE", "soft": 8192, "hard": 65536 },
+                { "type": "RLIMIT_NOFILE", "soft": container.open_files.min(8192), "hard": container.open_files },
                 { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
             ],
             "noNewPrivileges": true,
@@ -189,6 +191,7 @@ mod tests {
             hosts: "/h".into(),
             first_id: 100_000,
             ids: 65_536,
+            open_files: 4_096,
             cgroup: Some("/belvedere/x".into()),
         }
     }

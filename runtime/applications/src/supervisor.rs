@@ -223,6 +223,7 @@ impl Node {
             hosts,
             first_id: self.places.first_id,
             ids: self.places.ids,
+            open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(65_536).min(65_536),
             cgroup: self.places.cgroups.then(|| format!("/belvedere-containers/{id}")),
         })
     }
