@@ -24,8 +24,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const TRY_TIME: Duration = Duration::from_secs(40);
 /// Other services may still be starting when a stick is found at boot.
 const SERVICE_TIME: Duration = Duration::from_secs(60);
-/// Log lines put onto the stick.
+/// Log lines read at a time for the stick, and how often; the files are bounded once more when they are written.
 const LOG_LINES: u32 = 1000;
+const LOG_PAGES: usize = 40;
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -244,9 +245,18 @@ impl World for Appliance {
     }
 
     fn logs(&mut self) -> Result<Vec<LogEntry>, String> {
-        // `after: 0` forgets nothing: these lines are still the agent's to send.
-        belvedere_varlink::call(&self.options.init, &ReadLogs { after: 0, limit: LOG_LINES })
-            .map(|batch| batch.entries)
-            .map_err(|error| error.to_string())
+        // Reading forgets nothing: init lets the agent alone do that, whose lines these still are.
+        let mut entries: Vec<LogEntry> = Vec::new();
+        for _ in 0..LOG_PAGES {
+            let after = entries.last().map_or(0, |entry| entry.sequence);
+            let page = belvedere_varlink::call(&self.options.init, &ReadLogs { after, limit: LOG_LINES })
+                .map_err(|error| error.to_string())?
+                .entries;
+            if page.is_empty() {
+                break;
+            }
+            entries.extend(page);
+        }
+        Ok(entries)
     }
 }
