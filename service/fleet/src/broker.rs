@@ -185,8 +185,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     loop {
         let deadline = link.silent_since + link.silence;
         tokio::select! {
-            packets = link.read() => {
-                let Some(packets) = packets? else { return Ok(Farewell::Closed) };
+            // Only this wait may be cancelled: what came is taken care of in the branch.
+            count = link.stream.read(&mut link.buffer) => {
+                let Some(packets) = link.take(count?).await? else { return Ok(Farewell::Closed) };
                 for packet in packets {
                     if let Some(farewell) = handle(link, fleet, identity, serial, packet).await? {
                         return Ok(farewell);
@@ -315,10 +316,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Link { stream, protocol, buffer: vec![0; 16 * 1024], silent_since: Instant::now(), silence: LONGEST_SILENCE }
     }
 
-    /// The packets in the next bytes; `None` at the end of the stream. Safe to cancel while it waits for bytes: what
-    /// the protocol answers by itself (pings) is written at once and is a few bytes.
-    async fn read(&mut self) -> Result<Option<Vec<Packet>>, End> {
-        let count = self.stream.read(&mut self.buffer).await?;
+    /// The packets in the bytes that were read into the buffer; `None` at the end of the stream. What the protocol
+    /// answers by itself (pings) is written here. Not to be cancelled.
+    async fn take(&mut self, count: usize) -> Result<Option<Vec<Packet>>, End> {
         if count == 0 {
             return Ok(None);
         }
@@ -351,7 +351,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     async fn first_packet(&mut self) -> Result<Hello, End> {
         loop {
-            let Some(packets) = self.read().await? else { return end("closed before CONNECT") };
+            let count = self.stream.read(&mut self.buffer).await?;
+            let Some(packets) = self.take(count).await? else { return end("closed before CONNECT") };
             let will = |topic: Option<&str>, payload: Option<&[u8]>| {
                 topic.map(|t| (t.to_owned(), payload.unwrap_or_default().to_vec()))
             };

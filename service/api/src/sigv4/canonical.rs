@@ -243,7 +243,8 @@ mod tests {
             (get("/", ""), "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
             (get("/", "Param2=value2&Param1=value1"), "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
             (get("/example/..", ""), "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
-            (get("/%E1%88%B4", ""), "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85"),
+            // As the suite writes it: on the wire a path is encoded already, and then is encoded once more.
+            (get("/ሴ", ""), "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85"),
         ] {
             assert_eq!(sign(&request, secret, date, &scope), expected, "{} {}", request.path, request.query);
         }
