@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// What control groups limit and count.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
-/// Where containers' control groups are made, by `applications` itself.
-pub const APPLICATIONS_CGROUP: &str = "/sys/fs/cgroup/applications";
+/// Where the control groups of containers are, made by crun as `applications` tells it.
+pub const CONTAINERS_CGROUP: &str = "/sys/fs/cgroup/belvedere-containers";
 /// How long to wait for the disk.
 const DISK_TIME: Duration = Duration::from_secs(20);
 
@@ -25,13 +25,9 @@ pub fn program_of(name: &str) -> String {
     format!("{}/belvedere-{name}", paths::PROGRAMS)
 }
 
-/// The control group of a service. That of `applications` is beside its containers', under a group that is its own:
-/// moving a process needs the right to write to the nearest common group.
+/// The control group of a service.
 pub fn cgroup_of(service: &Service) -> String {
-    match service.name {
-        "applications" => format!("{APPLICATIONS_CGROUP}/supervisor"),
-        name => format!("{CGROUPS}/services/{name}"),
-    }
+    format!("{CGROUPS}/services/{}", service.name)
 }
 
 /// Writes a file of `/proc`, `/sys` or a control group.
@@ -119,7 +115,7 @@ pub fn loopback_up() -> Result<()> {
     }
 }
 
-/// Control groups of all services, with their limits, and the tree that `applications` may fill.
+/// Control groups of all services, with their limits, and the group of all containers.
 pub fn make_control_groups(console: &Console) -> Result<()> {
     let enable = |group: &str| {
         for controller in CONTROLLERS {
@@ -130,7 +126,7 @@ pub fn make_control_groups(console: &Console) -> Result<()> {
         }
     };
     enable(CGROUPS);
-    for group in [format!("{CGROUPS}/services"), APPLICATIONS_CGROUP.to_owned()] {
+    for group in [format!("{CGROUPS}/services"), CONTAINERS_CGROUP.to_owned()] {
         std::fs::create_dir_all(&group).map_err(named("make", &group))?;
         enable(&group);
     }

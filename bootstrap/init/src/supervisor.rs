@@ -95,7 +95,7 @@ pub fn run() -> ! {
     supervisor.find_missing_programs();
     supervisor.serve(&signals, &mut watchdog);
     // Whatever runs still: containers whose supervisor did not listen, and orphans.
-    machine::kill_group(machine::APPLICATIONS_CGROUP);
+    machine::kill_group(machine::CONTAINERS_CGROUP);
     machine::kill_group("/sys/fs/cgroup/services");
     std::thread::sleep(Duration::from_millis(100));
     supervisor.reap();

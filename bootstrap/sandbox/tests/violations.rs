@@ -26,8 +26,11 @@ fn perform(deed: &str) -> ! {
             DONE
         }
         "run a program" => {
-            let ended = Command::new("/bin/true").status().map(|status| status.signal());
-            if matches!(ended, Ok(Some(libc::SIGSYS))) { DONE } else { 1 }
+            let marker = std::env::temp_dir().join(format!("belvedere-sandbox-marker-{}", std::process::id()));
+            // Its end cannot even be waited for.
+            let _ = Command::new("/bin/touch").arg(&marker).status();
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            if marker.exists() { 1 } else { DONE }
         }
         "exec" => {
             use std::os::unix::process::CommandExt;
