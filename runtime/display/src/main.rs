@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     belvedere_varlink::log_to_stderr();
     let arguments = Arguments::parse();
     let run = || -> Result<(), String> {
+        belvedere_sandbox::enter(belvedere_sandbox::Profile::Display).map_err(|error| error.to_string())?;
         let mut output = output(&arguments.output)?;
         let listener =
             packet::listen(&arguments.socket).map_err(|error| format!("{}: {error}", arguments.socket.display()))?;
