@@ -22,11 +22,20 @@ struct Arguments {
     /// How much more patient to be with silence than on hardware: 4 means 8 s until a stream counts as stalled.
     #[arg(long, default_value_t = 1.0)]
     patience: f64,
+    /// Leaves the seccomp filter out: under qemu-user, which cannot install one.
+    #[arg(long)]
+    without_sandbox: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     belvedere_varlink::log_to_stderr();
+    if !arguments.without_sandbox
+        && let Err(error) = belvedere_sandbox::enter(belvedere_sandbox::Profile::Camera)
+    {
+        log::error!("{error}");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

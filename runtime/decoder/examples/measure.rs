@@ -50,8 +50,9 @@ fn decode(path: &str) {
         let (mut pictures, mut published) = (0, 0);
         let begin = cpu();
         for bytes in &units {
-            // A client that asks for every picture and has it released before the next.
-            let _ = reader.next(Duration::ZERO).unwrap();
+            // A client that asks for every picture, in time, and has it released before the next.
+            while reader.next(Duration::ZERO).unwrap().is_some() {}
+            std::thread::sleep(Duration::from_millis(2));
             decoder
                 .decode(AccessUnit { bytes, timestamp_us: 0 }, &mut |picture| {
                     pictures += 1;

@@ -18,11 +18,20 @@ struct Arguments {
     /// Where clients ask for pictures.
     #[arg(long, default_value = paths::FRAMES)]
     frames: PathBuf,
+    /// Leaves the seccomp filter out: under qemu-user, which cannot install one.
+    #[arg(long)]
+    without_sandbox: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     belvedere_varlink::log_to_stderr();
+    if !arguments.without_sandbox
+        && let Err(error) = belvedere_sandbox::enter(belvedere_sandbox::Profile::Decoder)
+    {
+        log::error!("{error}");
+        return ExitCode::FAILURE;
+    }
     // Everything the linker and libavcodec load is loaded before hostile bytes come.
     if let Err(error) = belvedere_decoder::libavcodec::Libavcodec::new() {
         log::error!("{error}");
