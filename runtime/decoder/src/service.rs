@@ -82,8 +82,7 @@ fn serve(connection: UnixStream, frames: &Server) {
     match begin() {
         Ok((stream_id, mut decoder)) => {
             log::info!("stream {stream_id}: connected");
-            let (end, statistics) = stream::run(&mut &connection, &stream_id, frames, &mut decoder);
-            log::info!("stream {stream_id}: {end}; {statistics:?}; {:?}", frames.counters(&stream_id));
+            stream::run(&mut &connection, &stream_id, frames, &mut decoder);
         }
         Err(end) => log::warn!("a camera's connection was closed: {end}"),
     }

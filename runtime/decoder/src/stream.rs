@@ -169,6 +169,7 @@ pub fn run(
             }
         }
     };
+    log::info!("stream {stream_id}: {end}; {statistics:?}; {:?}", frames.counters(stream_id));
     (end, statistics)
 }
 

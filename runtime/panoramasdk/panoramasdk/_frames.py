@@ -286,5 +286,5 @@ class FrameStream(object):
         lease = _Lease(self, ring, slot, sequence, mapping, memory.ctypes.data)
         # Every array made from `image` refers to `memory` in the end, so that the lease ends with the last of them.
         weakref.finalize(memory, lease).atexit = False
-        image = numpy.lib.stride_tricks.as_strided(memory, ring.shape, ring.strides)
+        image = numpy.ndarray(ring.shape, numpy.uint8, memory, strides=ring.strides)
         return Frame(image, timestamp_us, sequence, lease)
