@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// The stream of what programs print.
 pub const CONSOLE: &str = "console_output";
 /// Between asking a program to end and making it end.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// A program that ran so long begins its back-off anew.
 const LONG_RUN: Duration = Duration::from_secs(60);
 
@@ -100,7 +100,7 @@ pub fn clean_up(places: &Places) {
     for entry in std::fs::read_dir(&crun).into_iter().flatten().flatten() {
         if let Some(id) = entry.file_name().to_str() {
             log::info!("ending container {id} of an earlier run");
-            runtime(places, &["delete", "--force", id]);
+            kill(places, id);
         }
     }
     let bundles = places.run.join("bundles");
@@ -121,6 +121,13 @@ fn command(places: &Places) -> Command {
 /// Calls the runtime for something short; errors are its own concern ("no such container").
 fn runtime(places: &Places, arguments: &[&str]) {
     let _ = command(places).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+/// Ends a container, whatever it is doing, and forgets it. `delete --force` alone forgets without ending where there
+/// are no control groups (crun 1.8.1).
+fn kill(places: &Places, id: &str) {
+    runtime(places, &["kill", id, "KILL"]);
+    runtime(places, &["delete", "--force", id]);
 }
 
 impl Node {
@@ -166,14 +173,14 @@ impl Node {
         let id = container_id(&self.application_instance_id, &self.node);
         let bundle = self.places.run.join("bundles").join(&id);
         let node = self.places.node(&self.application_instance_id, &self.node);
-        runtime(&self.places, &["delete", "--force", &id]);
+        kill(&self.places, &id);
         let _ = rustix::mount::unmount(bundle.join("rootfs"), UnmountFlags::DETACH);
         let container = self.bundle(&id, &bundle, &node)?;
         let configuration = container::configuration(&container)?;
         std::fs::write(bundle.join("config.json"), configuration.to_string())
             .map_err(|error| format!("write the container's configuration: {error}"))?;
         let outcome = self.attend(&id, &bundle, &container.logs, tail, stop);
-        runtime(&self.places, &["delete", "--force", &id]);
+        kill(&self.places, &id);
         if let Err(error) = rustix::mount::unmount(bundle.join("rootfs"), UnmountFlags::DETACH) {
             log::warn!("unmount the root of {}: {error}", self.node);
         }
@@ -262,8 +269,9 @@ impl Node {
                     asked = Some(Instant::now());
                 }
                 (true, Some(since)) if since.elapsed() > PATIENCE => {
-                    runtime(&self.places, &["delete", "--force", id]);
-                    let _ = child.kill();
+                    // The runtime's own process ends with the container, after it has tidied up.
+                    kill(&self.places, id);
+                    asked = Some(Instant::now());
                 }
                 _ => {}
             }
