@@ -129,3 +129,26 @@ pub fn wait_right(scene: &mut Scene, png: &Path, timeout: Duration) -> Result<Ve
     }
     Err(Trouble::new("judging the monitor", format!("{verdict} ({})", png.display())))
 }
+
+/// Waits until the monitor shows a frame that differs from what it showed at first, and then another: pictures move
+/// again; then watches as [`wait_right`] does.
+///
+/// # Errors
+/// When nothing moves within `timeout`, or what follows is not right.
+pub fn wait_new(scene: &mut Scene, png: &Path, timeout: Duration) -> Result<Verdict, Trouble> {
+    let truth = truth(scene)?;
+    let deadline = Instant::now() + timeout;
+    let mut frames = Vec::new();
+    while frames.len() < 3 {
+        if let Ok(report) = look(scene, png, &truth)?
+            && !frames.contains(&report.frame)
+        {
+            frames.push(report.frame);
+        }
+        if Instant::now() > deadline {
+            return Err(Trouble::new("waiting for new pictures", format!("frames seen within {} s: {frames:?} ({})", timeout.as_secs(), png.display())));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    wait_right(scene, png, deadline.saturating_duration_since(Instant::now()))
+}

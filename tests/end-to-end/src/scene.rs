@@ -225,6 +225,18 @@ impl Scene {
         self.stick_with(device, &[(&format!("certificates-omni_{device}.zip"), &archive)])
     }
 
+    /// Another stick for a device whose first one is still plugged in.
+    ///
+    /// # Errors
+    /// When the service refuses or the stick cannot be made.
+    pub fn stick_again(&self, device: &str) -> Result<PathBuf, Trouble> {
+        let first = self.file(&format!("stick-{device}.img"));
+        let kept = self.file(&format!("stick-{device}-first.img"));
+        // The one that is plugged in keeps its content under another name; QEMU holds it open.
+        std::fs::rename(&first, &kept).map_err(|error| Trouble::new("putting the first stick aside", error))?;
+        self.make_stick(device)
+    }
+
     /// A FAT32 stick with these files.
     ///
     /// # Errors
