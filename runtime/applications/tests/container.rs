@@ -77,7 +77,16 @@ impl World {
     fn signal(&mut self, signal: &str) {
         let mut child = self.program.take().unwrap();
         Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
-        child.wait().unwrap();
+        let end = Instant::now() + Duration::from_secs(30);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > end {
+                let _ = child.kill();
+                let _ = child.wait();
+                assert!(std::thread::panicking(), "the program did not end within 30 s of signal {signal}");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn put(&self, bytes: Vec<u8>, name: &str) -> Object {

@@ -22,6 +22,9 @@ struct Arguments {
     /// Threads of a model; 0 is one for each processor
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// For debugging and measuring tools that need system calls the service does not
+    #[arg(long)]
+    without_sandbox: bool,
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,10 @@ fn run(arguments: Arguments) -> Result<std::convert::Infallible, String> {
     };
     let engine = OnnxRuntime::new(&library, threads).map_err(|error| error.to_string())?;
     let listener = packet::listen(&arguments.socket).map_err(|error| format!("serve {}: {error}", arguments.socket.display()))?;
+    // The library is loaded and the socket is made: from here on only what clients and models bring.
+    if !arguments.without_sandbox {
+        belvedere_sandbox::enter(belvedere_sandbox::Profile::Inference).map_err(|error| error.to_string())?;
+    }
     log::info!("serving {} with {} threads a model", arguments.socket.display(), threads);
     belvedere_varlink::notify_ready();
     let error = Server::new(Box::new(engine)).serve(listener);
