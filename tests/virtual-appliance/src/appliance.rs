@@ -402,6 +402,14 @@ impl Appliance {
         lock(&self.shared.samples).lights()
     }
 
+    /// Whether the status light is green and nothing else at this moment, as far as the last look (a tenth of a second
+    /// ago) tells: a blinking one is so half of the time. For measurements; [`Appliance::lights`] looks for longer.
+    pub fn status_is_green_now(&self) -> bool {
+        lock(&self.shared.samples)
+            .newest()
+            .is_some_and(|lines| lines & 0b111 == 0b001)
+    }
+
     /// Waits until a light does what is expected.
     ///
     /// # Errors

@@ -122,6 +122,11 @@ impl Samples {
         self.0.clear();
     }
 
+    /// The newest look.
+    pub fn newest(&self) -> Option<u8> {
+        self.0.back().map(|&(_, lines)| lines)
+    }
+
     /// What the lights do.
     pub fn lights(&self) -> Lights {
         Lights {
