@@ -7,7 +7,8 @@ use belvedere_varlink::{Peer, Server};
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Shows on the appliance's lights what its services say (org.belvedere.FrontPanel).
 #[derive(Parser)]
@@ -23,14 +24,30 @@ struct Arguments {
 struct Panel {
     facts: Facts,
     leds: Leds<SysfsLeds>,
+    began: Instant,
 }
 
 impl Panel {
     fn show(&mut self) {
-        let lights = self.facts.lights();
+        let lights = self.facts.lights(self.began.elapsed());
         if let Err(error) = self.leds.show(lights) {
             log::error!("show {lights:?}: {error}");
         }
+    }
+}
+
+/// Shows what changes by time alone; asleep while there is no such thing.
+fn keep_time(panel: &Mutex<Panel>, changed: &Condvar) {
+    let mut held = panel.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        held = match held.facts.next_change() {
+            None => changed.wait(held).unwrap_or_else(PoisonError::into_inner),
+            Some(at) => {
+                let rest = at.saturating_sub(held.began.elapsed()).max(Duration::from_millis(1));
+                changed.wait_timeout(held, rest).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        held.show();
     }
 }
 
@@ -44,15 +61,20 @@ fn main() -> ExitCode {
     if let Err(error) = leds.prepare() {
         log::warn!("give the lights their timers: {error}");
     }
-    let panel = Arc::new(Mutex::new(Panel { facts: Facts::default(), leds }));
-    let change = move |source: &str, peer: Peer, change: &dyn Fn(&mut Facts) -> Result<(), Failure>| {
+    let panel = Arc::new(Mutex::new(Panel { facts: Facts::default(), leds, began: Instant::now() }));
+    let changed = Arc::new(Condvar::new());
+    let (timed, wakes) = (Arc::clone(&panel), Arc::clone(&changed));
+    std::thread::spawn(move || keep_time(&timed, &wakes));
+    let change = move |source: &str, peer: Peer, change: &dyn Fn(&mut Facts, Duration) -> Result<(), Failure>| {
         if !source_is_the_peers(source, peer.uid) {
             let message = format!("user {} may not speak as {source:?}; state your own facts", peer.uid);
             return Err(Failure { reason: "permission_denied".into(), message });
         }
         let mut panel = panel.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut panel.facts)?;
+        let now = panel.began.elapsed();
+        change(&mut panel.facts, now)?;
         panel.show();
+        changed.notify_one();
         Ok(Done {})
     };
     let change = Arc::new(change);
@@ -67,9 +89,9 @@ fn main() -> ExitCode {
     let serving = server
         .route(move |call: SetCondition, peer| {
             log::info!("{} says {:?}: {}", call.source, call.condition, call.active);
-            change(&call.source, peer, &|facts| facts.set_condition(&call))
+            change(&call.source, peer, &|facts, now| facts.set_condition(&call, now))
         })
-        .route(move |call: SetNetwork, peer| network(&call.source, peer, &|facts| facts.set_network(&call)))
+        .route(move |call: SetNetwork, peer| network(&call.source, peer, &|facts, _| facts.set_network(&call)))
         .spawn();
     belvedere_varlink::notify_ready();
     let _ = serving.join();

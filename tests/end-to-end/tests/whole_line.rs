@@ -84,6 +84,7 @@ fn live() -> Result<(), Trouble> {
     scene.tools.aws(&["panorama", "delete-device", "--device-id", &id])?;
     let path = scene.make_stick(DEVICE)?;
     scene.appliance()?.plug_stick(&path).map_err(seen("plugging in the stick"))?;
+    scene.appliance()?.wait_for_light(Light::Status, Pattern::Slow(Colour::Blue), MINUTE).map_err(seen("registering"))?;
     let device = scene.wait_online(DEVICE, 5 * MINUTE)?;
     let device_id = device["DeviceId"].as_str().unwrap_or_default().to_owned();
     assert_eq!(device["DeviceAggregatedStatus"], "ONLINE", "{device:#}");
@@ -91,7 +92,8 @@ fn live() -> Result<(), Trouble> {
     assert_eq!(device["CurrentNetworkingStatus"]["Ethernet0Status"]["ConnectionStatus"], "CONNECTED", "{device:#}");
     assert_eq!(device["CurrentNetworkingStatus"]["Ethernet0Status"]["IpAddress"], "10.0.2.15/24", "{device:#}");
     scene.appliance()?.console_contains("(provisioned)", MINUTE).map_err(seen("provisioning"))?;
-    std::thread::sleep(Duration::from_secs(3));
+    wait_green(&mut scene, "provisioned")?;
+    scene.appliance()?.wait_for_light(Light::Network, Pattern::Fast(Colour::Green), MINUTE).map_err(seen("talking to the service"))?;
     scene.appliance()?.unplug_stick().map_err(seen("pulling the stick out"))?;
     let stick = Stick::open(&path).map_err(seen("reading the stick"))?;
     let files = stick.files().map_err(seen("reading the stick"))?;
