@@ -12,6 +12,7 @@
 
 pub mod credentials;
 pub mod deployment;
+pub mod jobs;
 pub mod network;
 pub mod provisioning;
 pub mod shadow;

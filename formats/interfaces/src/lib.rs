@@ -15,6 +15,7 @@ pub mod camera;
 pub mod channel;
 pub mod front_panel;
 pub mod logs;
+pub mod machine;
 pub mod network;
 pub mod paths;
 pub mod provisioning;

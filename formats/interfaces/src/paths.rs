@@ -12,7 +12,7 @@ pub const PROVISIONING: &str = "/run/belvedere/provisioning.sock";
 pub const CAMERA: &str = "/run/belvedere/camera.sock";
 /// See [`crate::applications`].
 pub const APPLICATIONS: &str = "/run/belvedere/applications.sock";
-/// `init` itself: [`crate::logs::ReadLogs`] for what the services printed.
+/// `init` itself: [`crate::logs::ReadLogs`] for what the services printed, and [`crate::machine`].
 pub const INIT: &str = "/run/belvedere/init.sock";
 /// Coded pictures from `camera` to `decoder` (see [`crate::access_units`]).
 pub const DECODER: &str = "/run/belvedere/decoder.sock";
