@@ -225,6 +225,7 @@ fn monitor(path: &Path, shown: Arc<Mutex<Vec<display::Request>>>) {
 
 fn models(path: &Path) {
     let library = Command::new(Path::new(HERE).join("../inference/host-library")).output().unwrap();
+    assert!(library.status.success(), "runtime/inference/host-library: {}", String::from_utf8_lossy(&library.stderr));
     let library = std::env::var("ORT_DYLIB_PATH").unwrap_or_else(|_| String::from_utf8(library.stdout).unwrap().trim().to_owned());
     let engine = belvedere_inference::onnx_runtime::OnnxRuntime::new(Path::new(&library), 1).unwrap();
     let listener = packet::listen(path).unwrap();
