@@ -159,6 +159,8 @@ def main():
     start("belvedere-agent", "--provisioning", WORK / "provisioning.sock", "--applications", applications.path, "--network",
           network.path, "--init", init.path, "--front-panel", panel.path, "--state", WORK / "agent", "--release", release)
     wait("the device is online", lambda: panorama.describe_device(DeviceId=device)["DeviceAggregatedStatus"] == "ONLINE")
+    # Online is the connection; what the appliance says of itself follows a moment later.
+    wait("the device says how it is", lambda: "CurrentNetworkingStatus" in panorama.describe_device(DeviceId=device))
     described = panorama.describe_device(DeviceId=device)
     assert described["CurrentSoftware"] == "0.1.0", described
     assert described["CurrentNetworkingStatus"]["Ethernet0Status"]["IpAddress"] == "10.0.2.15/24", described
