@@ -163,6 +163,30 @@ fn live() -> Result<(), Trouble> {
     progress.note(&format!("measured: {}", verdict?));
     scene.wait_online(DEVICE, 3 * MINUTE)?;
 
+    progress.stage("the administrator restarts the appliance with `create-job-for-devices`");
+    let job = scene.tools.aws(&["panorama", "create-job-for-devices", "--device-ids", &device_id, "--job-type", "REBOOT"])?;
+    let job_id = job["Jobs"][0]["JobId"].as_str().unwrap_or_default().to_owned();
+    let deadline = Instant::now() + 5 * MINUTE;
+    let mut statuses: Vec<String> = Vec::new();
+    loop {
+        let job = scene.tools.aws(&["panorama", "describe-device-job", "--job-id", &job_id])?;
+        let status = job["Status"].as_str().unwrap_or_default().to_owned();
+        if statuses.last() != Some(&status) {
+            statuses.push(status.clone());
+        }
+        if status == "COMPLETED" {
+            break;
+        }
+        assert!(status != "FAILED" && Instant::now() < deadline, "the restart is completed: {job:#}\n{}", scene.console_tail(60));
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    progress.note(&format!("the job was {}", statuses.join(", ")));
+    let console = scene.appliance()?.console();
+    assert_eq!(console.matches("restart asked for").count(), 1, "the appliance restarted once: {}", scene.console_tail(60));
+    assert!(console.matches("belvedere: operating (").count() >= 2, "init started anew in the same power-on: {}", scene.console_tail(60));
+    let verdict = picture::wait_right(&mut scene, &png, 5 * MINUTE)?;
+    progress.note(&format!("measured: {verdict}"));
+
     progress.stage("the application is removed");
     scene.tools.aws(&["panorama", "remove-application-instance", "--application-instance-id", &instance])?;
     let deadline = Instant::now() + 2 * MINUTE;
