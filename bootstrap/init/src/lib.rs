@@ -15,6 +15,7 @@ pub mod machine;
 pub mod output;
 pub mod panel;
 pub mod power;
+pub mod restart;
 pub mod spool;
 pub mod supervision;
 pub mod supervisor;

@@ -2,7 +2,7 @@
 
 use crate::spool::Spool;
 use belvedere_interfaces::logs::ReadLogs;
-use belvedere_interfaces::{Failure, paths, users};
+use belvedere_interfaces::{Failure, users};
 use belvedere_varlink::Server;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,25 +29,21 @@ fn right_of(uid: u32) -> Right {
     }
 }
 
-/// Serves the spool.
-pub fn serve(spool: &Arc<Mutex<Spool>>) -> Result<(), String> {
+/// Answers for the spool.
+pub fn route(server: Server, spool: &Arc<Mutex<Spool>>) -> Server {
     let spool = Arc::clone(spool);
-    let server = Server::bind(paths::INIT).map_err(|error| error.to_string())?;
-    server
-        .route(move |call: ReadLogs, peer| {
-            let right = right_of(peer.uid);
-            if right == Right::None {
-                let message = format!("user {} may not read the appliance's log", peer.uid);
-                return Err(Failure { reason: "permission_denied".into(), message });
-            }
-            let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
-            if right == Right::Store {
-                spool.forget(call.after);
-            }
-            Ok(spool.read(call.after, call.limit))
-        })
-        .spawn();
-    Ok(())
+    server.route(move |call: ReadLogs, peer| {
+        let right = right_of(peer.uid);
+        if right == Right::None {
+            let message = format!("user {} may not read the appliance's log", peer.uid);
+            return Err(Failure { reason: "permission_denied".into(), message });
+        }
+        let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
+        if right == Right::Store {
+            spool.forget(call.after);
+        }
+        Ok(spool.read(call.after, call.limit))
+    })
 }
 
 #[cfg(test)]

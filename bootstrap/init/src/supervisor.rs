@@ -9,9 +9,11 @@ use crate::spool::Spool;
 use crate::supervision::{Action, Event, Policy, Supervision};
 use crate::table::{PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
-use crate::{Result, devices, early, logs, machine, named, panel};
+use crate::{Result, devices, early, logs, machine, named, panel, restart};
 use belvedere_front_panel::pattern;
 use belvedere_interfaces::front_panel::Condition;
+use belvedere_interfaces::paths;
+use belvedere_varlink::Server;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -21,7 +23,7 @@ use rustix::process::{Pid, WaitOptions};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -49,8 +51,11 @@ struct Supervisor {
     machine: Supervision,
     processes: Vec<Process>,
     development: bool,
-    /// Set once a shutdown began.
+    /// Reasons of those who asked for a restart.
+    restarts: Receiver<String>,
+    /// Counts once a shutdown began.
     end: End,
+    ending: bool,
     stopped: bool,
 }
 
@@ -70,8 +75,10 @@ pub fn run() -> ! {
     };
     console.say(&format!("root image {} takes over ({:.2} s)", line.version, uptime().as_secs_f64()));
     let spool = Arc::new(Mutex::new(Spool::default()));
-    if let Err(error) = logs::serve(&spool) {
-        console.say(&error);
+    let (restart_requests, restarts) = restart::requests();
+    match Server::bind(paths::INIT) {
+        Ok(server) => drop(restart::route(logs::route(server, &spool), restart_requests).spawn()),
+        Err(error) => console.say(&error.to_string()),
     }
     let policies = SERVICES.iter().map(|service| Policy {
         name: service.name,
@@ -87,7 +94,9 @@ pub fn run() -> ! {
         panel: panel::start(),
         facts: Facts::default(),
         development: line.development,
+        restarts,
         end: End::Off,
+        ending: false,
         stopped: false,
         console,
         spool,
@@ -253,7 +262,13 @@ impl Supervisor {
                 self.read_kernel(kernel);
             }
             if buttons.power_pressed() {
-                self.begin_end(End::Off, "the power button");
+                self.begin_end(End::Off, " by the power button");
+            }
+            // A call does not turn an end that has begun, such as the power button's, into another one.
+            if let Ok(why) = self.restarts.try_recv()
+                && !self.ending
+            {
+                self.begin_end(End::Restart, &format!(": {why}"));
             }
             self.step(&Event::Tick);
         }
@@ -272,15 +287,17 @@ impl Supervisor {
 
     fn signalled(&mut self, number: u32) {
         match i32::try_from(number).ok().and_then(|number| Signal::try_from(number).ok()) {
-            Some(Signal::SIGTERM | Signal::SIGPWR) => self.begin_end(End::Off, "a signal"),
-            Some(Signal::SIGINT) => self.begin_end(End::Restart, "a signal"),
+            Some(Signal::SIGTERM | Signal::SIGPWR) => self.begin_end(End::Off, " by a signal"),
+            Some(Signal::SIGINT) => self.begin_end(End::Restart, " by a signal"),
             _ => {}
         }
     }
 
-    fn begin_end(&mut self, end: End, why: &str) {
-        self.say(&format!("{} asked for by {why}", if end == End::Off { "power off" } else { "restart" }));
+    /// `by`: who asked for it or why, as the rest of the line.
+    fn begin_end(&mut self, end: End, by: &str) {
+        self.say(&format!("{} asked for{by}", if end == End::Off { "power off" } else { "restart" }));
         self.end = end;
+        self.ending = true;
         self.step(&Event::Stop);
     }
 

@@ -1,13 +1,14 @@
 //! The appliance's link to its service.
 //!
-//! [`core`] decides what is said over MQTT (shadows) and what is asked of `applications`; [`logs`] decides what is sent as
-//! log events; both are pure. [`link`] is MQTT, [`web`] is HTTPS (credentials, deployment documents, log events; signed by
+//! [`core`] decides what is said over MQTT (shadows) and what is asked of `applications`; [`jobs`] what is done about the
+//! service's jobs; [`logs`] what is sent as log events; all three are pure. [`link`] is MQTT, [`web`] is HTTPS (credentials, deployment documents, log events; signed by
 //! [`sigv4`]), [`service`] joins them with the appliance's other processes.
 //!
 //! Being offline is normal: applications go on, lines wait in their servers' bounded spools, and with the next connection
 //! the whole state is compared and what differs is said again.
 
 pub mod core;
+pub mod jobs;
 pub mod link;
 pub mod logs;
 pub mod service;

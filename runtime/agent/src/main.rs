@@ -5,7 +5,7 @@ use belvedere_interfaces::paths;
 use clap::Parser;
 use std::path::PathBuf;
 
-/// Keeps the appliance in touch with its service: state, desired applications, reports, logs.
+/// Keeps the appliance in touch with its service: state, desired applications, reports, jobs, logs.
 ///
 /// Waits until the appliance is provisioned, then connects by MQTT and HTTPS with the device certificate.
 #[derive(Parser)]
@@ -19,7 +19,7 @@ struct Arguments {
     /// Socket of the network service.
     #[arg(long, default_value = paths::NETWORK)]
     network: PathBuf,
-    /// Socket of init, for the logs of services.
+    /// Socket of init, for the logs of services and restarts of the machine.
     #[arg(long, default_value = paths::INIT)]
     init: PathBuf,
     /// Socket of the front panel.
@@ -31,6 +31,9 @@ struct Arguments {
     /// Directory of the release, with the files "version" and "board".
     #[arg(long, default_value = paths::RELEASE)]
     release: PathBuf,
+    /// File with the kernel's boot identifier.
+    #[arg(long, default_value = "/proc/sys/kernel/random/boot_id")]
+    boot_id: PathBuf,
 }
 
 fn main() {
@@ -44,5 +47,6 @@ fn main() {
         front_panel: a.front_panel,
         state: a.state,
         release: a.release,
+        boot_id: a.boot_id,
     })
 }

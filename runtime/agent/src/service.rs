@@ -4,6 +4,7 @@
 //! log lines. They share nothing but channels; each HTTPS thread has its own short-lived credentials.
 
 use crate::core::{Core, FetchError, Output};
+use crate::jobs::{Action, Jobs};
 use crate::link::{Heard, Link};
 use crate::logs::{Limits, Position, batches};
 use crate::web::{Web, WebError};
@@ -12,10 +13,11 @@ use belvedere_device_protocol::{Deployment, NetworkStatus};
 use belvedere_interfaces::applications::{DesiredDeployment, GetReports, SetDesired, SetObjectAccess};
 use belvedere_interfaces::front_panel::{NetworkCondition, SetNetwork};
 use belvedere_interfaces::logs::ReadLogs;
+use belvedere_interfaces::machine::Restart;
 use belvedere_interfaces::network::GetStatus;
 use belvedere_interfaces::provisioning::{GetIdentity, Identity};
 use belvedere_varlink::Client;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +57,8 @@ pub struct Options {
     pub state: PathBuf,
     /// Directory of the release: `version`, `board`.
     pub release: PathBuf,
+    /// File with the kernel's boot identifier.
+    pub boot_id: PathBuf,
 }
 
 /// Runs until the process ends.
@@ -101,7 +105,7 @@ enum Event {
     Applied(Vec<(String, String)>, bool),
 }
 
-enum Job {
+enum Task {
     Fetch(BTreeMap<String, DeploymentReference>),
     Apply(Vec<DesiredDeployment>),
 }
@@ -111,7 +115,9 @@ struct Session {
     core: Core,
     link: Link,
     events: Receiver<Event>,
-    jobs: Sender<Job>,
+    jobs: Jobs,
+    tasks: Sender<Task>,
+    init: PathBuf,
     stop: Arc<AtomicBool>,
     began: Instant,
 }
@@ -126,16 +132,19 @@ impl Session {
     fn start(options: &Options, identity: &Identity) -> Result<Self, String> {
         let (sender, events) = sync_channel(EVENTS);
         let stop = Arc::new(AtomicBool::new(false));
-        let (jobs, job_receiver) = channel();
+        let (tasks, task_receiver) = channel();
         let (deployer, lines) = (Web::new(identity)?, Web::new(identity)?);
         let results = sender.clone();
         let (applications, ca_pem, region) =
             (options.applications.clone(), identity.service_ca_pem.clone(), identity.endpoints.region.clone());
-        std::thread::spawn(move || Deployer { web: deployer, applications, ca_pem, region, renew: false }.run(&job_receiver, &results));
+        std::thread::spawn(move || Deployer { web: deployer, applications, ca_pem, region, renew: false }.run(&task_receiver, &results));
         let (log_options, device_id, log_stop) = (options.clone(), identity.device_id.clone(), Arc::clone(&stop));
         std::thread::spawn(move || send_logs(&log_options, &device_id, lines, &log_stop));
         let link = Link::start(identity, move |heard| drop(sender.send(Event::Link(heard)))).map_err(|e| e.to_string())?;
-        Ok(Self { core: Core::new(&identity.thing_name), link, events, jobs, stop, began: Instant::now() })
+        let core = Core::new(&identity.thing_name);
+        let jobs = Jobs::new(&identity.thing_name, &boot_id(options), getrandom::u32().unwrap_or(0));
+        let init = options.init.clone();
+        Ok(Self { core, jobs, link, events, tasks, init, stop, began: Instant::now() })
     }
 
     fn now(&self) -> Duration {
@@ -165,7 +174,8 @@ impl Session {
                     _ => {}
                 }
             }
-            let deadline = self.core.deadline().unwrap_or(Duration::MAX).min(next_reports).min(next_status);
+            let deadlines = [self.core.deadline(), self.jobs.deadline()];
+            let deadline = deadlines.into_iter().flatten().fold(next_reports.min(next_status), Duration::min);
             match self.events.recv_timeout(deadline.saturating_sub(self.now())) {
                 Ok(event) => {
                     let changed = !matches!(event, Event::Link(Heard::Message { .. }));
@@ -180,6 +190,8 @@ impl Session {
             }
             let outputs = self.core.poll(self.now());
             self.carry_out(outputs);
+            let actions = self.jobs.poll(self.now());
+            self.carry_out_jobs(actions);
         }
     }
 
@@ -188,11 +200,19 @@ impl Session {
         let outputs = match event {
             Event::Link(Heard::Connected) => {
                 tell_front_panel(options, Some(NetworkCondition::Communicating));
+                let actions = self.jobs.connected(now);
+                self.carry_out_jobs(actions);
                 self.core.connected(now)
             }
             Event::Link(Heard::Disconnected) => {
                 tell_front_panel(options, None);
                 self.core.disconnected();
+                self.jobs.disconnected();
+                Vec::new()
+            }
+            Event::Link(Heard::Message { topic, payload }) if self.jobs.hears(&topic) => {
+                let actions = self.jobs.message(&topic, &payload, now);
+                self.carry_out_jobs(actions);
                 Vec::new()
             }
             Event::Link(Heard::Message { topic, payload }) => self.core.message(&topic, &payload, now),
@@ -220,12 +240,32 @@ impl Session {
             let done = match output {
                 Output::Subscribe(topics) => self.link.subscribe(&topics),
                 Output::Publish { topic, payload } => self.link.publish(&topic, &payload),
-                Output::Fetch(references) => self.jobs.send(Job::Fetch(references)).is_ok(),
-                Output::Apply(set) => self.jobs.send(Job::Apply(set)).is_ok(),
+                Output::Fetch(references) => self.tasks.send(Task::Fetch(references)).is_ok(),
+                Output::Apply(set) => self.tasks.send(Task::Apply(set)).is_ok(),
             };
             if !done {
                 // The next connection compares everything again.
                 log::warn!("a message to the service could not be queued");
+            }
+        }
+    }
+
+    fn carry_out_jobs(&mut self, actions: Vec<Action>) {
+        let mut waiting = VecDeque::from(actions);
+        while let Some(action) = waiting.pop_front() {
+            let done = match action {
+                Action::Subscribe(topics) => self.link.subscribe(&topics),
+                Action::Publish { topic, payload } => self.link.publish(&topic, &payload),
+                Action::Restart { why } => {
+                    log::info!("asking for a restart: {why}");
+                    let answer = belvedere_varlink::call(&self.init, &Restart { why }).map(drop).map_err(|e| e.to_string());
+                    waiting.extend(self.jobs.restart_answered(answer, self.began.elapsed()));
+                    true
+                }
+            };
+            if !done {
+                // Without an answer it is asked again.
+                log::warn!("a message about jobs could not be queued");
             }
         }
     }
@@ -269,6 +309,15 @@ fn tell_front_panel(options: &Options, condition: Option<NetworkCondition>) {
     }
 }
 
+/// Of the running kernel; empty when it cannot be read.
+fn boot_id(options: &Options) -> String {
+    let text = std::fs::read_to_string(&options.boot_id).unwrap_or_else(|error| {
+        log::error!("read {}: {error}", options.boot_id.display());
+        String::new()
+    });
+    text.trim().to_owned()
+}
+
 fn device_state(options: &Options) -> DeviceState {
     let text = |name: &str| {
         let text = std::fs::read_to_string(options.release.join(name)).unwrap_or_default();
@@ -293,15 +342,15 @@ struct Deployer {
 }
 
 impl Deployer {
-    fn run(mut self, jobs: &Receiver<Job>, results: &SyncSender<Event>) {
+    fn run(mut self, tasks: &Receiver<Task>, results: &SyncSender<Event>) {
         let mut retry = None;
         loop {
             let renew_at = if self.renew { retry.or(self.web.renew_at()) } else { None };
             let wait = renew_at.map_or(Duration::from_secs(3600), |at| {
                 Duration::from_secs(u64::try_from(at - now_seconds()).unwrap_or(0))
             });
-            let result = match jobs.recv_timeout(wait) {
-                Ok(Job::Fetch(references)) => Event::Documents(
+            let result = match tasks.recv_timeout(wait) {
+                Ok(Task::Fetch(references)) => Event::Documents(
                     references
                         .into_iter()
                         .map(|(id, reference)| {
@@ -310,7 +359,7 @@ impl Deployer {
                         })
                         .collect(),
                 ),
-                Ok(Job::Apply(set)) => self.apply(set),
+                Ok(Task::Apply(set)) => self.apply(set),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     if self.renew {
@@ -366,7 +415,7 @@ impl Deployer {
 
 /// The thread that sends lines. Lines are forgotten by their servers only after the service took them.
 fn send_logs(options: &Options, device_id: &str, mut web: Web, stop: &AtomicBool) {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let boot_id = boot_id(options);
     let mut positions: BTreeMap<String, Position> = belvedere_durable::read_file(&options.state, POSITIONS, 64 << 10)
         .ok()
         .flatten()
