@@ -276,6 +276,10 @@ async fn published(fleet: &Fleet, identity: &Identity, topic: &str, payload: &[u
         Request::Shadow { shadow, operation } => {
             fleet.shadow_request(&identity.name, shadow, operation, payload).await?;
         }
+        Request::NextJob => fleet.next_job_request(&identity.name, &identity.device_id, payload).await?,
+        Request::UpdateJob { job } => {
+            fleet.update_job_request(&identity.name, &identity.device_id, job, payload).await?;
+        }
         Request::CreateFromCsr => fleet.create_from_csr(identity, payload).await?,
         Request::RegisterThing => fleet.register_thing(identity, payload).await?,
         Request::Message => fleet.hub().publish(topic, payload),

@@ -38,6 +38,12 @@ pub enum FleetError {
         /// Shadow.
         shadow: String,
     },
+    /// A job was changed by others again and again.
+    #[error("job {job} changes too fast")]
+    JobBusy {
+        /// Which.
+        job: String,
+    },
     /// A shadow does not take this.
     #[error("shadow {shadow} of {thing}: {detail}")]
     ShadowRefused {

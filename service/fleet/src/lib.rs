@@ -10,6 +10,8 @@
 //! | [`provisioning`] | a claim becomes a device certificate |
 //! | [`reports`] | what devices report becomes what the API shows |
 //! | [`deployments`] | which application instances a device should run |
+//! | [`job`] | what an update does to a job (pure) |
+//! | [`jobs`] | jobs on topics: next, update, and when the device is told |
 //! | [`credentials`] | short-lived keys of a device |
 //! | [`hub`], [`broker`] | MQTT: who is connected, one task per connection |
 //! | [`tls`] | TLS settings |
@@ -21,6 +23,8 @@ pub mod deployments;
 mod error;
 pub mod hub;
 pub mod identity;
+pub mod job;
+pub mod jobs;
 pub mod provisioning;
 pub mod reports;
 pub mod shadow;

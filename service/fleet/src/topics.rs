@@ -54,6 +54,13 @@ pub enum Request<'a> {
         /// Which operation.
         operation: ShadowOperation,
     },
+    /// `$aws/things/<own>/jobs/$next/get`.
+    NextJob,
+    /// `$aws/things/<own>/jobs/<job>/update`.
+    UpdateJob {
+        /// `<DeviceId>-<n>`; whether it is one of the device's is not decided here.
+        job: &'a str,
+    },
     /// CreateCertificateFromCsr.
     CreateFromCsr,
     /// RegisterThing with the one template.
@@ -102,6 +109,13 @@ pub fn publication<'a>(identity: &Identity, topic: &'a str) -> Option<Request<'a
                 };
                 return valid_shadow_name(shadow).then_some(Request::Shadow { shadow, operation });
             }
+            if let Some(rest) = topic.strip_prefix(&format!("$aws/things/{}/jobs/", identity.name)) {
+                return match rest.split_once('/')? {
+                    ("$next", "get") => Some(Request::NextJob),
+                    (job, "update") => valid_job_id(job).then_some(Request::UpdateJob { job }),
+                    _ => None, // answers and notifications are the service's to give
+                };
+            }
             own_spaces(&identity.name).iter().any(|s| inside(s, topic)).then_some(Request::Message)
         }
     }
@@ -110,6 +124,11 @@ pub fn publication<'a>(identity: &Identity, topic: &'a str) -> Option<Request<'a
 /// Shadow names: 1 to 64 of `[a-zA-Z0-9:_-]`, as AWS IoT Core has it.
 pub fn valid_shadow_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b":_-".contains(&b))
+}
+
+/// Job identifiers: 1 to 64 of `[a-zA-Z0-9_-]`, as AWS IoT Core has it.
+fn valid_job_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
 /// Whether this identity may subscribe to a filter. The filter must lie inside an allowed space as a whole: spaces
@@ -124,8 +143,8 @@ pub fn may_subscribe(identity: &Identity, filter: &str) -> bool {
             spaces.iter().any(|s| inside(s, filter))
         }
         CertificateKind::Device => {
-            let shadow = format!("$aws/things/{}/shadow", identity.name);
-            inside(&shadow, filter) || own_spaces(&identity.name).iter().any(|s| inside(s, filter))
+            let reserved = ["shadow", "jobs"].map(|part| format!("$aws/things/{}/{part}", identity.name));
+            reserved.iter().chain(&own_spaces(&identity.name)).any(|s| inside(s, filter))
         }
     }
 }
@@ -170,12 +189,22 @@ mod tests {
         let me = device("panorama_cam_Thing_1");
         let update = Request::Shadow { shadow: "device", operation: ShadowOperation::Update };
         assert_eq!(publication(&me, "$aws/things/panorama_cam_Thing_1/shadow/name/device/update"), Some(update));
+        assert_eq!(publication(&me, "$aws/things/panorama_cam_Thing_1/jobs/$next/get"), Some(Request::NextJob));
+        let job = publication(&me, "$aws/things/panorama_cam_Thing_1/jobs/device-a-0/update");
+        assert_eq!(job, Some(Request::UpdateJob { job: "device-a-0" }));
         assert_eq!(publication(&me, "panorama/panorama_cam_Thing_1"), Some(Request::Message));
         assert_eq!(publication(&me, "belvedere/things/panorama_cam_Thing_1/connection"), Some(Request::Message));
         for foreign in [
             "$aws/things/panorama_cam_Thing_2/shadow/name/device/update",
             "$aws/things/panorama_cam_Thing_1/shadow/name/device/update/accepted",
             "$aws/things/panorama_cam_Thing_1/shadow/name/a b/update",
+            "$aws/things/panorama_cam_Thing_2/jobs/$next/get",
+            "$aws/things/panorama_cam_Thing_11/jobs/device-a-0/update",
+            "$aws/things/panorama_cam_Thing_1/jobs/notify-next",
+            "$aws/things/panorama_cam_Thing_1/jobs/$next/get/accepted",
+            "$aws/things/panorama_cam_Thing_1/jobs/$next/update",
+            "$aws/things/panorama_cam_Thing_1/jobs/device-a-0/update/accepted",
+            "$aws/things/panorama_cam_Thing_1/jobs/device-a-0/get",
             "$aws/certificates/create-from-csr/json",
             "panorama/panorama_cam_Thing_11",
             "panorama/panorama_cam_Thing_1/+",
@@ -185,10 +214,10 @@ mod tests {
         ] {
             assert_eq!(publication(&me, foreign), None, "{foreign}");
         }
-        for mine in ["$aws/things/panorama_cam_Thing_1/shadow/#", "panorama/panorama_cam_Thing_1/#"] {
+        for mine in ["$aws/things/panorama_cam_Thing_1/shadow/#", "$aws/things/panorama_cam_Thing_1/jobs/#", "panorama/panorama_cam_Thing_1/#"] {
             assert!(may_subscribe(&me, mine), "{mine}");
         }
-        for foreign in ["#", "$aws/#", "$aws/things/+/shadow/#", "panorama/#", "panorama/+", "panorama/panorama_cam_Thing_11"] {
+        for foreign in ["#", "$aws/#", "$aws/things/+/shadow/#", "$aws/things/+/jobs/#", "$aws/things/panorama_cam_Thing_2/jobs/#", "panorama/#", "panorama/+", "panorama/panorama_cam_Thing_11"] {
             assert!(!may_subscribe(&me, foreign), "{foreign}");
         }
     }

@@ -7,6 +7,7 @@
 pub mod access_keys;
 pub mod application_instances;
 pub mod certificates;
+pub mod device_jobs;
 pub mod devices;
 mod error;
 pub mod identifiers;

@@ -2,7 +2,7 @@
 
 use crate::StoreError;
 
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
 
 /// Brings the database to the newest version, one transaction per step.
 pub(crate) async fn migrate(pool: &sqlx::SqlitePool) -> Result<(), StoreError> {

@@ -2,12 +2,14 @@
 
 use super::Context;
 use super::errors::ApiError;
+use super::jobs::{LatestDeviceJob, reboots};
 use super::paging::page;
 use super::timestamp::Timestamp;
 use crate::Api;
 use belvedere_device_protocol::{ConnectionType, NetworkConfiguration};
 use belvedere_fleet::FleetError;
 use belvedere_fleet::provisioning::NewAppliance;
+use belvedere_store::device_jobs::DeviceJob;
 use belvedere_store::devices::{Device, LEASE_MS, Tags};
 use belvedere_store::{StoreError, now_ms};
 use serde::{Deserialize, Serialize};
@@ -79,11 +81,14 @@ fn network(given: Option<&Value>) -> Result<NetworkConfiguration, ApiError> {
     Ok(network)
 }
 
-/// `DeviceAggregatedStatus` of a device at a time.
-pub fn aggregated_status(device: &Device, now: i64) -> &str {
+/// `DeviceAggregatedStatus` of a device and its newest job at a time. A device that does not come back from a restart
+/// is `REBOOTING` until its lease has expired.
+pub fn aggregated_status<'a>(device: &'a Device, job: Option<&DeviceJob>, now: i64) -> &'a str {
+    let in_touch = device.connected || device.lease_expires_ms.is_none_or(|t| t > now);
     match device.provisioning_status.as_str() {
+        "SUCCEEDED" if !in_touch => "LEASE_EXPIRED",
+        "SUCCEEDED" if job.is_some_and(reboots) => "REBOOTING",
         "SUCCEEDED" if device.connected => "ONLINE",
-        "SUCCEEDED" if device.lease_expires_ms.is_some_and(|t| t <= now) => "LEASE_EXPIRED",
         "SUCCEEDED" => "OFFLINE",
         other => other,
     }
@@ -128,7 +133,7 @@ pub struct DeviceDescribed {
     device_aggregated_status: String,
     device_connection_status: &'static str,
     device_id: String,
-    latest_device_job: Value,
+    latest_device_job: LatestDeviceJob,
     latest_software: String,
     lease_expiration_time: Timestamp,
     name: String,
@@ -150,6 +155,8 @@ fn serial_number(device: &Device) -> Option<String> {
 pub async fn describe_device(api: &Api, context: &Context, input: OneDevice) -> Result<DeviceDescribed, ApiError> {
     let found = api.fleet.store.device(&input.device_id).await?;
     let device = found.ok_or_else(|| ApiError::not_found("DEVICE", &input.device_id))?;
+    let jobs = api.fleet.store.latest_device_jobs(Some(&device.device_id)).await?;
+    let job = jobs.get(&device.device_id);
     let mut network = device.network_status.clone();
     if let (Some(Value::Object(map)), Some(at)) = (&mut network, device.network_status_ms) {
         map.insert("LastUpdatedTime".into(), json!(Timestamp(at)));
@@ -160,9 +167,9 @@ pub async fn describe_device(api: &Api, context: &Context, input: OneDevice) -> 
         created_time: Timestamp(device.created_ms),
         current_networking_status: network,
         current_software: software(&device).to_owned(),
-        device_aggregated_status: aggregated_status(&device, now_ms()).to_owned(),
+        device_aggregated_status: aggregated_status(&device, job, now_ms()).to_owned(),
         device_connection_status: connection_status(&device),
-        latest_device_job: json!({}),
+        latest_device_job: LatestDeviceJob::of(job),
         // Releases are not known to the service yet: what a device runs is its latest.
         latest_software: device.software_version.clone().unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
         lease_expiration_time: lease(&device),
@@ -225,7 +232,7 @@ pub struct DeviceItem {
     device_aggregated_status: String,
     device_id: String,
     last_updated_time: Timestamp,
-    latest_device_job: Value,
+    latest_device_job: LatestDeviceJob,
     lease_expiration_time: Timestamp,
     name: String,
     provisioning_status: String,
@@ -237,16 +244,18 @@ pub struct DeviceItem {
 pub async fn list_devices(api: &Api, _: &Context, input: ListDevices) -> Result<DevicesListed, ApiError> {
     let now = now_ms();
     let mut devices = api.fleet.store.list_devices().await?;
+    let jobs = api.fleet.store.latest_device_jobs(None).await?;
+    let status = |device: &Device| aggregated_status(device, jobs.get(&device.device_id), now).to_owned();
     devices.retain(|d| {
         input.name_filter.as_ref().is_none_or(|prefix| d.name.starts_with(prefix))
-            && input.device_aggregated_status_filter.as_ref().is_none_or(|s| aggregated_status(d, now) == s)
+            && input.device_aggregated_status_filter.as_ref().is_none_or(|s| status(d) == *s)
     });
     // The list comes newest first. A sort without an order goes upward.
     match input.sort_by.as_deref() {
         Some("DEVICE_ID") => devices.sort_by(|a, b| a.device_id.cmp(&b.device_id)),
         Some("NAME") => devices.sort_by(|a, b| a.name.cmp(&b.name)),
         Some("DEVICE_AGGREGATED_STATUS") => {
-            devices.sort_by(|a, b| (aggregated_status(a, now), a.sequence).cmp(&(aggregated_status(b, now), b.sequence)));
+            devices.sort_by_cached_key(|d| (status(d), d.sequence));
         }
         _ => devices.sort_by_key(|d| d.sequence),
     }
@@ -264,9 +273,9 @@ pub async fn list_devices(api: &Api, _: &Context, input: ListDevices) -> Result<
             brand: "AWS_PANORAMA",
             created_time: Timestamp(d.created_ms),
             current_software: software(&d).to_owned(),
-            device_aggregated_status: aggregated_status(&d, now).to_owned(),
+            device_aggregated_status: status(&d),
             last_updated_time: Timestamp(d.updated_ms),
-            latest_device_job: json!({}),
+            latest_device_job: LatestDeviceJob::of(jobs.get(&d.device_id)),
             lease_expiration_time: lease(&d),
             description: d.description,
             device_id: d.device_id,
@@ -277,4 +286,50 @@ pub async fn list_devices(api: &Api, _: &Context, input: ListDevices) -> Result<
         })
         .collect();
     Ok(DevicesListed { devices, next_token })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::jobs::tests::reboot;
+    use super::*;
+    use belvedere_device_protocol::jobs::Status;
+
+    #[test]
+    fn a_device_is_rebooting_while_its_job_says_so_and_its_lease_lasts() {
+        let device = |connected, lease_expires_ms| Device {
+            sequence: 1,
+            device_id: "device-a".into(),
+            name: "a".into(),
+            thing_name: "a".into(),
+            description: None,
+            tags: Tags::new(),
+            networking: None,
+            provisioning_status: "SUCCEEDED".into(),
+            created_ms: 0,
+            updated_ms: 0,
+            serial_number: None,
+            software_version: None,
+            network_status: None,
+            network_status_ms: None,
+            lease_expires_ms,
+            connected,
+        };
+        let rebooting = reboot(Status::InProgress, Some("REBOOTING"));
+        let begun = reboot(Status::InProgress, None);
+        let done = reboot(Status::Succeeded, Some("REBOOTING"));
+        for (connected, lease, job, expected) in [
+            (true, 9, None, "ONLINE"),
+            (true, 9, Some(&begun), "ONLINE"),
+            (true, 9, Some(&rebooting), "REBOOTING"),
+            (false, 9, Some(&rebooting), "REBOOTING"),
+            (false, 5, Some(&rebooting), "LEASE_EXPIRED"),
+            (false, 9, Some(&done), "OFFLINE"),
+            (false, 5, None, "LEASE_EXPIRED"),
+            (true, 5, Some(&done), "ONLINE"),
+        ] {
+            assert_eq!(aggregated_status(&device(connected, Some(lease)), job, 5), expected, "{connected} {lease} {job:?}");
+        }
+        let waiting = Device { provisioning_status: "AWAITING_PROVISIONING".into(), ..device(false, None) };
+        assert_eq!(aggregated_status(&waiting, None, 5), "AWAITING_PROVISIONING");
+    }
 }

@@ -3,6 +3,7 @@
 pub mod application_instances;
 pub mod devices;
 pub mod errors;
+pub mod jobs;
 pub mod locations;
 pub mod nodes;
 pub mod operations;

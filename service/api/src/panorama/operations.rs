@@ -2,7 +2,7 @@
 
 use super::errors::ApiError;
 use super::shapes::*;
-use super::{Context, application_instances, devices, nodes, packages, segments, templates};
+use super::{Context, application_instances, devices, jobs, nodes, packages, segments, templates};
 use crate::Api;
 use crate::model::{Member, Shape};
 use serde::Serialize;
@@ -89,6 +89,35 @@ pub static OPERATIONS: &[Operation] = &[
     ),
     operation!("DescribeDevice", "GET", "/devices/{DeviceId}", &[DEVICE_ID], devices::describe_device),
     operation!("DeleteDevice", "DELETE", "/devices/{DeviceId}", &[DEVICE_ID], devices::delete_device),
+    operation!(
+        "CreateJobForDevices",
+        "POST",
+        "/jobs",
+        &[
+            Member::required("DeviceIds", DEVICE_IDS),
+            Member::required("JobType", JOB_TYPE),
+            Member::optional("DeviceJobConfig", Shape::Structure(DEVICE_JOB_CONFIG)),
+        ],
+        jobs::create
+    ),
+    operation!(
+        "ListDevicesJobs",
+        "GET",
+        "/jobs",
+        &[
+            Member::query("DeviceId", "DeviceId", Shape::Text(&IDENTIFIER)),
+            Member::query("MaxResults", "MaxResults", MAX_SIZE_25),
+            Member::query("NextToken", "NextToken", Shape::Text(&NEXT_TOKEN)),
+        ],
+        jobs::list
+    ),
+    operation!(
+        "DescribeDeviceJob",
+        "GET",
+        "/jobs/{JobId}",
+        &[Member::label("JobId", Shape::Text(&IDENTIFIER))],
+        jobs::describe
+    ),
     operation!(
         "CreateNodeFromTemplateJob",
         "POST",

@@ -43,6 +43,8 @@ pub static MANIFEST: Text = free(1, 51_200);
 pub static OVERRIDES: Text = free(0, 51_200);
 /// `RuntimeRoleArn`.
 pub static ROLE_ARN: Text = text(1, 255, r"^arn:[a-z0-9][-.a-z0-9]{0,62}:iam::[0-9]{12}:role/.+$");
+/// `ImageVersion`.
+pub static IMAGE_VERSION: Text = free(1, 255);
 static IP_ADDRESS: Text = text(1, 255, IP_ADDRESS_PATTERN);
 static SERVER: Text = text(1, 255, SERVER_PATTERN);
 static SHORT: Text = free(1, 255);
@@ -66,6 +68,16 @@ pub const JOB_TAGS: Shape = Shape::List(
     0,
     50,
 );
+/// `DeviceIdList`.
+pub const DEVICE_IDS: Shape = Shape::List(&Shape::Text(&IDENTIFIER), 1, 1);
+/// `JobType`.
+pub const JOB_TYPE: Shape = Shape::Word(&["OTA", "REBOOT"]);
+static OTA_JOB_CONFIG: &[Member] = &[
+    Member::required("ImageVersion", Shape::Text(&IMAGE_VERSION)),
+    Member::optional("AllowMajorVersionUpdate", Shape::Boolean),
+];
+/// `DeviceJobConfig`.
+pub static DEVICE_JOB_CONFIG: &[Member] = &[Member::optional("OTAJobConfig", Shape::Structure(OTA_JOB_CONFIG))];
 /// `DeviceAggregatedStatus`.
 pub const DEVICE_AGGREGATED_STATUS: Shape = Shape::Word(&[
     "ERROR",
