@@ -160,6 +160,9 @@ class Device:
     def shadow(self, name, operation):
         return f"$aws/things/{self.thing}/shadow/name/{name}/{operation}"
 
+    def jobs(self, operation):
+        return f"$aws/things/{self.thing}/jobs/{operation}"
+
     def credentials(self, certificate="device", alias="belvedere-appliance", thing=None):
         """Short-lived keys, and the status they came with."""
         context = ssl.create_default_context(cafile=str(self.ca))

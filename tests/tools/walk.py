@@ -408,6 +408,118 @@ def test_logs(w):
     assert described[0]["logStreamName"] == stream and described[0]["lastEventTimestamp"] == now + 199
 
 
+def test_reboot_job(w):
+    """A restart as the appliance lives through it: queued, begun, restarting, done."""
+    panorama, aws = w.boto("panorama"), w.service.aws
+    status = lambda: panorama.describe_device(DeviceId=w.device_id)["DeviceAggregatedStatus"]
+    latest = lambda: panorama.describe_device(DeviceId=w.device_id)["LatestDeviceJob"]
+    create = ("panorama", "create-job-for-devices", "--device-ids", w.device_id, "--job-type")
+    refused("ValidationException", panorama.create_job_for_devices, DeviceIds=[w.device_id], JobType="DANCE")
+    refused("ValidationException", panorama.create_job_for_devices, DeviceIds=[w.device_id] * 2, JobType="REBOOT")
+    refused("ValidationException", panorama.create_job_for_devices, DeviceIds=[w.device_id], JobType="OTA")
+    assert "ImageVersion" in aws(*create, "OTA", "--device-job-config", '{"OTAJobConfig": {"ImageVersion": "newest"}}', fails=True)
+    refused("ResourceNotFoundException", panorama.create_job_for_devices, DeviceIds=["device-none"], JobType="REBOOT")
+    refused("ResourceNotFoundException", panorama.describe_device_job, JobId=f"{w.device_id}-0")
+    waiting = Device(panorama.provision_device(Name="waiting")["Certificates"], w.folder / "waiting").configuration["device_id"]
+    refused("ValidationException", panorama.create_job_for_devices, DeviceIds=[waiting], JobType="REBOOT")
+    assert latest() == {} and panorama.list_devices_jobs()["DeviceJobs"] == []
+
+    assert w.link.subscribe(w.device.jobs("#"))
+    assert "execution" not in w.link.ask(w.device.jobs("$next/get"), "")
+    job = f"{w.device_id}-0"
+    assert aws(*create, "REBOOT") == {"Jobs": [{"JobId": job, "DeviceId": w.device_id}]}
+    told = w.link.wait(w.device.jobs("notify-next"))["execution"]
+    assert told == {"jobId": job, "status": "QUEUED", "statusDetails": {}, "versionNumber": 1, "jobDocument": {"operation": "REBOOT"}}
+    described = aws("panorama", "describe-device-job", "--job-id", job)
+    assert isinstance(described.pop("CreatedTime"), float) and described == {
+        "JobId": job, "DeviceId": w.device_id, "DeviceName": "garden", "DeviceType": "PANORAMA_APPLIANCE", "JobType": "REBOOT",
+        "DeviceArn": f"arn:aws:panorama:us-east-1:{ACCOUNT}:device/{w.device_id}", "Status": "PENDING"}, described
+    assert "ConflictException" in aws(*create, "REBOOT", fails=True)
+
+    asked = w.link.ask(w.device.jobs("$next/get"), {"clientToken": "again"})
+    assert asked["execution"] == told and asked["clientToken"] == "again"
+    update = w.device.jobs(f"{job}/update")
+
+    def says_no(code, topic, document):
+        try:
+            w.link.ask(topic, document)
+        except Refused as error:
+            answer = json.loads(str(error))
+            assert answer["code"] == code and answer["message"] and answer["timestamp"], answer
+            return answer
+        raise AssertionError(f"was not refused with {code}")
+
+    answer = says_no("VersionMismatch", update, {"status": "IN_PROGRESS", "expectedVersion": 7, "clientToken": "b"})
+    assert answer["executionState"] == {"status": "QUEUED", "statusDetails": {}, "versionNumber": 1} and answer["clientToken"] == "b"
+    says_no("InvalidRequest", update, {"status": "DONE"})
+    says_no("InvalidJson", update, "{")
+    says_no("InvalidStateTransition", update, {"status": "QUEUED"})
+    says_no("ResourceNotFound", w.device.jobs(f"{w.device_id}-1/update"), {"status": "IN_PROGRESS"})
+    says_no("ResourceNotFound", w.device.jobs(f"{waiting}-0/update"), {"status": "IN_PROGRESS"})
+    w.link.ask(update, {"status": "IN_PROGRESS", "expectedVersion": 1})
+    assert latest() == {"JobType": "REBOOT", "Status": "IN_PROGRESS"} and status() == "ONLINE"
+    details = {"progress": "REBOOTING", "boot": "0f5b"}
+    assert w.link.ask(update, {"status": "IN_PROGRESS", "statusDetails": details, "expectedVersion": 2, "clientToken": "c"})["clientToken"] == "c"
+    assert latest()["Status"] == "REBOOTING" and "ConflictException" in aws(*create, "REBOOT", fails=True)
+
+    # The machine restarts, and the service as well: both go on where they were.
+    w.link.close()
+    assert w.service.stop() == 0
+    w.service.start(device_https=w.service.endpoints["device_https"], mqtt=w.service.endpoints["mqtt"])
+    panorama = w.boto("panorama")
+    assert status() == "REBOOTING"
+    assert [d["DeviceId"] for d in panorama.list_devices(DeviceAggregatedStatusFilter="REBOOTING")["Devices"]] == [w.device_id]
+    w.link = w.device.link()
+    assert w.link.subscribe(w.device.jobs("#"))
+    found = w.link.ask(w.device.jobs("$next/get"), "")["execution"]
+    assert (found["jobId"], found["status"], found["statusDetails"], found["versionNumber"]) == (job, "IN_PROGRESS", details, 3)
+    w.link.ask(update, {"status": "SUCCEEDED", "expectedVersion": 3})
+    assert "execution" not in w.link.wait(w.device.jobs("notify-next"))
+    assert aws("panorama", "describe-device-job", "--job-id", job)["Status"] == "COMPLETED" and status() == "ONLINE"
+    assert says_no("InvalidStateTransition", update, {"status": "FAILED"})["executionState"]["status"] == "SUCCEEDED"
+
+    config = json.dumps({"OTAJobConfig": {"ImageVersion": "4.3.55"}})
+    assert aws(*create, "OTA", "--device-job-config", config)["Jobs"][0]["JobId"] == f"{w.device_id}-1"
+    told = w.link.wait(w.device.jobs("notify-next"))["execution"]
+    assert told["jobDocument"] == {"operation": "OTA", "imageVersion": "4.3.55", "allowMajorVersionUpdate": False}
+    w.link.ask(w.device.jobs(f"{w.device_id}-1/update"), {"status": "REJECTED", "statusDetails": {"reason": "not yet"}})
+    listed = aws("panorama", "list-devices-jobs", "--device-id", w.device_id)["DeviceJobs"]
+    assert [(j["JobId"], j["JobType"]) for j in listed] == [(f"{w.device_id}-1", "OTA"), (job, "REBOOT")]
+    assert aws("panorama", "list-devices-jobs", "--device-id", waiting)["DeviceJobs"] == []
+    refused("ResourceNotFoundException", panorama.list_devices_jobs, DeviceId="device-none")
+    page = panorama.list_devices_jobs(MaxResults=1)
+    assert panorama.list_devices_jobs(MaxResults=1, NextToken=page["NextToken"])["DeviceJobs"][0]["JobId"] == job
+    assert aws("panorama", "describe-device-job", "--job-id", f"{w.device_id}-1")["ImageVersion"] == "4.3.55"
+    latest_listed = {d["DeviceId"]: d["LatestDeviceJob"] for d in panorama.list_devices()["Devices"]}
+    assert latest_listed == {w.device_id: {"JobType": "OTA", "ImageVersion": "4.3.55", "Status": "FAILED"}, waiting: {}}
+
+
+def test_jobs_of_another_device_are_out_of_reach(w):
+    panorama = w.boto("panorama")
+    other = Device(panorama.provision_device(Name="other")["Certificates"], w.folder / "other")
+    other.provision()
+    other_id = other.configuration["device_id"]
+    panorama.create_job_for_devices(DeviceIds=[other_id], JobType="REBOOT")
+    for foreign in (other.jobs("#"), other.jobs("notify-next"), "$aws/things/+/jobs/#"):
+        assert not w.link.subscribe(foreign), foreign
+    w.link.close()
+    # The other's topics end the connection; the other's job through one's own topic is not there.
+    for topic in (other.jobs("$next/get"), other.jobs(f"{other_id}-0/update"), w.device.jobs("notify-next")):
+        link = w.device.link()
+        link.publish(topic, {"status": "SUCCEEDED"}, qos=0)
+        link.wait_for_end()
+    w.link = w.device.link()
+    assert w.link.subscribe(w.device.jobs("#")) and w.link.subscribe(f"$aws/things/{w.device.thing}/shadow/#")
+    try:
+        w.link.ask(w.device.jobs(f"{other_id}-0/update"), {"status": "SUCCEEDED"})
+        raise AssertionError("a device ended another's job")
+    except Refused as error:
+        assert json.loads(str(error))["code"] == "ResourceNotFound"
+    assert panorama.describe_device_job(JobId=f"{other_id}-0")["Status"] == "PENDING"
+    panorama.delete_device(DeviceId=other_id)
+    refused("ResourceNotFoundException", panorama.describe_device_job, JobId=f"{other_id}-0")
+
+
 def test_removal(w):
     panorama = w.boto("panorama")
     w.service.aws("panorama", "remove-application-instance", "--application-instance-id", w.instance)
