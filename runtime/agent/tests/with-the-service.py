@@ -50,7 +50,7 @@ def wait(what, condition, seconds=60):
 
 
 class Played:
-    """A Varlink server that answers what `answers` says and remembers the calls."""
+    """A Varlink server that answers what `answers` says (hangs up where that is None) and remembers the calls."""
 
     def __init__(self, name, answers):
         self.path = WORK / f"{name}.sock"
@@ -78,6 +78,9 @@ class Played:
                 method = call["method"].rsplit(".", 1)[1]
                 self.calls.append((method, call.get("parameters", {})))
                 reply = self.answers[method](call.get("parameters", {}))
+                if reply is None:
+                    connection.close()
+                    return
                 connection.sendall(json.dumps({"parameters": reply}).encode() + b"\0")
 
     def called(self, method):
@@ -114,7 +117,7 @@ def main():
     def read_logs(name):
         return lambda p: {"entries": [e for e in lines[name] if e["sequence"] > p["after"]][: p["limit"]], "dropped": 0}
 
-    init = Played("init", {"ReadLogs": read_logs("init")})
+    init = Played("init", {"ReadLogs": read_logs("init"), "Restart": lambda p: {}})
     reports = []
     applications = Played("applications", {
         "ReadLogs": read_logs("applications"), "GetReports": lambda p: {"applications": list(reports)},
@@ -156,8 +159,11 @@ def main():
     assert not list((WORK / "other").iterdir()) and network.called("Revert")
 
     start("belvedere-provisioning", *provisioning)
-    start("belvedere-agent", "--provisioning", WORK / "provisioning.sock", "--applications", applications.path, "--network",
-          network.path, "--init", init.path, "--front-panel", panel.path, "--state", WORK / "agent", "--release", release)
+    boot_id = WORK / "boot_id"
+    boot_id.write_text("first-boot\n")
+    agent_options = ("--provisioning", WORK / "provisioning.sock", "--applications", applications.path, "--network",
+          network.path, "--init", init.path, "--front-panel", panel.path, "--state", WORK / "agent", "--release", release, "--boot-id", boot_id)
+    agent = start("belvedere-agent", *agent_options)
     wait("the device is online", lambda: panorama.describe_device(DeviceId=device)["DeviceAggregatedStatus"] == "ONLINE")
     # Online is the connection; what the appliance says of itself follows a moment later.
     wait("the device says how it is", lambda: "CurrentNetworkingStatus" in panorama.describe_device(DeviceId=device))
@@ -223,6 +229,37 @@ def main():
     wait("applications was told to remove it", lambda: applications.called("SetDesired")[-1]["deployments"] == [])
     reports.clear()
     wait("the removal succeeded", lambda: describe()["Status"] == "REMOVAL_SUCCEEDED")
+
+    # A restart: init is asked once, and the agent of the next boot says that it happened.
+    job = panorama.create_job_for_devices(DeviceIds=[device], JobType="REBOOT")["Jobs"][0]["JobId"]
+    job_status = lambda: panorama.describe_device_job(JobId=job)["Status"]
+    wait("init was asked for the restart", lambda: init.called("Restart"))
+    assert init.called("Restart") == [{"why": f"job {job} of the service"}], init.called("Restart")
+    assert job_status() == "REBOOTING", job_status()
+    agent.terminate()
+    agent.wait(timeout=10)
+    boot_id.write_text("second-boot\n")
+    agent = start("belvedere-agent", *agent_options)
+    wait("the restart is reported", lambda: job_status() == "COMPLETED")
+    time.sleep(3)
+    assert len(init.called("Restart")) == 1, "one job, one restart"
+
+    # The agent ends after the note, and init has not done it: the agent that comes back in the same boot asks again.
+    init.answers["Restart"] = lambda p: None
+    job = panorama.create_job_for_devices(DeviceIds=[device], JobType="REBOOT")["Jobs"][0]["JobId"]
+    wait("init was asked and did not answer", lambda: len(init.called("Restart")) == 2)
+    agent.terminate()
+    agent.wait(timeout=10)
+    init.answers["Restart"] = lambda p: {}
+    agent = start("belvedere-agent", *agent_options)
+    wait("a new agent in the same boot asks again", lambda: len(init.called("Restart")) == 3)
+    assert job_status() == "REBOOTING", job_status()
+    agent.terminate()
+    agent.wait(timeout=10)
+    boot_id.write_text("third-boot\n")
+    start("belvedere-agent", *agent_options)
+    wait("this restart is reported too", lambda: job_status() == "COMPLETED")
+    assert len(init.called("Restart")) == 3
 
 
 try:
