@@ -181,11 +181,11 @@ fn live() -> Result<(), Trouble> {
         std::thread::sleep(Duration::from_secs(1));
     }
     progress.note(&format!("the job was {}", statuses.join(", ")));
+    let verdict = picture::wait_right(&mut scene, &png, 5 * MINUTE)?;
+    progress.note(&format!("measured: {verdict}"));
     let console = scene.appliance()?.console();
     assert_eq!(console.matches("restart asked for").count(), 1, "the appliance restarted once: {}", scene.console_tail(60));
     assert!(console.matches("belvedere: operating (").count() >= 2, "init started anew in the same power-on: {}", scene.console_tail(60));
-    let verdict = picture::wait_right(&mut scene, &png, 5 * MINUTE)?;
-    progress.note(&format!("measured: {verdict}"));
 
     progress.stage("the application is removed");
     scene.tools.aws(&["panorama", "remove-application-instance", "--application-instance-id", &instance])?;
