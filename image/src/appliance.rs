@@ -67,7 +67,7 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
     let tools = python::tools(&cache, progress)?;
     let kernel = kernel::build(&cache, board, &kernel_source, progress)?;
     let device_tree = device_tree::build(&cache, board, progress)?;
-    let onnx_runtime = python::onnx_runtime(&cache, progress)?;
+    let onnx_runtime = python::onnx_runtime(&cache, &tools, progress)?;
     let initramfs = initial_ram_disk(&cache, &programs)?;
 
     let manifest = Manifest {

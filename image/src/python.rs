@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::program::{program, run};
 use crate::progress::Progress;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Wheels of the root tree, with digests.
 pub const WHEELS: &str = include_str!("../python-wheels");
@@ -66,18 +66,18 @@ pub fn tools(cache: &Cache, progress: &mut Progress) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When the wheel cannot be downloaded, has another digest, or does not hold the library.
-pub fn onnx_runtime(cache: &Cache, progress: &mut Progress) -> Result<Stage> {
+pub fn onnx_runtime(cache: &Cache, tools: &Path, progress: &mut Progress) -> Result<Stage> {
     let begun = progress.begin("onnxruntime", "from PyPI");
     let inputs = Inputs::new("onnxruntime 1").with("wheels", WHEELS);
     let stage = cache.stage("onnxruntime", &inputs, |directory| {
         let requirements = directory.join("requirements");
         fs::write(&requirements, WHEELS).map_err(Error::file("write", &requirements))?;
         let wheels = directory.join("wheels");
+        // The pip of our own environment: a machine may have Python without one.
+        let pip = tools.join("bin/pip").to_string_lossy().into_owned();
         run(
-            program("python3")
+            program(&pip)
                 .args([
-                    "-m",
-                    "pip",
                     "download",
                     "-q",
                     "--disable-pip-version-check",
