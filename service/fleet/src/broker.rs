@@ -9,6 +9,7 @@
 //!
 //! Bounds: packet size, handshake and idle time, subscriptions, queued messages, connections.
 
+use crate::accept::{self, Accepted, Port, stopped};
 use crate::hub::Outgoing;
 use crate::identity::Identity;
 use crate::topics::{MAX_TOPIC, Request, may_subscribe, publication};
@@ -23,60 +24,39 @@ use mqtt_protocol_core::mqtt::result_code::{
     UnsubackReasonCode,
 };
 use mqtt_protocol_core::mqtt::{Version, packet::MqttString};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
 
 /// Largest packet, bytes.
 pub const MAX_PACKET: u32 = 256 * 1024;
 /// Connections at a time.
 pub const MAX_CONNECTIONS: usize = 4096;
-const HANDSHAKE: Duration = Duration::from_secs(30);
+const FIRST_PACKET: Duration = Duration::from_secs(10);
 /// A client that asks for no keep-alive gets this one.
 const LONGEST_SILENCE: Duration = Duration::from_secs(1800);
 const WRITE: Duration = Duration::from_secs(60);
 
 /// Accepts connections until `stop` turns true.
-pub async fn serve(listener: TcpListener, fleet: Fleet, tls: Arc<rustls::ServerConfig>, mut stop: watch::Receiver<bool>) {
-    let acceptor = tokio_rustls::TlsAcceptor::from(tls);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(e) => {
-                tracing::warn!("cannot accept an MQTT connection: {e}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Ok(slot) = slots.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "MQTT connection refused: {MAX_CONNECTIONS} are open");
-            continue;
-        };
-        let (fleet, acceptor, stop) = (fleet.clone(), acceptor.clone(), stop.clone());
-        tokio::spawn(async move {
-            match connection(stream, fleet, acceptor, stop).await {
-                Ok(()) => {}
-                Err(End(reason)) => tracing::info!(%peer, "MQTT connection ended: {reason}"),
-            }
-            drop(slot);
-        });
-    }
+pub async fn serve(listener: TcpListener, fleet: Fleet, tls: Arc<rustls::ServerConfig>, stop: watch::Receiver<bool>) {
     // Connections note their end in the store, which closes after this.
-    let _ = timeout(Duration::from_secs(5), slots.acquire_many(MAX_CONNECTIONS as u32)).await;
+    let farewell = Duration::from_secs(5);
+    let port = Port { name: "mqtt", connections: MAX_CONNECTIONS, tls: Some(tls), farewell };
+    let converse = move |accepted, peer, stop| converse_with(accepted, peer, fleet.clone(), stop);
+    accept::serve(listener, port, stop, converse).await;
 }
 
-/// Waits for the service to stop.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is a stop as well.
-    let _ = stop.wait_for(|s| *s).await.map(drop);
+/// One connection, from its CONNECT to its end.
+pub async fn converse_with(accepted: Accepted, peer: SocketAddr, fleet: Fleet, stop: watch::Receiver<bool>) {
+    let Accepted::Tls(stream) = accepted else { return tracing::error!("MQTT is not spoken without TLS") };
+    if let Err(End(reason)) = connection(*stream, fleet, stop).await {
+        tracing::info!(%peer, "MQTT connection ended: {reason}");
+    }
 }
 
 /// Why a connection ended.
@@ -95,19 +75,7 @@ fn end<T>(reason: impl Into<String>) -> Result<T, End> {
     Err(End(reason.into()))
 }
 
-async fn connection(
-    stream: TcpStream,
-    fleet: Fleet,
-    acceptor: tokio_rustls::TlsAcceptor,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), End> {
-    stream.set_nodelay(true)?;
-    let shaken = tokio::select! {
-        shaken = timeout(HANDSHAKE, acceptor.accept(stream)) => shaken,
-        () = stopped(&mut stop) => return Ok(()),
-    };
-    let Ok(stream) = shaken else { return end("TLS handshake took too long") };
-    let stream = stream.map_err(|e| End(format!("TLS: {e}")))?;
+async fn connection(stream: TlsStream<TcpStream>, fleet: Fleet, mut stop: watch::Receiver<bool>) -> Result<(), End> {
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).cloned();
     let Some(certificate) = certificate else { return end("no client certificate") };
     let Some(identity) = fleet.identify(&certificate).await? else {
@@ -115,7 +83,7 @@ async fn connection(
     };
     let mut link = Link::new(stream);
     let hello = tokio::select! {
-        hello = timeout(HANDSHAKE, link.first_packet()) => hello,
+        hello = timeout(FIRST_PACKET, link.first_packet()) => hello,
         () = stopped(&mut stop) => return Ok(()),
     };
     let hello = match hello {

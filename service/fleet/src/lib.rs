@@ -2,6 +2,7 @@
 //!
 //! | module | one idea |
 //! |---|---|
+//! | [`accept`] | the accept loop of every port |
 //! | [`authority`] | the device certificate authority signs servers, claims and devices |
 //! | [`identity`] | a client certificate becomes a device, or nothing |
 //! | [`topics`] | what an identity may publish and subscribe to (pure) |
@@ -16,6 +17,7 @@
 //! | [`hub`], [`broker`] | MQTT: who is connected, one task per connection |
 //! | [`tls`] | TLS settings |
 
+pub mod accept;
 pub mod authority;
 pub mod broker;
 pub mod credentials;

@@ -8,17 +8,15 @@ use axum::response::Response;
 use axum::routing::get;
 use belvedere_api::Api;
 use belvedere_api::device::{PeerCertificate, credentials};
+use belvedere_fleet::accept::{self, Accepted, Port, stopped};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::watch;
 
-const HANDSHAKE: Duration = Duration::from_secs(30);
 const HEADER: Duration = Duration::from_secs(60);
 const MAX_CONNECTIONS: usize = 1024;
 
@@ -46,46 +44,23 @@ async fn signed(State(api): State<Api>, request: Request<Body>) -> Result<Respon
 }
 
 /// Accepts connections until `stop` turns true; with TLS if there are settings for it.
-pub async fn serve(listener: TcpListener, router: Router, tls: Option<Arc<rustls::ServerConfig>>, mut stop: watch::Receiver<bool>) {
-    let acceptor = tls.map(TlsAcceptor::from);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(e) => {
-                tracing::warn!("cannot accept a connection: {e}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Ok(slot) = slots.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "connection refused: {MAX_CONNECTIONS} are open");
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let (router, acceptor, stop) = (router.clone(), acceptor.clone(), stop.clone());
-        tokio::spawn(async move {
-            match acceptor {
-                None => converse(stream, router, PeerCertificate(None), stop).await,
-                Some(acceptor) => match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => {
-                        let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
-                        let certificate = PeerCertificate(certificate.map(|c| Arc::from(c.as_ref())));
-                        converse(stream, router, certificate, stop).await;
-                    }
-                    Ok(Err(e)) => tracing::info!(%peer, "TLS: {e}"),
-                    Err(_) => tracing::info!(%peer, "TLS handshake took too long"),
-                },
-            }
-            drop(slot);
-        });
-    }
+pub async fn serve(listener: TcpListener, router: Router, tls: Option<Arc<rustls::ServerConfig>>, stop: watch::Receiver<bool>) {
     // Requests that are being answered get their answers.
-    let _ = timeout(Duration::from_secs(10), slots.acquire_many(MAX_CONNECTIONS as u32)).await;
+    let port = Port { name: "http", connections: MAX_CONNECTIONS, tls, farewell: Duration::from_secs(10) };
+    let answer = move |accepted, _, stop| answer(accepted, router.clone(), stop);
+    accept::serve(listener, port, stop, answer).await;
+}
+
+/// One connection.
+pub async fn answer(accepted: Accepted, router: Router, stop: watch::Receiver<bool>) {
+    match accepted {
+        Accepted::Plain(stream) => converse(stream, router, PeerCertificate(None), stop).await,
+        Accepted::Tls(stream) => {
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
+            let certificate = PeerCertificate(certificate.map(|c| Arc::from(c.as_ref())));
+            converse(*stream, router, certificate, stop).await;
+        }
+    }
 }
 
 async fn converse<S>(stream: S, router: Router, peer: PeerCertificate, mut stop: watch::Receiver<bool>)
@@ -109,9 +84,4 @@ where
         () = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
-}
-
-/// Waits for the service to stop.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|s| *s).await.map(drop);
 }
