@@ -1,9 +1,11 @@
-//! Shapes: what an input may be, as data, and the one place that checks it.
+//! Shapes: what an input or an output may be, as data, and the one place that checks it.
 //!
-//! A [`Member`] table describes an operation's input in the terms of the published model: where a member comes from,
-//! whether it must be there, lengths, patterns, words. [`assemble`] puts path, query and body together, [`check`]
+//! A [`Member`] table describes an operation's input or output in the terms of the published model: where a member comes
+//! from, whether it must be there, lengths, patterns, words. [`assemble`] puts path, query and body together, [`check`]
 //! names everything that is wrong with it. Clients check only presence, types and minima; the rest is ours to check.
+//! [`check_output`] finds outputs that are not what the model promises.
 
+use base64::Engine;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -20,6 +22,22 @@ pub struct Text {
     pub pattern: Option<&'static str>,
 }
 
+/// No upper bound of its own: the size of the whole document bounds it.
+pub const MANY: usize = usize::MAX;
+/// Any string.
+pub static ANY_TEXT: Text = Text { min: 0, max: MANY, pattern: None };
+
+/// A shape under the model's name.
+#[derive(Debug)]
+pub struct Named {
+    /// The model's name: `DeviceId`.
+    pub name: &'static str,
+    /// What it is.
+    pub shape: Shape,
+    /// Whether it may be shown to nobody but its owner.
+    pub sensitive: bool,
+}
+
 /// What a value may be.
 #[derive(Debug)]
 pub enum Shape {
@@ -31,12 +49,20 @@ pub enum Shape {
     Integer(i64, i64),
     /// `true`, `false`.
     Boolean,
+    /// Seconds since 1970, as a number.
+    Timestamp,
+    /// Bytes, in base64.
+    Blob,
     /// So many, bounds included.
     List(&'static Shape, usize, usize),
     /// Keys, values, how many at most.
-    Map(&'static Text, &'static Text, usize),
-    /// Members; unknown ones are ignored.
+    Map(&'static Shape, &'static Shape, usize),
+    /// Members; unknown ones are ignored in inputs.
     Structure(&'static [Member]),
+    /// Members of which exactly one is there.
+    Union(&'static [Member]),
+    /// Another shape, under its name.
+    Named(&'static Named),
 }
 
 /// Where a member is in a request.
@@ -48,6 +74,8 @@ pub enum At {
     Path,
     /// The query, under this name.
     Query(&'static str),
+    /// A header of this name (errors only).
+    Header(&'static str),
 }
 
 /// A member of a structure.
@@ -80,6 +108,20 @@ impl Member {
     pub const fn query(name: &'static str, wire: &'static str, shape: Shape) -> Member {
         Member { name, at: At::Query(wire), required: false, shape }
     }
+    /// Must be in the query.
+    pub const fn required_query(name: &'static str, wire: &'static str, shape: Shape) -> Member {
+        Member { name, at: At::Query(wire), required: true, shape }
+    }
+}
+
+impl Shape {
+    /// The shape itself, without its name.
+    pub fn bare(&self) -> &Shape {
+        match self {
+            Shape::Named(named) => named.shape.bare(),
+            shape => shape,
+        }
+    }
 }
 
 /// Something wrong with a member.
@@ -104,7 +146,7 @@ pub fn assemble(
     body.retain(|_, value| !value.is_null());
     for member in members {
         match member.at {
-            At::Body => {}
+            At::Body | At::Header(_) => {}
             At::Path => {
                 body.remove(member.name);
                 if let Some((_, text)) = labels.iter().find(|(n, _)| n == member.name) {
@@ -114,7 +156,7 @@ pub fn assemble(
             At::Query(wire) => {
                 body.remove(member.name);
                 let mut values = query.iter().filter(|(n, _)| n == wire).map(|(_, v)| v);
-                let value = match &member.shape {
+                let value = match member.shape.bare() {
                     Shape::List(inner, ..) => {
                         let all: Vec<Value> = values.map(|v| from_text(inner, v)).collect();
                         (!all.is_empty()).then_some(Value::Array(all))
@@ -132,7 +174,7 @@ pub fn assemble(
 
 /// Text of a path or query as the value that its shape wants; as text if it is not one.
 fn from_text(shape: &Shape, text: &str) -> Value {
-    match shape {
+    match shape.bare() {
         Shape::Integer(..) => text.parse::<i64>().map_or_else(|_| text.into(), Into::into),
         Shape::Boolean => text.parse::<bool>().map_or_else(|_| text.into(), Into::into),
         _ => text.into(),
@@ -141,73 +183,116 @@ fn from_text(shape: &Shape, text: &str) -> Value {
 
 /// Everything that is wrong with an input.
 pub fn check(members: &[Member], input: &Map<String, Value>) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    structure(members, input, "", 0, &mut faults);
-    faults
+    let mut checker = Checker { exact: false, faults: Vec::new() };
+    checker.structure(members, input, "", 0);
+    checker.faults
 }
 
-fn structure(members: &[Member], input: &Map<String, Value>, at: &str, depth: usize, faults: &mut Vec<Fault>) {
-    for member in members {
-        let name = if at.is_empty() { member.name.to_owned() } else { format!("{at}.{}", member.name) };
-        match input.get(member.name).filter(|v| !v.is_null()) {
-            None if member.required => faults.push(Fault { name, message: "Member must not be null".into() }),
-            None => {}
-            Some(value) => check_value(&member.shape, value, &name, depth + 1, faults),
-        }
+/// Everything that is wrong with an output: also members that the model does not have, and `null`s.
+pub fn check_output(members: &[Member], output: &Value) -> Vec<Fault> {
+    let mut checker = Checker { exact: true, faults: Vec::new() };
+    match output {
+        Value::Object(map) => checker.structure(members, map, "", 0),
+        _ => checker.fault("", "Output must be a structure"),
     }
+    checker.faults
 }
 
-fn check_value(shape: &Shape, value: &Value, name: &str, depth: usize, faults: &mut Vec<Fault>) {
-    let mut fault = |message: String| faults.push(Fault { name: name.to_owned(), message });
-    if depth > MAX_DEPTH {
-        return fault("Member is nested too deeply".into());
+struct Checker {
+    /// Whether only known members may be there, and no `null`s.
+    exact: bool,
+    faults: Vec<Fault>,
+}
+
+impl Checker {
+    fn fault(&mut self, name: &str, message: impl Into<String>) {
+        self.faults.push(Fault { name: name.to_owned(), message: message.into() });
     }
-    match (shape, value) {
-        (Shape::Text(text), Value::String(s)) => {
-            if let Some(message) = text_fault(text, s) {
-                fault(message);
+
+    fn structure(&mut self, members: &[Member], map: &Map<String, Value>, at: &str, depth: usize) {
+        let full = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+        for member in members {
+            match map.get(member.name).filter(|v| self.exact || !v.is_null()) {
+                None if member.required => self.fault(&full(member.name), "Member must not be null"),
+                None => {}
+                Some(value) => self.value(&member.shape, value, &full(member.name), depth + 1),
             }
         }
-        (Shape::Word(words), Value::String(s)) => {
-            if !words.contains(&s.as_str()) {
-                fault(format!("Member must satisfy enum value set: [{}]", words.join(", ")));
+        if self.exact {
+            for unknown in map.keys().filter(|k| !members.iter().any(|m| m.name == k.as_str())) {
+                self.fault(&full(unknown), "Member is not one of the model's");
             }
         }
-        (Shape::Integer(min, max), Value::Number(n)) => match n.as_i64() {
-            Some(n) if n < *min => fault(format!("Member must have value greater than or equal to {min}")),
-            Some(n) if n > *max => fault(format!("Member must have value less than or equal to {max}")),
-            Some(_) => {}
-            None => fault("Member must be a whole number".into()),
-        },
-        (Shape::Boolean, Value::Bool(_)) => {}
-        (Shape::List(inner, min, max), Value::Array(items)) => {
-            if items.len() < *min {
-                return fault(format!("Member must have length greater than or equal to {min}"));
-            }
-            if items.len() > *max {
-                return fault(format!("Member must have length less than or equal to {max}"));
-            }
-            for (index, item) in items.iter().enumerate() {
-                check_value(inner, item, &format!("{name}[{index}]"), depth + 1, faults);
-            }
+    }
+
+    fn value(&mut self, shape: &Shape, value: &Value, name: &str, depth: usize) {
+        if depth > MAX_DEPTH {
+            return self.fault(name, "Member is nested too deeply");
         }
-        (Shape::Map(keys, values, max), Value::Object(map)) => {
-            if map.len() > *max {
-                return fault(format!("Map must have at most {max} entries"));
-            }
-            for (key, value) in map {
-                let wrong = text_fault(keys, key).map(|m| format!("Map keys: {m}")).or_else(|| match value {
-                    Value::String(s) => text_fault(values, s).map(|m| format!("Map value of {key}: {m}")),
-                    _ => Some(format!("Map value of {key} must be a string")),
-                });
-                if let Some(message) = wrong {
-                    faults.push(Fault { name: name.to_owned(), message });
+        match (shape, value) {
+            (Shape::Named(named), value) => self.value(&named.shape, value, name, depth),
+            (Shape::Text(text), Value::String(s)) => {
+                if let Some(message) = text_fault(text, s) {
+                    self.fault(name, message);
                 }
             }
+            (Shape::Word(words), Value::String(s)) => {
+                if !words.contains(&s.as_str()) {
+                    self.fault(name, format!("Member must satisfy enum value set: [{}]", words.join(", ")));
+                }
+            }
+            (Shape::Integer(min, max), Value::Number(n)) => match n.as_i64() {
+                Some(n) if n < *min => self.fault(name, format!("Member must have value greater than or equal to {min}")),
+                Some(n) if n > *max => self.fault(name, format!("Member must have value less than or equal to {max}")),
+                Some(_) => {}
+                None => self.fault(name, "Member must be a whole number"),
+            },
+            (Shape::Boolean, Value::Bool(_)) | (Shape::Timestamp, Value::Number(_)) => {}
+            (Shape::Blob, Value::String(s)) => {
+                if base64::engine::general_purpose::STANDARD.decode(s).is_err() {
+                    self.fault(name, "Member must be base64");
+                }
+            }
+            (Shape::List(inner, min, max), Value::Array(items)) => {
+                if items.len() < *min {
+                    return self.fault(name, format!("Member must have length greater than or equal to {min}"));
+                }
+                if items.len() > *max {
+                    return self.fault(name, format!("Member must have length less than or equal to {max}"));
+                }
+                for (index, item) in items.iter().enumerate() {
+                    self.value(inner, item, &format!("{name}[{index}]"), depth + 1);
+                }
+            }
+            (Shape::Map(keys, values, max), Value::Object(map)) => {
+                if map.len() > *max {
+                    return self.fault(name, format!("Map must have at most {max} entries"));
+                }
+                for (key, value) in map {
+                    self.value(keys, &Value::String(key.clone()), &format!("{name} key"), depth + 1);
+                    self.value(values, value, &format!("{name}.{}", shown(key)), depth + 1);
+                }
+            }
+            (Shape::Structure(members), Value::Object(map)) => self.structure(members, map, name, depth),
+            (Shape::Union(members), Value::Object(map)) => {
+                match members.iter().filter(|m| map.get(m.name).is_some_and(|v| !v.is_null())).count() {
+                    1 => self.structure(members, map, name, depth),
+                    0 => self.fault(name, format!("Member must have one of: {}", names(members))),
+                    _ => self.fault(name, format!("Member must have only one of: {}", names(members))),
+                }
+            }
+            (expected, _) => self.fault(name, format!("Member must be {}", kind(expected))),
         }
-        (Shape::Structure(members), Value::Object(map)) => structure(members, map, name, depth, faults),
-        (expected, _) => fault(format!("Member must be {}", kind(expected))),
     }
+}
+
+/// The start of a key that somebody else chose: it goes into a message.
+fn shown(key: &str) -> String {
+    key.chars().take(128).collect()
+}
+
+fn names(members: &[Member]) -> String {
+    members.iter().map(|m| m.name).collect::<Vec<_>>().join(", ")
 }
 
 fn text_fault(text: &Text, s: &str) -> Option<String> {
@@ -223,13 +308,14 @@ fn text_fault(text: &Text, s: &str) -> Option<String> {
 }
 
 fn kind(shape: &Shape) -> &'static str {
-    match shape {
+    match shape.bare() {
         Shape::Text(_) | Shape::Word(_) => "a string",
-        Shape::Integer(..) => "a number",
+        Shape::Blob => "base64",
+        Shape::Integer(..) | Shape::Timestamp => "a number",
         Shape::Boolean => "true or false",
         Shape::List(..) => "a list",
         Shape::Map(..) => "a map",
-        Shape::Structure(_) => "a structure",
+        Shape::Structure(_) | Shape::Union(_) | Shape::Named(_) => "a structure",
     }
 }
 
@@ -256,9 +342,13 @@ mod tests {
         Member::label("Id", Shape::Text(&NAME)),
         Member::query("MaxResults", "maxResults", Shape::Integer(0, 25)),
         Member::query("Keys", "tagKeys", Shape::List(&Shape::Text(&NAME), 1, 2)),
-        Member::optional("Tags", Shape::Map(&NAME, &ANY, 2)),
+        Member::optional("Tags", Shape::Map(&Shape::Text(&NAME), &Shape::Text(&ANY), 2)),
         Member::optional("Kind", Shape::Word(&["A", "B"])),
         Member::optional("Inner", Shape::Structure(&[Member::required("Flag", Shape::Boolean)])),
+        Member::optional("Payload", Shape::Union(&[
+            Member::optional("Words", Shape::Named(&Named { name: "Words", shape: Shape::Text(&ANY), sensitive: false })),
+            Member::optional("Number", Shape::Integer(0, 1)),
+        ])),
     ];
 
     fn faults(input: Value) -> Vec<String> {
@@ -284,9 +374,14 @@ mod tests {
             (json!({ "MaxResults": 26 }), "MaxResults: Member must have value less than or equal to 25"),
             (json!({ "MaxResults": "x" }), "MaxResults: Member must be a number"),
             (json!({ "Kind": "C" }), "Kind: Member must satisfy enum value set: [A, B]"),
-            (json!({ "Tags": {"a": "xyzz"} }), "Tags: Map value of a: Member must have length less than or equal to 3"),
+            (json!({ "Tags": {"a": "xyzz"} }), "Tags.a: Member must have length less than or equal to 3"),
             (json!({ "Tags": {"a": "", "b": "", "c": ""} }), "Tags: Map must have at most 2 entries"),
             (json!({ "Inner": {} }), "Inner.Flag: Member must not be null"),
+            (json!({ "Tags": {"A": ""} }), "Tags key: Member must satisfy regular expression pattern: ^[a-z]+$"),
+            (json!({ "Tags": {"a": 1} }), "Tags.a: Member must be a string"),
+            (json!({ "Payload": {} }), "Payload: Member must have one of: Words, Number"),
+            (json!({ "Payload": {"Words": "", "Number": 1} }), "Payload: Member must have only one of: Words, Number"),
+            (json!({ "Payload": {"Words": "abcd"} }), "Payload.Words: Member must have length less than or equal to 3"),
             (json!({ "Keys": ["a", "b", "c"] }), "Keys: Member must have length less than or equal to 2"),
             (json!({ "Keys": ["a", "B"] }), "Keys[1]: Member must satisfy regular expression pattern: ^[a-z]+$"),
         ] {
@@ -294,6 +389,20 @@ mod tests {
             input.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
             assert_eq!(faults(input), [expected]);
         }
+    }
+
+    #[test]
+    fn an_output_has_what_the_model_says_and_nothing_else() {
+        static OUTPUT: &[Member] = &[
+            Member::required("Time", Shape::Timestamp),
+            Member::optional("Bytes", Shape::Blob),
+            Member::optional("Next", Shape::Text(&NAME)),
+        ];
+        let faults = |output: Value| check_output(OUTPUT, &output).into_iter().map(|f| f.name).collect::<Vec<_>>();
+        assert!(faults(json!({ "Time": 1652409973.613, "Bytes": "AAE=" })).is_empty());
+        assert_eq!(faults(json!({ "Bytes": "A" })), ["Time", "Bytes"]);
+        assert_eq!(faults(json!({ "Time": 1, "Next": null, "Other": 1 })), ["Next", "Other"]);
+        assert_eq!(faults(json!([])), [""]);
     }
 
     #[test]

@@ -5,13 +5,13 @@ pub mod devices;
 pub mod errors;
 pub mod jobs;
 pub mod locations;
+pub mod model;
 pub mod nodes;
 pub mod operations;
 pub mod packages;
 pub mod paging;
 pub mod planning;
 pub mod registration;
-pub mod shapes;
 pub mod templates;
 pub mod timestamp;
 
@@ -54,7 +54,7 @@ async fn run(api: &Api, request: Request) -> Result<Value, ApiError> {
         .ok_or_else(|| ApiError::unknown_operation(request.parts.method.as_str(), request.parts.uri.path()))?;
     let operation = &OPERATIONS[operation];
     if !request.caller.is_administrator() {
-        let message = format!("an appliance may not call panorama:{}", operation.name);
+        let message = format!("an appliance may not call panorama:{}", operation.signature.name);
         return Err(ApiError::AccessDenied { message });
     }
     let query: Vec<(String, String)> = query_pairs(request.parts.uri.query().unwrap_or(""))
@@ -66,8 +66,8 @@ async fn run(api: &Api, request: Request) -> Result<Value, ApiError> {
         true => Map::new(),
         false => serde_json::from_slice(&body).map_err(|e| ApiError::cannot_parse(format!("the body is not a JSON object: {e}")))?,
     };
-    let input = assemble(operation.input, &labels, &query, body);
-    let faults = check(operation.input, &input);
+    let input = assemble(operation.signature.input, &labels, &query, body);
+    let faults = check(operation.signature.input, &input);
     if !faults.is_empty() {
         return Err(ApiError::invalid(faults));
     }
