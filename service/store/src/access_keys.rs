@@ -24,7 +24,7 @@ impl Store {
     pub async fn create_access_key(&self, description: &str) -> Result<(String, String), StoreError> {
         let id = identifiers::access_key("AKIA");
         let secret = BASE64_STANDARD.encode(identifiers::random::<30>());
-        sqlx::query("INSERT INTO access_key (access_key_id, secret, description, created_ms) VALUES (?, ?, ?, ?)")
+        sqlx::query("INSERT INTO access_key (access_key_id, secret, description, created_ms) VALUES ($1, $2, $3, $4)")
             .bind(&id)
             .bind(self.secrets.seal(PURPOSE, secret.as_bytes()))
             .bind(description)
@@ -38,7 +38,7 @@ impl Store {
     /// The secret of a key that is not revoked.
     pub async fn access_key_secret(&self, id: &str) -> Result<Option<String>, StoreError> {
         let sealed: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT secret FROM access_key WHERE access_key_id = ? AND revoked_ms IS NULL")
+            sqlx::query_scalar("SELECT secret FROM access_key WHERE access_key_id = $1 AND revoked_ms IS NULL")
                 .bind(id)
                 .fetch_optional(&self.pool)
                 .await
@@ -69,7 +69,7 @@ impl Store {
 
     /// Ends a key at once; false if there is no such working key.
     pub async fn revoke_access_key(&self, id: &str) -> Result<bool, StoreError> {
-        sqlx::query("UPDATE access_key SET revoked_ms = ? WHERE access_key_id = ? AND revoked_ms IS NULL")
+        sqlx::query("UPDATE access_key SET revoked_ms = $1 WHERE access_key_id = $2 AND revoked_ms IS NULL")
             .bind(now_ms())
             .bind(id)
             .execute(&self.pool)

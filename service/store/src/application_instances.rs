@@ -1,11 +1,12 @@
 //! Application instances: what was asked, and what their device says about them.
 
+use crate::database::{DatabaseRow, flag};
 use crate::devices::Tags;
 use crate::error::{stored, text};
 use crate::{Store, StoreError, now_ms};
 use belvedere_device_protocol::ApplicationReport;
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row;
 
 /// A node of an instance's overridden graph that comes from a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +72,7 @@ pub struct ApplicationInstance {
     pub nodes: Vec<NodeRecord>,
 }
 
-fn instance(row: &SqliteRow) -> Result<ApplicationInstance, StoreError> {
+fn instance(row: &DatabaseRow) -> Result<ApplicationInstance, StoreError> {
     let error = |e| StoreError::database("read an application instance", e);
     Ok(ApplicationInstance {
         id: row.try_get("application_instance_id").map_err(error)?,
@@ -86,7 +87,7 @@ fn instance(row: &SqliteRow) -> Result<ApplicationInstance, StoreError> {
         replaces: row.try_get("replaces").map_err(error)?,
         created_ms: row.try_get("created_ms").map_err(error)?,
         updated_ms: row.try_get("updated_ms").map_err(error)?,
-        removed: row.try_get("removed").map_err(error)?,
+        removed: flag(row, "removed").map_err(error)?,
         status: row.try_get("status").map_err(error)?,
         status_description: row.try_get("status_description").map_err(error)?,
         health: row.try_get("health").map_err(error)?,
@@ -117,7 +118,7 @@ impl Store {
         sqlx::query(
             "INSERT INTO application_instance (application_instance_id, device_id, device_name, name, description, \
              manifest, overrides, role_arn, tags, replaces, created_ms, updated_ms, status, status_description, health, \
-             document, document_sha256, nodes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             document, document_sha256, nodes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
         )
         .bind(&new.id)
         .bind(&new.device_id)
@@ -142,7 +143,8 @@ impl Store {
         .map_err(error)?;
         for (bucket, key) in objects {
             sqlx::query(
-                "INSERT OR IGNORE INTO deployment_object (application_instance_id, device_id, bucket, key) VALUES (?, ?, ?, ?)",
+                "INSERT INTO deployment_object (application_instance_id, device_id, bucket, key) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT DO NOTHING",
             )
             .bind(&new.id)
             .bind(&new.device_id)
@@ -157,7 +159,7 @@ impl Store {
 
     /// By identifier.
     pub async fn application_instance(&self, id: &str) -> Result<Option<ApplicationInstance>, StoreError> {
-        sqlx::query("SELECT * FROM application_instance WHERE application_instance_id = ?")
+        sqlx::query("SELECT * FROM application_instance WHERE application_instance_id = $1")
             .bind(id)
             .fetch_optional(&self.pool)
             .await
@@ -170,7 +172,7 @@ impl Store {
     /// The deployment document of a device's instance, unless its removal was asked for.
     pub async fn deployment_document(&self, device_id: &str, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let sealed: Option<Option<Vec<u8>>> = sqlx::query_scalar(
-            "SELECT document FROM application_instance WHERE application_instance_id = ? AND device_id = ?",
+            "SELECT document FROM application_instance WHERE application_instance_id = $1 AND device_id = $2",
         )
         .bind(id)
         .bind(device_id)
@@ -183,7 +185,7 @@ impl Store {
     /// Newest first; of one device, or of all.
     pub async fn list_application_instances(&self, device_id: Option<&str>) -> Result<Vec<ApplicationInstance>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM application_instance WHERE ?1 IS NULL OR device_id = ?1 ORDER BY sequence DESC LIMIT 1000",
+            "SELECT * FROM application_instance WHERE $1 IS NULL OR device_id = $1 ORDER BY sequence DESC LIMIT 1000",
         )
         .bind(device_id)
         .fetch_all(&self.pool)
@@ -196,8 +198,8 @@ impl Store {
         let error = |e| StoreError::database("remove an application instance", e);
         let mut transaction = self.pool.begin().await.map_err(error)?;
         sqlx::query(
-            "UPDATE application_instance SET removed = 1, document = NULL, status = ?, status_description = ?, health = 'NOT_AVAILABLE', \
-             updated_ms = ? WHERE application_instance_id = ?",
+            "UPDATE application_instance SET removed = 1, document = NULL, status = $1, status_description = $2, health = 'NOT_AVAILABLE', \
+             updated_ms = $3 WHERE application_instance_id = $4",
         )
         .bind(status)
         .bind(description)
@@ -206,7 +208,7 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(error)?;
-        sqlx::query("DELETE FROM deployment_object WHERE application_instance_id = ?")
+        sqlx::query("DELETE FROM deployment_object WHERE application_instance_id = $1")
             .bind(id)
             .execute(&mut *transaction)
             .await
@@ -232,8 +234,8 @@ impl Store {
         let description: String = report.status_description.chars().take(255).collect();
         let now = now_ms();
         sqlx::query(
-            "UPDATE application_instance SET status = ?, status_description = ?, health = ?, device_reported_status = ?, \
-             device_reported_ms = ?, nodes = ?, updated_ms = ? WHERE application_instance_id = ?",
+            "UPDATE application_instance SET status = $1, status_description = $2, health = $3, device_reported_status = $4, \
+             device_reported_ms = $5, nodes = $6, updated_ms = $7 WHERE application_instance_id = $8",
         )
         .bind(&report.status)
         .bind(description)
@@ -252,7 +254,7 @@ impl Store {
     /// Whether one of a device's deployments names an object.
     pub async fn deployment_names(&self, device_id: &str, bucket: &str, key: &str) -> Result<bool, StoreError> {
         let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM deployment_object WHERE device_id = ? AND bucket = ? AND key = ?")
+            sqlx::query_scalar("SELECT count(*) FROM deployment_object WHERE device_id = $1 AND bucket = $2 AND key = $3")
                 .bind(device_id)
                 .bind(bucket)
                 .bind(key)

@@ -3,8 +3,9 @@
 //! A claim is `active` until it is `consumed`; a device certificate is `pending` until its thing is registered, then
 //! `active`, and `revoked` when the device gets a newer one. What is not in the table does not connect.
 
+use crate::database::DatabaseRow;
 use crate::{Store, StoreError, now_ms};
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row;
 
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub struct Certificate {
     pub expires_ms: i64,
 }
 
-fn certificate(row: &SqliteRow) -> Result<Certificate, StoreError> {
+fn certificate(row: &DatabaseRow) -> Result<Certificate, StoreError> {
     let error = |e| StoreError::database("read a certificate", e);
     let kind: String = row.try_get("kind").map_err(error)?;
     Ok(Certificate {
@@ -47,7 +48,7 @@ impl Store {
     pub async fn add_claim(&self, claim: &Certificate) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO certificate (fingerprint, common_name, device_id, kind, status, created_ms, expires_ms) \
-             VALUES (?, ?, ?, 'claim', 'active', ?, ?)",
+             VALUES ($1, $2, $3, 'claim', 'active', $4, $5)",
         )
         .bind(&claim.fingerprint)
         .bind(&claim.common_name)
@@ -62,7 +63,7 @@ impl Store {
 
     /// A certificate that may be used now: known, active, not expired.
     pub async fn usable_certificate(&self, fingerprint: &str) -> Result<Option<Certificate>, StoreError> {
-        sqlx::query("SELECT * FROM certificate WHERE fingerprint = ? AND status = 'active' AND expires_ms > ?")
+        sqlx::query("SELECT * FROM certificate WHERE fingerprint = $1 AND status = 'active' AND expires_ms > $2")
             .bind(fingerprint)
             .bind(now_ms())
             .fetch_optional(&self.pool)
@@ -83,15 +84,15 @@ impl Store {
         token_expires_ms: i64,
     ) -> Result<(), StoreError> {
         let error = |e| StoreError::database("store a device certificate", e);
-        let mut transaction = self.pool.begin().await.map_err(error)?;
-        sqlx::query("DELETE FROM certificate WHERE claim = ? AND status = 'pending'")
+        let mut transaction = self.begin_exclusive("certificate").await.map_err(error)?;
+        sqlx::query("DELETE FROM certificate WHERE claim = $1 AND status = 'pending'")
             .bind(claim)
             .execute(&mut *transaction)
             .await
             .map_err(error)?;
         sqlx::query(
             "INSERT INTO certificate (fingerprint, common_name, device_id, kind, status, created_ms, expires_ms, claim, \
-             token_hash, token_expires_ms) VALUES (?, ?, ?, 'device', 'pending', ?, ?, ?, ?, ?)",
+             token_hash, token_expires_ms) VALUES ($1, $2, $3, 'device', 'pending', $4, $5, $6, $7, $8)",
         )
         .bind(&new.fingerprint)
         .bind(&new.common_name)
@@ -119,11 +120,11 @@ impl Store {
     ) -> Result<Option<Certificate>, StoreError> {
         let error = |e| StoreError::database("activate a device certificate", e);
         let now = now_ms();
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
+        let mut transaction = self.begin_exclusive("certificate").await.map_err(error)?;
         let row = sqlx::query(
-            "SELECT new.* FROM certificate new JOIN certificate old ON old.fingerprint = new.claim \
-             WHERE new.claim = ? AND new.token_hash = ? AND new.status = 'pending' AND new.token_expires_ms > ? \
-             AND old.status = 'active'",
+            "SELECT fresh.* FROM certificate fresh JOIN certificate asking ON asking.fingerprint = fresh.claim \
+             WHERE fresh.claim = $1 AND fresh.token_hash = $2 AND fresh.status = 'pending' AND fresh.token_expires_ms > $3 \
+             AND asking.status = 'active'",
         )
         .bind(claim)
         .bind(token_hash)
@@ -133,24 +134,24 @@ impl Store {
         .map_err(error)?;
         let Some(row) = row else { return Ok(None) };
         let new = certificate(&row)?;
-        sqlx::query("UPDATE certificate SET status = 'revoked' WHERE device_id = ? AND kind = 'device' AND status = 'active'")
+        sqlx::query("UPDATE certificate SET status = 'revoked' WHERE device_id = $1 AND kind = 'device' AND status = 'active'")
             .bind(&new.device_id)
             .execute(&mut *transaction)
             .await
             .map_err(error)?;
-        sqlx::query("UPDATE certificate SET status = 'consumed' WHERE device_id = ? AND kind = 'claim'")
+        sqlx::query("UPDATE certificate SET status = 'consumed' WHERE device_id = $1 AND kind = 'claim'")
             .bind(&new.device_id)
             .execute(&mut *transaction)
             .await
             .map_err(error)?;
-        sqlx::query("UPDATE certificate SET status = 'active', token_hash = NULL WHERE fingerprint = ?")
+        sqlx::query("UPDATE certificate SET status = 'active', token_hash = NULL WHERE fingerprint = $1")
             .bind(&new.fingerprint)
             .execute(&mut *transaction)
             .await
             .map_err(error)?;
         sqlx::query(
-            "UPDATE device SET provisioning_status = 'SUCCEEDED', serial_number = coalesce(?, serial_number), \
-             software_version = coalesce(?, software_version), updated_ms = ? WHERE device_id = ?",
+            "UPDATE device SET provisioning_status = 'SUCCEEDED', serial_number = coalesce($1, serial_number), \
+             software_version = coalesce($2, software_version), updated_ms = $3 WHERE device_id = $4",
         )
         .bind(serial_number)
         .bind(software_version)

@@ -1,10 +1,11 @@
 //! Jobs of devices: what they are to do, and how far they are. Which change is allowed is the fleet's business.
 
+use crate::database::DatabaseRow;
 use crate::error::{stored, text};
 use crate::{Store, StoreError, now_ms};
 use belvedere_device_protocol::jobs::{Operation, Status};
 use serde_json::Value;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row;
 use std::collections::BTreeMap;
 
 /// A job of a device.
@@ -47,7 +48,7 @@ fn parts(job_id: &str) -> Option<(&str, i64)> {
 
 const SELECT: &str = "SELECT job.*, device.name AS device_name FROM device_job job JOIN device USING (device_id)";
 
-fn job(row: &SqliteRow) -> Result<DeviceJob, StoreError> {
+fn job(row: &DatabaseRow) -> Result<DeviceJob, StoreError> {
     let error = |e| StoreError::database("read a job", e);
     let status: String = row.try_get("status").map_err(error)?;
     Ok(DeviceJob {
@@ -72,18 +73,20 @@ impl Store {
     /// Queues a job under the device's next number; `None` if one of the device's jobs has not ended yet.
     pub async fn create_device_job(&self, device_id: &str, operation: &Operation) -> Result<Option<DeviceJob>, StoreError> {
         let error = |e| StoreError::database("store a job", e);
+        let mut transaction = self.begin_exclusive(&format!("device_job {device_id}")).await.map_err(error)?;
         let number: Option<i64> = sqlx::query_scalar(
             "INSERT INTO device_job (device_id, number, document, status, details, version, created_ms, updated_ms) \
-             SELECT ?1, coalesce((SELECT max(number) + 1 FROM device_job WHERE device_id = ?1), 0), ?2, 'QUEUED', '{}', 1, ?3, ?3 \
-             WHERE NOT EXISTS (SELECT 1 FROM device_job WHERE device_id = ?1 AND status IN ('QUEUED', 'IN_PROGRESS')) \
+             SELECT $1, coalesce((SELECT max(number) + 1 FROM device_job WHERE device_id = $1), 0), $2, 'QUEUED', '{}', 1, $3, $3 \
+             WHERE NOT EXISTS (SELECT 1 FROM device_job WHERE device_id = $1 AND status IN ('QUEUED', 'IN_PROGRESS')) \
              RETURNING number",
         )
         .bind(device_id)
         .bind(text(operation))
         .bind(now_ms())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *transaction)
         .await
         .map_err(error)?;
+        transaction.commit().await.map_err(error)?;
         match number {
             None => Ok(None),
             Some(number) => self.device_job(&format!("{device_id}-{number}")).await,
@@ -93,7 +96,7 @@ impl Store {
     /// By identifier.
     pub async fn device_job(&self, job_id: &str) -> Result<Option<DeviceJob>, StoreError> {
         let Some((device_id, number)) = parts(job_id) else { return Ok(None) };
-        let query = format!("{SELECT} WHERE device_id = ? AND number = ?");
+        let query = format!("{SELECT} WHERE device_id = $1 AND number = $2");
         let row = sqlx::query(sqlx::AssertSqlSafe(query)).bind(device_id).bind(number).fetch_optional(&self.pool).await;
         row.map_err(|e| StoreError::database("look up a job", e))?.as_ref().map(job).transpose()
     }
@@ -101,7 +104,7 @@ impl Store {
     /// The job that a device should do next: the one in progress, else the oldest in the queue.
     pub async fn next_device_job(&self, device_id: &str) -> Result<Option<DeviceJob>, StoreError> {
         let query = format!(
-            "{SELECT} WHERE device_id = ? AND status IN ('QUEUED', 'IN_PROGRESS') \
+            "{SELECT} WHERE device_id = $1 AND status IN ('QUEUED', 'IN_PROGRESS') \
              ORDER BY status = 'IN_PROGRESS' DESC, number LIMIT 1"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(query)).bind(device_id).fetch_optional(&self.pool).await;
@@ -110,7 +113,7 @@ impl Store {
 
     /// Jobs of one device or of all, newest first.
     pub async fn list_device_jobs(&self, device_id: Option<&str>) -> Result<Vec<DeviceJob>, StoreError> {
-        let query = format!("{SELECT} WHERE ?1 IS NULL OR device_id = ?1 ORDER BY job.sequence DESC");
+        let query = format!("{SELECT} WHERE $1 IS NULL OR device_id = $1 ORDER BY job.sequence DESC");
         let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(device_id).fetch_all(&self.pool).await;
         rows.map_err(|e| StoreError::database("list jobs", e))?.iter().map(job).collect()
     }
@@ -118,7 +121,7 @@ impl Store {
     /// The newest job of one device or of each, by device.
     pub async fn latest_device_jobs(&self, device_id: Option<&str>) -> Result<BTreeMap<String, DeviceJob>, StoreError> {
         let query = format!(
-            "{SELECT} WHERE (?1 IS NULL OR device_id = ?1) \
+            "{SELECT} WHERE ($1 IS NULL OR device_id = $1) \
              AND number = (SELECT max(number) FROM device_job newest WHERE newest.device_id = job.device_id)"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(device_id).fetch_all(&self.pool).await;
@@ -134,8 +137,8 @@ impl Store {
         details: &BTreeMap<String, String>,
     ) -> Result<bool, StoreError> {
         sqlx::query(
-            "UPDATE device_job SET status = ?, details = ?, version = version + 1, updated_ms = ? \
-             WHERE device_id = ? AND number = ? AND version = ?",
+            "UPDATE device_job SET status = $1, details = $2, version = version + 1, updated_ms = $3 \
+             WHERE device_id = $4 AND number = $5 AND version = $6",
         )
         .bind(word(status))
         .bind(text(details))
@@ -154,9 +157,10 @@ impl Store {
 mod tests {
     use super::*;
     use crate::devices::{NewDevice, Tags};
+    use crate::testing::{Place, places};
 
-    async fn store_with_devices(data: &std::path::Path) -> Store {
-        let store = Store::create(data).await.unwrap();
+    async fn store_with_devices(place: &Place) -> Store {
+        let store = place.create().await;
         for id in ["device-a", "device-b"] {
             let tags = Tags::new();
             let new = NewDevice { device_id: id, name: id, thing_name: id, description: None, tags: &tags, networking: None };
@@ -167,54 +171,59 @@ mod tests {
 
     #[tokio::test]
     async fn numbers_count_per_device_and_one_job_runs_at_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store_with_devices(folder.path()).await;
-        let first = store.create_device_job("device-a", &Operation::Reboot {}).await.unwrap().unwrap();
-        assert_eq!((first.job_id().as_str(), first.version, first.status), ("device-a-0", 1, Status::Queued));
-        assert_eq!(store.create_device_job("device-a", &Operation::Reboot {}).await.unwrap(), None);
-        assert_eq!(store.create_device_job("device-b", &Operation::Reboot {}).await.unwrap().unwrap().number, 0);
+        for place in places().await {
+            let store = store_with_devices(&place).await;
+            let first = store.create_device_job("device-a", &Operation::Reboot {}).await.unwrap().unwrap();
+            assert_eq!((first.job_id().as_str(), first.version, first.status), ("device-a-0", 1, Status::Queued));
+            assert_eq!(store.create_device_job("device-a", &Operation::Reboot {}).await.unwrap(), None);
+            assert_eq!(store.create_device_job("device-b", &Operation::Reboot {}).await.unwrap().unwrap().number, 0);
 
-        let details = BTreeMap::from([("progress".to_owned(), "REBOOTING".to_owned())]);
-        assert!(store.update_device_job(&first, Status::InProgress, &details).await.unwrap());
-        assert!(!store.update_device_job(&first, Status::Failed, &details).await.unwrap(), "an old version was accepted");
-        assert_eq!(store.create_device_job("device-a", &Operation::Reboot {}).await.unwrap(), None);
+            let details = BTreeMap::from([("progress".to_owned(), "REBOOTING".to_owned())]);
+            assert!(store.update_device_job(&first, Status::InProgress, &details).await.unwrap());
+            assert!(!store.update_device_job(&first, Status::Failed, &details).await.unwrap(), "an old version was accepted");
+            assert_eq!(store.create_device_job("device-a", &Operation::Reboot {}).await.unwrap(), None);
 
-        // A restart of the service in between.
-        store.close().await;
-        let store = Store::open(folder.path()).await.unwrap();
-        let running = store.next_device_job("device-a").await.unwrap().unwrap();
-        assert_eq!((running.version, running.status, &running.details), (2, Status::InProgress, &details));
-        assert!(store.update_device_job(&running, Status::Succeeded, &BTreeMap::new()).await.unwrap());
-        assert_eq!(store.next_device_job("device-a").await.unwrap(), None);
+            // A restart of the service in between.
+            store.close().await;
+            let store = place.open().await;
+            let running = store.next_device_job("device-a").await.unwrap().unwrap();
+            assert_eq!((running.version, running.status, &running.details), (2, Status::InProgress, &details));
+            assert!(store.update_device_job(&running, Status::Succeeded, &BTreeMap::new()).await.unwrap());
+            assert_eq!(store.next_device_job("device-a").await.unwrap(), None);
 
-        let ota = Operation::Ota { image_version: "1.2.3".into(), allow_major_version_update: false };
-        let second = store.create_device_job("device-a", &ota).await.unwrap().unwrap();
-        assert_eq!((second.number, &second.operation), (1, &ota));
-        let listed: Vec<String> = store.list_device_jobs(None).await.unwrap().iter().map(DeviceJob::job_id).collect();
-        assert_eq!(listed, ["device-a-1", "device-b-0", "device-a-0"]);
-        assert_eq!(store.list_device_jobs(Some("device-b")).await.unwrap().len(), 1);
-        let latest = store.latest_device_jobs(None).await.unwrap();
-        assert_eq!(latest.values().map(DeviceJob::job_id).collect::<Vec<_>>(), ["device-a-1", "device-b-0"]);
-        assert!(store.delete_device("device-a").await.unwrap());
-        assert_eq!(store.device_job("device-a-1").await.unwrap(), None);
+            let ota = Operation::Ota { image_version: "1.2.3".into(), allow_major_version_update: false };
+            let second = store.create_device_job("device-a", &ota).await.unwrap().unwrap();
+            assert_eq!((second.number, &second.operation), (1, &ota));
+            let listed: Vec<String> = store.list_device_jobs(None).await.unwrap().iter().map(DeviceJob::job_id).collect();
+            assert_eq!(listed, ["device-a-1", "device-b-0", "device-a-0"]);
+            assert_eq!(store.list_device_jobs(Some("device-b")).await.unwrap().len(), 1);
+            let latest = store.latest_device_jobs(None).await.unwrap();
+            assert_eq!(latest.values().map(DeviceJob::job_id).collect::<Vec<_>>(), ["device-a-1", "device-b-0"]);
+            assert!(store.delete_device("device-a").await.unwrap());
+            assert_eq!(store.device_job("device-a-1").await.unwrap(), None);
+        }
     }
 
     #[tokio::test]
     async fn the_job_in_progress_comes_before_an_older_one_in_the_queue() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store_with_devices(folder.path()).await;
-        for (number, status) in [(0, "FAILED"), (1, "QUEUED"), (2, "QUEUED"), (3, "IN_PROGRESS")] {
-            sqlx::query("INSERT INTO device_job VALUES (NULL, 'device-a', ?, '{\"operation\":\"REBOOT\"}', ?, '{}', 1, 0, 0)")
+        for place in places().await {
+            let store = store_with_devices(&place).await;
+            for (number, status) in [(0, "FAILED"), (1, "QUEUED"), (2, "QUEUED"), (3, "IN_PROGRESS")] {
+                sqlx::query(
+                    "INSERT INTO device_job (device_id, number, document, status, details, version, created_ms, updated_ms) \
+                 VALUES ('device-a', $1, '{\"operation\":\"REBOOT\"}', $2, '{}', 1, 0, 0)",
+                )
                 .bind(number)
                 .bind(status)
                 .execute(&store.pool)
                 .await
                 .unwrap();
+            }
+            let running = store.next_device_job("device-a").await.unwrap().unwrap();
+            assert_eq!(running.number, 3);
+            assert!(store.update_device_job(&running, Status::Rejected, &BTreeMap::new()).await.unwrap());
+            assert_eq!(store.next_device_job("device-a").await.unwrap().unwrap().number, 1);
         }
-        let running = store.next_device_job("device-a").await.unwrap().unwrap();
-        assert_eq!(running.number, 3);
-        assert!(store.update_device_job(&running, Status::Rejected, &BTreeMap::new()).await.unwrap());
-        assert_eq!(store.next_device_job("device-a").await.unwrap().unwrap().number, 1);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Devices of the fleet.
 
+use crate::database::{DatabaseRow, flag};
 use crate::error::{stored, text};
 use crate::{Store, StoreError, now_ms};
 use serde_json::Value;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row;
 use std::collections::BTreeMap;
 
 /// Tags, by key.
@@ -65,7 +66,7 @@ pub struct NewDevice<'a> {
     pub networking: Option<&'a Value>,
 }
 
-fn device(row: &SqliteRow) -> Result<Device, StoreError> {
+fn device(row: &DatabaseRow) -> Result<Device, StoreError> {
     let error = |e| StoreError::database("read a device", e);
     let json = |column: &str| -> Result<Option<Value>, StoreError> {
         row.try_get::<Option<String>, _>(column).map_err(error)?.map(|t| stored("a device", &t)).transpose()
@@ -86,7 +87,7 @@ fn device(row: &SqliteRow) -> Result<Device, StoreError> {
         network_status: json("network_status")?,
         network_status_ms: row.try_get("network_status_ms").map_err(error)?,
         lease_expires_ms: row.try_get("lease_expires_ms").map_err(error)?,
-        connected: row.try_get("connected").map_err(error)?,
+        connected: flag(row, "connected").map_err(error)?,
     })
 }
 
@@ -96,7 +97,7 @@ impl Store {
         let now = now_ms();
         sqlx::query(
             "INSERT INTO device (device_id, name, thing_name, description, tags, networking, provisioning_status, \
-             created_ms, updated_ms) VALUES (?, ?, ?, ?, ?, ?, 'AWAITING_PROVISIONING', ?, ?)",
+             created_ms, updated_ms) VALUES ($1, $2, $3, $4, $5, $6, 'AWAITING_PROVISIONING', $7, $8)",
         )
         .bind(new.device_id)
         .bind(new.name)
@@ -114,13 +115,13 @@ impl Store {
 
     /// By identifier.
     pub async fn device(&self, device_id: &str) -> Result<Option<Device>, StoreError> {
-        let row = sqlx::query("SELECT * FROM device WHERE device_id = ?").bind(device_id).fetch_optional(&self.pool).await;
+        let row = sqlx::query("SELECT * FROM device WHERE device_id = $1").bind(device_id).fetch_optional(&self.pool).await;
         row.map_err(|e| StoreError::database("look up a device", e))?.as_ref().map(device).transpose()
     }
 
     /// By its name on MQTT.
     pub async fn device_of_thing(&self, thing_name: &str) -> Result<Option<Device>, StoreError> {
-        let row = sqlx::query("SELECT * FROM device WHERE thing_name = ?").bind(thing_name).fetch_optional(&self.pool).await;
+        let row = sqlx::query("SELECT * FROM device WHERE thing_name = $1").bind(thing_name).fetch_optional(&self.pool).await;
         row.map_err(|e| StoreError::database("look up a thing", e))?.as_ref().map(device).transpose()
     }
 
@@ -132,7 +133,7 @@ impl Store {
 
     /// Removes a device with its certificates and shadows; false if there was none.
     pub async fn delete_device(&self, device_id: &str) -> Result<bool, StoreError> {
-        sqlx::query("DELETE FROM device WHERE device_id = ?")
+        sqlx::query("DELETE FROM device WHERE device_id = $1")
             .bind(device_id)
             .execute(&self.pool)
             .await
@@ -143,8 +144,8 @@ impl Store {
     /// The device's connection came or went; either way it was in touch just now.
     pub async fn set_device_connected(&self, device_id: &str, connected: bool) -> Result<(), StoreError> {
         let now = now_ms();
-        sqlx::query("UPDATE device SET connected = ?, lease_expires_ms = ?, updated_ms = ? WHERE device_id = ?")
-            .bind(connected)
+        sqlx::query("UPDATE device SET connected = $1, lease_expires_ms = $2, updated_ms = $3 WHERE device_id = $4")
+            .bind(i64::from(connected))
             .bind(now + LEASE_MS)
             .bind(now)
             .bind(device_id)
@@ -156,7 +157,7 @@ impl Store {
 
     /// No connection survives the service.
     pub async fn forget_connections(&self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE device SET connected = 0 WHERE connected")
+        sqlx::query("UPDATE device SET connected = 0 WHERE connected = 1")
             .execute(&self.pool)
             .await
             .map(drop)
@@ -172,8 +173,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let now = now_ms();
         sqlx::query(
-            "UPDATE device SET software_version = ?, network_status = ?, network_status_ms = ?, lease_expires_ms = ?, \
-             updated_ms = ? WHERE device_id = ?",
+            "UPDATE device SET software_version = $1, network_status = $2, network_status_ms = $3, lease_expires_ms = $4, \
+             updated_ms = $5 WHERE device_id = $6",
         )
         .bind(software_version)
         .bind(text(network_status))

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 /// What went wrong, with what, while doing what.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// SQLite said no.
+    /// The database said no.
     #[error("database: cannot {operation}: {source}")]
     Database {
         /// What was being done.

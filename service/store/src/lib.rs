@@ -1,4 +1,4 @@
-//! What the service remembers: rows in SQLite, objects in a directory, secrets sealed with a key file.
+//! What the service remembers: rows in SQLite or PostgreSQL, objects in a directory, secrets sealed with a key file.
 //!
 //! One module per kind of thing. Every change that must hold together is one transaction; the bytes of an object are
 //! on the disk before its row is, so a crash leaves at worst a file that nobody names ([`objects`] sweeps those).
@@ -7,6 +7,7 @@
 pub mod access_keys;
 pub mod application_instances;
 pub mod certificates;
+pub mod database;
 pub mod device_jobs;
 pub mod devices;
 mod error;
@@ -19,18 +20,21 @@ mod schema;
 pub mod secrets;
 pub mod shadows;
 pub mod template_jobs;
+#[cfg(test)]
+mod testing;
 
 pub use error::StoreError;
 
+use database::Kind;
 use secrets::SecretBox;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::AnyPool;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The open store. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    pool: sqlx::SqlitePool,
+    pool: AnyPool,
+    kind: Kind,
     objects: PathBuf,
     secrets: std::sync::Arc<SecretBox>,
 }
@@ -38,10 +42,14 @@ pub struct Store {
 impl Store {
     /// Creates the database, the object directory and the key file in `data`, which must exist.
     pub async fn create(data: &Path) -> Result<Store, StoreError> {
+        Store::prepare(data)?;
+        Store::connect(data, true).await
+    }
+
+    fn prepare(data: &Path) -> Result<(), StoreError> {
         SecretBox::create(&data.join("secrets.key"))?;
         let objects = data.join("objects");
-        std::fs::create_dir_all(&objects).map_err(|e| StoreError::io("create", &objects, e))?;
-        Store::connect(data, true).await
+        std::fs::create_dir_all(&objects).map_err(|e| StoreError::io("create", &objects, e))
     }
 
     /// Opens what [`Store::create`] made, and brings its schema up to date.
@@ -50,22 +58,14 @@ impl Store {
     }
 
     async fn connect(data: &Path, create: bool) -> Result<Store, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(data.join("service.sqlite"))
-            .create_if_missing(create)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(20));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(30))
-            .connect_with(options)
-            .await
-            .map_err(|e| StoreError::database("open the database", e))?;
-        schema::migrate(&pool).await?;
+        let pool = database::open_file(data, create).await?;
+        Store::over(data, pool, Kind::Sqlite).await
+    }
+
+    async fn over(data: &Path, pool: AnyPool, kind: Kind) -> Result<Store, StoreError> {
+        schema::migrate(&pool, kind).await?;
         let secrets = SecretBox::open(&data.join("secrets.key"))?;
-        Ok(Store { pool, objects: data.join("objects"), secrets: std::sync::Arc::new(secrets) })
+        Ok(Store { pool, kind, objects: data.join("objects"), secrets: std::sync::Arc::new(secrets) })
     }
 
     /// Seals and opens secrets with this store's key.

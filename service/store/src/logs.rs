@@ -72,7 +72,7 @@ pub struct LogStream {
 impl Store {
     /// Makes a group; [`StoreError::Exists`].
     pub async fn create_log_group(&self, name: &str) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO log_group (name, created_ms) VALUES (?, ?)")
+        sqlx::query("INSERT INTO log_group (name, created_ms) VALUES ($1, $2)")
             .bind(name)
             .bind(now_ms())
             .execute(&self.pool)
@@ -83,7 +83,7 @@ impl Store {
 
     /// Makes a stream; [`StoreError::Exists`]. False if there is no such group.
     pub async fn create_log_stream(&self, group: &str, name: &str) -> Result<bool, StoreError> {
-        let done = sqlx::query("INSERT INTO log_stream (log_group, name, created_ms) VALUES (?, ?, ?)")
+        let done = sqlx::query("INSERT INTO log_stream (log_group, name, created_ms) VALUES ($1, $2, $3)")
             .bind(group)
             .bind(name)
             .bind(now_ms())
@@ -99,7 +99,7 @@ impl Store {
     /// Groups whose names begin with `prefix`, by name.
     pub async fn list_log_groups(&self, prefix: &str) -> Result<Vec<LogGroup>, StoreError> {
         let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT name, created_ms FROM log_group WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT 5000",
+            "SELECT name, created_ms FROM log_group WHERE substr(name, 1, length($1)) = $1 ORDER BY name LIMIT 5000",
         )
         .bind(prefix)
         .fetch_all(&self.pool)
@@ -111,7 +111,7 @@ impl Store {
     /// Streams of a group whose names begin with `prefix`, by name; `None` if there is no such group.
     pub async fn list_log_streams(&self, group: &str, prefix: &str) -> Result<Option<Vec<LogStream>>, StoreError> {
         let error = |e| StoreError::database("list log streams", e);
-        let known: Option<i64> = sqlx::query_scalar("SELECT created_ms FROM log_group WHERE name = ?")
+        let known: Option<i64> = sqlx::query_scalar("SELECT created_ms FROM log_group WHERE name = $1")
             .bind(group)
             .fetch_optional(&self.pool)
             .await
@@ -120,7 +120,7 @@ impl Store {
             return Ok(None);
         }
         let rows = sqlx::query(
-            "SELECT * FROM log_stream WHERE log_group = ?1 AND substr(name, 1, length(?2)) = ?2 ORDER BY name LIMIT 5000",
+            "SELECT * FROM log_stream WHERE log_group = $1 AND substr(name, 1, length($2)) = $2 ORDER BY name LIMIT 5000",
         )
         .bind(group)
         .bind(prefix)
@@ -141,7 +141,7 @@ impl Store {
 
     /// The number of a stream.
     pub async fn log_stream(&self, group: &str, name: &str) -> Result<Option<i64>, StoreError> {
-        sqlx::query_scalar("SELECT sequence FROM log_stream WHERE log_group = ? AND name = ?")
+        sqlx::query_scalar("SELECT sequence FROM log_stream WHERE log_group = $1 AND name = $2")
             .bind(group)
             .bind(name)
             .fetch_optional(&self.pool)
@@ -158,20 +158,12 @@ impl Store {
             return Ok(());
         };
         let now = now_ms();
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
-        for event in events {
-            sqlx::query("INSERT INTO log_event (stream, timestamp_ms, ingestion_ms, message) VALUES (?, ?, ?, ?)")
-                .bind(stream)
-                .bind(event.timestamp_ms)
-                .bind(now)
-                .bind(&event.message)
-                .execute(&mut *transaction)
-                .await
-                .map_err(error)?;
-        }
+        let mut transaction = self.pool.begin().await.map_err(error)?;
+        // The stream's row first: who writes it holds the stream, so that events arrive in the order of their numbers.
         sqlx::query(
-            "UPDATE log_stream SET first_event_ms = min(coalesce(first_event_ms, ?1), ?1), \
-             last_event_ms = max(coalesce(last_event_ms, ?2), ?2), last_ingestion_ms = ?3 WHERE sequence = ?4",
+            "UPDATE log_stream SET first_event_ms = CASE WHEN first_event_ms <= $1 THEN first_event_ms ELSE $1 END, \
+             last_event_ms = CASE WHEN last_event_ms >= $2 THEN last_event_ms ELSE $2 END, last_ingestion_ms = $3 \
+             WHERE sequence = $4",
         )
         .bind(first)
         .bind(last)
@@ -180,6 +172,16 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(error)?;
+        for event in events {
+            sqlx::query("INSERT INTO log_event (stream, timestamp_ms, ingestion_ms, message) VALUES ($1, $2, $3, $4)")
+                .bind(stream)
+                .bind(event.timestamp_ms)
+                .bind(now)
+                .bind(&event.message)
+                .execute(&mut *transaction)
+                .await
+                .map_err(error)?;
+        }
         transaction.commit().await.map_err(error)
     }
 
@@ -201,12 +203,12 @@ impl Store {
         };
         let sql = match downward {
             false => {
-                "SELECT * FROM log_event WHERE stream = ?1 AND timestamp_ms >= ?2 AND timestamp_ms < ?3 \
-                 AND (timestamp_ms, sequence) > (?4, ?5) ORDER BY timestamp_ms, sequence LIMIT ?6"
+                "SELECT * FROM log_event WHERE stream = $1 AND timestamp_ms >= $2 AND timestamp_ms < $3 \
+                 AND (timestamp_ms, sequence) > ($4, $5) ORDER BY timestamp_ms, sequence LIMIT $6"
             }
             true => {
-                "SELECT * FROM log_event WHERE stream = ?1 AND timestamp_ms >= ?2 AND timestamp_ms < ?3 \
-                 AND (timestamp_ms, sequence) < (?4, ?5) ORDER BY timestamp_ms DESC, sequence DESC LIMIT ?6"
+                "SELECT * FROM log_event WHERE stream = $1 AND timestamp_ms >= $2 AND timestamp_ms < $3 \
+                 AND (timestamp_ms, sequence) < ($4, $5) ORDER BY timestamp_ms DESC, sequence DESC LIMIT $6"
             }
         };
         let rows = sqlx::query(sql)
@@ -245,28 +247,29 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_read_in_order_from_both_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::create(folder.path()).await.unwrap();
-        assert!(!store.create_log_stream("g", "s").await.unwrap(), "no group yet");
-        store.create_log_group("g").await.unwrap();
-        assert!(matches!(store.create_log_group("g").await, Err(StoreError::Exists { .. })));
-        assert!(store.create_log_stream("g", "s").await.unwrap());
-        assert!(matches!(store.create_log_stream("g", "s").await, Err(StoreError::Exists { .. })));
-        let stream = store.log_stream("g", "s").await.unwrap().unwrap();
-        let event = |t, m: &str| NewEvent { timestamp_ms: t, message: m.into() };
-        store.put_log_events(stream, &[event(20, "b"), event(10, "a"), event(20, "c")]).await.unwrap();
-        store.put_log_events(stream, &[event(30, "d")]).await.unwrap();
-        let read = async |from, limit| {
-            let events = store.log_events(stream, from, 0, i64::MAX, limit).await.unwrap();
-            (events.iter().map(|e| e.message.clone()).collect::<String>(), events)
-        };
-        assert_eq!(read(From::Head, 3).await.0, "abc");
-        let (text, tail) = read(From::Tail, 2).await;
-        assert_eq!(text, "cd");
-        assert_eq!(read(From::Before(tail[0].position), 9).await.0, "ab");
-        assert_eq!(read(From::After(tail[0].position), 9).await.0, "d");
-        assert_eq!(store.log_events(stream, From::Head, 20, 30, 9).await.unwrap().len(), 2);
-        let streams = store.list_log_streams("g", "").await.unwrap().unwrap();
-        assert_eq!((streams[0].first_event_ms, streams[0].last_event_ms), (Some(10), Some(30)));
+        for place in crate::testing::places().await {
+            let store = place.create().await;
+            assert!(!store.create_log_stream("g", "s").await.unwrap(), "no group yet");
+            store.create_log_group("g").await.unwrap();
+            assert!(matches!(store.create_log_group("g").await, Err(StoreError::Exists { .. })));
+            assert!(store.create_log_stream("g", "s").await.unwrap());
+            assert!(matches!(store.create_log_stream("g", "s").await, Err(StoreError::Exists { .. })));
+            let stream = store.log_stream("g", "s").await.unwrap().unwrap();
+            let event = |t, m: &str| NewEvent { timestamp_ms: t, message: m.into() };
+            store.put_log_events(stream, &[event(20, "b"), event(10, "a"), event(20, "c")]).await.unwrap();
+            store.put_log_events(stream, &[event(30, "d")]).await.unwrap();
+            let read = async |from, limit| {
+                let events = store.log_events(stream, from, 0, i64::MAX, limit).await.unwrap();
+                (events.iter().map(|e| e.message.clone()).collect::<String>(), events)
+            };
+            assert_eq!(read(From::Head, 3).await.0, "abc");
+            let (text, tail) = read(From::Tail, 2).await;
+            assert_eq!(text, "cd");
+            assert_eq!(read(From::Before(tail[0].position), 9).await.0, "ab");
+            assert_eq!(read(From::After(tail[0].position), 9).await.0, "d");
+            assert_eq!(store.log_events(stream, From::Head, 20, 30, 9).await.unwrap().len(), 2);
+            let streams = store.list_log_streams("g", "").await.unwrap().unwrap();
+            assert_eq!((streams[0].first_event_ms, streams[0].last_event_ms), (Some(10), Some(30)));
+        }
     }
 }

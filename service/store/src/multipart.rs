@@ -34,7 +34,7 @@ impl Store {
     /// Begins an upload.
     pub async fn create_upload(&self, bucket: &str, key: &str, content_type: &str) -> Result<String, StoreError> {
         let id = identifiers::token::<16>();
-        sqlx::query("INSERT INTO upload (upload_id, bucket, key, content_type, created_ms) VALUES (?, ?, ?, ?, ?)")
+        sqlx::query("INSERT INTO upload (upload_id, bucket, key, content_type, created_ms) VALUES ($1, $2, $3, $4, $5)")
             .bind(&id)
             .bind(bucket)
             .bind(key)
@@ -49,7 +49,7 @@ impl Store {
     /// An upload, if it is one of this object.
     pub async fn upload(&self, upload_id: &str, bucket: &str, key: &str) -> Result<Option<Upload>, StoreError> {
         let content_type: Option<String> =
-            sqlx::query_scalar("SELECT content_type FROM upload WHERE upload_id = ? AND bucket = ? AND key = ?")
+            sqlx::query_scalar("SELECT content_type FROM upload WHERE upload_id = $1 AND bucket = $2 AND key = $3")
                 .bind(upload_id)
                 .bind(bucket)
                 .bind(key)
@@ -67,22 +67,25 @@ impl Store {
     /// Adds or replaces a part.
     pub async fn put_part(&self, upload: &Upload, number: i64, mut written: Written) -> Result<(), StoreError> {
         let error = |e| StoreError::database("store a part", e);
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
-        let old: Option<String> = sqlx::query_scalar("SELECT file FROM upload_part WHERE upload_id = ? AND number = ?")
+        let mut transaction = self.begin_exclusive(&format!("upload {}", upload.upload_id)).await.map_err(error)?;
+        let old: Option<String> = sqlx::query_scalar("SELECT file FROM upload_part WHERE upload_id = $1 AND number = $2")
             .bind(&upload.upload_id)
             .bind(number)
             .fetch_optional(&mut *transaction)
             .await
             .map_err(error)?;
-        sqlx::query("INSERT OR REPLACE INTO upload_part (upload_id, number, size, etag, file) VALUES (?, ?, ?, ?, ?)")
-            .bind(&upload.upload_id)
-            .bind(number)
-            .bind(written.size as i64)
-            .bind(hex::encode(written.md5))
-            .bind(written.name())
-            .execute(&mut *transaction)
-            .await
-            .map_err(error)?;
+        sqlx::query(
+            "INSERT INTO upload_part (upload_id, number, size, etag, file) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (upload_id, number) DO UPDATE SET size = $3, etag = $4, file = $5",
+        )
+        .bind(&upload.upload_id)
+        .bind(number)
+        .bind(written.size as i64)
+        .bind(hex::encode(written.md5))
+        .bind(written.name())
+        .execute(&mut *transaction)
+        .await
+        .map_err(error)?;
         transaction.commit().await.map_err(error)?;
         written.keep();
         if let Some(old) = old {
@@ -94,7 +97,7 @@ impl Store {
     /// The parts that are there, by number.
     pub async fn parts(&self, upload: &Upload) -> Result<Vec<Part>, StoreError> {
         let rows: Vec<(i64, i64, String, String)> =
-            sqlx::query_as("SELECT number, size, etag, file FROM upload_part WHERE upload_id = ? ORDER BY number")
+            sqlx::query_as("SELECT number, size, etag, file FROM upload_part WHERE upload_id = $1 ORDER BY number")
                 .bind(&upload.upload_id)
                 .fetch_all(&self.pool)
                 .await
@@ -130,7 +133,7 @@ impl Store {
     /// Ends an upload and deletes its parts.
     pub async fn abort_upload(&self, upload: &Upload) -> Result<(), StoreError> {
         let parts = self.parts(upload).await?;
-        sqlx::query("DELETE FROM upload WHERE upload_id = ?")
+        sqlx::query("DELETE FROM upload WHERE upload_id = $1")
             .bind(&upload.upload_id)
             .execute(&self.pool)
             .await

@@ -7,11 +7,12 @@
 //! 3. one transaction makes the row point to it — the new object;
 //! 4. the file of the object it replaced is deleted — if not, swept.
 
+use crate::database::DatabaseRow;
 use crate::{Store, StoreError, identifiers, now_ms};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use md5::{Digest, Md5};
 use ring::digest::{Context, SHA256};
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use tokio::io::AsyncWriteExt;
@@ -126,7 +127,7 @@ impl Written {
     }
 }
 
-fn info(row: &SqliteRow) -> Result<ObjectInfo, StoreError> {
+fn info(row: &DatabaseRow) -> Result<ObjectInfo, StoreError> {
     let error = |e| StoreError::database("read an object's row", e);
     Ok(ObjectInfo {
         bucket: row.try_get("bucket").map_err(error)?,
@@ -192,16 +193,17 @@ impl Store {
             modified_ms: now_ms(),
             file: written.name().to_owned(),
         };
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
-        let old: Option<String> = sqlx::query_scalar("SELECT file FROM object WHERE bucket = ? AND key = ?")
+        let mut transaction = self.begin_exclusive(&format!("object {bucket}/{key}")).await.map_err(error)?;
+        let old: Option<String> = sqlx::query_scalar("SELECT file FROM object WHERE bucket = $1 AND key = $2")
             .bind(bucket)
             .bind(key)
             .fetch_optional(&mut *transaction)
             .await
             .map_err(error)?;
         sqlx::query(
-            "INSERT OR REPLACE INTO object (bucket, key, size, etag, sha256, crc32, content_type, modified_ms, file) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO object (bucket, key, size, etag, sha256, crc32, content_type, modified_ms, file) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (bucket, key) DO UPDATE SET size = $3, etag = $4, \
+             sha256 = $5, crc32 = $6, content_type = $7, modified_ms = $8, file = $9",
         )
         .bind(bucket)
         .bind(key)
@@ -232,7 +234,7 @@ impl Store {
 
     /// What is known of an object.
     pub async fn object(&self, bucket: &str, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
-        let row = sqlx::query("SELECT * FROM object WHERE bucket = ? AND key = ?")
+        let row = sqlx::query("SELECT * FROM object WHERE bucket = $1 AND key = $2")
             .bind(bucket)
             .bind(key)
             .fetch_optional(&self.pool)
@@ -254,10 +256,16 @@ impl Store {
     }
 
     /// Objects whose keys begin with `prefix` and come after `after`, by key.
-    pub async fn list_objects(&self, bucket: &str, prefix: &str, after: &str, limit: usize) -> Result<Vec<ObjectInfo>, StoreError> {
+    pub async fn list_objects(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<ObjectInfo>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM object WHERE bucket = ?1 AND key >= ?2 AND key > ?3 AND substr(key, 1, length(?2)) = ?2 \
-             ORDER BY key LIMIT ?4",
+            "SELECT * FROM object WHERE bucket = $1 AND key >= $2 AND key > $3 AND substr(key, 1, length($2)) = $2 \
+             ORDER BY key LIMIT $4",
         )
         .bind(bucket)
         .bind(prefix)
@@ -270,7 +278,7 @@ impl Store {
 
     /// Removes an object; false if there was none.
     pub async fn delete_object(&self, bucket: &str, key: &str) -> Result<bool, StoreError> {
-        let file: Option<String> = sqlx::query_scalar("DELETE FROM object WHERE bucket = ? AND key = ? RETURNING file")
+        let file: Option<String> = sqlx::query_scalar("DELETE FROM object WHERE bucket = $1 AND key = $2 RETURNING file")
             .bind(bucket)
             .bind(key)
             .fetch_optional(&self.pool)
@@ -317,12 +325,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::create(folder.path()).await.unwrap();
-        (folder, store)
-    }
+    use crate::testing::places;
 
     fn files(store: &Store) -> usize {
         let folders = std::fs::read_dir(&store.objects).unwrap();
@@ -331,45 +334,51 @@ mod tests {
 
     #[tokio::test]
     async fn an_object_is_replaced_whole_and_its_old_bytes_go() {
-        let (_folder, store) = store().await;
-        let first = store.put_bytes("b", "k", "text/plain", b"one").await.unwrap();
-        let mut open = store.open_object(&first).await.unwrap();
-        let second = store.put_bytes("b", "k", "text/plain", b"hello").await.unwrap();
-        assert_eq!(second.etag, "5d41402abc4b2a76b9719d911017c592");
-        assert_eq!(second.sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
-        assert_eq!(second.crc32.as_deref(), Some("NhCmhg=="));
-        assert_eq!(store.read_object("b", "k", 5).await.unwrap().unwrap(), b"hello");
-        assert_eq!(store.read_object("b", "k", 4).await.unwrap(), None);
-        let mut old = String::new();
-        tokio::io::AsyncReadExt::read_to_string(&mut open, &mut old).await.unwrap();
-        assert_eq!((old.as_str(), files(&store)), ("one", 1), "who reads the old bytes may finish");
+        for place in places().await {
+            let store = place.create().await;
+            let first = store.put_bytes("b", "k", "text/plain", b"one").await.unwrap();
+            let mut open = store.open_object(&first).await.unwrap();
+            let second = store.put_bytes("b", "k", "text/plain", b"hello").await.unwrap();
+            assert_eq!(second.etag, "5d41402abc4b2a76b9719d911017c592");
+            assert_eq!(second.sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+            assert_eq!(second.crc32.as_deref(), Some("NhCmhg=="));
+            assert_eq!(store.read_object("b", "k", 5).await.unwrap().unwrap(), b"hello");
+            assert_eq!(store.read_object("b", "k", 4).await.unwrap(), None);
+            let mut old = String::new();
+            tokio::io::AsyncReadExt::read_to_string(&mut open, &mut old).await.unwrap();
+            assert_eq!((old.as_str(), files(&store)), ("one", 1), "who reads the old bytes may finish");
+        }
     }
 
     #[tokio::test]
     async fn what_is_not_finished_or_not_named_leaves_no_file() {
-        let (_folder, store) = store().await;
-        let mut writer = store.object_writer().await.unwrap();
-        writer.write(b"half").await.unwrap();
-        drop(writer);
-        drop(store.object_writer().await.unwrap().finish().await.unwrap());
-        assert_eq!(files(&store), 0);
-        // A power cut runs no destructors: the sweep at the start finds what it left.
-        std::mem::forget(store.object_writer().await.unwrap().finish().await.unwrap());
-        store.put_bytes("b", "k", "x", b"kept").await.unwrap();
-        assert_eq!(store.sweep_objects().await.unwrap(), 1);
-        assert_eq!(store.read_object("b", "k", 9).await.unwrap().unwrap(), b"kept");
+        for place in places().await {
+            let store = place.create().await;
+            let mut writer = store.object_writer().await.unwrap();
+            writer.write(b"half").await.unwrap();
+            drop(writer);
+            drop(store.object_writer().await.unwrap().finish().await.unwrap());
+            assert_eq!(files(&store), 0);
+            // A power cut runs no destructors: the sweep at the start finds what it left.
+            std::mem::forget(store.object_writer().await.unwrap().finish().await.unwrap());
+            store.put_bytes("b", "k", "x", b"kept").await.unwrap();
+            assert_eq!(store.sweep_objects().await.unwrap(), 1);
+            assert_eq!(store.read_object("b", "k", 9).await.unwrap().unwrap(), b"kept");
+        }
     }
 
     #[tokio::test]
     async fn lists_go_by_key_and_prefix() {
-        let (_folder, store) = store().await;
-        for key in ["a/1", "a/2", "a%", "b/1", "A/1"] {
-            store.put_bytes("b", key, "x", b"").await.unwrap();
+        for place in places().await {
+            let store = place.create().await;
+            for key in ["a/1", "a/2", "a%", "b/1", "A/1"] {
+                store.put_bytes("b", key, "x", b"").await.unwrap();
+            }
+            let keys = |list: Vec<ObjectInfo>| list.into_iter().map(|o| o.key).collect::<Vec<_>>();
+            assert_eq!(keys(store.list_objects("b", "a/", "", 9).await.unwrap()), ["a/1", "a/2"]);
+            assert_eq!(keys(store.list_objects("b", "", "a/1", 2).await.unwrap()), ["a/2", "b/1"]);
+            assert!(store.delete_object("b", "a/1").await.unwrap());
+            assert!(!store.delete_object("b", "a/1").await.unwrap());
         }
-        let keys = |list: Vec<ObjectInfo>| list.into_iter().map(|o| o.key).collect::<Vec<_>>();
-        assert_eq!(keys(store.list_objects("b", "a/", "", 9).await.unwrap()), ["a/1", "a/2"]);
-        assert_eq!(keys(store.list_objects("b", "", "a/1", 2).await.unwrap()), ["a/2", "b/1"]);
-        assert!(store.delete_object("b", "a/1").await.unwrap());
-        assert!(!store.delete_object("b", "a/1").await.unwrap());
     }
 }

@@ -1,10 +1,11 @@
 //! Packages, their versions (patches), and the nodes that their interfaces make possible.
 
+use crate::database::{DatabaseRow, flag};
 use crate::devices::Tags;
 use crate::error::{stored, text};
 use crate::{Store, StoreError, identifiers, now_ms};
 use serde_json::Value;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row;
 
 const CAMERA: &str = "camera";
 
@@ -102,7 +103,7 @@ pub struct NewVersion<'a> {
     pub nodes: &'a [Node],
 }
 
-fn package(row: &SqliteRow) -> Result<Package, StoreError> {
+fn package(row: &DatabaseRow) -> Result<Package, StoreError> {
     let error = |e| StoreError::database("read a package", e);
     Ok(Package {
         package_id: row.try_get("package_id").map_err(error)?,
@@ -112,7 +113,7 @@ fn package(row: &SqliteRow) -> Result<Package, StoreError> {
     })
 }
 
-fn version(row: &SqliteRow) -> Result<PackageVersion, StoreError> {
+fn version(row: &DatabaseRow) -> Result<PackageVersion, StoreError> {
     let error = |e| StoreError::database("read a package version", e);
     Ok(PackageVersion {
         package_id: row.try_get("package_id").map_err(error)?,
@@ -121,7 +122,7 @@ fn version(row: &SqliteRow) -> Result<PackageVersion, StoreError> {
         patch: row.try_get("patch").map_err(error)?,
         status: row.try_get("status").map_err(error)?,
         status_description: row.try_get("status_description").map_err(error)?,
-        latest: row.try_get("latest").map_err(error)?,
+        latest: flag(row, "latest").map_err(error)?,
         registered_ms: row.try_get("registered_ms").map_err(error)?,
         manifest: row.try_get("manifest").map_err(error)?,
     })
@@ -136,7 +137,7 @@ impl Store {
             tags: tags.clone(),
             created_ms: now_ms(),
         };
-        sqlx::query("INSERT INTO package (package_id, name, tags, created_ms) VALUES (?, ?, ?, ?)")
+        sqlx::query("INSERT INTO package (package_id, name, tags, created_ms) VALUES ($1, $2, $3, $4)")
             .bind(&made.package_id)
             .bind(name)
             .bind(text(tags))
@@ -149,13 +150,13 @@ impl Store {
 
     /// By identifier.
     pub async fn package(&self, package_id: &str) -> Result<Option<Package>, StoreError> {
-        let row = sqlx::query("SELECT * FROM package WHERE package_id = ?").bind(package_id).fetch_optional(&self.pool).await;
+        let row = sqlx::query("SELECT * FROM package WHERE package_id = $1").bind(package_id).fetch_optional(&self.pool).await;
         row.map_err(|e| StoreError::database("look up a package", e))?.as_ref().map(package).transpose()
     }
 
     /// By name.
     pub async fn package_of_name(&self, name: &str) -> Result<Option<Package>, StoreError> {
-        let row = sqlx::query("SELECT * FROM package WHERE name = ?").bind(name).fetch_optional(&self.pool).await;
+        let row = sqlx::query("SELECT * FROM package WHERE name = $1").bind(name).fetch_optional(&self.pool).await;
         row.map_err(|e| StoreError::database("look up a package", e))?.as_ref().map(package).transpose()
     }
 
@@ -170,9 +171,9 @@ impl Store {
         let error = |e| StoreError::database("register a package version", e);
         let good = new.status == "REGISTER_COMPLETED";
         let now = now_ms();
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
-        let was_latest: Option<bool> =
-            sqlx::query_scalar("DELETE FROM package_version WHERE package_id = ? AND version = ? AND patch = ? RETURNING latest")
+        let mut transaction = self.begin_exclusive("package_version").await.map_err(error)?;
+        let was_latest: Option<i64> =
+            sqlx::query_scalar("DELETE FROM package_version WHERE package_id = $1 AND version = $2 AND patch = $3 RETURNING latest")
                 .bind(new.package_id)
                 .bind(new.version)
                 .bind(new.patch)
@@ -180,15 +181,15 @@ impl Store {
                 .await
                 .map_err(error)?;
         let others_latest: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM package_version WHERE package_id = ? AND version = ? AND latest")
+            sqlx::query_scalar("SELECT count(*) FROM package_version WHERE package_id = $1 AND version = $2 AND latest = 1")
                 .bind(new.package_id)
                 .bind(new.version)
                 .fetch_one(&mut *transaction)
                 .await
                 .map_err(error)?;
-        let latest = (good && new.mark_latest) || others_latest == 0 || was_latest == Some(true);
+        let latest = (good && new.mark_latest) || others_latest == 0 || was_latest == Some(1);
         if latest {
-            sqlx::query("UPDATE package_version SET latest = 0 WHERE package_id = ? AND version = ?")
+            sqlx::query("UPDATE package_version SET latest = 0 WHERE package_id = $1 AND version = $2")
                 .bind(new.package_id)
                 .bind(new.version)
                 .execute(&mut *transaction)
@@ -198,14 +199,14 @@ impl Store {
         let sealed = new.camera.map(|c| self.secrets.seal(CAMERA, text(c).as_bytes()));
         let sequence: i64 = sqlx::query_scalar(
             "INSERT INTO package_version (package_id, version, patch, status, status_description, latest, registered_ms, \
-             manifest, camera) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING sequence",
+             manifest, camera) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING sequence",
         )
         .bind(new.package_id)
         .bind(new.version)
         .bind(new.patch)
         .bind(new.status)
         .bind(new.status_description)
-        .bind(latest)
+        .bind(i64::from(latest))
         .bind(now)
         .bind(new.manifest)
         .bind(sealed)
@@ -214,8 +215,9 @@ impl Store {
         .map_err(error)?;
         for node in new.nodes {
             sqlx::query(
-                "INSERT OR REPLACE INTO node (node_id, version_sequence, name, category, description, asset, interface, \
-                 created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO node (node_id, version_sequence, name, category, description, asset, interface, \
+                 created_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (node_id) DO UPDATE SET version_sequence = $2, \
+                 name = $3, category = $4, description = $5, asset = $6, interface = $7, created_ms = $8",
             )
             .bind(&node.node_id)
             .bind(sequence)
@@ -241,7 +243,7 @@ impl Store {
     ) -> Result<Option<PackageVersion>, StoreError> {
         sqlx::query(
             "SELECT v.*, p.name AS package_name FROM package_version v JOIN package p USING (package_id) \
-             WHERE package_id = ?1 AND version = ?2 AND (patch = ?3 OR (?3 IS NULL AND latest))",
+             WHERE package_id = $1 AND version = $2 AND (patch = $3 OR ($3 IS NULL AND latest = 1))",
         )
         .bind(package_id)
         .bind(wanted)
@@ -257,7 +259,7 @@ impl Store {
     /// The parameters of a camera's package version, with their secrets.
     pub async fn camera_parameters(&self, package_id: &str, wanted: &str, patch: &str) -> Result<Option<Tags>, StoreError> {
         let sealed: Option<Option<Vec<u8>>> =
-            sqlx::query_scalar("SELECT camera FROM package_version WHERE package_id = ? AND version = ? AND patch = ?")
+            sqlx::query_scalar("SELECT camera FROM package_version WHERE package_id = $1 AND version = $2 AND patch = $3")
                 .bind(package_id)
                 .bind(wanted)
                 .bind(patch)
@@ -279,19 +281,19 @@ impl Store {
         successor: Option<&str>,
     ) -> Result<bool, StoreError> {
         let error = |e| StoreError::database("deregister a package version", e);
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
-        let latest: Option<bool> =
-            sqlx::query_scalar("DELETE FROM package_version WHERE package_id = ? AND version = ? AND patch = ? RETURNING latest")
+        let mut transaction = self.begin_exclusive("package_version").await.map_err(error)?;
+        let latest: Option<i64> =
+            sqlx::query_scalar("DELETE FROM package_version WHERE package_id = $1 AND version = $2 AND patch = $3 RETURNING latest")
                 .bind(package_id)
                 .bind(wanted)
                 .bind(patch)
                 .fetch_optional(&mut *transaction)
                 .await
                 .map_err(error)?;
-        if latest == Some(true) {
+        if latest == Some(1) {
             sqlx::query(
                 "UPDATE package_version SET latest = 1 WHERE sequence = (SELECT sequence FROM package_version \
-                 WHERE package_id = ?1 AND version = ?2 AND (?3 IS NULL OR patch = ?3) ORDER BY sequence DESC LIMIT 1)",
+                 WHERE package_id = $1 AND version = $2 AND ($3 IS NULL OR patch = $3) ORDER BY sequence DESC LIMIT 1)",
             )
             .bind(package_id)
             .bind(wanted)
@@ -310,7 +312,7 @@ impl Store {
         let rows = sqlx::query(
             "SELECT n.*, v.package_id, v.version, v.patch, v.latest, p.name AS package_name FROM node n \
              JOIN package_version v ON v.sequence = n.version_sequence JOIN package p USING (package_id) \
-             WHERE v.status = 'REGISTER_COMPLETED' ORDER BY v.sequence DESC, n.rowid LIMIT 5000",
+             WHERE v.status = 'REGISTER_COMPLETED' ORDER BY v.sequence DESC, n.node_id LIMIT 5000",
         )
         .fetch_all(&self.pool)
         .await
@@ -330,7 +332,7 @@ impl Store {
                     package_name: row.try_get("package_name").map_err(error)?,
                     version: row.try_get("version").map_err(error)?,
                     patch: row.try_get("patch").map_err(error)?,
-                    latest: row.try_get("latest").map_err(error)?,
+                    latest: flag(row, "latest").map_err(error)?,
                     created_ms: row.try_get("created_ms").map_err(error)?,
                 })
             })

@@ -15,7 +15,7 @@ impl Store {
     /// The shadow, or version 0 without a document if there never was one.
     pub async fn shadow(&self, thing_name: &str, name: &str) -> Result<StoredShadow, StoreError> {
         let row: Option<(i64, Option<String>)> =
-            sqlx::query_as("SELECT version, document FROM shadow WHERE thing_name = ? AND name = ?")
+            sqlx::query_as("SELECT version, document FROM shadow WHERE thing_name = $1 AND name = $2")
                 .bind(thing_name)
                 .bind(name)
                 .fetch_optional(&self.pool)
@@ -34,8 +34,8 @@ impl Store {
         document: Option<&str>,
     ) -> Result<bool, StoreError> {
         sqlx::query(
-            "INSERT INTO shadow (thing_name, name, version, document) VALUES (?1, ?2, ?3 + 1, ?4) \
-             ON CONFLICT (thing_name, name) DO UPDATE SET version = ?3 + 1, document = ?4 WHERE version = ?3",
+            "INSERT INTO shadow (thing_name, name, version, document) VALUES ($1, $2, $3 + 1, $4) \
+             ON CONFLICT (thing_name, name) DO UPDATE SET version = $3 + 1, document = $4 WHERE shadow.version = $3",
         )
         .bind(thing_name)
         .bind(name)

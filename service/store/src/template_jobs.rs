@@ -18,7 +18,7 @@ pub struct TemplateJob {
 impl Store {
     /// Stores a job. `input` must hold no secret.
     pub async fn add_template_job(&self, job_id: &str, input: &Value) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO template_job (job_id, input, created_ms) VALUES (?, ?, ?)")
+        sqlx::query("INSERT INTO template_job (job_id, input, created_ms) VALUES ($1, $2, $3)")
             .bind(job_id)
             .bind(text(input))
             .bind(now_ms())
@@ -30,7 +30,7 @@ impl Store {
 
     /// By identifier.
     pub async fn template_job(&self, job_id: &str) -> Result<Option<TemplateJob>, StoreError> {
-        let row: Option<(String, i64)> = sqlx::query_as("SELECT input, created_ms FROM template_job WHERE job_id = ?")
+        let row: Option<(String, i64)> = sqlx::query_as("SELECT input, created_ms FROM template_job WHERE job_id = $1")
             .bind(job_id)
             .fetch_optional(&self.pool)
             .await

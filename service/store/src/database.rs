@@ -1,0 +1,237 @@
+//! One set of SQL for two databases: SQLite in a file beside the service, PostgreSQL for larger fleets.
+//!
+//! sqlx's `Any` driver carries both. What it carries is what every query keeps to:
+//!
+//! - parameters `$1, $2, …`; `RETURNING`; `ON CONFLICT (…) DO UPDATE SET …` (in its `WHERE` the table's name goes before
+//!   the column's); no function that only one of the two has (`min(a, b)`, `GLOB`, `rowid`, JSON functions);
+//! - values are `i64`, `f64`, `String`, `Vec<u8>` and `Option` of these. Truth is an `INTEGER` 0 or 1: bind
+//!   `i64::from(truth)`, compare `column = 1`, read with [`flag`];
+//! - sums of integers are cast: `CAST(sum(size) AS BIGINT)`;
+//! - text compares by its bytes and `LIKE` by its case, in both;
+//! - a statement that fails ends its transaction.
+//!
+//! A single statement is safe against others. Who reads rows and then writes what follows from them begins with
+//! [`Store::begin_exclusive`].
+
+use crate::{Store, StoreError};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
+use sqlx::{Any, AnyPool, ConnectOptions, Executor, Row, Transaction};
+use std::path::Path;
+use std::time::Duration;
+
+/// A row of either database.
+pub(crate) use sqlx::any::AnyRow as DatabaseRow;
+
+/// SQLite's file in the data directory.
+pub const FILE: &str = "service.sqlite";
+
+/// Connections of one copy of the service to PostgreSQL.
+const POSTGRES_CONNECTIONS: u32 = 10;
+/// SQLite has one writer; more connections than this only wait.
+const SQLITE_CONNECTIONS: u32 = 4;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A file.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+/// What every connection to SQLite begins with. The file survives a power cut after each commit.
+const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 20000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                               PRAGMA foreign_keys = ON; PRAGMA case_sensitive_like = ON";
+
+/// Opens SQLite's file in a data directory.
+pub(crate) async fn open_file(data: &Path, create: bool) -> Result<AnyPool, StoreError> {
+    let data = std::fs::canonicalize(data).map_err(|e| StoreError::io("open", data, e))?;
+    let path = data.join(FILE);
+    let Some(text) = path.to_str() else {
+        let source = std::io::Error::other("the path is not text");
+        return Err(StoreError::io("open", &path, source));
+    };
+    let text = text.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    let url = format!("sqlite://{text}?mode={}", if create { "rwc" } else { "rw" });
+    connect(&url, Kind::Sqlite).await
+}
+
+/// Connects to a PostgreSQL server. Its URL may hold a password: it goes into no message.
+pub(crate) async fn open_server(url: &str) -> Result<AnyPool, StoreError> {
+    connect(url, Kind::Postgres).await
+}
+
+async fn connect(url: &str, kind: Kind) -> Result<AnyPool, StoreError> {
+    let error = |e| StoreError::database("open the database", e);
+    install_default_drivers();
+    let options: AnyConnectOptions = url.parse().map_err(error)?;
+    let options = options.log_slow_statements(log::LevelFilter::Warn, Duration::from_secs(5));
+    let pool = AnyPoolOptions::new()
+        .max_connections(if kind == Kind::Sqlite { SQLITE_CONNECTIONS } else { POSTGRES_CONNECTIONS })
+        .acquire_timeout(Duration::from_secs(30));
+    let pool = match kind {
+        Kind::Sqlite => {
+            pool.after_connect(|connection, _| Box::pin(async move { connection.execute(SQLITE_SETTINGS).await.map(drop) }))
+        }
+        Kind::Postgres => pool,
+    };
+    pool.connect_with(options).await.map_err(error)
+}
+
+/// Begins a transaction beside which no other one of the same `lock` runs, here or in another copy of the service.
+/// In SQLite that is any other writer; in PostgreSQL those that name the same lock.
+pub(crate) async fn begin_exclusive(pool: &AnyPool, kind: Kind, lock: &str) -> sqlx::Result<Transaction<'static, Any>> {
+    match kind {
+        Kind::Sqlite => pool.begin_with("BEGIN IMMEDIATE").await,
+        Kind::Postgres => {
+            let mut transaction = pool.begin().await?;
+            sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").bind(lock).execute(&mut *transaction).await?;
+            Ok(transaction)
+        }
+    }
+}
+
+impl Store {
+    /// Begins a transaction that reads rows before it writes what follows from them. `lock` names these rows (a table,
+    /// or a table and a key); everybody who changes them in this way gives the same name, and one name only.
+    pub(crate) async fn begin_exclusive(&self, lock: &str) -> sqlx::Result<Transaction<'static, Any>> {
+        begin_exclusive(&self.pool, self.kind, lock).await
+    }
+}
+
+/// A column that holds 0 or 1.
+pub(crate) fn flag(row: &DatabaseRow, column: &str) -> sqlx::Result<bool> {
+    row.try_get::<i64, _>(column).map(|value| value != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::places;
+
+    /// The text literals of a source file, as the compiler reads them, in the order of their appearance.
+    fn literals(source: &str) -> Vec<String> {
+        let source: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let source = source.join("\n");
+        let (mut literals, mut characters) = (Vec::new(), source.chars().peekable());
+        while let Some(character) = characters.next() {
+            match character {
+                '\'' if characters.peek() == Some(&'"') => drop(characters.next()),
+                '"' => {
+                    let mut text = String::new();
+                    while let Some(character) = characters.next() {
+                        match character {
+                            '"' => break,
+                            '\\' => match characters.next() {
+                                Some('\n') => while characters.next_if(|c| c.is_whitespace()).is_some() {},
+                                Some(escaped) => text.push(escaped),
+                                None => break,
+                            },
+                            other => text.push(other),
+                        }
+                    }
+                    literals.push(text);
+                }
+                _ => {}
+            }
+        }
+        literals
+    }
+
+    /// Every statement that stands whole in a source file of this crate.
+    fn statements() -> Vec<(String, String)> {
+        let mut statements = Vec::new();
+        for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.extension().is_none_or(|e| e != "rs") || name == "database.rs" {
+                continue;
+            }
+            for text in literals(&std::fs::read_to_string(&path).unwrap()) {
+                let whole = ["SELECT ", "INSERT ", "UPDATE ", "DELETE "].iter().any(|verb| text.starts_with(verb));
+                // With a hole in it, it is a pattern for `format!`.
+                if whole && !text.replace("{}", "").contains('{') && text.contains(' ') && !text.ends_with(' ') {
+                    statements.push((name.clone(), text));
+                } else if text.contains("BEGIN IMMEDIATE") {
+                    panic!("{name}: only `begin_exclusive` begins a transaction of one writer");
+                }
+            }
+        }
+        statements
+    }
+
+    #[tokio::test]
+    async fn both_databases_understand_every_statement() {
+        let statements = statements();
+        assert!(statements.len() > 50, "only {} statements were found: the search is broken", statements.len());
+        let mut wrong = Vec::new();
+        for place in places().await {
+            let store = place.create().await;
+            for (number, (file, text)) in statements.iter().enumerate() {
+                let prepare = match store.kind {
+                    super::Kind::Sqlite => format!("EXPLAIN {text}"),
+                    super::Kind::Postgres => format!("PREPARE statement_{number} AS {text}"),
+                };
+                let outcome = sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&store.pool).await;
+                // sqlx tells the types of parameters; here PostgreSQL must guess them and sometimes cannot.
+                let guess = "could not determine data type of parameter";
+                if let Some(e) = outcome.err().map(|e| e.to_string()).filter(|e| !e.contains(guess)) {
+                    wrong.push(format!("{file}, {:?}: {e}\n    {text}", store.kind));
+                }
+                if text.contains('?') {
+                    wrong.push(format!("{file}: parameters are $1, $2, …\n    {text}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[tokio::test]
+    async fn values_come_back_as_they_went() {
+        for place in places().await {
+            let store = place.create().await;
+            let create = match store.kind {
+                super::Kind::Sqlite => "CREATE TABLE t (number INTEGER, word TEXT, body BLOB) STRICT",
+                super::Kind::Postgres => "CREATE TABLE t (number BIGINT, word TEXT, body BYTEA)",
+            };
+            sqlx::query(create).execute(&store.pool).await.unwrap();
+            let values = [(Some(i64::MIN), Some("ü\u{1F4F7}'\"\\"), Some(vec![0u8, 255, 39])), (None, None, None)];
+            for (number, word, body) in values.clone() {
+                let insert = sqlx::query("INSERT INTO t (number, word, body) VALUES ($1, $2, $3)");
+                insert.bind(number).bind(word).bind(body).execute(&store.pool).await.unwrap();
+            }
+            type Values = (Option<i64>, Option<String>, Option<Vec<u8>>);
+            let read: Vec<Values> =
+                sqlx::query_as("SELECT number, word, body FROM t ORDER BY number IS NULL").fetch_all(&store.pool).await.unwrap();
+            assert_eq!(read, values.map(|(number, word, body)| (number, word.map(str::to_owned), body)));
+        }
+    }
+
+    #[tokio::test]
+    async fn one_writer_of_a_lock_waits_for_the_other() {
+        for place in places().await {
+            let store = place.create().await;
+            sqlx::query("CREATE TABLE t (number BIGINT NOT NULL)").execute(&store.pool).await.unwrap();
+            sqlx::query("INSERT INTO t VALUES (0)").execute(&store.pool).await.unwrap();
+            let count = async || {
+                for _ in 0..20 {
+                    let mut transaction = store.begin_exclusive("t").await.unwrap();
+                    let n: i64 = sqlx::query_scalar("SELECT number FROM t").fetch_one(&mut *transaction).await.unwrap();
+                    sqlx::query("UPDATE t SET number = $1").bind(n + 1).execute(&mut *transaction).await.unwrap();
+                    transaction.commit().await.unwrap();
+                }
+            };
+            tokio::join!(count(), count(), count());
+            let n: i64 = sqlx::query_scalar("SELECT number FROM t").fetch_one(&store.pool).await.unwrap();
+            assert_eq!(n, 60);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_may_have_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("50%41 ?mode=ro#\u{fc}");
+        std::fs::create_dir(&data).unwrap();
+        crate::Store::create(&data).await.unwrap().create_log_group("g").await.unwrap();
+        assert!(data.join(super::FILE).exists());
+    }
+}
