@@ -6,6 +6,7 @@ use belvedere_service::serve::{Ports, serve};
 use belvedere_service::ServerError;
 use belvedere_store::Store;
 use clap::{Parser, Subcommand};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -57,6 +58,9 @@ enum Command {
         #[arg(long, default_value = "10.0.2.2")]
         advertise_host: String,
     },
+    /// Print the API's model for AWS tools that no longer carry it:
+    /// `belvedere-service model > panorama.json; aws configure add-model --service-model file://panorama.json`
+    Model,
     /// Access keys of administrators
     Keys {
         /// Directory of the service
@@ -128,6 +132,14 @@ async fn run(command: Command) -> Result<(), ServerError> {
             let ports =
                 Ports { api: &api, device_https: &device_https, mqtt: &mqtt, advertise_host: &advertise_host };
             serve(&data, ports, stop).await
+        }
+        Command::Model => {
+            let text = format!("{:#}\n", belvedere_api::panorama::model::document::document());
+            // Whoever reads only the start of it (`| head`) has what they wanted.
+            match std::io::stdout().write_all(text.as_bytes()) {
+                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(ServerError::Argument(format!("cannot print: {e}"))),
+                _ => Ok(()),
+            }
         }
         Command::Keys { data, command } => keys(&data, command).await,
     }
