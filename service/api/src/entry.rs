@@ -9,9 +9,12 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use belvedere_fleet::FleetError;
 use belvedere_store::{identifiers, now_ms};
+use std::time::Duration;
 
 /// Largest body of anything but an object, bytes.
 pub const MAX_DOCUMENT: u64 = 2 * 1024 * 1024;
+/// Longest time in which such a body must be here.
+const DOCUMENT_TIME: Duration = Duration::from_secs(60);
 /// Largest object or part, bytes (S3's limit for one request).
 pub const MAX_OBJECT: u64 = 5 * 1024 * 1024 * 1024;
 
@@ -120,7 +123,8 @@ impl Api {
             return Ok(Request { parts, caller, region, body });
         }
         // Without its hash in a header the body must be here before the signature can be checked.
-        let raw = Body::new(body, Kind::Unsigned, MAX_DOCUMENT).collect().await?;
+        let raw = Body::new(body, Kind::Unsigned, MAX_DOCUMENT).collect();
+        let raw = tokio::time::timeout(DOCUMENT_TIME, raw).await.map_err(|_| BodyError::Slow)??;
         let hash = crate::sigv4::canonical::sha256(&raw);
         if claims.payload.len() == 64 && claims.payload != hash {
             return Err(Refusal::Denied(Denied::Mismatch));

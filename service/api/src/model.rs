@@ -269,8 +269,11 @@ impl Checker {
                     return self.fault(name, format!("Map must have at most {max} entries"));
                 }
                 for (key, value) in map {
-                    self.value(keys, &Value::String(key.clone()), &format!("{name} key"), depth + 1);
-                    self.value(values, value, &format!("{name}.{}", shown(key)), depth + 1);
+                    let entry = format!("{name}.{}", shown(key));
+                    let before = self.faults.len();
+                    self.value(keys, &Value::String(key.clone()), &entry, depth + 1);
+                    self.faults[before..].iter_mut().for_each(|fault| fault.message.insert_str(0, "Map key: "));
+                    self.value(values, value, &entry, depth + 1);
                 }
             }
             (Shape::Structure(members), Value::Object(map)) => self.structure(members, map, name, depth),
@@ -377,7 +380,7 @@ mod tests {
             (json!({ "Tags": {"a": "xyzz"} }), "Tags.a: Member must have length less than or equal to 3"),
             (json!({ "Tags": {"a": "", "b": "", "c": ""} }), "Tags: Map must have at most 2 entries"),
             (json!({ "Inner": {} }), "Inner.Flag: Member must not be null"),
-            (json!({ "Tags": {"A": ""} }), "Tags key: Member must satisfy regular expression pattern: ^[a-z]+$"),
+            (json!({ "Tags": {"A": ""} }), "Tags.A: Map key: Member must satisfy regular expression pattern: ^[a-z]+$"),
             (json!({ "Tags": {"a": 1} }), "Tags.a: Member must be a string"),
             (json!({ "Payload": {} }), "Payload: Member must have one of: Words, Number"),
             (json!({ "Payload": {"Words": "", "Number": 1} }), "Payload: Member must have only one of: Words, Number"),

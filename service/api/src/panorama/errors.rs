@@ -50,7 +50,7 @@ pub enum ApiError {
 impl ApiError {
     /// No operation has this method and path.
     pub fn unknown_operation(method: &str, path: &str) -> ApiError {
-        let message = format!("no operation {method} {path}");
+        let message = format!("no operation {method} {}", path.chars().take(256).collect::<String>());
         ApiError::Validation { message, reason: "UNKNOWN_OPERATION", fields: Vec::new() }
     }
 

@@ -70,6 +70,7 @@ impl From<BodyError> for S3Error {
             BodyError::Mismatch => "XAmzContentSHA256Mismatch",
             BodyError::TooLarge => "EntityTooLarge",
             BodyError::Incomplete => "IncompleteBody",
+            BodyError::Slow => "RequestTimeout",
             BodyError::Malformed | BodyError::Unsupported => "InvalidRequest",
         };
         S3Error::new(StatusCode::BAD_REQUEST, code, e.to_string())

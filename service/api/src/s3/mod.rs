@@ -40,8 +40,11 @@ impl Target {
             .map(|(n, v)| (String::from_utf8_lossy(&n).into_owned(), String::from_utf8_lossy(&v).into_owned()))
             .collect();
         let target = Target { bucket: text(bucket)?, key: text(key)?, query };
-        if target.key.len() > MAX_KEY || target.key.contains('\0') {
-            return Err(S3Error::new(StatusCode::BAD_REQUEST, "KeyTooLongError", "the key is longer than 1024 bytes, or holds a zero"));
+        if target.key.len() > MAX_KEY {
+            return Err(S3Error::new(StatusCode::BAD_REQUEST, "KeyTooLongError", "the key is longer than 1024 bytes"));
+        }
+        if !acceptable(&target.key) {
+            return Err(S3Error::invalid("the key has a part \".\" or \"..\", or a control character"));
         }
         Ok(target)
     }
@@ -49,6 +52,12 @@ impl Target {
     fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
+}
+
+/// Whether a key means the same to everybody. Objects lie in files of other names here, but whoever copies a bucket to a
+/// directory must not be led out of it.
+fn acceptable(key: &str) -> bool {
+    !key.split(['/', '\\']).any(|part| part == "." || part == "..") && !key.chars().any(char::is_control)
 }
 
 /// Answers a request.

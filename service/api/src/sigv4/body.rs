@@ -6,9 +6,12 @@ use super::claims::SeedSignature;
 use axum::body::Bytes;
 use http_body_util::BodyExt;
 use ring::digest::{Context, SHA256};
+use std::time::Duration;
 
 /// Longest chunk head or trailer line, bytes.
 const MAX_LINE: usize = 1024;
+/// Longest wait for the next piece of a body: whoever stops sending gives the connection back.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Most trailers.
 const MAX_TRAILERS: usize = 8;
 
@@ -24,6 +27,9 @@ pub enum BodyError {
     /// Another body was signed.
     #[error("the body is not the one that was signed")]
     Mismatch,
+    /// Nothing came for too long.
+    #[error("the body did not come in time")]
+    Slow,
     /// Longer than allowed.
     #[error("the body is too large")]
     TooLarge,
@@ -91,7 +97,8 @@ impl Body {
     /// The next piece; `None` when the body is complete and right.
     pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         while !self.done {
-            let Some(frame) = self.inner.frame().await else {
+            let frame = tokio::time::timeout(PATIENCE, self.inner.frame()).await.map_err(|_| BodyError::Slow)?;
+            let Some(frame) = frame else {
                 self.done = true;
                 self.finish()?;
                 break;
