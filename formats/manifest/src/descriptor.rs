@@ -1,6 +1,6 @@
 //! The asset descriptor: how a container is entered, or what a model takes.
 
-use crate::text::present;
+use crate::text::{present, wholes};
 use crate::{EnvelopeVersion, FrameworkVersion, NonEmpty};
 use serde::Deserialize;
 
@@ -29,20 +29,41 @@ pub struct RuntimeDescriptor {
 
 /// `entry`: runs `path name arguments…`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "RawEntry")]
 pub struct Entry {
     /// The program; `$default` when absent, which is Python.
-    #[serde(default, deserialize_with = "present")]
     pub path: Option<String>,
     /// Its first argument. The other members need it.
-    #[serde(default, deserialize_with = "present")]
     pub name: Option<NonEmpty>,
     /// Its further arguments.
-    #[serde(default, deserialize_with = "present")]
     pub arguments: Option<Vec<String>>,
     /// Added to the environment.
-    #[serde(default, deserialize_with = "present")]
     pub environment: Option<Vec<EnvironmentVariable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEntry {
+    #[serde(default, deserialize_with = "present")]
+    path: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    name: Option<NonEmpty>,
+    #[serde(default, deserialize_with = "present")]
+    arguments: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
+    environment: Option<Vec<EnvironmentVariable>>,
+}
+
+impl TryFrom<RawEntry> for Entry {
+    type Error = &'static str;
+    fn try_from(RawEntry { path, name, arguments, environment }: RawEntry) -> Result<Entry, &'static str> {
+        match name {
+            None if path.is_some() => Err("\"path\" needs a \"name\": the file that is run"),
+            None if arguments.is_some() => Err("\"arguments\" need a \"name\": the file that is run"),
+            None if environment.is_some() => Err("\"environment\" needs a \"name\": the file that is run"),
+            name => Ok(Entry { path, name, arguments, environment }),
+        }
+    }
 }
 
 /// `environment[]`.
@@ -57,12 +78,11 @@ pub struct EnvironmentVariable {
 
 /// `events[]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(try_from = "RawEvent")]
 pub enum Event {
     /// Before the node ends.
     OnExit {
         /// For people.
-        #[serde(default, deserialize_with = "present")]
         description: Option<String>,
         /// Function.
         handler: NonEmpty,
@@ -70,7 +90,6 @@ pub enum Event {
     /// When some input is there.
     OnPartialInput {
         /// For people.
-        #[serde(default, deserialize_with = "present")]
         description: Option<String>,
         /// Function.
         handler: NonEmpty,
@@ -80,13 +99,46 @@ pub enum Event {
     /// When all input is there.
     OnCompleteInput {
         /// For people.
-        #[serde(default, deserialize_with = "present")]
         description: Option<String>,
         /// Function.
         handler: NonEmpty,
         /// Ports.
         inputs: Vec<NonEmpty>,
     },
+}
+
+/// An event as documents write it. (serde's own tagged enums forget where in the document they are.)
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEvent {
+    #[serde(rename = "type")]
+    kind: EventKind,
+    #[serde(default, deserialize_with = "present")]
+    description: Option<String>,
+    handler: NonEmpty,
+    #[serde(default, deserialize_with = "present")]
+    inputs: Option<Vec<NonEmpty>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum EventKind {
+    OnExit,
+    OnPartialInput,
+    OnCompleteInput,
+}
+
+impl TryFrom<RawEvent> for Event {
+    type Error = &'static str;
+    fn try_from(RawEvent { kind, description, handler, inputs }: RawEvent) -> Result<Event, &'static str> {
+        const MISSING: &str = "member \"inputs\" is missing";
+        match kind {
+            EventKind::OnExit if inputs.is_some() => Err("has a member \"inputs\", which events of type onExit do not have"),
+            EventKind::OnExit => Ok(Event::OnExit { description, handler }),
+            EventKind::OnPartialInput => Ok(Event::OnPartialInput { description, handler, inputs: inputs.ok_or(MISSING)? }),
+            EventKind::OnCompleteInput => Ok(Event::OnCompleteInput { description, handler, inputs: inputs.ok_or(MISSING)? }),
+        }
+    }
 }
 
 /// What a model takes.
@@ -140,6 +192,7 @@ pub struct InputTensor {
     #[serde(default, deserialize_with = "present", rename = "type")]
     pub kind: Option<TensorType>,
     /// Dimensions.
+    #[serde(deserialize_with = "wholes")]
     pub shape: Vec<i64>,
 }
 

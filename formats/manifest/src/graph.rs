@@ -1,6 +1,6 @@
 //! The graph and the overrides document.
 
-use crate::text::present;
+use crate::text::{port, present, present_whole};
 use crate::{Caption, Description, EdgeEnd, InterfaceReference, NodeName, PackageReference, PortType, Value, Version};
 use serde::Deserialize;
 
@@ -67,7 +67,7 @@ pub struct PackageInclude {
     pub name: PackageReference,
     /// `1.0`.
     pub version: Version,
-    /// A certain patch instead of the latest.
+    /// A certain patch instead of the latest. Ask [`PackageInclude::patch`].
     #[serde(default, deserialize_with = "present")]
     pub patch_version: Option<String>,
     /// Not used.
@@ -76,6 +76,13 @@ pub struct PackageInclude {
     /// Not used.
     #[serde(default, deserialize_with = "present")]
     pub uri: Option<String>,
+}
+
+impl PackageInclude {
+    /// The patch that must be taken; `None` is the latest, which the schema writes as `package`.
+    pub fn patch(&self) -> Option<&str> {
+        self.patch_version.as_deref().filter(|patch| *patch != "package")
+    }
 }
 
 /// A node: a parameter, or an instance of an interface.
@@ -144,18 +151,18 @@ impl TryFrom<RawNode> for Node {
     fn try_from(raw: RawNode) -> Result<Node, String> {
         let name = raw.name;
         let kind = match PortType::parameter(&raw.interface) {
-            Some(_) if raw.launch.is_some() => return Err(format!("node {name}: a parameter has no `launch`")),
+            Some(_) if raw.launch.is_some() => return Err("has a member \"launch\", which parameters do not have".into()),
             Some(kind) => match raw.value {
-                Some(value) => NodeKind::Parameter(kind.read(&value).map_err(|e| format!("node {name}: {e}"))?),
-                None => NodeKind::Parameter(kind.empty().ok_or("a parameter without a value")?),
+                Some(value) => NodeKind::Parameter(kind.read(&value).map_err(|e| format!("value {e}"))?),
+                None => NodeKind::Parameter(kind.empty().ok_or("has no value")?),
             },
-            None if raw.value.is_some() => {
-                return Err(format!("node {name}: only string, int32, float32 and boolean nodes have a `value`"));
+            None => {
+                let interface = raw.interface.try_into().map_err(|e| format!("interface {e}"))?;
+                if raw.value.is_some() {
+                    return Err("has a member \"value\", which only string, int32, float32 and boolean nodes have".into());
+                }
+                NodeKind::Interface { interface, launch: raw.launch.unwrap_or_default() }
             }
-            None => NodeKind::Interface {
-                interface: raw.interface.try_into().map_err(|e| format!("node {name}: interface {e}"))?,
-                launch: raw.launch.unwrap_or_default(),
-            },
         };
         Ok(Node { name, kind, overridable: raw.overridable, override_mandatory: raw.override_mandatory, decorator: raw.decorator })
     }
@@ -196,9 +203,10 @@ pub struct RoutingRule {
     /// The code node.
     pub node: NodeName,
     /// Where the container listens.
+    #[serde(deserialize_with = "port")]
     pub container_port: core::num::NonZeroU16,
     /// Where the appliance listens.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present_whole")]
     pub host_port: Option<i64>,
     /// For people.
     #[serde(default, deserialize_with = "present")]

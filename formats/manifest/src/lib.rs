@@ -11,14 +11,15 @@
 //! input port, where the schema allows them), within [`limits`]. [`resolve`] applies the rules *between* documents and
 //! gives the [`Application`] that the appliance runs. Every [`Error`] names the element and the rule.
 //!
-//! What the schema allows and we refuse, because nothing could run it: a document without its one root member; an
-//! asset descriptor with both or neither of its two halves; integers outside 32 bits.
+//! What the schema allows and we refuse is in the README, with the decisions about what no document says.
 
 mod application;
 mod builtin;
+mod check;
 mod descriptor;
 mod error;
 mod graph;
+mod json;
 pub mod limits;
 mod package;
 mod parse;
@@ -28,11 +29,12 @@ mod value;
 
 pub use application::*;
 pub use builtin::{BUILT_IN_OWNER, built_in, camera_package};
+pub use check::{check_descriptor, check_package};
 pub use descriptor::*;
 pub use error::{Error, Rule};
 pub use graph::*;
 pub use package::*;
 pub use parse::{parse_descriptor, parse_graph, parse_overrides, parse_package};
-pub use resolve::{PackageSet, check_package, resolve};
+pub use resolve::{PackageSet, host_ports, included, resolve};
 pub use text::*;
 pub use value::{PortType, Value};

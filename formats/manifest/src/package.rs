@@ -1,7 +1,7 @@
 //! The package document.
 
-use crate::text::present;
-use crate::{AssetName, AssetUri, Description, EnvelopeVersion, PackageName, PortName, PortType, Value, Version, limits};
+use crate::text::{count, port, present};
+use crate::{AssetName, AssetUri, Description, EnvelopeVersion, PackageName, PortName, PortType, Value, Version};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// `nodePackage`.
@@ -72,18 +72,29 @@ pub enum ImplementationKind {
     Model,
 }
 
+impl ImplementationKind {
+    /// As documents write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            ImplementationKind::System => "system",
+            ImplementationKind::Container => "container",
+            ImplementationKind::Model => "model",
+        }
+    }
+}
+
 /// `requirements[]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "type", rename_all = "snake_case", try_from = "RawRequirement")]
 pub enum Requirement {
     /// Versions of the appliance's software; at least one of the two.
     #[serde(rename_all = "camelCase")]
     Ota {
         /// From.
-        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         min_version: Option<String>,
         /// To.
-        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         max_version: Option<String>,
     },
     /// A certain device.
@@ -97,6 +108,63 @@ pub enum Requirement {
         /// Which.
         inference_accelerators: Vec<InferenceAccelerator>,
     },
+}
+
+/// A requirement as documents write it. (serde's own tagged enums forget where in the document they are.)
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawRequirement {
+    #[serde(rename = "type")]
+    kind: RequirementKind,
+    #[serde(default, deserialize_with = "present")]
+    min_version: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    max_version: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    name: Option<RequiredDevice>,
+    #[serde(default, deserialize_with = "present")]
+    inference_accelerators: Option<Vec<InferenceAccelerator>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RequirementKind {
+    Ota,
+    Device,
+    HardwareAccess,
+}
+
+impl TryFrom<RawRequirement> for Requirement {
+    type Error = String;
+    fn try_from(raw: RawRequirement) -> Result<Requirement, String> {
+        let RawRequirement { kind, min_version, max_version, name, inference_accelerators } = raw;
+        let (word, own): (&str, &[&str]) = match kind {
+            RequirementKind::Ota => ("ota", &["minVersion", "maxVersion"]),
+            RequirementKind::Device => ("device", &["name"]),
+            RequirementKind::HardwareAccess => ("hardware_access", &["inferenceAccelerators"]),
+        };
+        let there = [
+            ("minVersion", min_version.is_some()),
+            ("maxVersion", max_version.is_some()),
+            ("name", name.is_some()),
+            ("inferenceAccelerators", inference_accelerators.is_some()),
+        ];
+        if let Some((member, _)) = there.iter().find(|(member, there)| *there && !own.contains(member)) {
+            return Err(format!("has a member \"{member}\", which requirements of type {word} do not have"));
+        }
+        let missing = |member: &str| format!("member \"{member}\" is missing");
+        match kind {
+            RequirementKind::Ota if min_version.is_none() && max_version.is_none() => {
+                Err("a requirement of type ota needs \"minVersion\" or \"maxVersion\"".into())
+            }
+            RequirementKind::Ota => Ok(Requirement::Ota { min_version, max_version }),
+            RequirementKind::Device => Ok(Requirement::Device { name: name.ok_or_else(|| missing("name"))? }),
+            RequirementKind::HardwareAccess => {
+                let inference_accelerators = inference_accelerators.ok_or_else(|| missing("inferenceAccelerators"))?;
+                Ok(Requirement::HardwareAccess { inference_accelerators })
+            }
+        }
+    }
 }
 
 /// The devices that can be required.
@@ -180,6 +248,18 @@ pub enum Category {
     MlModel,
 }
 
+impl Category {
+    /// As documents write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Category::MediaSource => "media_source",
+            Category::MediaSink => "media_sink",
+            Category::BusinessLogic => "business_logic",
+            Category::MlModel => "ml_model",
+        }
+    }
+}
+
 /// `network`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -197,6 +277,7 @@ pub struct InboundPort {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub description: Option<Description>,
     /// TCP.
+    #[serde(deserialize_with = "port")]
     pub port: core::num::NonZeroU16,
 }
 
@@ -218,6 +299,8 @@ pub struct InputPort {
     pub reference: bool,
 }
 
+/// An input port as documents write it. Which members the port's type has is checked when the whole document is read:
+/// ports of type string may have others.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawInputPort {
@@ -229,42 +312,25 @@ struct RawInputPort {
     #[serde(default, deserialize_with = "present")]
     default: Option<serde_json::Value>,
     #[serde(default, deserialize_with = "present")]
+    #[allow(dead_code)] // only its type is checked
     constraint_regex: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     max_connections: u32,
     #[serde(default, deserialize_with = "present")]
     reference: Option<bool>,
     #[serde(default, deserialize_with = "present")]
+    #[allow(dead_code)] // only its type is checked
     reference_source: Option<String>,
-    #[serde(flatten)]
-    other: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
 impl TryFrom<RawInputPort> for InputPort {
     type Error = String;
     fn try_from(raw: RawInputPort) -> Result<InputPort, String> {
-        let refuse = |member: &str| Err(format!("input port {}: unknown member `{member}` for type {}", raw.name, raw.kind.word()));
-        // The schema leaves string ports open, on purpose or not; real packages use it.
-        if raw.kind != PortType::String
-            && let Some(member) = raw.other.keys().next()
-        {
-            return refuse(member);
-        }
-        if raw.kind == PortType::Media {
-            for (member, there) in [
-                ("default", raw.default.is_some()),
-                ("reference", raw.reference.is_some()),
-                ("referenceSource", raw.reference_source.is_some()),
-            ] {
-                if there {
-                    return refuse(member);
-                }
-            }
-        }
-        if matches!(raw.kind, PortType::Media | PortType::Boolean) && raw.constraint_regex.is_some() {
-            return refuse("constraintRegex");
-        }
-        let default = raw.default.map(|json| raw.kind.read(&json)).transpose().map_err(|e| format!("input port {}: default {e}", raw.name))?;
+        let default = match raw.default {
+            // It is refused for its name when the whole document is read.
+            Some(_) if raw.kind == PortType::Media => None,
+            default => default.map(|json| raw.kind.read(&json)).transpose().map_err(|e| format!("default {e}"))?,
+        };
         Ok(InputPort {
             description: raw.description,
             name: raw.name,
@@ -333,11 +399,5 @@ impl Package {
     /// The document as JSON text.
     pub fn to_document(&self) -> String {
         serde_json::json!({ "nodePackage": self }).to_string()
-    }
-}
-
-impl Network {
-    pub(crate) fn within_limits(&self) -> bool {
-        self.inbound_ports.len() <= limits::INBOUND_PORTS
     }
 }

@@ -1,10 +1,11 @@
 //! From text to documents.
 
-use crate::{
-    Descriptor, Error, Graph, ModelDescriptor, Overrides, Package, Requirement, Rule, RuntimeDescriptor, limits,
-    text::present,
-};
-use serde::{Deserialize, de::DeserializeOwned};
+use crate::error::element;
+use crate::json::{DOCUMENT, read};
+use crate::text::present;
+use crate::{Descriptor, Error, Graph, ModelDescriptor, Overrides, Package, PortType, Rule, RuntimeDescriptor, limits};
+use serde::Deserialize;
+use serde_json::Value;
 
 /// Parses `graph.json`.
 pub fn parse_graph(text: &str) -> Result<Graph, Error> {
@@ -13,7 +14,7 @@ pub fn parse_graph(text: &str) -> Result<Graph, Error> {
     struct Document {
         node_graph: Graph,
     }
-    let graph = read::<Document>(text, limits::MANIFEST_CHARACTERS, "graph")?.node_graph;
+    let graph = read::<Document>(text, limits::MANIFEST_CHARACTERS, "graph")?.0.node_graph;
     at_least_one(&graph.packages, "nodeGraph.packages")?;
     at_least_one(&graph.nodes, "nodeGraph.nodes")?;
     Ok(graph)
@@ -26,7 +27,7 @@ pub fn parse_overrides(text: &str) -> Result<Overrides, Error> {
     struct Document {
         node_graph_overrides: Overrides,
     }
-    Ok(read::<Document>(text, limits::MANIFEST_CHARACTERS, "overrides")?.node_graph_overrides)
+    Ok(read::<Document>(text, limits::MANIFEST_CHARACTERS, "overrides document")?.0.node_graph_overrides)
 }
 
 /// Parses `package.json`. [`crate::check_package`] checks what lies between its elements.
@@ -36,32 +37,42 @@ pub fn parse_package(text: &str) -> Result<Package, Error> {
     struct Document {
         node_package: Package,
     }
-    let package = read::<Document>(text, limits::PACKAGE_CHARACTERS, "package")?.node_package;
+    let (document, json) = read::<Document>(text, limits::PACKAGE_CHARACTERS, "package document")?;
+    let package = document.node_package;
     at_least_one(&package.interfaces, "nodePackage.interfaces")?;
     for (i, interface) in package.interfaces.iter().enumerate() {
-        if !interface.network.as_ref().is_none_or(|network| network.within_limits()) {
-            return Err(Error::new(
-                format!("nodePackage.interfaces[{i}].network.inboundPorts"),
-                Rule::Schema,
-                format!("interface {} has more than {} inbound ports", interface.name, limits::INBOUND_PORTS),
-            ));
+        let at = element("nodePackage.interfaces", i, &interface.name);
+        let ports = interface.network.as_ref().map_or(0, |network| network.inbound_ports.len());
+        if ports > limits::INBOUND_PORTS {
+            let message = format!("has {ports} ports, and may have {}", limits::INBOUND_PORTS);
+            return Err(Error::new(format!("{at}.network.inboundPorts"), Rule::Schema, message));
         }
-    }
-    for (i, asset) in package.assets.iter().enumerate() {
-        for (j, implementation) in asset.implementations.iter().enumerate() {
-            if implementation.requirements.contains(&Requirement::Ota { min_version: None, max_version: None }) {
-                return Err(Error::new(
-                    format!("nodePackage.assets[{i}].implementations[{j}].requirements"),
-                    Rule::Schema,
-                    format!("asset {}: an `ota` requirement needs `minVersion` or `maxVersion`", asset.name),
-                ));
+        for (j, port) in interface.inputs.iter().enumerate() {
+            let written = json.pointer(&format!("/nodePackage/interfaces/{i}/inputs/{j}"));
+            if let Some(member) = written.and_then(|written| unknown_member(port.kind, written)) {
+                let message = format!("has a member {}, which ports of type {} do not have", crate::text::shown(member), port.kind.word());
+                return Err(Error::new(element(&format!("{at}.inputs"), j, &port.name), Rule::Schema, message));
             }
         }
     }
     Ok(package)
 }
 
-/// Parses an asset descriptor.
+/// A member of an input port that its type does not have. Ports of type string are open in the schema, on purpose or
+/// not; real packages use it.
+fn unknown_member(kind: PortType, written: &Value) -> Option<&str> {
+    let known: &[&str] = match kind {
+        PortType::String => return None,
+        PortType::Media => &["description", "name", "type", "maxConnections"],
+        PortType::Boolean => &["description", "name", "type", "maxConnections", "default", "reference", "referenceSource"],
+        PortType::Int32 | PortType::Float32 => {
+            &["description", "name", "type", "maxConnections", "default", "reference", "referenceSource", "constraintRegex"]
+        }
+    };
+    written.as_object()?.keys().map(String::as_str).find(|member| !known.contains(member))
+}
+
+/// Parses an asset descriptor. [`crate::check_descriptor`] checks that it fits its asset.
 pub fn parse_descriptor(text: &str) -> Result<Descriptor, Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -71,70 +82,17 @@ pub fn parse_descriptor(text: &str) -> Result<Descriptor, Error> {
         #[serde(default, deserialize_with = "present")]
         runtime_descriptor: Option<RuntimeDescriptor>,
     }
-    let document = read::<Document>(text, limits::PACKAGE_CHARACTERS, "asset descriptor")?;
+    let document = read::<Document>(text, limits::PACKAGE_CHARACTERS, "asset descriptor")?.0;
     match (document.ml_model_descriptor, document.runtime_descriptor) {
         (Some(model), None) => Ok(Descriptor::Model(model)),
-        (None, Some(runtime)) => {
-            if let Some(entry) = &runtime.entry
-                && entry.name.is_none()
-                && (entry.path.is_some() || entry.arguments.is_some() || entry.environment.is_some())
-            {
-                return Err(Error::new(
-                    "runtimeDescriptor.entry",
-                    Rule::Schema,
-                    "`path`, `arguments` and `environment` need a `name`: the file that is run",
-                ));
-            }
-            Ok(Descriptor::Runtime(runtime))
+        (None, Some(runtime)) => Ok(Descriptor::Runtime(runtime)),
+        (Some(_), Some(_)) => {
+            Err(Error::new(DOCUMENT, Rule::Schema, "has both \"runtimeDescriptor\" and \"mlModelDescriptor\", and must have one"))
         }
-        _ => Err(Error::new("(document)", Rule::Schema, "expected one of `runtimeDescriptor` and `mlModelDescriptor`")),
+        (None, None) => Err(Error::new(DOCUMENT, Rule::Schema, "has neither \"runtimeDescriptor\" nor \"mlModelDescriptor\"")),
     }
 }
 
-fn at_least_one<T>(list: &[T], element: &str) -> Result<(), Error> {
-    if list.is_empty() { Err(Error::new(element, Rule::Schema, "needs at least one element")) } else { Ok(()) }
-}
-
-/// JSON depth is bounded by serde_json (128), and by the types to far less.
-fn read<T: DeserializeOwned>(text: &str, characters: usize, what: &str) -> Result<T, Error> {
-    // A byte count is quick, and exact enough to refuse the enormous before walking it.
-    if text.len() > characters * 4 || text.chars().count() > characters {
-        return Err(Error::new("(document)", Rule::Size, format!("the {what} is longer than {characters} characters")));
-    }
-    let json: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| Error::new("(document)", Rule::Schema, error.to_string()))?;
-    only_lists_are_arrays(&json, "", false)?;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let document = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let element = if path == "." { "(document)".to_owned() } else { path };
-        Error::new(element, Rule::Schema, error.into_inner().to_string())
-    })?;
-    Ok(document)
-}
-
-/// Members that are lists, in all documents.
-const LISTS: &[&str] = &[
-    "arguments", "assets", "edges", "environment", "events", "implementations", "inboundPorts", "inferenceAccelerators",
-    "inputs", "interfaces", "networkRoutingRules", "nodeOverrides", "nodes", "outputs", "packages", "requirements", "shape",
-    "with",
-];
-
-/// serde also reads an object from an array of its members' values; the schemas do not. No list of ours holds lists,
-/// so an array is allowed as a member that is a list, and nowhere else.
-fn only_lists_are_arrays(json: &serde_json::Value, path: &str, list: bool) -> Result<(), Error> {
-    match json {
-        serde_json::Value::Object(members) => members.iter().try_for_each(|(key, value)| {
-            let dot = if path.is_empty() { "" } else { "." };
-            only_lists_are_arrays(value, &format!("{path}{dot}{key}"), LISTS.contains(&key.as_str()))
-        }),
-        serde_json::Value::Array(elements) if list => {
-            elements.iter().enumerate().try_for_each(|(i, value)| only_lists_are_arrays(value, &format!("{path}[{i}]"), false))
-        }
-        serde_json::Value::Array(_) => {
-            let element = if path.is_empty() { "(document)" } else { path };
-            Err(Error::new(element, Rule::Schema, "expected no array here"))
-        }
-        _ => Ok(()),
-    }
+fn at_least_one<T>(list: &[T], place: &str) -> Result<(), Error> {
+    if list.is_empty() { Err(Error::new(place, Rule::Schema, "is empty, and needs at least one element")) } else { Ok(()) }
 }

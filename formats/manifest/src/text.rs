@@ -46,7 +46,15 @@ macro_rules! text {
 
 /// A string as an error shows it: quoted, and not longer than a line.
 pub(crate) fn shown(text: &str) -> String {
-    if text.chars().count() <= 80 { format!("{text:?}") } else { format!("{:?}…", text.chars().take(80).collect::<String>()) }
+    shown_at_most(text, 80)
+}
+
+/// The same with another length.
+pub(crate) fn shown_at_most(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}", format!("{}…", text.get(..end).unwrap_or_default())),
+    }
 }
 
 fn length(text: &str, least: usize, most: usize) -> bool {
@@ -70,9 +78,9 @@ text!(/// An asset's name.
 text!(/// A port's name; a Python identifier, which is why it has no dash.
     PortName, "1 to 50 of letters, digits, `_` and `$`", |t| length(t, 1, 50) && word(t, "$"));
 text!(/// `<major>.<minor>`.
-    Version, "a version such as 1.0", dotted_number);
+    Version, "a version such as 1.0, of at most 255 characters", dotted_number);
 text!(/// A package as a graph names it: `<owner>::<name>`.
-    PackageReference, "a package such as 123456789012::SAMPLE_CODE", |t| {
+    PackageReference, "a package such as 123456789012::SAMPLE_CODE, of at most 255 characters", |t| {
         length(t, 4, 255) && t.split_once("::").is_some_and(|(owner, name)| word(owner, "$") && word(name, "-"))
     });
 text!(/// An interface as a node names it: `<owner>::<package>.<interface>`.
@@ -94,7 +102,7 @@ text!(/// A decorator's text.
 text!(/// The name of an asset's file.
     AssetUri, "a name of 1 to 255 characters", |t| length(t, 1, 255));
 text!(/// A text that may not be empty.
-    NonEmpty, "a text that is not empty", |t| !t.is_empty());
+    NonEmpty, "a text of at least one character", |t| !t.is_empty());
 text!(/// A model framework's version.
     FrameworkVersion, "a version of 3 to 10 characters such as 1.8", |t| {
         length(t, 3, 10)
@@ -146,4 +154,50 @@ where
     T: Deserialize<'de>,
 {
     T::deserialize(deserializer).map(Some)
+}
+
+/// A whole number. JSON Schema calls 3.0 one too.
+pub(crate) fn whole(number: &serde_json::Number) -> Option<i64> {
+    let of_float = |value: f64| (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i64);
+    number.as_i64().or_else(|| number.as_f64().and_then(of_float))
+}
+
+fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<serde_json::Number, D::Error> {
+    serde_json::Number::deserialize(deserializer)
+}
+
+/// For `deserialize_with`: a network port.
+pub(crate) fn port<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<core::num::NonZeroU16, D::Error> {
+    let number = number(deserializer)?;
+    let port = whole(&number).and_then(|value| u16::try_from(value).ok()).and_then(core::num::NonZeroU16::new);
+    port.ok_or_else(|| serde::de::Error::custom(format!("is {number}, and must be a port from 1 to 65535")))
+}
+
+/// For `deserialize_with`: a number of things.
+pub(crate) fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = number(deserializer)?;
+    let count = whole(&number).and_then(|value| u32::try_from(value).ok());
+    count.ok_or_else(|| serde::de::Error::custom(format!("is {number}, and must be a whole number from 0 to {}", u32::MAX)))
+}
+
+/// A whole number of a document.
+#[derive(Deserialize)]
+#[serde(try_from = "serde_json::Number")]
+pub(crate) struct Whole(pub i64);
+
+impl TryFrom<serde_json::Number> for Whole {
+    type Error = String;
+    fn try_from(number: serde_json::Number) -> Result<Whole, String> {
+        whole(&number).map(Whole).ok_or_else(|| format!("is {number}, and must be a whole number"))
+    }
+}
+
+/// For `#[serde(default, deserialize_with = "present_whole")]`, as [`present`].
+pub(crate) fn present_whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Whole::deserialize(deserializer).map(|whole| Some(whole.0))
+}
+
+/// For `deserialize_with`: a list of whole numbers.
+pub(crate) fn wholes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<i64>, D::Error> {
+    Ok(Vec::<Whole>::deserialize(deserializer)?.into_iter().map(|whole| whole.0).collect())
 }

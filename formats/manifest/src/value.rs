@@ -1,6 +1,6 @@
 //! Types of ports, and values of parameters.
 
-use crate::text::shown;
+use crate::text::{shown, whole};
 use serde::{Deserialize, Serialize};
 
 /// What goes through a port.
@@ -58,14 +58,19 @@ impl PortType {
                 .filter(|value| value.is_finite() && value.abs() <= f64::from(f32::MAX))
                 .map(Value::Float32)
                 .ok_or_else(|| format!("{number} is not a 32-bit floating point number")),
-            // JSON Schema calls 3.0 an integer too.
-            (PortType::Int32, Json::Number(number)) => number
-                .as_i64()
-                .or_else(|| number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() < 1e15).map(|value| value as i64))
+            (PortType::Int32, Json::Number(number)) => whole(number)
                 .and_then(|value| i32::try_from(value).ok())
                 .map(Value::Int32)
                 .ok_or_else(|| format!("{number} is not a 32-bit integer")),
-            _ => Err(format!("{} is not a value of type {}", shown(&json.to_string()), self.word())),
+            _ => {
+                let written = match json {
+                    Json::String(text) => shown(text),
+                    Json::Array(_) => "a list".to_owned(),
+                    Json::Object(_) => "an object".to_owned(),
+                    other => other.to_string(),
+                };
+                Err(format!("{written} is not of type {}", self.word()))
+            }
         }
     }
 }

@@ -1,10 +1,9 @@
-//! The rules between documents, each broken once.
+//! What the sample documents become. (Each rule broken once: between_rules.rs.)
 
 use belvedere_manifest::{
-    Category, Error, Launch, PackageSet, PortType, Rule, Value, camera_package, check_package, parse_graph, parse_overrides,
-    parse_package, resolve,
+    Category, Error, Launch, PackageSet, PortType, Value, camera_package, check_package, host_ports, included, parse_graph,
+    parse_overrides, parse_package, resolve,
 };
-use proptest::prelude::*;
 
 fn data(name: &str) -> String {
     std::fs::read_to_string(format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -33,12 +32,6 @@ fn sample(graph: &[(&str, &str)], overrides: &[(&str, &str)]) -> Result<belveder
     let graph = parse_graph(&apply(data("graph.json"), graph))?;
     let overrides = parse_overrides(&apply(data("overrides.json"), overrides))?;
     resolve(&graph, Some(&overrides), &packages())
-}
-
-fn refused(result: Result<belvedere_manifest::Application, Error>, rule: Rule, words: &str) {
-    let error = result.expect_err("must be refused");
-    assert_eq!(error.rule, rule, "{error}");
-    assert!(error.to_string().contains(words), "{error}");
 }
 
 #[test]
@@ -75,64 +68,55 @@ fn a_graph_without_overrides_and_without_cameras_resolves() {
 fn ports_stay_closed_unless_the_overrides_repeat_the_rule() {
     let rule = r#"[{"node": "code_node", "containerPort": 80, "hostPort": 8081}]"#;
     assert!(sample(&[], &[(rule, "[]")]).unwrap().open_ports.is_empty());
-    refused(sample(&[], &[("8081", "80")]), Rule::NetworkRule, "8000 to 9000");
-    refused(sample(&[], &[("\"containerPort\": 80", "\"containerPort\": 81")]), Rule::NetworkRule, "no inbound port 81");
+    assert_eq!(sample(&[], &[(", \"hostPort\": 8081", "")]).unwrap().open_ports[0].host_port, 8080, "the graph's wish");
 }
 
 #[test]
-fn each_rule_names_its_element() {
-    refused(sample(&[("SAMPLE_CODE.interface", "SAMPLE_CODE.other")], &[]), Rule::InterfaceExists, "no interface other");
-    refused(sample(&[("{\"name\": \"123456789012::SAMPLE_CODE\", \"version\": \"1.0\"},", "")], &[]), Rule::InterfaceExists, "nodeGraph.nodes[0]");
-    refused(sample(&[("panorama::hdmi_data_sink\", \"version\": \"1.0", "panorama::hdmi_data_sink\", \"version\": \"2.0")], &[]), Rule::InterfaceExists, "2.0");
-    refused(sample(&[("code_node.threshold", "code_node.treshold")], &[]), Rule::EdgeEndExists, "nodeGraph.edges[2].consumer");
-    refused(sample(&[("\"producer\": \"log_level\"", "\"producer\": \"no_such\"")], &[]), Rule::EdgeEndExists, "no_such");
-    refused(sample(&[("\"producer\": \"log_level\"", "\"producer\": \"verbose\"")], &[]), Rule::PortTypesMatch, "boolean");
-    refused(sample(&[("\"producer\": \"log_level\", \"consumer\": \"code_node.log_level\"", "\"producer\": \"threshold_param\", \"consumer\": \"code_node.threshold\"")], &[]), Rule::PortConnections, "twice");
-    refused(sample(&[("\"name\": \"verbose\"", "\"name\": \"batch_size\"")], &[]), Rule::UniqueNames, "batch_size");
-    refused(sample(&[], &[("\"replace\": \"threshold_param\"", "\"replace\": \"threshold\"")]), Rule::OverrideTargetExists, "threshold");
-    refused(sample(&[], &[("\"replace\": \"threshold_param\"", "\"replace\": \"batch_size\"")]), Rule::Overridable, "batch_size");
-    refused(sample(&[], &[("\"replace\": \"threshold_param\"", "\"replace\": \"log_level\"")]), Rule::OverrideKind, "float32");
-    refused(sample(&[], &[("\"replace\": \"camera_node\", \"with\": [{\"name\": \"warehouse-floor\"}, {\"name\": \"entrance-north\"}]", "\"replace\": \"log_level\", \"with\": []")]), Rule::OverrideKind, "log_level");
-    refused(sample(&[], &[("{\"replace\": \"camera_node\", \"with\": [{\"name\": \"warehouse-floor\"}, {\"name\": \"entrance-north\"}]},", "")]), Rule::OverrideMandatory, "camera_node");
-    refused(sample(&[("\"overrideMandatory\": true,", "")], &[("{\"replace\": \"camera_node\", \"with\": [{\"name\": \"warehouse-floor\"}, {\"name\": \"entrance-north\"}]},", "")]), Rule::CameraChosen, "camera_node");
-    refused(sample(&[], &[("{\"name\": \"my_threshold\"}", "{\"name\": \"elsewhere\"}")]), Rule::OverrideTargetExists, "elsewhere");
+fn what_other_applications_may_not_open_is_known_without_packages() {
+    let graph = parse_graph(&data("graph.json")).unwrap();
+    let overrides = parse_overrides(&data("overrides.json")).unwrap();
+    assert_eq!(host_ports(&graph, Some(&overrides)), [8081].into());
+    let wish = data("overrides.json").replace(", \"hostPort\": 8081", "");
+    assert_eq!(host_ports(&graph, Some(&parse_overrides(&wish).unwrap())), [8080].into());
+    assert!(host_ports(&graph, None).is_empty());
 }
 
 #[test]
-fn nine_active_cameras_are_too_many_and_eight_are_not() {
-    let build = |count: usize| {
-        let names: Vec<String> = (0..count).map(|i| format!("cam{i}")).collect();
-        let nodes: Vec<String> =
-            names.iter().map(|n| format!(r#"{{"name":"{n}","interface":"123456789012::warehouse-floor.warehouse-floor"}}"#)).collect();
-        let text = format!(
-            r#"{{"nodeGraph":{{"envelopeVersion":"2021-01-01","packages":[{{"name":"123456789012::warehouse-floor","version":"1.0"}}],"nodes":[{}]}}}}"#,
-            nodes.join(",")
-        );
-        resolve(&parse_graph(&text).unwrap(), None, &packages())
-    };
-    assert_eq!(build(8).unwrap().cameras.len(), 8);
-    refused(build(9), Rule::CameraCount, "9 cameras");
+fn a_package_is_taken_once_with_the_patch_that_any_document_names() {
+    let graph = parse_graph(&data("graph.json")).unwrap();
+    let more = r#"{"name": "123456789012::SAMPLE_CODE", "version": "1.0", "patchVersion": "def456"},
+        {"name": "123456789012::SQUEEZENET_PYTORCH_V1", "version": "1.0", "patchVersion": "package"},
+        {"name": "123456789012::warehouse-floor", "version": "1.0"}"#;
+    let overrides = data("overrides.json").replace(r#"{"name": "123456789012::warehouse-floor", "version": "1.0"}"#, more);
+    let all = included(&graph, Some(&parse_overrides(&overrides).unwrap())).unwrap();
+    let patches: Vec<(&str, Option<&str>)> = all.iter().map(|include| (include.name.name(), include.patch())).collect();
+    assert_eq!(
+        patches,
+        [
+            ("SAMPLE_CODE", Some("def456")), ("SQUEEZENET_PYTORCH_V1", Some("abc123")), ("abstract_rtsp_media_source", None),
+            ("hdmi_data_sink", None), ("warehouse-floor", None), ("entrance-north", None),
+        ]
+    );
 }
 
 #[test]
-fn packages_are_checked_by_themselves() {
-    let code = data("package-code.json");
-    check_package(&parse_package(&code).unwrap()).unwrap();
-    let refuse = |from: &str, to: &str, words: &str| {
-        assert!(code.contains(from));
-        let error = check_package(&parse_package(&code.replacen(from, to, 1)).unwrap()).expect_err(words);
-        assert!(error.to_string().contains(words), "{error}");
-    };
-    refuse("\"asset\": \"code_asset\"", "\"asset\": \"other\"", "other");
-    refuse("\"type\": \"container\"", "\"type\": \"model\"", "container");
-    refuse("\"name\": \"verbose\"", "\"name\": \"threshold\"", "threshold");
-    refuse("aa11.tar.gz", "../aa11.tar.gz", "plain file name");
+fn a_rule_follows_its_node_when_that_is_replaced() {
+    let application = sample(
+        &[("\"overridable\": false, \"launch\": \"onAppStart\"", "\"overridable\": true")],
+        &[
+            ("{\"name\": \"my_threshold\"", "{\"name\": \"my_code\", \"interface\": \"123456789012::SAMPLE_CODE.interface\"}, {\"name\": \"my_threshold\""),
+            ("{\"replace\": \"threshold_param\"", "{\"replace\": \"code_node\", \"with\": [{\"name\": \"my_code\"}]}, {\"replace\": \"threshold_param\""),
+        ],
+    )
+    .unwrap();
+    assert_eq!((application.open_ports[0].node.as_str(), application.code[0].node.name.as_str()), ("my_code", "my_code"));
+    assert_eq!(application.code[0].inputs[0].bound, ["warehouse-floor", "entrance-north"], "edges follow too");
 }
 
 #[test]
 fn what_panorama_cli_makes_first_is_refused_with_help() {
     let skeleton = r#"{"nodePackage":{"envelopeVersion":"2021-01-01","name":"X","version":"1.0","description":"d","assets":[],"interfaces":[]}}"#;
-    assert!(parse_package(skeleton).unwrap_err().to_string().contains("nodePackage.interfaces: needs at least one"));
+    assert!(parse_package(skeleton).unwrap_err().to_string().contains("nodePackage.interfaces: is empty, and needs at least one"));
 }
 
 #[test]
@@ -143,46 +127,5 @@ fn built_in_packages_have_the_documented_interfaces() {
     assert_eq!(display.interface("hdmi0").unwrap().inputs[0].name.to_string(), "video_in");
     for package in [camera, display] {
         check_package(&package).unwrap();
-    }
-}
-
-#[test]
-fn limits_hold_at_the_limit_and_one_past_it() {
-    let graph = data("graph.json");
-    let pad = |length: usize| format!("{graph}{}", " ".repeat(length - graph.chars().count()));
-    assert!(parse_graph(&pad(51_200)).is_ok());
-    assert_eq!(parse_graph(&pad(51_201)).unwrap_err().rule, Rule::Size);
-    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
-    assert_eq!(parse_graph(&deep).unwrap_err().rule, Rule::Schema);
-}
-
-#[test]
-fn errors_name_the_place_in_the_document() {
-    let error = parse_graph(&data("graph.json").replace("\"value\": 4", "\"value\": \"4\"")).unwrap_err();
-    assert!(error.element.starts_with("nodeGraph.nodes[6]"), "{error}");
-    assert!(error.message.contains("batch_size"), "{error}");
-    let error = parse_graph(&data("graph.json").replace("\"launch\"", "\"lunch\"")).unwrap_err();
-    assert!(error.to_string().contains("lunch"), "{error}");
-}
-
-proptest! {
-    #[test]
-    fn no_text_panics(text in "\\PC{0,200}", at in 0usize..2000, cut in 0usize..40) {
-        let _ = parse_graph(&text);
-        for name in ["graph.json", "overrides.json", "package-code.json", "descriptor-runtime.json"] {
-            let mut document: Vec<char> = data(name).chars().collect();
-            let at = at.min(document.len());
-            let end = (at + cut).min(document.len());
-            document.splice(at..end, text.chars());
-            let document: String = document.into_iter().collect();
-            if let (Ok(graph), Ok(overrides)) = (parse_graph(&document), parse_overrides(&data("overrides.json"))) {
-                let _ = resolve(&graph, Some(&overrides), &packages());
-            }
-            if let (Ok(graph), Ok(overrides)) = (parse_graph(&data("graph.json")), parse_overrides(&document)) {
-                let _ = resolve(&graph, Some(&overrides), &packages());
-            }
-            let _ = parse_package(&document).map(|package| check_package(&package));
-            let _ = belvedere_manifest::parse_descriptor(&document);
-        }
     }
 }

@@ -1,0 +1,235 @@
+//! From text to JSON: no member twice, bounded, and errors that say where.
+
+use crate::text::shown;
+use crate::{Error, Rule};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use serde_path_to_error::{Path, Segment};
+
+/// The document as a whole, where no element can be named.
+pub(crate) const DOCUMENT: &str = "(document)";
+
+/// Reads a document of at most `characters`. Depth is bounded by serde_json (128), and by the types to far less.
+pub(crate) fn read<T: DeserializeOwned>(text: &str, characters: usize, what: &str) -> Result<(T, Value), Error> {
+    // A byte count is quick, and exact enough to refuse the enormous before walking it.
+    if text.len() > characters.saturating_mul(4) || text.chars().count() > characters {
+        return Err(Error::new(DOCUMENT, Rule::Size, format!("the {what} is longer than {characters} characters")));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let json = serde_path_to_error::deserialize::<_, Strict>(&mut deserializer).map_err(|error| {
+        let place = place(&Value::Null, error.path());
+        Error::new(place, Rule::Json, format!("the {what} is not good JSON: {}", error.into_inner()))
+    })?;
+    deserializer.end().map_err(|error| Error::new(DOCUMENT, Rule::Json, format!("the {what} is not good JSON: {error}")))?;
+    let json = json.0;
+    only_lists_are_arrays(&json, &mut Vec::new(), &json, false)?;
+    let document = serde_path_to_error::deserialize(&json).map_err(|error| {
+        let place = place(&json, error.path());
+        Error::new(place, Rule::Schema, reword(&error.into_inner().to_string()))
+    })?;
+    Ok((document, json))
+}
+
+/// JSON in which no object has a member twice: which of the two would count is something readers disagree about.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Strict;
+            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str("JSON")
+            }
+            fn visit_unit<E>(self) -> Result<Strict, E> {
+                Ok(Strict(Value::Null))
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+            fn visit_str<E>(self, value: &str) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+            fn visit_string<E>(self, value: String) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Strict, A::Error> {
+                let mut values = Vec::new();
+                while let Some(Strict(value)) = list.next_element()? {
+                    values.push(value);
+                }
+                Ok(Strict(values.into()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Strict, A::Error> {
+                let mut members = Map::new();
+                while let Some(name) = object.next_key::<String>()? {
+                    if members.contains_key(&name) {
+                        return Err(A::Error::custom(format!("member {} is there twice", shown(&name))));
+                    }
+                    let Strict(value) = object.next_value()?;
+                    members.insert(name, value);
+                }
+                Ok(Strict(members.into()))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// A path with the names of the elements on it: `nodeGraph.nodes[2] "front_door".interface`.
+fn place(json: &Value, path: &Path) -> String {
+    let mut at = Some(json);
+    let mut text = String::new();
+    for segment in path {
+        match segment {
+            Segment::Map { key } => {
+                at = at.and_then(|value| value.get(key));
+                push_member(&mut text, key);
+            }
+            Segment::Seq { index } => {
+                at = at.and_then(|value| value.get(index));
+                push_index(&mut text, *index, at);
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    if text.is_empty() { DOCUMENT.to_owned() } else { text }
+}
+
+fn push_member(text: &mut String, key: &str) {
+    if !text.is_empty() {
+        text.push('.');
+    }
+    text.extend(key.chars().take(40));
+}
+
+fn push_index(text: &mut String, index: usize, element: Option<&Value>) {
+    text.push_str(&format!("[{index}]"));
+    let name = ["name", "replace", "node"].iter().find_map(|member| element?.get(member)?.as_str());
+    if let Some(name) = name {
+        text.push_str(&format!(" {}", crate::text::shown_at_most(name, 40)));
+    }
+}
+
+/// Members that are lists, in all documents.
+const LISTS: &[&str] = &[
+    "arguments", "assets", "edges", "environment", "events", "implementations", "inboundPorts", "inferenceAccelerators",
+    "inputs", "interfaces", "networkRoutingRules", "nodeOverrides", "nodes", "outputs", "packages", "requirements", "shape",
+    "with",
+];
+
+enum Step<'a> {
+    Member(&'a str),
+    Index(usize),
+}
+
+/// serde also reads an object from an array of its members' values; the schemas do not. No list of ours holds lists,
+/// so an array is allowed as a member that is a list, and nowhere else.
+fn only_lists_are_arrays<'a>(json: &'a Value, path: &mut Vec<Step<'a>>, whole: &'a Value, list: bool) -> Result<(), Error> {
+    match json {
+        Value::Object(members) => {
+            for (key, value) in members {
+                path.push(Step::Member(key));
+                only_lists_are_arrays(value, path, whole, LISTS.contains(&key.as_str()))?;
+                path.pop();
+            }
+            Ok(())
+        }
+        Value::Array(elements) if list => {
+            for (i, value) in elements.iter().enumerate() {
+                path.push(Step::Index(i));
+                only_lists_are_arrays(value, path, whole, false)?;
+                path.pop();
+            }
+            Ok(())
+        }
+        Value::Array(_) => {
+            let (mut text, mut at) = (String::new(), Some(whole));
+            for step in path.iter() {
+                match step {
+                    Step::Member(key) => {
+                        at = at.and_then(|value| value.get(key));
+                        push_member(&mut text, key);
+                    }
+                    Step::Index(index) => {
+                        at = at.and_then(|value| value.get(index));
+                        push_index(&mut text, *index, at);
+                    }
+                }
+            }
+            let place = if text.is_empty() { DOCUMENT.to_owned() } else { text };
+            Err(Error::new(place, Rule::Schema, "is a list, and may not be one"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// serde's words in ours.
+fn reword(message: &str) -> String {
+    let quoted = |text: &str| shown(text.trim_matches('`'));
+    if let Some(rest) = message.strip_prefix("missing field `") {
+        return format!("member \"{}\" is missing", rest.trim_end_matches('`'));
+    }
+    if let Some(rest) = message.strip_prefix("unknown field `") {
+        return match rest.rsplit_once("`, expected ") {
+            Some((name, known)) => format!("has a member {}, which is not {}", shown(name), choices(known)),
+            None => format!("has a member {}, which is not known here", quoted(rest.split('`').next().unwrap_or(""))),
+        };
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant `")
+        && let Some((name, known)) = rest.rsplit_once("`, expected ")
+    {
+        return format!("{} is not {}", shown(name), choices(known));
+    }
+    for kind in ["invalid type: ", "invalid value: "] {
+        if let Some(rest) = message.strip_prefix(kind)
+            && let Some((found, expected)) = rest.rsplit_once(", expected ")
+        {
+            return format!("is {}, and must be {}", found_words(found), expected_words(expected));
+        }
+    }
+    message.to_owned()
+}
+
+/// `` `a` or `b` `` and `` one of `a`, `b` `` as `one of "a", "b"`.
+fn choices(known: &str) -> String {
+    let list = known.trim_start_matches("one of ").replace("` or `", "`, `").replace('`', "\"");
+    if list.contains(", ") { format!("one of {list}") } else { list }
+}
+
+fn found_words(found: &str) -> String {
+    match found {
+        "map" => "an object".into(),
+        "sequence" => "a list".into(),
+        "unit value" => "null".into(),
+        _ => match found.split_once(' ') {
+            Some(("string", text)) => shown(text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)),
+            Some(("integer" | "boolean", value)) => value.trim_matches('`').to_owned(),
+            Some(("floating", rest)) => rest.trim_start_matches("point ").trim_matches('`').to_owned(),
+            _ => found.to_owned(),
+        },
+    }
+}
+
+fn expected_words(expected: &str) -> &str {
+    match expected {
+        "a string" | "string or map" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        "a JSON number" => "a number",
+        _ if expected.starts_with("struct ") || expected.starts_with("internally tagged") => "an object",
+        _ if expected.starts_with("enum ") => "a text",
+        _ => expected,
+    }
+}
