@@ -23,6 +23,26 @@ pub fn update_topic(thing: &str, job: &str) -> String {
     format!("$aws/things/{thing}/jobs/{job}/update")
 }
 
+/// `$aws/things/<thing>/jobs/notify`, published by the service when a job comes or ends: what is pending, by status.
+pub fn notify_topic(thing: &str) -> String {
+    format!("$aws/things/{thing}/jobs/notify")
+}
+
+/// `$aws/things/<thing>/jobs/get`: what is pending.
+pub fn pending_topic(thing: &str) -> String {
+    format!("$aws/things/{thing}/jobs/get")
+}
+
+/// `$aws/things/<thing>/jobs/start-next`: begins the next job.
+pub fn start_next_topic(thing: &str) -> String {
+    format!("$aws/things/{thing}/jobs/start-next")
+}
+
+/// `$aws/things/<thing>/jobs/<job>/get`: how a job stands.
+pub fn describe_topic(thing: &str, job: &str) -> String {
+    format!("$aws/things/{thing}/jobs/{job}/get")
+}
+
 /// Asks for the next job.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -87,6 +107,10 @@ pub enum Status {
     Failed,
     /// The device will not do it; likewise.
     Rejected,
+    /// The service ended it because the device took too long.
+    TimedOut,
+    /// The service ended it for another reason.
+    Canceled,
 }
 
 /// The job document; ours.

@@ -12,10 +12,16 @@ pub const DEVICE: &str = "device";
 /// Shadow of its applications.
 pub const APPLICATIONS: &str = "applications";
 
-/// `$aws/things/<thing>/shadow/name/<shadow>/<operation>`; operations `get`, `update`, `delete`, with `/accepted`,
-/// `/rejected`, and `update/delta`, `update/documents`.
+/// The classic shadow, which has no name. Not in use here, but a thing may have one.
+pub const CLASSIC: &str = "";
+
+/// `$aws/things/<thing>/shadow/name/<shadow>/<operation>`, without `name/<shadow>/` for [`CLASSIC`]; operations `get`,
+/// `update`, `delete`, with `/accepted`, `/rejected`, and `update/delta`, `update/documents`.
 pub fn topic(thing: &str, shadow: &str, operation: &str) -> String {
-    format!("$aws/things/{thing}/shadow/name/{shadow}/{operation}")
+    match shadow {
+        CLASSIC => format!("$aws/things/{thing}/shadow/{operation}"),
+        _ => format!("$aws/things/{thing}/shadow/name/{shadow}/{operation}"),
+    }
 }
 
 /// What is published to `update`, and what `get/accepted` answers (with `version`).

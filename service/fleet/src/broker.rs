@@ -1,408 +1,454 @@
 //! MQTT over TLS: one task per connection. The protocol itself (3.1.1 and 5) is `mqtt-protocol-core`'s; here are the
-//! rules of this service:
+//! rules of this service, which are AWS IoT Core's as it documents them:
 //!
 //! - who connects is what the certificate says, and the client identifier must equal it;
-//! - a publication or will outside an identity's topics ends the connection (as AWS IoT Core does), a subscription
-//!   outside them is refused; both are logged;
-//! - QoS 0 and 1, no retained messages, no sessions beyond a connection;
-//! - an acknowledged publication has been stored.
+//! - a publication or will outside an identity's topics ends the connection, a subscription outside them is refused;
+//!   both are logged;
+//! - QoS 0 and 1. A subscription with QoS 2 is granted QoS 1 (as the standard has it), a publication with QoS 2 ends the
+//!   connection: a client must not believe in a promise that nobody keeps;
+//! - an acknowledged publication is stored: what it asked the service is done, and it waits durably for a subscriber
+//!   whose session outlives its connection;
+//! - sessions of 3.1.1 live for an hour, those of 5 as long as asked, a week at most; a claim has none.
 //!
-//! Bounds: packet size, handshake and idle time, subscriptions, queued messages, connections.
+//! Bounds: packet and payload size, time until CONNECT, idle time, subscriptions, publications under way and a second,
+//! messages in memory and in a session, connections.
 
 use crate::accept::{self, Accepted, Port, stopped};
-use crate::hub::Outgoing;
+use crate::hub::{MAX_SUBSCRIPTIONS, Mailbox};
 use crate::identity::Identity;
-use crate::topics::{MAX_TOPIC, Request, may_subscribe, publication};
+use crate::link::{End, Hello, LONGEST_SESSION_S, Link, Will};
+use crate::message::{Message, carried, expiry};
+use crate::outbox::Outbox;
+use crate::pace::Pace;
+use crate::topics::{Request, may_subscribe, publication};
 use crate::{Fleet, FleetError};
 use belvedere_store::certificates::CertificateKind;
-use mqtt_protocol_core::mqtt::common::Cursor;
-use mqtt_protocol_core::mqtt::connection::role::Server;
-use mqtt_protocol_core::mqtt::connection::{Connection, ConnectionOptions, Event, TimerKind};
-use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Qos, SubEntry, v3_1_1, v5_0};
+use belvedere_store::mqtt_sessions::Subscription;
+use belvedere_store::{identifiers, now_ms};
+use mqtt_protocol_core::mqtt::packet::{MqttString, Packet, Property, Qos, RetainHandling, SubEntry, v3_1_1, v5_0};
 use mqtt_protocol_core::mqtt::result_code::{
-    ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, PubackReasonCode, SubackReasonCode, SubackReturnCode,
-    UnsubackReasonCode,
+    ConnectReasonCode, DisconnectReasonCode, PubackReasonCode, SubackReasonCode, SubackReturnCode, UnsubackReasonCode,
 };
-use mqtt_protocol_core::mqtt::{Version, packet::MqttString};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 
-/// Largest packet, bytes.
-pub const MAX_PACKET: u32 = 256 * 1024;
+/// Largest packet, bytes (AWS IoT Core's).
+pub const MAX_PACKET: u32 = 149_504;
+/// Largest payload, bytes (AWS IoT Core's).
+pub const MAX_PAYLOAD: usize = 128 * 1024;
 /// Connections at a time.
-pub const MAX_CONNECTIONS: usize = 4096;
+pub const MAX_CONNECTIONS: usize = 16_384;
+/// Filters of one SUBSCRIBE or UNSUBSCRIBE (AWS IoT Core's limit).
+const MAX_FILTERS: usize = 8;
+/// Publications of one client a second (AWS IoT Core's limit); a faster one is read more slowly.
+const PUBLICATIONS_A_SECOND: u32 = 100;
 const FIRST_PACKET: Duration = Duration::from_secs(10);
-/// A client that asks for no keep-alive gets this one.
-const LONGEST_SILENCE: Duration = Duration::from_secs(1800);
-const WRITE: Duration = Duration::from_secs(60);
+
+/// The broker's part of a port's settings.
+fn port(tls: Arc<rustls::ServerConfig>) -> Port {
+    // Connections note their end in the store, which closes after this.
+    Port { name: "mqtt", connections: MAX_CONNECTIONS, tls: Some(tls), farewell: Duration::from_secs(5) }
+}
 
 /// Accepts connections until `stop` turns true.
 pub async fn serve(listener: TcpListener, fleet: Fleet, tls: Arc<rustls::ServerConfig>, stop: watch::Receiver<bool>) {
-    // Connections note their end in the store, which closes after this.
-    let farewell = Duration::from_secs(5);
-    let port = Port { name: "mqtt", connections: MAX_CONNECTIONS, tls: Some(tls), farewell };
-    let converse = move |accepted, peer, stop| converse_with(accepted, peer, fleet.clone(), stop);
-    accept::serve(listener, port, stop, converse).await;
+    let converse = move |accepted, peer, stop| {
+        let fleet = fleet.clone();
+        async move {
+            match accepted {
+                Accepted::Tls(stream) => converse(stream, peer, fleet, stop).await,
+                Accepted::Plain(_) => tracing::error!("MQTT is not spoken without TLS"),
+            }
+        }
+    };
+    accept::serve(listener, port(tls), stop, converse).await;
 }
 
 /// One connection, from its CONNECT to its end.
-pub async fn converse_with(accepted: Accepted, peer: SocketAddr, fleet: Fleet, stop: watch::Receiver<bool>) {
-    let Accepted::Tls(stream) = accepted else { return tracing::error!("MQTT is not spoken without TLS") };
-    if let Err(End(reason)) = connection(*stream, fleet, stop).await {
-        tracing::info!(%peer, "MQTT connection ended: {reason}");
-    }
-}
-
-/// Why a connection ended.
-struct End(String);
-impl From<FleetError> for End {
-    fn from(e: FleetError) -> Self {
-        End(e.to_string())
-    }
-}
-impl From<std::io::Error> for End {
-    fn from(e: std::io::Error) -> Self {
-        End(e.to_string())
-    }
-}
-fn end<T>(reason: impl Into<String>) -> Result<T, End> {
-    Err(End(reason.into()))
-}
-
-async fn connection(stream: TlsStream<TcpStream>, fleet: Fleet, mut stop: watch::Receiver<bool>) -> Result<(), End> {
+pub async fn converse(stream: Box<TlsStream<TcpStream>>, peer: SocketAddr, fleet: Fleet, stop: watch::Receiver<bool>) {
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).cloned();
-    let Some(certificate) = certificate else { return end("no client certificate") };
-    let Some(identity) = fleet.identify(&certificate).await? else {
-        return end("the client certificate is not known, not active, or not this device's");
-    };
+    let version = stream.get_ref().1.protocol_version();
     let mut link = Link::new(stream);
+    let ended = async {
+        let Some(certificate) = certificate else { return Err(End::silent("no client certificate")) };
+        // The port of HTTPS takes older versions, too.
+        if version != Some(rustls::ProtocolVersion::TLSv1_3) {
+            return Err(End::silent("MQTT is spoken over TLS 1.3 alone"));
+        }
+        let Some(identity) = fleet.identify(&certificate).await? else {
+            return Err(End::silent("the client certificate is not known, not active, or not this device's"));
+        };
+        connection(&mut link, &fleet, identity, stop).await
+    };
+    if let Err(End { reason, code }) = ended.await {
+        tracing::info!(%peer, "MQTT connection ended: {reason}");
+        if let Some(code) = code {
+            link.farewell(code).await;
+        }
+    }
+}
+
+type Wire = Link<Box<TlsStream<TcpStream>>>;
+
+async fn connection(link: &mut Wire, fleet: &Fleet, identity: Identity, mut stop: watch::Receiver<bool>) -> Result<(), End> {
     let hello = tokio::select! {
-        hello = timeout(FIRST_PACKET, link.first_packet()) => hello,
+        hello = timeout(FIRST_PACKET, link.hello()) => hello,
         () = stopped(&mut stop) => return Ok(()),
     };
-    let hello = match hello {
-        Ok(hello) => hello?,
-        Err(_) => return end(format!("{} sent no CONNECT", identity.name)),
-    };
-    if let Err(reason) = acceptable(&identity, &hello) {
+    let Ok(hello) = hello else { return Err(End::silent(format!("{} sent no CONNECT", identity.name))) };
+    let (mut hello, early) = hello?;
+    if let Err((code, reason)) = acceptable(&identity, &hello) {
         tracing::warn!(identity = identity.name, client_id = hello.client_id, "connection refused: {reason}");
-        link.send(link.connack(false)).await?;
-        return end(reason);
+        link.refuse(code).await?;
+        return Err(End::silent(reason));
     }
-    let (serial, queue) = fleet.hub().connect(&identity.name);
-    if identity.kind == CertificateKind::Device {
-        fleet.store.set_device_connected(&identity.device_id, true).await.map_err(FleetError::from)?;
+    if identity.kind == CertificateKind::Claim {
+        hello.expiry_s = 0;
     }
-    tracing::info!(identity = identity.name, "connected");
-    let outcome = async {
-        link.send(link.connack(true)).await?;
-        converse(&mut link, &fleet, &identity, serial, queue, &mut stop).await
-    }
-    .await;
-    let last = fleet.hub().leave(&identity.name, serial) || !fleet.hub().connected(&identity.name);
-    if identity.kind == CertificateKind::Device && last {
-        fleet.store.set_device_connected(&identity.device_id, false).await.map_err(FleetError::from)?;
-    }
+    let (serial, mailbox) = fleet.hub().connect(&identity.name, &identity.fingerprint);
+    let mut conversation = Conversation {
+        fleet: fleet.clone(),
+        serial,
+        mailbox,
+        token: identifiers::token::<8>(),
+        outbox: Outbox::new(&identity.name, false, &Default::default(), &hello),
+        pace: Pace::new(PUBLICATIONS_A_SECOND),
+        expiry_s: hello.expiry_s,
+        identity,
+    };
+    let outcome = match conversation.begin(link, &hello).await {
+        Ok(()) => conversation.go_on(link, early, &mut stop).await,
+        Err(end) => Err(end),
+    };
     let polite = matches!(outcome, Ok(Farewell::Disconnected));
-    if !polite && let Some((topic, payload)) = &hello.will {
-        fleet.hub().publish(topic, payload);
+    conversation.end(polite, hello.will).await?;
+    match outcome? {
+        Farewell::Stopping => Err(End::new(DisconnectReasonCode::ServerShuttingDown, "the service stops")),
+        Farewell::Disconnected | Farewell::Closed => Ok(()),
     }
-    tracing::info!(identity = identity.name, polite, "disconnected");
-    outcome.map(drop)
 }
 
 /// How a connection ended when nothing was wrong.
 enum Farewell {
     /// The client said so.
     Disconnected,
-    /// The connection closed, the service stops, or a newer connection took over.
+    /// The connection closed, or the client wants its will to be published.
     Closed,
+    /// The service stops.
+    Stopping,
 }
 
-struct Hello {
-    client_id: String,
-    will: Option<(String, Vec<u8>)>,
-}
-
-fn acceptable(identity: &Identity, hello: &Hello) -> Result<(), String> {
+fn acceptable(identity: &Identity, hello: &Hello) -> Result<(), (ConnectReasonCode, String)> {
     if hello.client_id != identity.name {
-        return Err(format!("the client identifier must be the certificate's name, {}", identity.name));
+        let reason = format!("the client identifier must be the certificate's name, {}", identity.name);
+        return Err((ConnectReasonCode::ClientIdentifierNotValid, reason));
     }
     match &hello.will {
-        Some((topic, _)) if publication(identity, topic) != Some(Request::Message) => {
-            Err(format!("the will's topic {topic} is not this client's"))
+        Some(will) if will.quality_2 => Err((ConnectReasonCode::QosNotSupported, "the will has QoS 2".into())),
+        Some(will) if will.message.payload.len() > MAX_PAYLOAD => {
+            Err((ConnectReasonCode::PacketTooLarge, format!("the will is larger than {MAX_PAYLOAD} bytes")))
+        }
+        Some(will) if publication(identity, &will.message.topic) != Some(Request::Message) => {
+            let reason = format!("the will's topic {} is not this client's", will.message.topic);
+            Err((ConnectReasonCode::NotAuthorized, reason))
         }
         _ => Ok(()),
     }
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
-    link: &mut Link<S>,
-    fleet: &Fleet,
-    identity: &Identity,
+/// A connection that was accepted.
+struct Conversation {
+    fleet: Fleet,
+    identity: Identity,
     serial: u64,
-    mut queue: mpsc::Receiver<Outgoing>,
-    stop: &mut watch::Receiver<bool>,
-) -> Result<Farewell, End> {
-    loop {
-        let deadline = link.silent_since + link.silence;
-        tokio::select! {
-            // Only this wait may be cancelled: what came is taken care of in the branch.
-            count = link.stream.read(&mut link.buffer) => {
-                let Some(packets) = link.take(count?).await? else { return Ok(Farewell::Closed) };
-                for packet in packets {
-                    if let Some(farewell) = handle(link, fleet, identity, serial, packet).await? {
-                        return Ok(farewell);
-                    }
-                }
-            }
-            message = queue.recv() => {
-                let Some(message) = message else { return Ok(Farewell::Closed) };
-                link.publish(message).await?;
-            }
-            _ = sleep_until(deadline) => return end(format!("{} was silent for {:?}", identity.name, link.silence)),
-            () = stopped(stop) => return Ok(Farewell::Closed),
-        }
-    }
+    mailbox: Arc<Mailbox>,
+    /// The connection's name in the store.
+    token: String,
+    outbox: Outbox,
+    pace: Pace,
+    expiry_s: u32,
 }
 
-async fn handle<S: AsyncRead + AsyncWrite + Unpin>(
-    link: &mut Link<S>,
-    fleet: &Fleet,
-    identity: &Identity,
-    serial: u64,
-    packet: Packet,
-) -> Result<Option<Farewell>, End> {
-    let wrong = |e| End(format!("cannot build an answer: {e:?}"));
-    match packet {
-        Packet::V3_1_1Publish(p) => {
-            published(fleet, identity, p.topic_name(), p.payload().as_slice(), p.qos()).await?;
-            if let Some(id) = p.packet_id() {
-                link.send(v3_1_1::Puback::builder().packet_id(id).build().map_err(wrong)?.into()).await?;
-            }
-        }
-        Packet::V5_0Publish(p) => {
-            published(fleet, identity, p.topic_name(), p.payload().as_slice(), p.qos()).await?;
-            if let Some(id) = p.packet_id() {
-                let ack = v5_0::Puback::builder().packet_id(id).reason_code(PubackReasonCode::Success).build();
-                link.send(ack.map_err(wrong)?.into()).await?;
-            }
-        }
-        Packet::V3_1_1Subscribe(s) => {
-            let codes = s.entries().iter().map(|e| match subscribed(fleet, identity, serial, e) {
-                Some(0) => SubackReturnCode::SuccessMaximumQos0,
-                Some(_) => SubackReturnCode::SuccessMaximumQos1,
-                None => SubackReturnCode::Failure,
-            });
-            let ack = v3_1_1::Suback::builder().packet_id(s.packet_id()).return_codes(codes.collect()).build();
-            link.send(ack.map_err(wrong)?.into()).await?;
-        }
-        Packet::V5_0Subscribe(s) => {
-            let codes = s.entries().iter().map(|e| match subscribed(fleet, identity, serial, e) {
-                Some(0) => SubackReasonCode::GrantedQos0,
-                Some(_) => SubackReasonCode::GrantedQos1,
-                None => SubackReasonCode::NotAuthorized,
-            });
-            let ack = v5_0::Suback::builder().packet_id(s.packet_id()).reason_codes(codes.collect()).build();
-            link.send(ack.map_err(wrong)?.into()).await?;
-        }
-        Packet::V3_1_1Unsubscribe(u) => {
-            unsubscribed(fleet, identity, serial, u.entries());
-            link.send(v3_1_1::Unsuback::builder().packet_id(u.packet_id()).build().map_err(wrong)?.into()).await?;
-        }
-        Packet::V5_0Unsubscribe(u) => {
-            unsubscribed(fleet, identity, serial, u.entries());
-            let codes = vec![UnsubackReasonCode::Success; u.entries().len()];
-            let ack = v5_0::Unsuback::builder().packet_id(u.packet_id()).reason_codes(codes).build();
-            link.send(ack.map_err(wrong)?.into()).await?;
-        }
-        Packet::V3_1_1Disconnect(_) => return Ok(Some(Farewell::Disconnected)),
-        Packet::V5_0Disconnect(d) => {
-            let with_will = d.reason_code() == Some(DisconnectReasonCode::DisconnectWithWillMessage);
-            return Ok(Some(if with_will { Farewell::Closed } else { Farewell::Disconnected }));
-        }
-        _ => {} // pings and acknowledgements are answered and counted by the protocol itself
-    }
-    Ok(None)
-}
-
-async fn published(fleet: &Fleet, identity: &Identity, topic: &str, payload: &[u8], qos: Qos) -> Result<(), End> {
-    if qos == Qos::ExactlyOnce {
-        return end(format!("{} published with QoS 2, which is not supported", identity.name));
-    }
-    let Some(request) = publication(identity, topic) else {
-        tracing::warn!(identity = identity.name, topic, "publication refused: not this client's topic");
-        return end(format!("{} published to {topic}, which is not its topic", identity.name));
-    };
-    match request {
-        Request::Shadow { shadow, operation } => {
-            fleet.shadow_request(&identity.name, shadow, operation, payload).await?;
-        }
-        Request::NextJob => fleet.next_job_request(&identity.name, &identity.device_id, payload).await?,
-        Request::UpdateJob { job } => {
-            fleet.update_job_request(&identity.name, &identity.device_id, job, payload).await?;
-        }
-        Request::CreateFromCsr => fleet.create_from_csr(identity, payload).await?,
-        Request::RegisterThing => fleet.register_thing(identity, payload).await?,
-        Request::Message => fleet.hub().publish(topic, payload),
-    }
-    Ok(())
-}
-
-/// The granted quality, or `None`.
-fn subscribed(fleet: &Fleet, identity: &Identity, serial: u64, entry: &SubEntry) -> Option<u8> {
-    let filter = entry.topic_filter();
-    let qos = u8::from(entry.sub_opts().qos() != Qos::AtMostOnce);
-    if !may_subscribe(identity, filter) {
-        let shown: String = filter.chars().take(MAX_TOPIC).collect();
-        tracing::warn!(identity = identity.name, filter = shown, "subscription refused: not this client's topics");
-        return None;
-    }
-    fleet.hub().subscribe(&identity.name, serial, filter, qos).then_some(qos)
-}
-
-fn unsubscribed(fleet: &Fleet, identity: &Identity, serial: u64, filters: &[MqttString]) {
-    filters.iter().for_each(|f| fleet.hub().unsubscribe(&identity.name, serial, f.as_str()));
-}
-
-/// A connection's bytes, and the protocol's state.
-struct Link<S> {
-    stream: S,
-    protocol: Connection<Server>,
-    buffer: Vec<u8>,
-    silent_since: Instant,
-    silence: Duration,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    fn new(stream: S) -> Self {
-        let options = ConnectionOptions::new().maximum_packet_size_recv(MAX_PACKET).receive_maximum(64);
-        let mut protocol = Connection::<Server>::with_options(Version::Undetermined, options);
-        protocol.set_auto_ping_response(true);
-        Link { stream, protocol, buffer: vec![0; 16 * 1024], silent_since: Instant::now(), silence: LONGEST_SILENCE }
+impl Conversation {
+    fn device(&self) -> bool {
+        self.identity.kind == CertificateKind::Device
     }
 
-    /// The packets in the bytes that were read into the buffer; `None` at the end of the stream. What the protocol
-    /// answers by itself (pings) is written here. Not to be cancelled.
-    async fn take(&mut self, count: usize) -> Result<Option<Vec<Packet>>, End> {
-        if count == 0 {
-            return Ok(None);
+    async fn begin(&mut self, link: &mut Wire, hello: &Hello) -> Result<(), End> {
+        let (name, store) = (&self.identity.name, &self.fleet.store);
+        let mut session = Default::default();
+        if self.device() {
+            let expiry_ms = i64::from(hello.expiry_s) * 1000;
+            let opened = store.open_mqtt_session(name, &self.token, expiry_ms, hello.clean).await;
+            session = opened.map_err(FleetError::from)?;
+            store.set_device_connected(&self.identity.device_id, true).await.map_err(FleetError::from)?;
         }
-        self.silent_since = Instant::now();
-        let mut packets = Vec::new();
-        let mut answers = Vec::new();
-        let mut wrong = None;
-        let mut cursor = Cursor::new(&self.buffer[..count]);
-        while (cursor.position() as usize) < count && wrong.is_none() {
-            for event in self.protocol.recv(&mut cursor) {
-                match event {
-                    Event::NotifyPacketReceived(packet) => packets.push(packet),
-                    Event::RequestSendPacket { packet, .. } => answers.extend(packet.to_continuous_buffer()),
-                    Event::RequestTimerReset { kind: TimerKind::PingreqRecv, duration_ms } => {
-                        self.silence = Duration::from_millis(duration_ms).min(LONGEST_SILENCE);
-                    }
-                    Event::NotifyError(e) => wrong = Some(format!("protocol error: {e:?}")),
-                    _ => {}
-                }
-            }
-        }
-        if !answers.is_empty() {
-            self.write(&answers).await?;
-        }
-        match wrong {
-            Some(reason) => end(reason),
-            None => Ok(Some(packets)),
-        }
+        let durable = self.device() && hello.expiry_s > 0;
+        self.outbox = Outbox::new(name, durable, &session, hello);
+        tracing::info!(identity = name, session = session.present, "connected");
+        link.welcome(hello, session.present).await?;
+        self.fleet.hub().open(name, self.serial, durable, session.subscriptions);
+        Ok(())
     }
 
-    async fn first_packet(&mut self) -> Result<Hello, End> {
+    async fn go_on(&mut self, link: &mut Wire, early: Vec<Packet>, stop: &mut watch::Receiver<bool>) -> Result<Farewell, End> {
+        let mut packets = early;
         loop {
-            let count = self.stream.read(&mut self.buffer).await?;
-            let Some(packets) = self.take(count).await? else { return end("closed before CONNECT") };
-            let will = |topic: Option<&str>, payload: Option<&[u8]>| {
-                topic.map(|t| (t.to_owned(), payload.unwrap_or_default().to_vec()))
+            for packet in packets.drain(..) {
+                if let Some(farewell) = self.handle(link, packet).await? {
+                    return Ok(farewell);
+                }
+            }
+            if let Some(cut) = self.mailbox.is_cut() {
+                return Err(cut.into());
+            }
+            self.outbox.deliver(link, &self.fleet, &self.mailbox).await?;
+            let deadline = link.deadline();
+            tokio::select! {
+                // Only these waits may be cancelled: what came is taken care of after them.
+                bytes = link.read() => {
+                    let bytes = bytes?;
+                    if bytes.is_empty() {
+                        return Ok(Farewell::Closed);
+                    }
+                    packets = link.take(&bytes).await?;
+                }
+                () = self.mailbox.changed() => {}
+                () = sleep_until(deadline) => {
+                    return Err(End::new(DisconnectReasonCode::KeepAliveTimeout, format!("{} was silent for too long", self.identity.name)));
+                }
+                () = stopped(stop) => return Ok(Farewell::Stopping),
+            }
+        }
+    }
+
+    /// The connection is over.
+    async fn end(&mut self, polite: bool, will: Option<Will>) -> Result<(), FleetError> {
+        // Acknowledged in the same breath as the farewell.
+        self.outbox.remove(&self.fleet).await?;
+        let name = &self.identity.name;
+        let mine = self.fleet.hub().leave(name, self.serial);
+        if self.device() && mine {
+            let expiry_ms = i64::from(self.expiry_s) * 1000;
+            self.fleet.store.leave_mqtt_session(name, &self.token, expiry_ms, self.outbox.sent_number()).await?;
+        }
+        if self.device() && !self.fleet.hub().connected(name) {
+            self.fleet.store.set_device_connected(&self.identity.device_id, false).await?;
+        }
+        tracing::info!(identity = name, polite, "disconnected");
+        if let (false, Some(will)) = (polite, will) {
+            self.fleet.publish_will(name, will, self.expiry_s).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, link: &mut Wire, packet: Packet) -> Result<Option<Farewell>, End> {
+        match packet {
+            Packet::V3_1_1Publish(p) => {
+                let mut message = Message::new(p.topic_name(), p.payload().as_slice());
+                message.retain = p.retain();
+                let code = self.published(message, p.qos()).await?;
+                if let Some(id) = p.packet_id() {
+                    // 3.1.1 has no way to say that it was not kept.
+                    let _ = code;
+                    link.send(v3_1_1::Puback::builder().packet_id(id).build()?.into()).await?;
+                }
+            }
+            Packet::V5_0Publish(p) => {
+                let mut message = Message::new(p.topic_name(), p.payload().as_slice());
+                message.retain = p.retain();
+                message.properties = carried(p.props());
+                message.expires_ms = expiry(p.props(), now_ms());
+                let code = self.published(message, p.qos()).await?;
+                if let Some(id) = p.packet_id() {
+                    link.send(v5_0::Puback::builder().packet_id(id).reason_code(code).build()?.into()).await?;
+                }
+            }
+            Packet::V3_1_1Puback(p) => self.outbox.acknowledged(p.packet_id()),
+            Packet::V5_0Puback(p) => self.outbox.acknowledged(p.packet_id()),
+            Packet::V3_1_1Subscribe(s) => {
+                let (granted, retained) = self.subscribed(s.entries()).await?;
+                let codes = granted.iter().map(|g| match g {
+                    Some(0) => SubackReturnCode::SuccessMaximumQos0,
+                    Some(_) => SubackReturnCode::SuccessMaximumQos1,
+                    None => SubackReturnCode::Failure,
+                });
+                let ack = v3_1_1::Suback::builder().packet_id(s.packet_id()).return_codes(codes.collect());
+                link.send(ack.build()?.into()).await?;
+                self.fleet.send_retained(&self.identity.name, &retained).await?;
+            }
+            Packet::V5_0Subscribe(s) => {
+                let (granted, retained) = self.subscribed(s.entries()).await?;
+                let codes = granted.iter().map(|g| match g {
+                    Some(0) => SubackReasonCode::GrantedQos0,
+                    Some(_) => SubackReasonCode::GrantedQos1,
+                    None => SubackReasonCode::NotAuthorized,
+                });
+                let ack = v5_0::Suback::builder().packet_id(s.packet_id()).reason_codes(codes.collect());
+                link.send(ack.build()?.into()).await?;
+                self.fleet.send_retained(&self.identity.name, &retained).await?;
+            }
+            Packet::V3_1_1Unsubscribe(u) => {
+                self.unsubscribed(u.entries()).await?;
+                link.send(v3_1_1::Unsuback::builder().packet_id(u.packet_id()).build()?.into()).await?;
+            }
+            Packet::V5_0Unsubscribe(u) => {
+                let known = self.unsubscribed(u.entries()).await?;
+                let codes = known.iter().map(|known| match known {
+                    true => UnsubackReasonCode::Success,
+                    false => UnsubackReasonCode::NoSubscriptionExisted,
+                });
+                let ack = v5_0::Unsuback::builder().packet_id(u.packet_id()).reason_codes(codes.collect());
+                link.send(ack.build()?.into()).await?;
+            }
+            Packet::V3_1_1Disconnect(_) => return Ok(Some(Farewell::Disconnected)),
+            Packet::V5_0Disconnect(d) => {
+                let asked = d.props().iter().flatten().find_map(|p| match p {
+                    Property::SessionExpiryInterval(p) => Some(p.val().min(LONGEST_SESSION_S)),
+                    _ => None,
+                });
+                match asked {
+                    // A session that was never kept cannot be kept from now on (MQTT 5, 3.14.2.2.2).
+                    Some(seconds) if seconds > 0 && self.expiry_s == 0 => {
+                        return Err(End::new(DisconnectReasonCode::ProtocolError, "a session without expiry was given one"));
+                    }
+                    Some(seconds) => self.expiry_s = seconds,
+                    None => {}
+                }
+                let with_will = d.reason_code() == Some(DisconnectReasonCode::DisconnectWithWillMessage);
+                return Ok(Some(if with_will { Farewell::Closed } else { Farewell::Disconnected }));
+            }
+            _ => {} // pings are answered by the protocol itself
+        }
+        Ok(None)
+    }
+
+    async fn published(&mut self, mut message: Message, qos: Qos) -> Result<PubackReasonCode, End> {
+        let (fleet, identity) = (&self.fleet, &self.identity);
+        self.pace.take().await;
+        if qos == Qos::ExactlyOnce {
+            let reason = format!("{} published with QoS 2, which is not supported", identity.name);
+            return Err(End::new(DisconnectReasonCode::QosNotSupported, reason));
+        }
+        if message.payload.len() > MAX_PAYLOAD {
+            let reason = format!("{} published more than {MAX_PAYLOAD} bytes", identity.name);
+            return Err(End::new(DisconnectReasonCode::PacketTooLarge, reason));
+        }
+        let topic = message.topic.clone();
+        let Some(request) = publication(identity, &topic) else {
+            tracing::warn!(identity = identity.name, topic, "publication refused: not this client's topic");
+            let reason = format!("{} published to {topic}, which is not its topic", identity.name);
+            return Err(End::new(DisconnectReasonCode::NotAuthorized, reason));
+        };
+        let payload = message.payload.as_slice();
+        match request {
+            Request::Shadow { shadow, operation } => {
+                fleet.shadow_request(&identity.name, shadow, operation, payload).await?;
+            }
+            Request::Job(request) => fleet.job_request(&identity.name, &identity.device_id, request, payload).await?,
+            Request::CreateFromCsr => fleet.create_from_csr(identity, payload).await?,
+            Request::RegisterThing => fleet.register_thing(identity, payload).await?,
+            Request::Message => {
+                message.quality = u8::from(qos != Qos::AtMostOnce);
+                message.publisher = Some(identity.name.clone());
+                let kept = !message.retain || fleet.retain(&message).await?;
+                fleet.publish(message).await?;
+                if !kept {
+                    return Ok(PubackReasonCode::QuotaExceeded);
+                }
+            }
+        }
+        Ok(PubackReasonCode::Success)
+    }
+
+    /// The granted qualities, and the subscriptions that want what was retained.
+    async fn subscribed(&self, entries: &[SubEntry]) -> Result<(Vec<Option<u8>>, Vec<Subscription>), End> {
+        self.bounded(entries.len())?;
+        let (fleet, identity) = (&self.fleet, &self.identity);
+        let (mut granted, mut retained, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in entries {
+            let (filter, options) = (entry.topic_filter(), entry.sub_opts());
+            if !may_subscribe(identity, filter) {
+                let shown: String = filter.chars().take(256).collect();
+                tracing::warn!(identity = identity.name, filter = shown, "subscription refused: not this client's topics");
+                granted.push(None);
+                continue;
+            }
+            let subscription = Subscription {
+                filter: filter.to_owned(),
+                quality: u8::from(options.qos() != Qos::AtMostOnce),
+                no_local: options.nl(),
+                keep_retain: options.rap(),
             };
-            match packets.into_iter().next() {
-                None => {}
-                Some(Packet::V3_1_1Connect(c)) => {
-                    let client_id = c.client_id().to_owned();
-                    return Ok(Hello { client_id, will: will(c.will_topic(), c.will_payload()) });
-                }
-                Some(Packet::V5_0Connect(c)) => {
-                    let client_id = c.client_id().to_owned();
-                    return Ok(Hello { client_id, will: will(c.will_topic(), c.will_payload()) });
-                }
-                Some(_) => return end("the first packet was not CONNECT"),
-            }
-        }
-    }
-
-    fn connack(&self, accepted: bool) -> Packet {
-        match self.protocol.get_protocol_version() {
-            Version::V5_0 => {
-                let code = if accepted { ConnectReasonCode::Success } else { ConnectReasonCode::NotAuthorized };
-                v5_0::Connack::builder().session_present(false).reason_code(code).build().map(Into::into)
-            }
-            _ => {
-                let code = if accepted { ConnectReturnCode::Accepted } else { ConnectReturnCode::NotAuthorized };
-                v3_1_1::Connack::builder().session_present(false).return_code(code).build().map(Into::into)
-            }
-        }
-        .expect("a complete CONNACK")
-    }
-
-    async fn publish(&mut self, message: Outgoing) -> Result<(), End> {
-        let qos = if message.qos == 0 { Qos::AtMostOnce } else { Qos::AtLeastOnce };
-        let id = match qos {
-            Qos::AtMostOnce => None,
-            _ => Some(self.protocol.acquire_packet_id().map_err(|e| End(format!("too many unacknowledged: {e:?}")))?),
-        };
-        let wrong = |e| End(format!("cannot build a publication: {e:?}"));
-        let packet: Packet = match self.protocol.get_protocol_version() {
-            Version::V5_0 => {
-                let mut builder = v5_0::Publish::builder().topic_name(message.topic).map_err(wrong)?.qos(qos);
-                if let Some(id) = id {
-                    builder = builder.packet_id(id);
-                }
-                builder.payload(message.payload).build().map_err(wrong)?.into()
-            }
-            _ => {
-                let mut builder = v3_1_1::Publish::builder().topic_name(message.topic).map_err(wrong)?.qos(qos);
-                if let Some(id) = id {
-                    builder = builder.packet_id(id);
-                }
-                builder.payload(message.payload).build().map_err(wrong)?.into()
-            }
-        };
-        self.send(packet).await
-    }
-
-    async fn send(&mut self, packet: Packet) -> Result<(), End> {
-        let mut bytes = Vec::new();
-        for event in self.protocol.send(packet) {
-            match event {
-                Event::RequestSendPacket { packet, .. } => bytes.extend(packet.to_continuous_buffer()),
-                Event::NotifyError(e) => return end(format!("cannot send: {e:?}")),
+            let Some(first) = fleet.hub().subscribe(&identity.name, self.serial, subscription.clone()) else {
+                tracing::warn!(identity = identity.name, filter, "subscription refused: there are {MAX_SUBSCRIPTIONS}");
+                granted.push(None);
+                continue;
+            };
+            granted.push(Some(subscription.quality));
+            match options.rh() {
+                RetainHandling::SendRetained => retained.push(subscription.clone()),
+                RetainHandling::SendRetainedIfNotExists if first => retained.push(subscription.clone()),
                 _ => {}
             }
+            new.push(subscription);
         }
-        self.write(&bytes).await
+        if self.expiry_s > 0 && !new.is_empty() {
+            fleet.store.add_mqtt_subscriptions(&identity.name, &new).await.map_err(FleetError::from)?;
+        }
+        Ok((granted, retained))
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
-        let written = async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
-        };
-        match timeout(WRITE, written).await {
-            Ok(done) => Ok(done?),
-            Err(_) => end("the client does not read"),
+    /// Which there were.
+    async fn unsubscribed(&self, filters: &[MqttString]) -> Result<Vec<bool>, End> {
+        self.bounded(filters.len())?;
+        let name = &self.identity.name;
+        let filters: Vec<String> = filters.iter().map(|f| f.as_str().to_owned()).collect();
+        let known = filters.iter().map(|f| self.fleet.hub().unsubscribe(name, self.serial, f)).collect();
+        if self.expiry_s > 0 {
+            self.fleet.store.remove_mqtt_subscriptions(name, &filters).await.map_err(FleetError::from)?;
         }
+        Ok(known)
+    }
+
+    fn bounded(&self, filters: usize) -> Result<(), End> {
+        if filters <= MAX_FILTERS {
+            return Ok(());
+        }
+        let reason = format!("{} named more than {MAX_FILTERS} filters at a time", self.identity.name);
+        Err(End::new(DisconnectReasonCode::QuotaExceeded, reason))
+    }
+}
+
+impl Fleet {
+    /// Publishes a will: at once, or after its delay unless the client is back by then. A delay does not outlast the
+    /// session (MQTT 5, 3.1.3.2.2), and a will that waits is lost when the service stops.
+    async fn publish_will(&self, client: &str, will: Will, expiry_s: u32) -> Result<(), FleetError> {
+        let delay = will.delay.min(Duration::from_secs(expiry_s.into()));
+        if delay.is_zero() {
+            return self.publish_now(will.message).await;
+        }
+        let (fleet, client) = (self.clone(), client.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            if !fleet.hub().connected(&client)
+                && let Err(e) = fleet.publish_now(will.message).await
+            {
+                tracing::error!(client, "cannot publish a will: {e}");
+            }
+        });
+        Ok(())
+    }
+
+    async fn publish_now(&self, message: Message) -> Result<(), FleetError> {
+        if message.retain {
+            self.retain(&message).await?;
+        }
+        self.publish(message).await
     }
 }

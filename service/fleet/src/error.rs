@@ -6,6 +6,9 @@ pub enum FleetError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Messages could not be queued; several publishers hear of it.
+    #[error(transparent)]
+    Queue(std::sync::Arc<StoreError>),
     /// A certificate, key or request could not be read or made.
     #[error("cannot {operation}: {source}")]
     Certificate {

@@ -1,122 +1,286 @@
-//! Who is connected, and what they want to hear. In memory: sessions end with their connection, and shadows hold what
-//! a device must not miss.
+//! Who is connected here, and what waits in memory for each. What must outlive a connection is in the store instead
+//! ([`crate::delivery`] decides); then a mailbox only says that there is more.
 
-use crate::topics::matches;
-use std::collections::HashMap;
+use crate::message::Message;
+use belvedere_store::mqtt_sessions::Subscription;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use tokio::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
-/// Messages that wait for one slow connection; more are dropped.
+/// Messages that wait in memory for one slow connection; more are dropped.
 pub const QUEUE: usize = 256;
-/// Subscriptions of one connection.
-pub const MAX_SUBSCRIPTIONS: usize = 64;
+/// Their bytes.
+pub const QUEUE_BYTES: usize = 1024 * 1024;
+/// Subscriptions of one client (AWS IoT Core's limit).
+pub const MAX_SUBSCRIPTIONS: usize = 50;
 
-/// A message on its way to a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Topic.
-    pub topic: String,
-    /// Payload.
-    pub payload: Vec<u8>,
-    /// At most 1.
-    pub qos: u8,
+/// Why a connection is cut by the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The same client connected again.
+    TakenOver,
+    /// Its certificate is not good any more, or its device was deleted.
+    Revoked,
 }
 
-struct Session {
+/// Why a message was dropped. Each is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drop {
+    /// A connection reads too slowly.
+    SlowConnection,
+    /// The queue of a session is full.
+    QueueFull,
+    /// It was of no use any more when its turn came.
+    TooOld,
+    /// Larger than the client takes.
+    TooLarge,
+}
+
+impl Drop {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Drop; 4] = [Drop::SlowConnection, Drop::QueueFull, Drop::TooOld, Drop::TooLarge];
+
+    /// As metrics and logs have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Drop::SlowConnection => "slow_connection",
+            Drop::QueueFull => "queue_full",
+            Drop::TooOld => "too_old",
+            Drop::TooLarge => "too_large",
+        }
+    }
+}
+
+/// A message on its way to one connection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    /// What.
+    pub message: Arc<Message>,
+    /// As granted: 0 or 1.
+    pub quality: u8,
+    /// The retain mark.
+    pub retain: bool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<Outgoing>,
+    bytes: usize,
+    more: bool,
+    cut: Option<Cut>,
+}
+
+/// What waits for one connection.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    waiting: Mutex<Waiting>,
+    notify: Notify,
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Waits until there is something new.
+    pub(crate) async fn changed(&self) {
+        self.notify.notified().await;
+    }
+    /// False if it is full.
+    fn offer(&self, outgoing: Outgoing) -> bool {
+        let mut waiting = self.lock();
+        let size = outgoing.message.size();
+        // One message of any size always has a place.
+        if waiting.messages.len() >= QUEUE || (waiting.bytes > 0 && waiting.bytes + size > QUEUE_BYTES) {
+            return false;
+        }
+        waiting.bytes += size;
+        waiting.messages.push_back(outgoing);
+        drop(waiting);
+        self.notify.notify_one();
+        true
+    }
+    fn more(&self) {
+        self.lock().more = true;
+        self.notify.notify_one();
+    }
+    fn cut(&self, cut: Cut) {
+        self.lock().cut.get_or_insert(cut);
+        self.notify.notify_one();
+    }
+    /// Whether the connection is to end, and why.
+    pub(crate) fn is_cut(&self) -> Option<Cut> {
+        self.lock().cut
+    }
+    /// The next message; one of quality 1 only if there is `room` for it.
+    pub(crate) fn take(&self, room: bool) -> Option<Outgoing> {
+        let mut waiting = self.lock();
+        if waiting.messages.front().is_some_and(|o| o.quality > 0 && !room) {
+            return None;
+        }
+        let taken = waiting.messages.pop_front()?;
+        waiting.bytes -= taken.message.size();
+        if waiting.messages.is_empty() {
+            waiting.messages.shrink_to(8);
+        }
+        Some(taken)
+    }
+    /// Whether the store has something new for this client. Asked once, it is forgotten.
+    pub(crate) fn take_more(&self) -> bool {
+        std::mem::take(&mut self.lock().more)
+    }
+}
+
+struct Connection {
     serial: u64,
-    sender: mpsc::Sender<Outgoing>,
-    subscriptions: Vec<(String, u8)>,
+    mailbox: Arc<Mailbox>,
+    /// Whether its session outlives it: quality 1 goes through the store.
+    durable: bool,
+    certificate: String,
+    subscriptions: Vec<Subscription>,
+}
+
+/// What a client that is connected here asked to hear.
+pub(crate) struct Listening {
+    pub(crate) durable: bool,
+    pub(crate) subscriptions: Vec<Subscription>,
 }
 
 /// The registry of connections.
 #[derive(Default)]
 pub struct Hub {
-    sessions: Mutex<HashMap<String, Session>>,
+    connections: Mutex<HashMap<String, Connection>>,
     serial: AtomicU64,
-    dropped: AtomicU64,
+    drops: [AtomicU64; Drop::ALL.len()],
 }
 
 impl Hub {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Session>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Connection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a connection. An earlier one of the same client is cut: its queue closes.
-    pub(crate) fn connect(&self, client: &str) -> (u64, mpsc::Receiver<Outgoing>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+    /// Registers a connection that hears nothing yet. An earlier one of the same client is cut.
+    pub(crate) fn connect(&self, client: &str, certificate: &str) -> (u64, Arc<Mailbox>) {
+        let mailbox = Arc::new(Mailbox::default());
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(client.to_owned(), Session { serial, sender, subscriptions: Vec::new() });
-        (serial, receiver)
+        let certificate = certificate.to_owned();
+        let connection = Connection { serial, mailbox: mailbox.clone(), durable: false, certificate, subscriptions: Vec::new() };
+        if let Some(earlier) = self.lock().insert(client.to_owned(), connection) {
+            earlier.mailbox.cut(Cut::TakenOver);
+        }
+        (serial, mailbox)
+    }
+
+    /// The connection's session is there: from now on it hears what it asked for.
+    pub(crate) fn open(&self, client: &str, serial: u64, durable: bool, subscriptions: Vec<Subscription>) {
+        if let Some(connection) = self.lock().get_mut(client).filter(|c| c.serial == serial) {
+            connection.durable = durable;
+            connection.subscriptions = subscriptions;
+            // What came since the session was read.
+            connection.mailbox.more();
+        }
     }
 
     /// Forgets a connection; false if a newer one has taken its place.
     pub(crate) fn leave(&self, client: &str, serial: u64) -> bool {
-        let mut sessions = self.lock();
-        let mine = sessions.get(client).is_some_and(|s| s.serial == serial);
+        let mut connections = self.lock();
+        let mine = connections.get(client).is_some_and(|c| c.serial == serial);
         if mine {
-            sessions.remove(client);
+            connections.remove(client);
         }
         mine
     }
 
-    /// Cuts a client's connection: its queue closes.
+    /// Cuts a client's connection because it may not be here any more.
     pub fn disconnect(&self, client: &str) {
-        self.lock().remove(client);
+        if let Some(connection) = self.lock().get(client) {
+            connection.mailbox.cut(Cut::Revoked);
+        }
     }
 
-    /// Whether a client is connected.
+    /// Cuts every connection whose certificate does not stand; how many.
+    pub(crate) fn keep_only(&self, stands: impl Fn(&str) -> bool) -> usize {
+        let connections = self.lock();
+        let fallen = connections.iter().filter(|(_, c)| !stands(&c.certificate));
+        fallen
+            .map(|(client, connection)| {
+                tracing::warn!(client, "the certificate does not stand any more: the connection is cut");
+                connection.mailbox.cut(Cut::Revoked);
+            })
+            .count()
+    }
+
+    /// Whether a client is connected here.
     pub fn connected(&self, client: &str) -> bool {
         self.lock().contains_key(client)
     }
 
-    /// How many messages were dropped since the start because a connection was too slow.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// How many are.
+    pub fn connections(&self) -> usize {
+        self.lock().len()
     }
 
-    /// Adds or replaces a subscription; false if there are too many, or the connection is not the current one.
-    pub(crate) fn subscribe(&self, client: &str, serial: u64, filter: &str, qos: u8) -> bool {
-        let mut sessions = self.lock();
-        let Some(session) = sessions.get_mut(client).filter(|s| s.serial == serial) else { return false };
-        if let Some(known) = session.subscriptions.iter_mut().find(|(f, _)| f == filter) {
-            known.1 = qos;
-        } else if session.subscriptions.len() >= MAX_SUBSCRIPTIONS {
-            return false;
-        } else {
-            session.subscriptions.push((filter.to_owned(), qos));
+    /// Clients whose sessions outlive their connections.
+    pub(crate) fn durable_clients(&self) -> Vec<String> {
+        self.lock().iter().filter(|(_, c)| c.durable).map(|(client, _)| client.clone()).collect()
+    }
+
+    /// How many messages were dropped since the start, by reason.
+    pub fn drops(&self) -> [(Drop, u64); Drop::ALL.len()] {
+        Drop::ALL.map(|reason| (reason, self.drops[reason as usize].load(Ordering::Relaxed)))
+    }
+
+    /// Counts a message that was dropped.
+    pub(crate) fn dropped(&self, client: &str, topic: &str, reason: Drop) {
+        let count = self.drops[reason as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::warn!(client, topic, reason = reason.word(), count, "message dropped");
+    }
+
+    /// Adds or replaces a subscription: `Some(true)` if it is new. `None` if there are too many, or the connection is
+    /// not the current one.
+    pub(crate) fn subscribe(&self, client: &str, serial: u64, new: Subscription) -> Option<bool> {
+        let mut connections = self.lock();
+        let connection = connections.get_mut(client).filter(|c| c.serial == serial)?;
+        if let Some(known) = connection.subscriptions.iter_mut().find(|s| s.filter == new.filter) {
+            *known = new;
+            return Some(false);
         }
-        true
+        if connection.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+            return None;
+        }
+        connection.subscriptions.push(new);
+        Some(true)
     }
 
-    /// Removes a subscription.
-    pub(crate) fn unsubscribe(&self, client: &str, serial: u64, filter: &str) {
-        if let Some(session) = self.lock().get_mut(client).filter(|s| s.serial == serial) {
-            session.subscriptions.retain(|(f, _)| f != filter);
+    /// Removes a subscription; false if there was none.
+    pub(crate) fn unsubscribe(&self, client: &str, serial: u64, filter: &str) -> bool {
+        let mut connections = self.lock();
+        let Some(connection) = connections.get_mut(client).filter(|c| c.serial == serial) else { return false };
+        let before = connection.subscriptions.len();
+        connection.subscriptions.retain(|s| s.filter != filter);
+        connection.subscriptions.len() < before
+    }
+
+    /// What a client that is connected here asked to hear.
+    pub(crate) fn listening(&self, client: &str) -> Option<Listening> {
+        let connections = self.lock();
+        let connection = connections.get(client)?;
+        Some(Listening { durable: connection.durable, subscriptions: connection.subscriptions.clone() })
+    }
+
+    /// Puts a message before a connection. Never waits: one that is too slow loses it.
+    pub(crate) fn offer(&self, client: &str, outgoing: Outgoing) {
+        let mailbox = self.lock().get(client).map(|c| c.mailbox.clone());
+        let topic = outgoing.message.topic.clone();
+        if mailbox.is_some_and(|m| !m.offer(outgoing)) {
+            self.dropped(client, &topic, Drop::SlowConnection);
         }
     }
 
-    /// To everyone who subscribed. Never waits.
-    pub fn publish(&self, topic: &str, payload: &[u8]) {
-        for (client, session) in self.lock().iter() {
-            self.offer(client, session, topic, payload);
-        }
-    }
-
-    /// To one client, if it subscribed: answers to claims, whose topics are the same for all.
-    pub(crate) fn publish_to(&self, client: &str, topic: &str, payload: &[u8]) {
-        if let Some(session) = self.lock().get(client) {
-            self.offer(client, session, topic, payload);
-        }
-    }
-
-    fn offer(&self, client: &str, session: &Session, topic: &str, payload: &[u8]) {
-        let granted = session.subscriptions.iter().filter(|(f, _)| matches(f, topic)).map(|(_, q)| *q).max();
-        let Some(qos) = granted else { return };
-        let message = Outgoing { topic: topic.to_owned(), payload: payload.to_owned(), qos };
-        if session.sender.try_send(message).is_err() {
-            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-            tracing::warn!(client, topic, dropped, "message dropped: the connection is too slow");
+    /// The store has something new for a client.
+    pub(crate) fn more(&self, client: &str) {
+        if let Some(connection) = self.lock().get(client) {
+            connection.mailbox.more();
         }
     }
 }
@@ -125,25 +289,20 @@ impl Hub {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_message_reaches_subscribers_once_with_their_best_quality() {
-        let hub = Hub::default();
-        let (serial, mut queue) = hub.connect("a");
-        let (_, mut other) = hub.connect("b");
-        assert!(hub.subscribe("a", serial, "t/#", 0) && hub.subscribe("a", serial, "t/+", 1));
-        hub.publish("t/1", b"x");
-        assert_eq!(queue.try_recv().unwrap(), Outgoing { topic: "t/1".into(), payload: b"x".to_vec(), qos: 1 });
-        assert!(queue.try_recv().is_err());
-        assert!(other.try_recv().is_err());
+    fn subscription(filter: &str) -> Subscription {
+        Subscription { filter: filter.into(), quality: 1, no_local: false, keep_retain: false }
+    }
+    fn outgoing(payload: Vec<u8>, quality: u8) -> Outgoing {
+        Outgoing { message: Arc::new(Message::new("t", payload)), quality, retain: false }
     }
 
     #[test]
     fn a_second_connection_takes_the_place_of_the_first() {
         let hub = Hub::default();
-        let (first, mut queue) = hub.connect("a");
-        let (second, _queue) = hub.connect("a");
-        assert!(matches!(queue.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
-        assert!(!hub.subscribe("a", first, "t", 0));
+        let (first, mailbox) = hub.connect("a", "certificate");
+        let (second, _) = hub.connect("a", "certificate");
+        assert_eq!(mailbox.is_cut(), Some(Cut::TakenOver));
+        assert_eq!(hub.subscribe("a", first, subscription("t")), None);
         assert!(!hub.leave("a", first));
         assert!(hub.connected("a"));
         assert!(hub.leave("a", second));
@@ -152,9 +311,44 @@ mod tests {
     #[test]
     fn a_slow_connection_loses_messages_and_they_are_counted() {
         let hub = Hub::default();
-        let (serial, _queue) = hub.connect("a");
-        hub.subscribe("a", serial, "t", 0);
-        (0..QUEUE + 3).for_each(|_| hub.publish("t", b""));
-        assert_eq!(hub.dropped(), 3);
+        let (_, mailbox) = hub.connect("a", "certificate");
+        (0..QUEUE + 3).for_each(|_| hub.offer("a", outgoing(Vec::new(), 0)));
+        assert_eq!(hub.drops()[0], (Drop::SlowConnection, 3));
+        while mailbox.take(false).is_some() {}
+        (0..3).for_each(|_| hub.offer("a", outgoing(vec![0; QUEUE_BYTES * 2 / 3], 0)));
+        assert_eq!(hub.drops()[0], (Drop::SlowConnection, 5));
+        assert!(mailbox.take(false).is_some() && mailbox.take(false).is_none());
+    }
+
+    #[test]
+    fn quality_one_waits_for_room_and_what_follows_waits_behind_it() {
+        let hub = Hub::default();
+        let (_, mailbox) = hub.connect("a", "certificate");
+        hub.offer("a", outgoing(b"1".to_vec(), 1));
+        hub.offer("a", outgoing(b"0".to_vec(), 0));
+        assert_eq!(mailbox.take(false), None);
+        assert_eq!(mailbox.take(true).unwrap().quality, 1);
+        assert_eq!(mailbox.take(false).unwrap().quality, 0);
+    }
+
+    #[test]
+    fn only_connections_whose_certificate_stands_stay() {
+        let hub = Hub::default();
+        let (_, good) = hub.connect("a", "good");
+        let (_, bad) = hub.connect("b", "bad");
+        assert_eq!(hub.keep_only(|certificate| certificate == "good"), 1);
+        assert_eq!((good.is_cut(), bad.is_cut()), (None, Some(Cut::Revoked)));
+    }
+
+    #[test]
+    fn subscriptions_are_bounded() {
+        let hub = Hub::default();
+        let (serial, _) = hub.connect("a", "certificate");
+        for n in 0..MAX_SUBSCRIPTIONS {
+            assert_eq!(hub.subscribe("a", serial, subscription(&n.to_string())), Some(true));
+        }
+        assert_eq!(hub.subscribe("a", serial, subscription("0")), Some(false));
+        assert_eq!(hub.subscribe("a", serial, subscription("more")), None);
+        assert!(hub.unsubscribe("a", serial, "0") && !hub.unsubscribe("a", serial, "0"));
     }
 }

@@ -3,7 +3,8 @@
 //! Codes, bounds and letters of details are those that AWS IoT Core documents for its jobs.
 
 use crate::shadow::client_token;
-use belvedere_device_protocol::jobs::Status;
+use belvedere_device_protocol::jobs::{Operation, Status};
+use belvedere_store::device_jobs::JobTimes;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -14,10 +15,18 @@ pub const MAX_DETAIL_NAME: usize = 128;
 /// Letters of a detail's value.
 pub const MAX_DETAIL_VALUE: usize = 1024;
 
+/// Minutes that a step may be given.
+pub const STEP_MINUTES: std::ops::RangeInclusive<i64> = 1..=10_080;
+/// A restart that is not reported by then did not happen.
+const REBOOT_MS: i64 = 60 * 60 * 1000;
+/// A release that is not installed by then will not be: slow lines are slow, but not slower than this.
+const OTA_MS: i64 = 12 * 60 * 60 * 1000;
+
 /// A request that is not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// `InvalidJson`, `InvalidRequest`, `InvalidStateTransition`, `ResourceNotFound`, `VersionMismatch`.
+    /// `InvalidJson`, `InvalidRequest`, `InvalidStateTransition`, `ResourceNotFound`, `TerminalStateReached`,
+    /// `VersionMismatch`.
     pub code: &'static str,
     /// For people.
     pub message: String,
@@ -39,6 +48,44 @@ pub struct Update {
     pub details: Option<BTreeMap<String, String>>,
     /// The version that the device believes the job to have.
     pub expected_version: Option<u64>,
+    /// The time for the step that begins now.
+    pub step: Step,
+    /// Whether the answer says how the job stands now.
+    pub include_state: bool,
+    /// Whether the answer holds the document.
+    pub include_document: bool,
+    /// Echoed.
+    pub client_token: Option<String>,
+}
+
+/// `stepTimeoutInMinutes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Step {
+    /// Not given: an earlier one goes on.
+    #[default]
+    Kept,
+    /// −1: there is none from now on.
+    Cleared,
+    /// Minutes from now.
+    Minutes(i64),
+}
+
+/// A parsed start of the next job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    /// Its first details.
+    pub details: Option<BTreeMap<String, String>>,
+    /// The time for its first step.
+    pub step: Step,
+    /// Echoed.
+    pub client_token: Option<String>,
+}
+
+/// A parsed question about one job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Describe {
+    /// Unless the device says no.
+    pub include_document: bool,
     /// Echoed.
     pub client_token: Option<String>,
 }
@@ -71,16 +118,95 @@ pub fn parse_update(document: &Value) -> Result<Update, Refused> {
         Some(Value::String(text)) => Some(text.parse().map_err(|e| invalid(format!("expectedVersion: {e}")))?),
         Some(v) => Some(v.as_u64().ok_or_else(|| invalid("expectedVersion is not a version".into()))?),
     };
-    let details = match document.get("statusDetails") {
-        None | Some(Value::Null) => None,
+    first_execution(document)?;
+    Ok(Update {
+        status,
+        details: details(document)?,
+        expected_version,
+        step: step(document)?,
+        include_state: flag(document, "includeJobExecutionState", false)?,
+        include_document: flag(document, "includeJobDocument", false)?,
+        client_token,
+    })
+}
+
+/// Reads a start of the next job.
+pub fn parse_start(document: &Value) -> Result<Start, Refused> {
+    Ok(Start { details: details(document)?, step: step(document)?, client_token: token(document)? })
+}
+
+/// Reads a question about one job.
+pub fn parse_describe(document: &Value) -> Result<Describe, Refused> {
+    let client_token = token(document)?;
+    first_execution(document)?;
+    Ok(Describe { include_document: flag(document, "includeJobDocument", true)?, client_token })
+}
+
+fn details(document: &Value) -> Result<Option<BTreeMap<String, String>>, Refused> {
+    let invalid = |message: String| Refused::new("InvalidRequest", message);
+    match document.get("statusDetails") {
+        None | Some(Value::Null) => Ok(None),
         Some(given) => {
             let details: BTreeMap<String, String> =
                 serde_json::from_value(given.clone()).map_err(|e| invalid(format!("statusDetails: {e}")))?;
             check(&details).map_err(invalid)?;
-            Some(details)
+            Ok(Some(details))
         }
-    };
-    Ok(Update { status, details, expected_version, client_token })
+    }
+}
+
+fn step(document: &Value) -> Result<Step, Refused> {
+    match document.get("stepTimeoutInMinutes") {
+        None | Some(Value::Null) => Ok(Step::Kept),
+        Some(given) => match given.as_i64() {
+            Some(-1) => Ok(Step::Cleared),
+            Some(minutes) if STEP_MINUTES.contains(&minutes) => Ok(Step::Minutes(minutes)),
+            _ => Err(Refused::new("InvalidRequest", "stepTimeoutInMinutes is neither 1 to 10080 nor -1")),
+        },
+    }
+}
+
+fn flag(document: &Value, name: &str, otherwise: bool) -> Result<bool, Refused> {
+    match document.get(name) {
+        None | Some(Value::Null) => Ok(otherwise),
+        Some(Value::Bool(given)) => Ok(*given),
+        Some(_) => Err(Refused::new("InvalidRequest", format!("{name} is not true or false"))),
+    }
+}
+
+/// A job is executed once by a device: there is no other number than 1.
+fn first_execution(document: &Value) -> Result<(), Refused> {
+    match document.get("executionNumber") {
+        None | Some(Value::Null) => Ok(()),
+        Some(number) if number.as_i64() == Some(1) => Ok(()),
+        Some(number) if number.is_i64() => Err(Refused::new("ResourceNotFound", "the job has no such execution")),
+        Some(_) => Err(Refused::new("InvalidRequest", "executionNumber is not a number")),
+    }
+}
+
+/// The clocks of a job that goes from `from` to `to` at `now`.
+pub fn times(operation: &Operation, before: JobTimes, (from, to): (Status, Status), step: Step, now: i64) -> JobTimes {
+    if ended(to) {
+        return JobTimes { started_ms: before.started_ms, ..JobTimes::default() };
+    }
+    if to == Status::Queued {
+        return before;
+    }
+    let mut times = before;
+    if from == Status::Queued {
+        let whole = match operation {
+            Operation::Reboot {} => REBOOT_MS,
+            Operation::Ota { .. } => OTA_MS,
+        };
+        times.started_ms = Some(now);
+        times.deadline_ms = Some(now + whole);
+    }
+    match step {
+        Step::Kept => {}
+        Step::Cleared => times.step_deadline_ms = None,
+        Step::Minutes(minutes) => times.step_deadline_ms = Some(now + minutes * 60_000),
+    }
+    times
 }
 
 fn check(details: &BTreeMap<String, String>) -> Result<(), String> {
@@ -101,7 +227,7 @@ fn check(details: &BTreeMap<String, String>) -> Result<(), String> {
 
 /// Whether a job is done with, well or not.
 pub fn ended(status: Status) -> bool {
-    matches!(status, Status::Succeeded | Status::Failed | Status::Rejected)
+    !matches!(status, Status::Queued | Status::InProgress)
 }
 
 /// Whether a job may go from `status` at `version` to where the update says. Statuses only move forward; staying in
@@ -113,10 +239,11 @@ pub fn allow(status: Status, version: u64, update: &Update) -> Result<(), Refuse
     if ended(status) {
         return Err(Refused::new("InvalidStateTransition", "the job has ended"));
     }
-    if update.status == Status::Queued {
-        return Err(Refused::new("InvalidStateTransition", "a job does not go back into the queue"));
+    match update.status {
+        Status::Queued => Err(Refused::new("InvalidStateTransition", "a job does not go back into the queue")),
+        Status::TimedOut | Status::Canceled => Err(Refused::new("InvalidRequest", "that is for the service to say")),
+        Status::InProgress | Status::Succeeded | Status::Failed | Status::Rejected => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -124,20 +251,31 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const ALL: [Status; 5] = [Status::Queued, Status::InProgress, Status::Succeeded, Status::Failed, Status::Rejected];
+    const ALL: [Status; 7] = [
+        Status::Queued,
+        Status::InProgress,
+        Status::Succeeded,
+        Status::Failed,
+        Status::Rejected,
+        Status::TimedOut,
+        Status::Canceled,
+    ];
 
     fn update(status: Status) -> Update {
-        Update { status, details: None, expected_version: None, client_token: None }
+        parse_update(&json!({ "status": status })).unwrap()
     }
 
     #[test]
     fn statuses_only_move_forward() {
         for from in ALL {
             for to in ALL {
-                let expected = !ended(from) && to != Status::Queued;
-                let given = allow(from, 3, &update(to));
-                assert_eq!(given.is_ok(), expected, "{from:?} to {to:?}");
-                assert!(given.is_ok() || given.unwrap_err().code == "InvalidStateTransition");
+                let services = matches!(to, Status::TimedOut | Status::Canceled);
+                let expected = match (ended(from), to == Status::Queued || services) {
+                    (false, false) => None,
+                    (false, true) if services => Some("InvalidRequest"),
+                    _ => Some("InvalidStateTransition"),
+                };
+                assert_eq!(allow(from, 3, &update(to)).err().map(|r| r.code), expected, "{from:?} to {to:?}");
             }
         }
     }
@@ -173,6 +311,11 @@ mod tests {
             json!({ "status": "FAILED", "statusDetails": { "reason": "" } }),
             json!({ "status": "FAILED", "statusDetails": { "a b": "x" } }),
             json!({ "status": "FAILED", "statusDetails": { "n": 1 } }),
+            json!({ "status": "IN_PROGRESS", "stepTimeoutInMinutes": 0 }),
+            json!({ "status": "IN_PROGRESS", "stepTimeoutInMinutes": 10_081 }),
+            json!({ "status": "IN_PROGRESS", "stepTimeoutInMinutes": "1" }),
+            json!({ "status": "IN_PROGRESS", "includeJobDocument": 1 }),
+            json!({ "status": "IN_PROGRESS", "executionNumber": "1" }),
         ] {
             assert_eq!(parse_update(&bad).unwrap_err().code, "InvalidRequest", "{bad}");
         }
@@ -187,5 +330,28 @@ mod tests {
         assert_eq!(parse_update(&json!({ "status": "FAILED" })).unwrap().details, None);
         let empty = parse_update(&json!({ "status": "FAILED", "statusDetails": {} })).unwrap();
         assert_eq!(empty.details, Some(BTreeMap::new()));
+    }
+
+    #[test]
+    fn other_requests_have_their_defaults() {
+        assert!(parse_describe(&json!({})).unwrap().include_document);
+        assert!(!parse_describe(&json!({ "includeJobDocument": false, "executionNumber": 1 })).unwrap().include_document);
+        assert_eq!(parse_describe(&json!({ "executionNumber": 2 })).unwrap_err().code, "ResourceNotFound");
+        let start = parse_start(&json!({ "stepTimeoutInMinutes": 10_080, "clientToken": "t" })).unwrap();
+        assert_eq!(start, Start { details: None, step: Step::Minutes(10_080), client_token: Some("t".into()) });
+    }
+
+    #[test]
+    fn clocks_begin_with_the_job_and_end_with_it() {
+        use Status::{InProgress, Queued, Succeeded};
+        let reboot = Operation::Reboot {};
+        let begun = times(&reboot, JobTimes::default(), (Queued, InProgress), Step::Minutes(2), 1_000);
+        let expected = JobTimes { started_ms: Some(1_000), deadline_ms: Some(1_000 + REBOOT_MS), step_deadline_ms: Some(121_000) };
+        assert_eq!(begun, expected);
+        assert_eq!(times(&reboot, begun, (InProgress, InProgress), Step::Kept, 5_000), begun);
+        assert_eq!(times(&reboot, begun, (InProgress, InProgress), Step::Minutes(1), 5_000).step_deadline_ms, Some(65_000));
+        assert_eq!(times(&reboot, begun, (InProgress, InProgress), Step::Cleared, 5_000).step_deadline_ms, None);
+        let over = times(&reboot, begun, (InProgress, Succeeded), Step::Kept, 5_000);
+        assert_eq!(over, JobTimes { started_ms: Some(1_000), ..JobTimes::default() });
     }
 }

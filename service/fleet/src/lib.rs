@@ -11,28 +11,40 @@
 //! | [`provisioning`] | a claim becomes a device certificate |
 //! | [`reports`] | what devices report becomes what the API shows |
 //! | [`deployments`] | which application instances a device should run |
-//! | [`job`] | what an update does to a job (pure) |
-//! | [`jobs`] | jobs on topics: next, update, and when the device is told |
+//! | [`job`] | what a device may ask of a job, and what that does (pure) |
+//! | [`jobs`] | jobs on topics: what is asked, what is answered, when the device is told |
 //! | [`credentials`] | short-lived keys of a device |
-//! | [`hub`], [`broker`] | MQTT: who is connected, one task per connection |
+//! | [`broker`] | MQTT: one task per connection, and the rules |
+//! | `link` | a connection's bytes become packets |
+//! | [`message`] | a message in either version of MQTT (pure) |
+//! | `delivery` | who hears a message, and where it waits |
+//! | `outbox` | what one connection sends, and what it waits for |
+//! | [`hub`] | who is connected |
+//! | `watch` | what is looked at again and again: revoked certificates, ended sessions, overdue jobs |
 //! | [`tls`] | TLS settings |
 
 pub mod accept;
 pub mod authority;
 pub mod broker;
 pub mod credentials;
+mod delivery;
 pub mod deployments;
 mod error;
 pub mod hub;
 pub mod identity;
 pub mod job;
 pub mod jobs;
+mod link;
+pub mod message;
+mod outbox;
+mod pace;
 pub mod provisioning;
 pub mod reports;
 pub mod shadow;
 pub mod shadows;
 pub mod tls;
 pub mod topics;
+mod watch;
 
 pub use error::FleetError;
 
@@ -74,12 +86,13 @@ pub struct Fleet {
     pub settings: Arc<Settings>,
     authority: Arc<Authority>,
     hub: Arc<Hub>,
+    writers: Arc<delivery::Writers>,
 }
 
 impl Fleet {
     /// A fleet with nobody connected.
     pub fn new(store: Store, settings: Settings, authority: Arc<Authority>) -> Fleet {
-        Fleet { store, settings: Arc::new(settings), authority, hub: Arc::new(Hub::default()) }
+        Fleet { store, settings: Arc::new(settings), authority, hub: Arc::default(), writers: Arc::default() }
     }
 
     /// Who is connected.
@@ -87,9 +100,19 @@ impl Fleet {
         &self.hub
     }
 
+    /// Locks a device out: its certificates are revoked and its connection is cut. False if none stood.
+    pub async fn revoke_device(&self, device_id: &str) -> Result<bool, FleetError> {
+        let Some(device) = self.store.device(device_id).await? else { return Ok(false) };
+        let revoked = self.store.revoke_certificates(device_id).await?;
+        self.hub.disconnect(&device.thing_name);
+        self.hub.disconnect(&identity::claim_name(device_id));
+        Ok(revoked)
+    }
+
     /// Deletes a device and cuts its connections; false if there was none.
     pub async fn delete_device(&self, device_id: &str) -> Result<bool, FleetError> {
         let Some(device) = self.store.device(device_id).await? else { return Ok(false) };
+        self.cancel_jobs(&device).await?;
         let deleted = self.store.delete_device(device_id).await?;
         self.hub.disconnect(&device.thing_name);
         self.hub.disconnect(&identity::claim_name(device_id));

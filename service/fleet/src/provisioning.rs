@@ -8,6 +8,7 @@
 
 use crate::authority::CLAIM_VALIDITY_MS;
 use crate::identity::{Identity, claim_name};
+use crate::message::Message;
 use crate::{Fleet, FleetError};
 use belvedere_device_protocol::NetworkConfiguration;
 use belvedere_device_protocol::provisioning::{
@@ -168,7 +169,7 @@ impl Fleet {
                 ("rejected", serde_json::to_vec(rejected))
             }
         };
-        self.hub().publish_to(&claim.name, &format!("{topic}/{word}"), &body.unwrap_or_default());
+        self.publish_to(&claim.name, Message::new(format!("{topic}/{word}"), body.unwrap_or_default()));
     }
 }
 

@@ -3,12 +3,16 @@
 //! A document has two halves, `desired` and `reported`. An update names what changes; `null` deletes. What is in
 //! `desired` and not equal in `reported` is the *delta*. Lists are values: they are replaced, never merged.
 
+use belvedere_device_protocol::shadow::{APPLICATIONS, DEVICE};
 use serde_json::{Map, Value, json};
 
-/// Largest document, bytes of JSON.
-pub const MAX_DOCUMENT: usize = 200 * 1024;
-/// Deepest nesting of a half.
-pub const MAX_DEPTH: usize = 12;
+/// Largest document, bytes of JSON, as AWS IoT Core has it.
+pub const MAX_DOCUMENT: usize = 8 * 1024;
+/// Largest document of the shadows that the service and its appliances use between them: ten applications with all
+/// their nodes do not fit into the other.
+pub const MAX_OWN_DOCUMENT: usize = 200 * 1024;
+/// Deepest nesting of a half, itself included: eight levels below it, as AWS IoT Core has it.
+pub const MAX_DEPTH: usize = 9;
 const HALVES: [&str; 2] = ["desired", "reported"];
 
 /// A document: each half and, leaf for leaf, when it was set.
@@ -91,12 +95,17 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// Applies an update at `now` (seconds since 1970).
-pub fn apply(before: &Document, update: &Update, now: i64) -> Result<Document, Refused> {
+/// The limit of a shadow's document.
+pub fn limit(name: &str) -> usize {
+    if [DEVICE, APPLICATIONS].contains(&name) { MAX_OWN_DOCUMENT } else { MAX_DOCUMENT }
+}
+
+/// Applies an update at `now` (seconds since 1970), if the document then has no more than `limit` bytes.
+pub fn apply(before: &Document, update: &Update, now: i64, limit: usize) -> Result<Document, Refused> {
     let mut after = before.clone();
     merge(&mut after.state, &update.state, Tree::State);
     merge(&mut after.metadata, &stamp(&update.state, now), Tree::Metadata);
-    if serde_json::to_vec(&after.state).map_or(0, |v| v.len()) > MAX_DOCUMENT {
+    if serde_json::to_vec(&after.state).map_or(0, |v| v.len()) > limit {
         return Err(Refused::new(413, "The payload exceeds the maximum size allowed"));
     }
     Ok(after)
@@ -136,7 +145,7 @@ fn is_leaf_stamp(value: &Value) -> bool {
 }
 
 /// The same tree with `{"timestamp": now}` at its leaves, and `null` where it deletes.
-fn stamp(from: &Map<String, Value>, now: i64) -> Map<String, Value> {
+pub fn stamp(from: &Map<String, Value>, now: i64) -> Map<String, Value> {
     from.iter()
         .map(|(key, value)| {
             let stamped = match value {
@@ -156,6 +165,23 @@ pub fn delta(document: &Document) -> Option<Map<String, Value>> {
     let reported = document.state.get("reported").and_then(Value::as_object).unwrap_or(&empty);
     let difference = differing(desired, reported);
     (!difference.is_empty()).then_some(difference)
+}
+
+/// The part of `metadata` that belongs to the members of `delta`.
+pub fn metadata_of(delta: &Map<String, Value>, metadata: &Map<String, Value>) -> Map<String, Value> {
+    let mut out = Map::new();
+    for (key, value) in delta {
+        match (value, metadata.get(key)) {
+            (Value::Object(inner), Some(Value::Object(stamps))) => {
+                out.insert(key.clone(), Value::Object(metadata_of(inner, stamps)));
+            }
+            (_, Some(stamp)) => {
+                out.insert(key.clone(), stamp.clone());
+            }
+            (_, None) => {}
+        }
+    }
+    out
 }
 
 fn differing(desired: &Map<String, Value>, reported: &Map<String, Value>) -> Map<String, Value> {
@@ -185,7 +211,7 @@ mod tests {
         parse_update(json!({ "state": state }).to_string().as_bytes()).unwrap()
     }
     fn after(updates: &[Value]) -> Document {
-        updates.iter().fold(Document::default(), |d, u| apply(&d, &update(u.clone()), 7).unwrap())
+        updates.iter().fold(Document::default(), |d, u| apply(&d, &update(u.clone()), 7, MAX_DOCUMENT).unwrap())
     }
 
     #[test]
@@ -218,6 +244,14 @@ mod tests {
     }
 
     #[test]
+    fn a_delta_comes_with_the_times_of_its_members() {
+        let document = after(&[json!({ "desired": { "a": 1, "b": { "x": 1, "y": 2 } }, "reported": { "a": 1, "b": { "x": 1 } } })]);
+        let desired = document.metadata["desired"].as_object().unwrap();
+        let times = metadata_of(&delta(&document).unwrap(), desired);
+        assert_eq!(Value::Object(times), json!({ "b": { "y": { "timestamp": 7 } } }));
+    }
+
+    #[test]
     fn bad_updates_are_refused() {
         for (payload, code) in [
             ("nonsense", 400),
@@ -232,7 +266,10 @@ mod tests {
         }
         let deep = format!(r#"{{"state":{{"desired":{}1{}}}}}"#, r#"{"a":"#.repeat(MAX_DEPTH + 1), "}".repeat(MAX_DEPTH + 1));
         assert!(parse_update(deep.as_bytes()).is_err());
-        let large = update(json!({ "desired": { "a": "x".repeat(MAX_DOCUMENT) } }));
-        assert_eq!(apply(&Document::default(), &large, 7).unwrap_err().code, 413);
+        let frame = json!({ "desired": { "a": "" } }).to_string().len();
+        let large = |bytes: usize| update(json!({ "desired": { "a": "x".repeat(bytes - frame) } }));
+        let apply = |update: &Update| apply(&Document::default(), update, 7, limit("mine"));
+        assert!(apply(&large(MAX_DOCUMENT)).is_ok());
+        assert_eq!(apply(&large(MAX_DOCUMENT + 1)).unwrap_err().code, 413);
     }
 }

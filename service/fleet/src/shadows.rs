@@ -1,9 +1,9 @@
 //! Shadows on topics: what a request does, what is answered, and who else hears of it.
 
-use crate::shadow::{Document, Refused, Update, apply, client_token, delta, parse_update};
+use crate::shadow::{Document, Refused, Update, apply, client_token, delta, limit, metadata_of, parse_update, stamp};
 use crate::topics::ShadowOperation;
 use crate::{Fleet, FleetError};
-use belvedere_device_protocol::shadow::topic;
+use belvedere_device_protocol::shadow::{CLASSIC, topic};
 use belvedere_store::now_ms;
 use serde_json::{Map, Value, json};
 
@@ -82,7 +82,7 @@ impl Fleet {
             tracing::info!(thing, shadow = name, operation = word, code = refused.code, "shadow request refused: {}", refused.message);
             let mut body = json!({ "code": refused.code, "message": refused.message, "timestamp": seconds() });
             echo(&mut body, given.get("clientToken").and_then(Value::as_str));
-            self.hub().publish(&topic(thing, name, &format!("{word}/rejected")), body.to_string().as_bytes());
+            self.publish_json(&topic(thing, name, &format!("{word}/rejected")), &body).await?;
         }
         Ok(())
     }
@@ -94,7 +94,7 @@ impl Fleet {
         };
         let shadow = self.shadow(thing, name).await?;
         if !shadow.exists {
-            return Ok(Err(Refused::new(404, format!("No shadow exists with name: '{name}'"))));
+            return Ok(Err(Refused::new(404, no_shadow(thing, name))));
         }
         let mut state = shadow.document.state.clone();
         if let Some(delta) = delta(&shadow.document) {
@@ -102,7 +102,7 @@ impl Fleet {
         }
         let mut body = json!({ "state": state, "metadata": shadow.document.metadata, "version": shadow.version, "timestamp": seconds() });
         echo(&mut body, token.as_deref());
-        self.hub().publish(&topic(thing, name, "get/accepted"), body.to_string().as_bytes());
+        self.publish_json(&topic(thing, name, "get/accepted"), &body).await?;
         Ok(Ok(()))
     }
 
@@ -114,12 +114,12 @@ impl Fleet {
         for _ in 0..ATTEMPTS {
             let shadow = self.shadow(thing, name).await?;
             if !shadow.exists {
-                return Ok(Err(Refused::new(404, format!("No shadow exists with name: '{name}'"))));
+                return Ok(Err(Refused::new(404, no_shadow(thing, name))));
             }
             if self.store.replace_shadow(thing, name, shadow.version, None).await? {
                 let mut body = json!({ "version": shadow.version, "timestamp": seconds() });
                 echo(&mut body, token.as_deref());
-                self.hub().publish(&topic(thing, name, "delete/accepted"), body.to_string().as_bytes());
+                self.publish_json(&topic(thing, name, "delete/accepted"), &body).await?;
                 return Ok(Ok(()));
             }
         }
@@ -133,7 +133,7 @@ impl Fleet {
                 return Ok(Err(Refused::new(409, "Version conflict")));
             }
             let now = seconds();
-            let after = match apply(&before.document, update, now) {
+            let after = match apply(&before.document, update, now, limit(name)) {
                 Ok(after) => after,
                 Err(refused) => return Ok(Err(refused)),
             };
@@ -141,35 +141,12 @@ impl Fleet {
             if !self.store.replace_shadow(thing, name, before.version, Some(&text)).await? {
                 continue;
             }
-            self.announce(thing, name, update, &before, &after, now);
+            for (operation, body) in announcements(update, &before, &after, now) {
+                self.publish_json(&topic(thing, name, operation), &body).await?;
+            }
             return Ok(Ok(()));
         }
         Err(FleetError::ShadowBusy { thing: thing.into(), shadow: name.into() })
-    }
-
-    fn announce(&self, thing: &str, name: &str, update: &Update, before: &Shadow, after: &Document, now: i64) {
-        let version = before.version + 1;
-        let token = update.client_token.as_deref();
-        let publish = |operation: &str, mut body: Value| {
-            echo(&mut body, token);
-            self.hub().publish(&topic(thing, name, operation), body.to_string().as_bytes());
-        };
-        publish("update/accepted", json!({ "state": update.state, "version": version, "timestamp": now }));
-        publish(
-            "update/documents",
-            json!({
-                "previous": { "state": before.document.state, "metadata": before.document.metadata, "version": before.version },
-                "current": { "state": after.state, "metadata": after.metadata, "version": version },
-                "timestamp": now,
-            }),
-        );
-        // A device that answers a delta by reporting must not be sent the same delta for its report: that is a circle.
-        let differs = delta(after);
-        if update.state.contains_key("desired") || differs != delta(&before.document) {
-            if let Some(state) = differs {
-                publish("update/delta", json!({ "state": state, "version": version, "timestamp": now }));
-            }
-        }
     }
 
     /// One half of a shadow; an empty object if there is none.
@@ -177,6 +154,42 @@ impl Fleet {
         let shadow = self.shadow(thing, name).await?;
         Ok(shadow.document.state.get(half).and_then(Value::as_object).cloned().unwrap_or_default())
     }
+}
+
+/// What is published after a change: operations and their bodies.
+fn announcements(update: &Update, before: &Shadow, after: &Document, now: i64) -> Vec<(&'static str, Value)> {
+    let version = before.version + 1;
+    let mut all = vec![
+        (
+            "update/accepted",
+            json!({ "state": update.state, "metadata": stamp(&update.state, now), "version": version, "timestamp": now }),
+        ),
+        (
+            "update/documents",
+            json!({
+                "previous": { "state": before.document.state, "metadata": before.document.metadata, "version": before.version },
+                "current": { "state": after.state, "metadata": after.metadata, "version": version },
+                "timestamp": now,
+            }),
+        ),
+    ];
+    // A device that answers a delta by reporting must not be sent the same delta for its report: that is a circle.
+    let differs = delta(after);
+    if update.state.contains_key("desired") || differs != delta(&before.document) {
+        if let Some(state) = differs {
+            let desired = after.metadata.get("desired").and_then(Value::as_object);
+            let metadata = desired.map(|d| metadata_of(&state, d)).unwrap_or_default();
+            let body = json!({ "state": state, "metadata": metadata, "version": version, "timestamp": now });
+            all.push(("update/delta", body));
+        }
+    }
+    all.iter_mut().for_each(|(_, body)| echo(body, update.client_token.as_deref()));
+    all
+}
+
+/// AWS IoT Core names the thing for the classic shadow.
+fn no_shadow(thing: &str, name: &str) -> String {
+    format!("No shadow exists with name: '{}'", if name == CLASSIC { thing } else { name })
 }
 
 fn echo(body: &mut Value, token: Option<&str>) {

@@ -1,5 +1,6 @@
-//! TLS of the two ports that devices use. TLS 1.3 alone on MQTT, where only our appliances come; on HTTPS also 1.2,
-//! where people's tools come. Client certificates are the device authority's.
+//! TLS of the two ports that devices use. TLS 1.3 alone for MQTT, which only our appliances speak; for HTTPS also 1.2,
+//! which people's tools speak. Both are on one port for networks that let nothing but 443 through: the client says by
+//! ALPN which one it means. Client certificates are the device authority's.
 
 use crate::FleetError;
 use crate::authority::{Authority, IssuedPair};
@@ -9,12 +10,17 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
 
+/// The protocol that devices ask for when they speak MQTT on the port of HTTPS (AWS IoT Core's name for it).
+pub const MQTT: &[u8] = b"x-amzn-mqtt-ca";
+/// That of HTTPS; also of clients that ask for nothing.
+const HTTP: &[u8] = b"http/1.1";
+
 /// Whether a client must show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificate {
     /// MQTT.
     Required,
-    /// HTTPS: requests signed with access keys come without.
+    /// HTTPS, and MQTT beside it: requests signed with access keys come without.
     Optional,
 }
 
@@ -49,7 +55,7 @@ pub fn server_config(
         .with_single_cert(vec![certificate, authority_der], key)
         .map_err(failed("use the service's certificate"))?;
     if client == ClientCertificate::Optional {
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![MQTT.to_vec(), HTTP.to_vec()];
     }
     Ok(Arc::new(config))
 }

@@ -9,13 +9,15 @@ use axum::routing::get;
 use belvedere_api::Api;
 use belvedere_api::device::{PeerCertificate, credentials};
 use belvedere_fleet::accept::{self, Accepted, Port, stopped};
+use belvedere_fleet::tls::MQTT;
+use belvedere_fleet::{Fleet, broker};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 const HEADER: Duration = Duration::from_secs(60);
 const MAX_CONNECTIONS: usize = 1024;
@@ -43,12 +45,43 @@ async fn signed(State(api): State<Api>, request: Request<Body>) -> Result<Respon
     Ok(api.answer(request).await)
 }
 
-/// Accepts connections until `stop` turns true; with TLS if there are settings for it.
-pub async fn serve(listener: TcpListener, router: Router, tls: Option<Arc<rustls::ServerConfig>>, stop: watch::Receiver<bool>) {
-    // Requests that are being answered get their answers.
-    let port = Port { name: "http", connections: MAX_CONNECTIONS, tls, farewell: Duration::from_secs(10) };
+/// Requests that are being answered get their answers.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Answers HTTP in clear until `stop` turns true.
+pub async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+    let port = Port { name: "http", connections: MAX_CONNECTIONS, tls: None, farewell: FAREWELL };
     let answer = move |accepted, _, stop| answer(accepted, router.clone(), stop);
     accept::serve(listener, port, stop, answer).await;
+}
+
+/// Answers HTTPS and, to clients that ask for it by ALPN, MQTT, until `stop` turns true. Each of the two has its own
+/// limit of connections.
+pub async fn serve_with_mqtt(
+    listener: TcpListener,
+    router: Router,
+    fleet: Fleet,
+    tls: Arc<rustls::ServerConfig>,
+    stop: watch::Receiver<bool>,
+) {
+    let connections = MAX_CONNECTIONS + broker::MAX_CONNECTIONS;
+    let port = Port { name: "https", connections, tls: Some(tls), farewell: FAREWELL };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let converse = move |accepted, peer, stop| {
+        let (router, fleet, places) = (router.clone(), fleet.clone(), places.clone());
+        async move {
+            match accepted {
+                Accepted::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(MQTT) => {
+                    broker::converse(stream, peer, fleet, stop).await;
+                }
+                accepted => match places.try_acquire() {
+                    Ok(_place) => answer(accepted, router, stop).await,
+                    Err(_) => tracing::warn!(%peer, "HTTPS connection refused: {MAX_CONNECTIONS} are open"),
+                },
+            }
+        }
+    };
+    accept::serve(listener, port, stop, converse).await;
 }
 
 /// One connection.

@@ -61,6 +61,14 @@ enum Command {
     /// Print the API's model for AWS tools that no longer carry it:
     /// `belvedere-service model > panorama.json; aws configure add-model --service-model file://panorama.json`
     Model,
+    /// Devices, from the command line
+    Devices {
+        /// Directory of the service
+        #[arg(long, global = true, default_value = ".")]
+        data: PathBuf,
+        #[command(subcommand)]
+        command: DevicesCommand,
+    },
     /// Access keys of administrators
     Keys {
         /// Directory of the service
@@ -68,6 +76,17 @@ enum Command {
         data: PathBuf,
         #[command(subcommand)]
         command: KeysCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum DevicesCommand {
+    /// Show all devices
+    List,
+    /// Lock a device out within five seconds, for good: it comes back only as a new device
+    Revoke {
+        /// Which device
+        device_id: String,
     },
 }
 
@@ -141,8 +160,29 @@ async fn run(command: Command) -> Result<(), ServerError> {
                 _ => Ok(()),
             }
         }
+        Command::Devices { data, command } => devices(&data, command).await,
         Command::Keys { data, command } => keys(&data, command).await,
     }
+}
+
+async fn devices(data: &std::path::Path, command: DevicesCommand) -> Result<(), ServerError> {
+    Configuration::read(data)?;
+    let store = Store::open(data).await?;
+    match command {
+        DevicesCommand::List => {
+            for device in store.list_devices().await? {
+                let state = if device.connected { "connected" } else { "not connected" };
+                println!("{}  {state}  {}", device.device_id, device.name);
+            }
+        }
+        DevicesCommand::Revoke { device_id } => {
+            if !store.revoke_certificates(&device_id).await? {
+                return Err(ServerError::Argument(format!("there is no device {device_id} that could connect")));
+            }
+        }
+    }
+    store.close().await;
+    Ok(())
 }
 
 async fn keys(data: &std::path::Path, command: KeysCommand) -> Result<(), ServerError> {

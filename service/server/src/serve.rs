@@ -1,5 +1,5 @@
 //! Three ports, one stop: the API in plain HTTP for tools on the same machine (or behind a proxy), the same over TLS
-//! with the devices' credentials endpoint, and MQTT.
+//! with the devices' credentials endpoint and (by ALPN) MQTT, and MQTT alone.
 
 use crate::ServerError;
 use crate::configuration::{Configuration, replace};
@@ -94,9 +94,11 @@ pub async fn serve(data: &Path, ports: Ports<'_>, stop: watch::Receiver<bool>) -
     replace(&data.join("endpoints.json"), text.as_bytes(), 0o644)?;
     println!("{text}");
     tracing::info!(api = %api_at, device_https = %https_at, mqtt = %mqtt_at, bucket = configuration.bucket, "serving");
+    let watching = fleet.clone();
     tokio::join!(
-        http::serve(api, router.clone(), None, stop.clone()),
-        http::serve(https, router, Some(https_tls), stop.clone()),
+        watching.keep_watch(stop.clone()),
+        http::serve(api, router.clone(), stop.clone()),
+        http::serve_with_mqtt(https, router, fleet.clone(), https_tls, stop.clone()),
         broker::serve(mqtt, fleet, mqtt_tls, stop),
     );
     store.close().await;

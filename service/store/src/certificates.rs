@@ -6,6 +6,7 @@
 use crate::database::DatabaseRow;
 use crate::{Store, StoreError, now_ms};
 use sqlx::Row;
+use std::collections::HashSet;
 
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,27 @@ impl Store {
             .as_ref()
             .map(certificate)
             .transpose()
+    }
+
+    /// Fingerprints of all certificates that may be used now.
+    pub async fn standing_certificates(&self) -> Result<HashSet<String>, StoreError> {
+        let fingerprints: Vec<String> =
+            sqlx::query_scalar("SELECT fingerprint FROM certificate WHERE status = 'active' AND expires_ms > $1")
+                .bind(now_ms())
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|e| StoreError::database("list certificates", e))?;
+        Ok(fingerprints.into_iter().collect())
+    }
+
+    /// Locks a device out: none of its certificates may be used from now on. False if none stood.
+    pub async fn revoke_certificates(&self, device_id: &str) -> Result<bool, StoreError> {
+        sqlx::query("UPDATE certificate SET status = 'revoked' WHERE device_id = $1 AND status IN ('active', 'pending')")
+            .bind(device_id)
+            .execute(&self.pool)
+            .await
+            .map(|done| done.rows_affected() > 0)
+            .map_err(|e| StoreError::database("revoke certificates", e))
     }
 
     /// Remembers a device certificate that is not yet active, the claim that asked for it, and the hash of the token

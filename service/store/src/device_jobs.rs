@@ -29,6 +29,19 @@ pub struct DeviceJob {
     pub created_ms: i64,
     /// Milliseconds since 1970.
     pub updated_ms: i64,
+    /// When it began and when it must be done.
+    pub times: JobTimes,
+}
+
+/// Milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JobTimes {
+    /// When the device began it.
+    pub started_ms: Option<i64>,
+    /// When it counts as timed out.
+    pub deadline_ms: Option<i64>,
+    /// When its present step does.
+    pub step_deadline_ms: Option<i64>,
 }
 
 impl DeviceJob {
@@ -61,6 +74,11 @@ fn job(row: &DatabaseRow) -> Result<DeviceJob, StoreError> {
         version: row.try_get::<i64, _>("version").map_err(error)? as u64,
         created_ms: row.try_get("created_ms").map_err(error)?,
         updated_ms: row.try_get("updated_ms").map_err(error)?,
+        times: JobTimes {
+            started_ms: row.try_get("started_ms").map_err(error)?,
+            deadline_ms: row.try_get("deadline_ms").map_err(error)?,
+            step_deadline_ms: row.try_get("step_deadline_ms").map_err(error)?,
+        },
     })
 }
 
@@ -111,6 +129,23 @@ impl Store {
         row.map_err(|e| StoreError::database("look up the next job", e))?.as_ref().map(job).transpose()
     }
 
+    /// What a device has to do: the one in progress first, then the queue in its order. At most `limit`.
+    pub async fn pending_device_jobs(&self, device_id: &str, limit: usize) -> Result<Vec<DeviceJob>, StoreError> {
+        let query = format!(
+            "{SELECT} WHERE device_id = $1 AND status IN ('QUEUED', 'IN_PROGRESS') \
+             ORDER BY CASE WHEN status = 'IN_PROGRESS' THEN 0 ELSE 1 END, number LIMIT $2"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(device_id).bind(limit as i64).fetch_all(&self.pool).await;
+        rows.map_err(|e| StoreError::database("list pending jobs", e))?.iter().map(job).collect()
+    }
+
+    /// Jobs that should have been done by `now`.
+    pub async fn overdue_device_jobs(&self, now: i64) -> Result<Vec<DeviceJob>, StoreError> {
+        let query = format!("{SELECT} WHERE status = 'IN_PROGRESS' AND (deadline_ms <= $1 OR step_deadline_ms <= $1) LIMIT 100");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(now).fetch_all(&self.pool).await;
+        rows.map_err(|e| StoreError::database("list overdue jobs", e))?.iter().map(job).collect()
+    }
+
     /// Jobs of one device or of all, newest first.
     pub async fn list_device_jobs(&self, device_id: Option<&str>) -> Result<Vec<DeviceJob>, StoreError> {
         let query = format!("{SELECT} WHERE $1 IS NULL OR device_id = $1 ORDER BY job.sequence DESC");
@@ -135,10 +170,11 @@ impl Store {
         before: &DeviceJob,
         status: Status,
         details: &BTreeMap<String, String>,
+        times: JobTimes,
     ) -> Result<bool, StoreError> {
         sqlx::query(
-            "UPDATE device_job SET status = $1, details = $2, version = version + 1, updated_ms = $3 \
-             WHERE device_id = $4 AND number = $5 AND version = $6",
+            "UPDATE device_job SET status = $1, details = $2, version = version + 1, updated_ms = $3, \
+             started_ms = $7, deadline_ms = $8, step_deadline_ms = $9 WHERE device_id = $4 AND number = $5 AND version = $6",
         )
         .bind(word(status))
         .bind(text(details))
@@ -146,6 +182,9 @@ impl Store {
         .bind(&before.device_id)
         .bind(before.number)
         .bind(before.version as i64)
+        .bind(times.started_ms)
+        .bind(times.deadline_ms)
+        .bind(times.step_deadline_ms)
         .execute(&self.pool)
         .await
         .map(|done| done.rows_affected() == 1)
@@ -179,8 +218,8 @@ mod tests {
             assert_eq!(store.create_device_job("device-b", &Operation::Reboot {}).await.unwrap().unwrap().number, 0);
 
             let details = BTreeMap::from([("progress".to_owned(), "REBOOTING".to_owned())]);
-            assert!(store.update_device_job(&first, Status::InProgress, &details).await.unwrap());
-            assert!(!store.update_device_job(&first, Status::Failed, &details).await.unwrap(), "an old version was accepted");
+            assert!(store.update_device_job(&first, Status::InProgress, &details, JobTimes::default()).await.unwrap());
+            assert!(!store.update_device_job(&first, Status::Failed, &details, JobTimes::default()).await.unwrap(), "an old version was accepted");
             assert_eq!(store.create_device_job("device-a", &Operation::Reboot {}).await.unwrap(), None);
 
             // A restart of the service in between.
@@ -188,7 +227,7 @@ mod tests {
             let store = place.open().await;
             let running = store.next_device_job("device-a").await.unwrap().unwrap();
             assert_eq!((running.version, running.status, &running.details), (2, Status::InProgress, &details));
-            assert!(store.update_device_job(&running, Status::Succeeded, &BTreeMap::new()).await.unwrap());
+            assert!(store.update_device_job(&running, Status::Succeeded, &BTreeMap::new(), JobTimes::default()).await.unwrap());
             assert_eq!(store.next_device_job("device-a").await.unwrap(), None);
 
             let ota = Operation::Ota { image_version: "1.2.3".into(), allow_major_version_update: false };
@@ -221,7 +260,7 @@ mod tests {
             }
             let running = store.next_device_job("device-a").await.unwrap().unwrap();
             assert_eq!(running.number, 3);
-            assert!(store.update_device_job(&running, Status::Rejected, &BTreeMap::new()).await.unwrap());
+            assert!(store.update_device_job(&running, Status::Rejected, &BTreeMap::new(), JobTimes::default()).await.unwrap());
             assert_eq!(store.next_device_job("device-a").await.unwrap().unwrap().number, 1);
         }
     }

@@ -13,6 +13,8 @@ pub mod devices;
 mod error;
 pub mod identifiers;
 pub mod logs;
+pub mod mqtt_retained;
+pub mod mqtt_sessions;
 pub mod multipart;
 pub mod objects;
 pub mod packages;

@@ -8,7 +8,7 @@ use crate::database::{Kind, begin_exclusive};
 use crate::{StoreError, now_ms};
 use sqlx::AnyPool;
 
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql"), include_str!("schema/0006.sql")];
 
 /// SQLite's types and what PostgreSQL calls them, longest first. Text compares by its bytes, as in SQLite, whatever
 /// language the database was made for.

@@ -142,7 +142,7 @@ pub fn progress(job: &DeviceJob) -> &'static str {
             _ => "IN_PROGRESS",
         },
         Status::Succeeded => "COMPLETED",
-        Status::Failed | Status::Rejected => "FAILED",
+        Status::Failed | Status::Rejected | Status::TimedOut | Status::Canceled => "FAILED",
     }
 }
 
@@ -253,6 +253,7 @@ pub(super) mod tests {
             version: 1,
             created_ms: 0,
             updated_ms: 0,
+            times: Default::default(),
         }
     }
 
@@ -270,6 +271,8 @@ pub(super) mod tests {
             (Status::Succeeded, Some("REBOOTING"), "COMPLETED"),
             (Status::Failed, Some("REBOOTING"), "FAILED"),
             (Status::Rejected, None, "FAILED"),
+            (Status::TimedOut, Some("REBOOTING"), "FAILED"),
+            (Status::Canceled, None, "FAILED"),
         ] {
             assert_eq!(progress(&reboot(status, noted)), expected, "{status:?} {noted:?}");
         }

@@ -1,0 +1,327 @@
+//! A connection's bytes, and the protocol's state between them and packets. An idle connection holds no buffer: what is
+//! read goes through the stack.
+
+use crate::hub::Cut;
+use crate::message::{Message, carried, expiry};
+use crate::FleetError;
+use crate::broker::MAX_PACKET;
+use belvedere_store::now_ms;
+use mqtt_protocol_core::mqtt::Version;
+use mqtt_protocol_core::mqtt::common::Cursor;
+use mqtt_protocol_core::mqtt::connection::role::Server;
+use mqtt_protocol_core::mqtt::connection::{Connection, ConnectionOptions, Event, TimerKind};
+use mqtt_protocol_core::mqtt::packet::{
+    GenericPacketTrait, MaximumQos, Packet, Property, ServerKeepAlive, SessionExpiryInterval, SharedSubscriptionAvailable,
+    SubscriptionIdentifierAvailable, TopicAliasMaximum, v3_1_1, v5_0,
+};
+use mqtt_protocol_core::mqtt::result_code::{ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError};
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::ready;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout};
+
+/// Publications that may be under way unacknowledged, in either direction (AWS IoT Core's limit).
+pub const IN_FLIGHT: u16 = 100;
+/// The longest keep-alive, seconds (AWS IoT Core's). A client that asks for none, or for more, gets this one.
+pub const LONGEST_KEEP_ALIVE: u16 = 1200;
+/// The longest life of a session without a connection (AWS IoT Core's).
+pub const LONGEST_SESSION_S: u32 = 7 * 24 * 3600;
+/// That of clients of version 3.1.1, which cannot say (AWS IoT Core's default).
+pub const SESSION_OF_3_1_1_S: u32 = 3600;
+/// Topic aliases that a client of version 5 may use (AWS IoT Core's limit).
+const TOPIC_ALIASES: u16 = 8;
+const WRITE: Duration = Duration::from_secs(60);
+/// Bytes of one read.
+const READ: usize = 4096;
+
+/// Why a connection ended.
+pub(crate) struct End {
+    /// For the log.
+    pub(crate) reason: String,
+    /// For a client of version 5.
+    pub(crate) code: Option<DisconnectReasonCode>,
+}
+
+impl End {
+    pub(crate) fn new(code: DisconnectReasonCode, reason: impl Into<String>) -> End {
+        End { reason: reason.into(), code: Some(code) }
+    }
+    /// There is nobody to be told.
+    pub(crate) fn silent(reason: impl Into<String>) -> End {
+        End { reason: reason.into(), code: None }
+    }
+}
+impl From<FleetError> for End {
+    fn from(e: FleetError) -> Self {
+        End::new(DisconnectReasonCode::UnspecifiedError, e.to_string())
+    }
+}
+impl From<std::io::Error> for End {
+    fn from(e: std::io::Error) -> Self {
+        End::silent(e.to_string())
+    }
+}
+impl From<MqttError> for End {
+    fn from(e: MqttError) -> Self {
+        End::new(DisconnectReasonCode::ImplementationSpecificError, format!("cannot build a packet: {e:?}"))
+    }
+}
+impl From<Cut> for End {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::TakenOver => End::new(DisconnectReasonCode::SessionTakenOver, "the client connected again"),
+            Cut::Revoked => End::new(DisconnectReasonCode::AdministrativeAction, "its certificate does not stand any more"),
+        }
+    }
+}
+
+/// What a CONNECT says.
+pub(crate) struct Hello {
+    pub(crate) client_id: String,
+    /// Forget the session that there was.
+    pub(crate) clean: bool,
+    /// How long the session lives without a connection, seconds; 0 is not at all.
+    pub(crate) expiry_s: u32,
+    /// What the client asked for, if that is another time.
+    asked_expiry_s: Option<u32>,
+    keep_alive: u16,
+    /// How many publications the client takes before it acknowledges one.
+    pub(crate) window: u16,
+    /// The largest packet that the client takes.
+    pub(crate) largest: u32,
+    pub(crate) will: Option<Will>,
+}
+
+/// The message of a client that ends without saying so.
+pub(crate) struct Will {
+    pub(crate) message: Message,
+    pub(crate) quality_2: bool,
+    pub(crate) delay: Duration,
+}
+
+impl Hello {
+    fn three(c: &v3_1_1::Connect) -> Hello {
+        let clean = c.clean_session();
+        let will = c.will_topic().map(|topic| {
+            let mut message = Message::new(topic, c.will_payload().unwrap_or_default());
+            message.quality = u8::from(c.will_qos() as u8 > 0);
+            message.retain = c.will_retain();
+            message.publisher = Some(c.client_id().to_owned());
+            Will { message, quality_2: c.will_qos() as u8 == 2, delay: Duration::ZERO }
+        });
+        Hello {
+            client_id: c.client_id().to_owned(),
+            clean,
+            expiry_s: if clean { 0 } else { SESSION_OF_3_1_1_S },
+            asked_expiry_s: None,
+            keep_alive: c.keep_alive(),
+            window: IN_FLIGHT,
+            largest: u32::MAX,
+            will,
+        }
+    }
+
+    fn five(c: &v5_0::Connect) -> Hello {
+        let (mut asked, mut window, mut largest) = (0, IN_FLIGHT, u32::MAX);
+        for property in c.props() {
+            match property {
+                Property::SessionExpiryInterval(p) => asked = p.val(),
+                Property::ReceiveMaximum(p) => window = p.val().min(IN_FLIGHT),
+                Property::MaximumPacketSize(p) => largest = p.val(),
+                _ => {}
+            }
+        }
+        let will = c.will_topic().map(|topic| {
+            let properties = c.will_props();
+            let delay = properties.iter().find_map(|p| match p {
+                Property::WillDelayInterval(p) => Some(Duration::from_secs(p.val().into())),
+                _ => None,
+            });
+            let message = Message {
+                topic: topic.to_owned(),
+                payload: c.will_payload().unwrap_or_default().to_vec(),
+                quality: u8::from(c.will_qos() as u8 > 0),
+                retain: c.will_retain(),
+                properties: carried(properties),
+                expires_ms: expiry(properties, now_ms()),
+                publisher: Some(c.client_id().to_owned()),
+            };
+            Will { message, quality_2: c.will_qos() as u8 == 2, delay: delay.unwrap_or_default() }
+        });
+        let expiry_s = asked.min(LONGEST_SESSION_S);
+        Hello {
+            client_id: c.client_id().to_owned(),
+            clean: c.clean_start(),
+            expiry_s,
+            asked_expiry_s: Some(asked),
+            keep_alive: c.keep_alive(),
+            window,
+            largest,
+            will,
+        }
+    }
+}
+
+/// A connection's bytes, and the protocol's state.
+pub(crate) struct Link<S> {
+    stream: S,
+    pub(crate) protocol: Connection<Server>,
+    silent_since: Instant,
+    silence: Duration,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        let options = ConnectionOptions::new().maximum_packet_size_recv(MAX_PACKET).receive_maximum(IN_FLIGHT);
+        let mut protocol = Connection::<Server>::with_options(Version::Undetermined, options);
+        protocol.set_auto_ping_response(true);
+        let silence = Duration::from_secs(u64::from(LONGEST_KEEP_ALIVE) * 3 / 2);
+        Link { stream, protocol, silent_since: Instant::now(), silence }
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.protocol.get_protocol_version()
+    }
+
+    /// When the client has been silent for too long.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.silent_since + self.silence
+    }
+
+    /// Waits for bytes; none at the end of the stream. May be cancelled.
+    pub(crate) async fn read(&mut self) -> std::io::Result<Vec<u8>> {
+        poll_fn(|context| {
+            let mut space = [MaybeUninit::uninit(); READ];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            std::task::Poll::Ready(Ok(buffer.filled().to_vec()))
+        })
+        .await
+    }
+
+    /// The packets in bytes that were read. What the protocol answers by itself (pings, complaints) is written here.
+    /// Not to be cancelled.
+    pub(crate) async fn take(&mut self, bytes: &[u8]) -> Result<Vec<Packet>, End> {
+        self.silent_since = Instant::now();
+        let mut packets = Vec::new();
+        let mut answers = Vec::new();
+        let mut wrong = None;
+        let mut cursor = Cursor::new(bytes);
+        while (cursor.position() as usize) < bytes.len() && wrong.is_none() {
+            for event in self.protocol.recv(&mut cursor) {
+                match event {
+                    Event::NotifyPacketReceived(packet) => packets.push(packet),
+                    Event::RequestSendPacket { packet, .. } => answers.extend(packet.to_continuous_buffer()),
+                    Event::NotifyError(e) => wrong = Some(format!("protocol error: {e:?}")),
+                    other => self.note(&other),
+                }
+            }
+        }
+        if !answers.is_empty() {
+            self.write(&answers).await?;
+        }
+        match wrong {
+            // The protocol has told the client already.
+            Some(reason) => Err(End::silent(reason)),
+            None => Ok(packets),
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        if let Event::RequestTimerReset { kind: TimerKind::PingreqRecv, duration_ms } = event {
+            let longest = Duration::from_secs(u64::from(LONGEST_KEEP_ALIVE) * 3 / 2);
+            self.silence = Duration::from_millis(*duration_ms).min(longest);
+        }
+    }
+
+    /// Waits for CONNECT. What came with it is given, too.
+    pub(crate) async fn hello(&mut self) -> Result<(Hello, Vec<Packet>), End> {
+        loop {
+            let bytes = self.read().await?;
+            if bytes.is_empty() {
+                return Err(End::silent("closed before CONNECT"));
+            }
+            let mut packets = self.take(&bytes).await?.into_iter();
+            let hello = match packets.next() {
+                None => continue,
+                Some(Packet::V3_1_1Connect(c)) => Hello::three(&c),
+                Some(Packet::V5_0Connect(c)) => Hello::five(&c),
+                Some(_) => return Err(End::silent("the first packet was not CONNECT")),
+            };
+            return Ok((hello, packets.collect()));
+        }
+    }
+
+    /// CONNACK: welcome.
+    pub(crate) async fn welcome(&mut self, hello: &Hello, session_present: bool) -> Result<(), End> {
+        let packet: Packet = if self.version() == Version::V5_0 {
+            // What the library adds by itself: the largest packet and the receive maximum.
+            let mut properties: Vec<Property> = vec![
+                MaximumQos::new(1)?.into(),
+                TopicAliasMaximum::new(TOPIC_ALIASES)?.into(),
+                SubscriptionIdentifierAvailable::new(0)?.into(),
+                SharedSubscriptionAvailable::new(0)?.into(),
+            ];
+            if hello.asked_expiry_s != Some(hello.expiry_s) {
+                properties.push(SessionExpiryInterval::new(hello.expiry_s)?.into());
+            }
+            if hello.keep_alive == 0 || hello.keep_alive > LONGEST_KEEP_ALIVE {
+                properties.push(ServerKeepAlive::new(LONGEST_KEEP_ALIVE)?.into());
+            }
+            let code = ConnectReasonCode::Success;
+            v5_0::Connack::builder().session_present(session_present).reason_code(code).props(properties).build()?.into()
+        } else {
+            let code = ConnectReturnCode::Accepted;
+            v3_1_1::Connack::builder().session_present(session_present).return_code(code).build()?.into()
+        };
+        self.send(packet).await
+    }
+
+    /// CONNACK: not you, or not so.
+    pub(crate) async fn refuse(&mut self, code: ConnectReasonCode) -> Result<(), End> {
+        let packet: Packet = if self.version() == Version::V5_0 {
+            v5_0::Connack::builder().session_present(false).reason_code(code).build()?.into()
+        } else {
+            let code = ConnectReturnCode::NotAuthorized;
+            v3_1_1::Connack::builder().session_present(false).return_code(code).build()?.into()
+        };
+        self.send(packet).await
+    }
+
+    /// Tells a client of version 5 why its connection ends.
+    pub(crate) async fn farewell(&mut self, code: DisconnectReasonCode) {
+        if self.version() == Version::V5_0
+            && let Ok(packet) = v5_0::Disconnect::builder().reason_code(code).build()
+        {
+            let _ = timeout(Duration::from_secs(2), self.send(packet.into())).await;
+        }
+        // Ends TLS in order, so that what was written last arrives.
+        let _ = timeout(Duration::from_secs(2), self.stream.shutdown()).await;
+    }
+
+    pub(crate) async fn send(&mut self, packet: Packet) -> Result<(), End> {
+        let mut bytes = Vec::new();
+        for event in self.protocol.send(packet) {
+            match event {
+                Event::RequestSendPacket { packet, .. } => bytes.extend(packet.to_continuous_buffer()),
+                Event::NotifyError(e) => return Err(End::silent(format!("cannot send: {e:?}"))),
+                other => self.note(&other),
+            }
+        }
+        self.write(&bytes).await
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let written = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        match timeout(WRITE, written).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(End::silent("the client does not read")),
+        }
+    }
+}
