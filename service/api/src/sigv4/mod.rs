@@ -1,31 +1,5 @@
-//! AWS Signature Version 4, as a verifier: header and presigned requests, and bodies that come in signed or unsigned
-//! chunks. Checked against AWS's published examples.
-//!
-//! | module | one idea |
-//! |---|---|
-//! | [`canonical`] | the canonical request, the string to sign, the signature (pure) |
-//! | [`claims`] | what a request says about its own signature (pure) |
-//! | [`body`] | what the body must be |
-//! | [`clock`] | `20130524T000000Z` |
+//! AWS Signature Version 4: the rules are `belvedere-signature`'s, bodies on their way in are checked here.
 
 pub mod body;
-pub mod canonical;
-pub mod claims;
-pub mod clock;
 
-/// What a credential scope says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
-    /// `20130524`.
-    pub date: String,
-    /// `us-east-1`.
-    pub region: String,
-    /// `s3`.
-    pub service: String,
-}
-
-impl std::fmt::Display for Scope {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}/{}/aws4_request", self.date, self.region, self.service)
-    }
-}
+pub use belvedere_signature::{Scope, canonical, chunks, claims, clock};

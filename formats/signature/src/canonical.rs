@@ -1,6 +1,6 @@
 //! The canonical request, the string to sign, and the signature. Pure.
 
-use super::Scope;
+use crate::Scope;
 use ring::hmac;
 
 /// The name of the one algorithm.

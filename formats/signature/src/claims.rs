@@ -1,9 +1,9 @@
 //! What a request says about its own signature: in the `Authorization` header or in its query. Pure.
 
-use super::Scope;
-use super::canonical::{ALGORITHM, Request, canonical_request, query_pairs, signing_key, string_to_sign, verify};
-use super::clock;
-use axum::http::request::Parts;
+use crate::Scope;
+use crate::canonical::{ALGORITHM, Request, canonical_request, query_pairs, signing_key, string_to_sign, verify};
+use crate::clock;
+use http::request::Parts;
 
 /// How far a request's clock may be off, seconds.
 pub const MAX_SKEW_S: i64 = 15 * 60;
@@ -191,6 +191,24 @@ pub struct SeedSignature {
     pub(crate) scope: Scope,
 }
 
+impl SeedSignature {
+    /// Of a request that is known to be right.
+    pub fn new(key: ring::hmac::Key, signature: &str, amz_date: &str, scope: Scope) -> SeedSignature {
+        SeedSignature { key, signature: signature.into(), amz_date: amz_date.into(), scope }
+    }
+
+    /// What is signed of a chunk whose content has this SHA-256 and which follows this signature.
+    pub(crate) fn chunk_text(&self, before: &str, hash: &str) -> String {
+        let nothing = crate::canonical::sha256(b"");
+        format!("AWS4-HMAC-SHA256-PAYLOAD\n{}\n{}\n{before}\n{nothing}\n{hash}", self.amz_date, self.scope)
+    }
+
+    /// The signature of such a chunk, as a client makes it.
+    pub fn next(&self, before: &str, hash: &str) -> String {
+        hex::encode(ring::hmac::sign(&self.key, self.chunk_text(before, hash).as_bytes()).as_ref())
+    }
+}
+
 fn credential_scope(text: &str) -> Result<(String, Scope), Denied> {
     let fields: Vec<&str> = text.split('/').collect();
     match fields[..] {
@@ -214,7 +232,7 @@ mod tests {
     use super::*;
 
     fn parts(uri: &str, headers: &[(&str, &str)]) -> Parts {
-        let mut builder = axum::http::Request::builder().method("GET").uri(uri);
+        let mut builder = http::Request::builder().method("GET").uri(uri);
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
