@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 import time
 
+import backends
+
 BIN = pathlib.Path(os.environ["BELVEDERE_BIN"])
 
 
@@ -16,13 +18,24 @@ class Service:
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="belvedere-tools-"))
         self.data = self.folder / "data"
+        self.backends = backends.chosen(self.folder)
         subprocess.run([BIN / "belvedere-keys", "init", self.folder / "keys"], check=True, stdout=subprocess.DEVNULL)
         printed = subprocess.run(
-            [BIN / "belvedere-service", "init", "--data", self.data, "--keys", self.folder / "keys"],
+            [BIN / "belvedere-service", "init", "--data", self.data, "--keys", self.folder / "keys", *self.backends.arguments],
             check=True, capture_output=True, text=True,
         ).stdout
         self.key = dict(line.split("=", 1) for line in printed.splitlines())
         self.process = None
+        # What must be nowhere in clear when everything has been used; walks add what they make up.
+        self.secrets = [self.key["AWS_SECRET_ACCESS_KEY"], *self.backends.secrets]
+
+    def no_secret_in_clear(self):
+        """Looks for every known secret in what is stored and logged. The search must find what may be in clear."""
+        look = lambda words: backends.found(words, self.backends, self.data, self.log())
+        identifier = self.key["AWS_ACCESS_KEY_ID"]
+        assert look([identifier]), "the search finds nothing at all"
+        clear = look(self.secrets)
+        assert not clear, f"secrets in clear: {sorted(clear)}"
 
     def start(self, device_https="127.0.0.1:0", mqtt="127.0.0.1:0"):
         (self.data / "endpoints.json").unlink(missing_ok=True)

@@ -67,6 +67,7 @@ def test_provision_device(w):
         "--networking-configuration", json.dumps(network), "--output", "text", "--query", "Certificates",
     )
     w.device = Device(base64.b64decode(archive), w.folder / "device")
+    w.service.secrets.append((w.device.folder / "claim.private-key.pem").read_text().splitlines()[1])
     assert w.device.configuration["network"] == network
     assert w.device.configuration["endpoints"]["mqtt"]["port"] == int(w.service.endpoints["mqtt"].split(":")[1])
     w.device_id = w.device.configuration["device_id"]
@@ -140,6 +141,7 @@ def test_credentials_need_the_device_certificate(w):
 
 def test_camera_from_template(w):
     panorama = w.boto("panorama")
+    w.service.secrets.append(PASSWORD)
     ask = dict(TemplateType="RTSP_CAMERA_STREAM", OutputPackageName=CAMERA, OutputPackageVersion="1.0", NodeName=CAMERA)
     refused("ValidationException", panorama.create_node_from_template_job, **ask, TemplateParameters={"Username": "u"})
     job = w.service.aws(

@@ -34,6 +34,7 @@ class Walk:
         status, answer = self.device.credentials()
         assert status == 200, answer
         keys = answer["credentials"]
+        self.service.secrets += [keys["secretAccessKey"], keys["sessionToken"]]
         https = self.device.endpoints["https"]
         return boto3.client(
             name, region_name="us-east-1", endpoint_url=f"https://{https['host']}:{https['port']}", verify=str(self.device.ca),
@@ -83,6 +84,14 @@ def run(tests, walk=None):
                 traceback.print_exc()
                 print("--- the service's log\n" + "\n".join(walk.service.log().splitlines()[-30:]))
                 break
+        if not failed and not word:
+            try:
+                walk.service.no_secret_in_clear()
+                print(f"ok               none of {len(walk.service.secrets)} secrets is stored or logged in clear", flush=True)
+            except Exception as error:
+                failed += 1
+                print(f"FAILED  {error!r}", flush=True)
+                traceback.print_exc()
         print(f"measured: {tests['__file__'].rsplit('/', 1)[-1]}: {len(chosen)} tests, {failed} failed, {time.monotonic() - began:.0f} s")
     finally:
         walk.service.end()

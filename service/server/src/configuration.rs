@@ -1,6 +1,8 @@
 //! `service.json`: what `init` decided once and `serve` needs every time.
 
 use crate::ServerError;
+use crate::backends::Backends;
+use belvedere_store::Store;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -23,6 +25,9 @@ pub struct Configuration {
     pub keys: PathBuf,
     /// Further names and addresses of the service's certificate.
     pub names: Vec<String>,
+    /// Where rows and objects are.
+    #[serde(default)]
+    pub backends: Backends,
 }
 
 impl Configuration {
@@ -38,6 +43,11 @@ impl Configuration {
     pub fn write(&self, data: &Path) -> Result<(), ServerError> {
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         replace(&data.join(FILE), text.as_bytes(), 0o600)
+    }
+
+    /// Opens the store of the service in `data`.
+    pub async fn open_store(&self, data: &Path) -> Result<Store, ServerError> {
+        self.backends.open_store(data).await
     }
 
     /// The device authority's certificate and key.

@@ -1,9 +1,10 @@
 //! A new service in an empty directory.
 
 use crate::ServerError;
+use crate::backends::Backends;
 use crate::configuration::{Configuration, FILE, replace};
 use belvedere_fleet::authority::Authority;
-use belvedere_store::{Store, identifiers};
+use belvedere_store::identifiers;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ pub struct New<'a> {
     pub region: &'a str,
     /// Further names of its certificate.
     pub names: &'a [String],
+    /// Where rows and objects are.
+    pub backends: Backends,
 }
 
 /// The first access key; printed once.
@@ -54,12 +57,13 @@ pub async fn initialise(new: New<'_>) -> Result<FirstKey, ServerError> {
         bucket: format!("panorama-{}-{}", new.account, identifiers::base32(&identifiers::random::<16>())),
         keys,
         names: new.names.to_vec(),
+        backends: new.backends.given()?,
     };
     let (certificate, key) = configuration.authority();
     let authority = Authority::open(&certificate, &key)?;
     authority.server(&crate::serve::certificate_names(&configuration, "localhost"))?;
     replace(&new.data.join("ca.pem"), authority.certificate_pem().as_bytes(), 0o644)?;
-    let store = Store::create(new.data).await?;
+    let store = configuration.backends.create_store(new.data).await?;
     let (access_key_id, secret_access_key) = store.create_access_key("first administrator").await?;
     store.close().await;
     // Last: a directory without this file is not a service, and can be thrown away.

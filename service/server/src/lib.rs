@@ -2,11 +2,13 @@
 //!
 //! | module | one idea |
 //! |---|---|
+//! | [`backends`] | which database and which object store |
 //! | [`configuration`] | what `init` writes and `serve` reads |
 //! | [`initialise`] | a new service in an empty directory |
 //! | [`serve`] | three ports, one stop |
 //! | [`http`] | HTTP/1.1 on a plain or TLS port |
 
+pub mod backends;
 pub mod configuration;
 pub mod http;
 pub mod initialise;

@@ -1,10 +1,10 @@
 //! `belvedere-service`.
 
+use belvedere_service::backends::Backends;
 use belvedere_service::configuration::Configuration;
 use belvedere_service::initialise::{New, initialise};
 use belvedere_service::serve::{Ports, serve};
 use belvedere_service::ServerError;
-use belvedere_store::Store;
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,6 +39,8 @@ enum Command {
         /// Further names or addresses for the service's certificate (localhost, 127.0.0.1 and 10.0.2.2 are always in it)
         #[arg(long = "name")]
         names: Vec<String>,
+        #[command(flatten)]
+        backends: Backends,
     },
     /// Run the service until SIGTERM or SIGINT; DATA/endpoints.json says where it listens
     Serve {
@@ -129,8 +131,8 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), ServerError> {
     match command {
-        Command::Init { data, keys, account, region, names } => {
-            let new = New { data: &data, keys: &keys, account: &account, region: &region, names: &names };
+        Command::Init { data, keys, account, region, names, backends } => {
+            let new = New { data: &data, keys: &keys, account: &account, region: &region, names: &names, backends };
             let key = initialise(new).await?;
             // Lines that a shell can read as they are.
             println!("AWS_ACCESS_KEY_ID={}", key.access_key_id);
@@ -166,8 +168,7 @@ async fn run(command: Command) -> Result<(), ServerError> {
 }
 
 async fn devices(data: &std::path::Path, command: DevicesCommand) -> Result<(), ServerError> {
-    Configuration::read(data)?;
-    let store = Store::open(data).await?;
+    let store = Configuration::read(data)?.open_store(data).await?;
     match command {
         DevicesCommand::List => {
             for device in store.list_devices().await? {
@@ -186,8 +187,7 @@ async fn devices(data: &std::path::Path, command: DevicesCommand) -> Result<(), 
 }
 
 async fn keys(data: &std::path::Path, command: KeysCommand) -> Result<(), ServerError> {
-    Configuration::read(data)?;
-    let store = Store::open(data).await?;
+    let store = Configuration::read(data)?.open_store(data).await?;
     match command {
         KeysCommand::Create { description } => {
             let (id, secret) = store.create_access_key(&description).await?;

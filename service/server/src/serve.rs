@@ -8,11 +8,12 @@ use belvedere_api::Api;
 use belvedere_fleet::authority::Authority;
 use belvedere_fleet::tls::{ClientCertificate, server_config};
 use belvedere_fleet::{Fleet, Settings, broker};
-use belvedere_store::Store;
+use belvedere_store::{Store, StoreError};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -57,17 +58,37 @@ async fn listen(port: &'static str, address: &str) -> Result<(TcpListener, Socke
     Ok((listener, bound))
 }
 
+/// Deletes what unfinished uploads left.
+async fn sweep(store: &Store) -> Result<(), StoreError> {
+    let swept = store.sweep_objects().await?;
+    if swept > 0 {
+        tracing::info!(swept, "files of unfinished uploads deleted");
+    }
+    Ok(())
+}
+
+/// A bucket is swept while it is used: what is a day old and without a name is waste.
+async fn sweep_daily(store: Store) {
+    loop {
+        if let Err(e) = sweep(&store).await {
+            tracing::warn!("the bucket is not swept: {e}");
+        }
+        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+    }
+}
+
 /// Runs the service in `data` until `stop` turns true.
 pub async fn serve(data: &Path, ports: Ports<'_>, stop: watch::Receiver<bool>) -> Result<(), ServerError> {
     let configuration = Configuration::read(data)?;
     let (certificate, key) = configuration.authority();
     let authority = Arc::new(Authority::open(&certificate, &key)?);
     let server = authority.server(&certificate_names(&configuration, ports.advertise_host))?;
-    let store = Store::open(data).await?;
+    let store = configuration.open_store(data).await?;
     store.forget_connections().await?;
-    let swept = store.sweep_objects().await?;
-    if swept > 0 {
-        tracing::info!(swept, "files of unfinished uploads deleted");
+    if store.objects_are_shared() {
+        tokio::spawn(sweep_daily(store.clone()));
+    } else {
+        sweep(&store).await?;
     }
     let (api, api_at) = listen("api", ports.api).await?;
     let (https, https_at) = listen("device-https", ports.device_https).await?;

@@ -21,6 +21,17 @@ pub enum StoreError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The object store said no.
+    #[error("object store: cannot {operation}: {detail}")]
+    Objects {
+        /// What was being done.
+        operation: &'static str,
+        /// Why not. Holds no key and no signed address.
+        detail: String,
+    },
+    /// Another copy of the service runs, and the objects are files of one machine.
+    #[error("another copy of the service runs on this database: several copies need a common object store (--objects)")]
+    Alone,
     /// A sealed value does not open with this key file.
     #[error("a stored secret does not open with secrets.key: was the file replaced?")]
     Sealed,

@@ -1,4 +1,4 @@
-//! What the service remembers: rows in SQLite or PostgreSQL, objects in a directory, secrets sealed with a key file.
+//! What the service remembers: rows in SQLite or PostgreSQL, objects in a directory or a bucket, secrets sealed with a key file.
 //!
 //! One module per kind of thing. Every change that must hold together is one transaction; the bytes of an object are
 //! on the disk before its row is, so a crash leaves at worst a file that nobody names ([`objects`] sweeps those).
@@ -6,7 +6,9 @@
 
 pub mod access_keys;
 pub mod application_instances;
+mod blobs;
 pub mod certificates;
+pub mod copies;
 pub mod database;
 pub mod device_jobs;
 pub mod devices;
@@ -17,7 +19,9 @@ pub mod mqtt_retained;
 pub mod mqtt_sessions;
 pub mod multipart;
 pub mod objects;
+mod owner;
 pub mod packages;
+pub mod places;
 mod schema;
 pub mod secrets;
 pub mod shadows;
@@ -25,49 +29,73 @@ pub mod template_jobs;
 #[cfg(test)]
 mod testing;
 
+pub use blobs::ObjectReader;
 pub use error::StoreError;
 
+use blobs::Blobs;
+use blobs::bucket::Bucket;
+use blobs::directory::Directory;
 use database::Kind;
+use places::{DatabaseUrl, Places};
 use secrets::SecretBox;
 use sqlx::AnyPool;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 /// The open store. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
     kind: Kind,
-    objects: PathBuf,
-    secrets: std::sync::Arc<SecretBox>,
+    blobs: Blobs,
+    secrets: Arc<SecretBox>,
+    /// This copy's name among all that run.
+    copy: Arc<str>,
+    database: Option<DatabaseUrl>,
 }
 
 impl Store {
     /// Creates the database, the object directory and the key file in `data`, which must exist.
     pub async fn create(data: &Path) -> Result<Store, StoreError> {
-        Store::prepare(data)?;
-        Store::connect(data, true).await
+        Store::create_in(data, &Places::default()).await
     }
 
-    fn prepare(data: &Path) -> Result<(), StoreError> {
-        SecretBox::create(&data.join("secrets.key"))?;
-        let objects = data.join("objects");
-        std::fs::create_dir_all(&objects).map_err(|e| StoreError::io("create", &objects, e))
+    /// Creates the key file in `data`, which must exist, and the store in its places.
+    pub async fn create_in(data: &Path, places: &Places) -> Result<Store, StoreError> {
+        SecretBox::create(&data.join(secrets::FILE))?;
+        Store::connect(data, places, true).await
     }
 
     /// Opens what [`Store::create`] made, and brings its schema up to date.
     pub async fn open(data: &Path) -> Result<Store, StoreError> {
-        Store::connect(data, false).await
+        Store::open_in(data, &Places::default()).await
     }
 
-    async fn connect(data: &Path, create: bool) -> Result<Store, StoreError> {
-        let pool = database::open_file(data, create).await?;
-        Store::over(data, pool, Kind::Sqlite).await
+    /// Opens what [`Store::create_in`] made, and brings its schema up to date.
+    pub async fn open_in(data: &Path, places: &Places) -> Result<Store, StoreError> {
+        Store::connect(data, places, false).await
     }
 
-    async fn over(data: &Path, pool: AnyPool, kind: Kind) -> Result<Store, StoreError> {
+    async fn connect(data: &Path, places: &Places, create: bool) -> Result<Store, StoreError> {
+        let secrets = SecretBox::open(&data.join(secrets::FILE))?;
+        let blobs = match &places.objects {
+            Some(place) => Blobs::Bucket(Arc::new(Bucket::open(place).await?)),
+            None => Blobs::Directory(Directory::at(&data.join("objects"), create)?),
+        };
+        let (pool, kind) = match &places.database {
+            Some(url) => (database::open_server(url).await?, Kind::Postgres),
+            None => (database::open_file(data, create).await?, Kind::Sqlite),
+        };
         schema::migrate(&pool, kind).await?;
-        let secrets = SecretBox::open(&data.join("secrets.key"))?;
-        Ok(Store { pool, kind, objects: data.join("objects"), secrets: std::sync::Arc::new(secrets) })
+        let copy = identifiers::token::<16>().into();
+        let store = Store { pool, kind, blobs, secrets: Arc::new(secrets), copy, database: places.database.clone() };
+        store.belongs_to_this_key(create).await?;
+        Ok(store)
+    }
+
+    /// Whether other copies of the service may write objects, too.
+    pub fn objects_are_shared(&self) -> bool {
+        matches!(self.blobs, Blobs::Bucket(_))
     }
 
     /// Seals and opens secrets with this store's key.

@@ -1,4 +1,4 @@
-//! Uploads in parts. A part is a file of its own until the upload is completed or aborted.
+//! Uploads in parts. A part is a blob of its own until the upload is completed or aborted.
 
 use crate::objects::{ObjectInfo, Written};
 use crate::{Store, StoreError, identifiers, now_ms};
@@ -89,7 +89,7 @@ impl Store {
         transaction.commit().await.map_err(error)?;
         written.keep();
         if let Some(old) = old {
-            let _ = tokio::fs::remove_file(self.object_path(&old)).await;
+            self.blobs.forget(&old);
         }
         Ok(())
     }
@@ -111,11 +111,10 @@ impl Store {
         let mut buffer = vec![0; 256 * 1024];
         let mut of_parts = Md5::new();
         for part in parts {
-            let path = self.object_path(&part.file);
-            let error = |e| StoreError::io("read", &path, e);
-            let mut file = tokio::fs::File::open(&path).await.map_err(error)?;
+            let error = |e: std::io::Error| StoreError::Objects { operation: "read a part", detail: e.to_string() };
+            let mut bytes = self.blobs.open(&part.file, 0, part.size).await?;
             loop {
-                let count = file.read(&mut buffer).await.map_err(error)?;
+                let count = bytes.read(&mut buffer).await.map_err(error)?;
                 if count == 0 {
                     break;
                 }
@@ -139,7 +138,7 @@ impl Store {
             .await
             .map_err(|e| StoreError::database("end an upload", e))?;
         for part in parts {
-            let _ = tokio::fs::remove_file(self.object_path(&part.file)).await;
+            self.blobs.forget(&part.file);
         }
         Ok(())
     }

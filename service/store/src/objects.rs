@@ -1,12 +1,12 @@
-//! Objects: rows in the database, bytes in files that are written once and never changed.
+//! Objects: rows in the database, bytes in blobs that are written once and never changed.
 //!
 //! Writing, and what a power cut after each step leaves:
 //!
-//! 1. a new file under a random name is written and synced — a file that nobody names, swept at the next start;
-//! 2. its directory is synced — likewise;
-//! 3. one transaction makes the row point to it — the new object;
-//! 4. the file of the object it replaced is deleted — if not, swept.
+//! 1. a new blob under a random name is made safe — a blob that nobody names, swept later;
+//! 2. one transaction makes the row point to it — the new object;
+//! 3. the blob of the object it replaced is deleted — if not, swept.
 
+use crate::blobs::{Blobs, ObjectReader, Sink};
 use crate::database::DatabaseRow;
 use crate::{Store, StoreError, identifiers, now_ms};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -14,8 +14,7 @@ use md5::{Digest, Md5};
 use ring::digest::{Context, SHA256};
 use sqlx::Row;
 use std::collections::HashSet;
-use std::path::PathBuf;
-use tokio::io::AsyncWriteExt;
+use tokio::io::AsyncReadExt;
 
 /// What is known of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,24 +38,35 @@ pub struct ObjectInfo {
     file: String,
 }
 
-/// Bytes on their way into a file.
+/// Bytes on their way into a blob.
 pub struct ObjectWriter {
-    file: tokio::fs::File,
-    path: PathBuf,
-    name: String,
+    sink: Sink,
+    blob: Unnamed,
     size: u64,
     md5: Md5,
     sha256: Context,
     crc32: crc32fast::Hasher,
-    kept: bool,
 }
 
-/// Bytes that are safely in a file which nobody names yet; deleted if nobody ever does.
-#[derive(Debug)]
-pub struct Written {
-    path: PathBuf,
+/// A blob that nobody names yet; deleted if nobody ever does.
+struct Unnamed {
+    blobs: Blobs,
     name: String,
-    kept: bool,
+    /// Whether there is anything to delete.
+    safe: bool,
+}
+
+impl Drop for Unnamed {
+    fn drop(&mut self) {
+        if self.safe {
+            self.blobs.forget(&self.name);
+        }
+    }
+}
+
+/// Bytes that are safely in a blob which nobody names yet; deleted if nobody ever does.
+pub struct Written {
+    blob: Unnamed,
     /// Bytes.
     pub size: u64,
     /// MD5, which S3 calls the entity tag.
@@ -67,26 +77,10 @@ pub struct Written {
     pub crc32: String,
 }
 
-impl Drop for ObjectWriter {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-impl Drop for Written {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
 impl ObjectWriter {
     /// Adds bytes.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_all(bytes).await.map_err(|e| StoreError::io("write", &self.path, e))?;
+        self.sink.write(bytes).await?;
         self.size += bytes.len() as u64;
         self.md5.update(bytes);
         self.sha256.update(bytes);
@@ -96,34 +90,25 @@ impl ObjectWriter {
 
     /// Makes the bytes safe.
     pub async fn finish(mut self) -> Result<Written, StoreError> {
-        let error = |e| StoreError::io("write", &self.path, e);
-        self.file.flush().await.map_err(error)?;
-        self.file.sync_all().await.map_err(error)?;
-        if let Some(parent) = self.path.parent() {
-            let directory = tokio::fs::File::open(parent).await.map_err(error)?;
-            directory.sync_all().await.map_err(error)?;
-        }
-        self.kept = true;
+        self.sink.finish().await?;
+        self.blob.safe = true;
         Ok(Written {
-            path: self.path.clone(),
-            name: self.name.clone(),
-            kept: false,
+            blob: self.blob,
             size: self.size,
-            md5: self.md5.clone().finalize().into(),
-            sha256: hex::encode(self.sha256.clone().finish()),
-            crc32: BASE64_STANDARD.encode(self.crc32.clone().finalize().to_be_bytes()),
+            md5: self.md5.finalize().into(),
+            sha256: hex::encode(self.sha256.finish()),
+            crc32: BASE64_STANDARD.encode(self.crc32.finalize().to_be_bytes()),
         })
     }
 }
 
 impl Written {
-    /// The file's name; from now on somebody names it.
-    pub(crate) fn keep(&mut self) -> String {
-        self.kept = true;
-        self.name.clone()
+    /// From now on somebody names the blob.
+    pub(crate) fn keep(&mut self) {
+        self.blob.safe = false;
     }
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        &self.blob.name
     }
 }
 
@@ -143,20 +128,13 @@ fn info(row: &DatabaseRow) -> Result<ObjectInfo, StoreError> {
 }
 
 impl Store {
-    pub(crate) fn object_path(&self, name: &str) -> PathBuf {
-        self.objects.join(name.get(..2).unwrap_or("xx")).join(name)
-    }
-
     /// Begins an object or a part of one.
     pub async fn object_writer(&self) -> Result<ObjectWriter, StoreError> {
         let name = identifiers::token::<16>();
-        let path = self.object_path(&name);
-        if let Some(parent) = path.parent() {
-            tokio::fs::create_dir_all(parent).await.map_err(|e| StoreError::io("create", parent, e))?;
-        }
-        let file = tokio::fs::File::create_new(&path).await.map_err(|e| StoreError::io("create", &path, e))?;
+        let sink = self.blobs.create(&name).await?;
+        let blob = Unnamed { blobs: self.blobs.clone(), name, safe: false };
         let (md5, sha256, crc32) = (Md5::new(), Context::new(&SHA256), crc32fast::Hasher::new());
-        Ok(ObjectWriter { file, path, name, size: 0, md5, sha256, crc32, kept: false })
+        Ok(ObjectWriter { sink, blob, size: 0, md5, sha256, crc32 })
     }
 
     /// Names what was written, in place of what had the name.
@@ -220,7 +198,7 @@ impl Store {
         transaction.commit().await.map_err(error)?;
         written.keep();
         if let Some(old) = old {
-            let _ = tokio::fs::remove_file(self.object_path(&old)).await;
+            self.blobs.forget(&old);
         }
         Ok(object)
     }
@@ -242,17 +220,24 @@ impl Store {
         row.map_err(|e| StoreError::database("look up an object", e))?.as_ref().map(info).transpose()
     }
 
-    /// The file of an object, open for reading. It stays readable when the object is replaced meanwhile.
-    pub async fn open_object(&self, object: &ObjectInfo) -> Result<tokio::fs::File, StoreError> {
-        let path = self.object_path(&object.file);
-        tokio::fs::File::open(&path).await.map_err(|e| StoreError::io("open", &path, e))
+    /// The bytes of an object. They stay readable when the object is replaced meanwhile.
+    pub async fn open_object(&self, object: &ObjectInfo) -> Result<ObjectReader, StoreError> {
+        self.open_object_range(object, 0, object.size).await
+    }
+
+    /// `length` bytes of an object from `start` on.
+    pub async fn open_object_range(&self, object: &ObjectInfo, start: u64, length: u64) -> Result<ObjectReader, StoreError> {
+        let length = length.min(object.size.saturating_sub(start));
+        self.blobs.open(&object.file, start, length).await
     }
 
     /// A small object whole; `None` if there is none or it is larger than `limit`.
     pub async fn read_object(&self, bucket: &str, key: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(object) = self.object(bucket, key).await?.filter(|o| o.size <= limit) else { return Ok(None) };
-        let path = self.object_path(&object.file);
-        tokio::fs::read(&path).await.map(Some).map_err(|e| StoreError::io("read", &path, e))
+        let mut bytes = Vec::with_capacity(object.size as usize);
+        let read = self.open_object(&object).await?.read_to_end(&mut bytes).await;
+        read.map_err(|e| StoreError::Objects { operation: "read an object", detail: e.to_string() })?;
+        Ok(Some(bytes))
     }
 
     /// Objects whose keys begin with `prefix` and come after `after`, by key.
@@ -285,39 +270,35 @@ impl Store {
             .await
             .map_err(|e| StoreError::database("delete an object", e))?;
         if let Some(file) = &file {
-            let _ = tokio::fs::remove_file(self.object_path(file)).await;
+            self.blobs.forget(file);
         }
         Ok(file.is_some())
     }
 
-    /// Deletes files that no row names. Only when nothing is being written: at the start.
+    /// Deletes blobs that no row names: of a directory all, before anything is written; of a bucket, which other copies
+    /// of the service write to, those that are older than a day.
     pub async fn sweep_objects(&self) -> Result<usize, StoreError> {
-        let named: Vec<String> = sqlx::query_scalar("SELECT file FROM object UNION ALL SELECT file FROM upload_part")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| StoreError::database("list objects' files", e))?;
-        let named: HashSet<String> = named.into_iter().collect();
-        let root = self.objects.clone();
-        let swept = tokio::task::spawn_blocking(move || -> std::io::Result<usize> {
-            let mut swept = 0;
-            for folder in std::fs::read_dir(&root)? {
-                let folder = folder?.path();
-                if !folder.is_dir() {
-                    continue;
-                }
-                for file in std::fs::read_dir(folder)? {
-                    let file = file?;
-                    if !named.contains(file.file_name().to_string_lossy().as_ref()) {
-                        std::fs::remove_file(file.path())?;
-                        swept += 1;
-                    }
-                }
+        let (mut swept, mut after) = (0, String::new());
+        loop {
+            let (mut candidates, last) = self.blobs.waste(&after).await?;
+            candidates.sort_unstable();
+            if let (Some(first), Some(last)) = (candidates.first(), candidates.last()) {
+                let named: Vec<String> = sqlx::query_scalar(
+                    "SELECT file FROM object WHERE file >= $1 AND file <= $2 \
+                     UNION ALL SELECT file FROM upload_part WHERE file >= $1 AND file <= $2",
+                )
+                .bind(first)
+                .bind(last)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|e| StoreError::database("list objects' blobs", e))?;
+                let named: HashSet<String> = named.into_iter().collect();
+                swept += self.blobs.sweep(&candidates, &named).await?;
             }
-            Ok(swept)
-        });
-        match swept.await {
-            Ok(done) => done.map_err(|e| StoreError::io("sweep", &self.objects, e)),
-            Err(_) => Ok(0),
+            match last {
+                Some(last) => after = last,
+                None => return Ok(swept),
+            }
         }
     }
 }
@@ -325,16 +306,27 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::places;
+    use crate::testing::object_places;
+    use std::time::Duration;
 
-    fn files(store: &Store) -> usize {
-        let folders = std::fs::read_dir(&store.objects).unwrap();
-        folders.map(|f| std::fs::read_dir(f.unwrap().path()).unwrap().count()).sum()
+    async fn blobs(store: &Store) -> usize {
+        store.blobs.waste_of_any_age().await.unwrap().0.len()
+    }
+
+    /// Blobs of buckets are deleted in the background.
+    async fn comes_to(store: &Store, count: usize) {
+        for _ in 0..100 {
+            if blobs(store).await == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{} blobs instead of {count}", blobs(store).await);
     }
 
     #[tokio::test]
     async fn an_object_is_replaced_whole_and_its_old_bytes_go() {
-        for place in places().await {
+        for place in object_places().await {
             let store = place.create().await;
             let first = store.put_bytes("b", "k", "text/plain", b"one").await.unwrap();
             let mut open = store.open_object(&first).await.unwrap();
@@ -345,40 +337,115 @@ mod tests {
             assert_eq!(store.read_object("b", "k", 5).await.unwrap().unwrap(), b"hello");
             assert_eq!(store.read_object("b", "k", 4).await.unwrap(), None);
             let mut old = String::new();
-            tokio::io::AsyncReadExt::read_to_string(&mut open, &mut old).await.unwrap();
-            assert_eq!((old.as_str(), files(&store)), ("one", 1), "who reads the old bytes may finish");
+            open.read_to_string(&mut old).await.unwrap();
+            assert_eq!(old, "one", "who reads the old bytes may finish");
+            comes_to(&store, 1).await;
+            assert!(store.open_object(&first).await.is_err());
         }
     }
 
     #[tokio::test]
-    async fn what_is_not_finished_or_not_named_leaves_no_file() {
-        for place in places().await {
+    async fn what_is_not_finished_or_not_named_leaves_no_blob() {
+        for place in object_places().await {
             let store = place.create().await;
             let mut writer = store.object_writer().await.unwrap();
             writer.write(b"half").await.unwrap();
             drop(writer);
             drop(store.object_writer().await.unwrap().finish().await.unwrap());
-            assert_eq!(files(&store), 0);
-            // A power cut runs no destructors: the sweep at the start finds what it left.
+            comes_to(&store, 0).await;
+            // A power cut runs no destructors: the sweep finds what it left; in a bucket, once it is a day old.
             std::mem::forget(store.object_writer().await.unwrap().finish().await.unwrap());
             store.put_bytes("b", "k", "x", b"kept").await.unwrap();
-            assert_eq!(store.sweep_objects().await.unwrap(), 1);
+            let swept = if store.objects_are_shared() { 0 } else { 1 };
+            assert_eq!(store.sweep_objects().await.unwrap(), swept);
             assert_eq!(store.read_object("b", "k", 9).await.unwrap().unwrap(), b"kept");
+            let (first, _) = store.blobs.waste_of_any_age().await.unwrap();
+            assert_eq!(first.len(), 2 - swept);
+            let kept: HashSet<String> = [store.object("b", "k").await.unwrap().unwrap().file].into();
+            assert_eq!(store.blobs.sweep(&first, &kept).await.unwrap(), 1 - swept);
+            comes_to(&store, 1).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn large_objects_and_parts_of_them_come_back_as_they_went() {
+        // Three parts of a bucket's upload, the last one small.
+        let bytes: Vec<u8> = (0..17_000_003u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for place in object_places().await {
+            let store = place.create().await;
+            let mut writer = store.object_writer().await.unwrap();
+            for piece in bytes.chunks(1_000_000) {
+                writer.write(piece).await.unwrap();
+            }
+            let written = writer.finish().await.unwrap();
+            let object = store.put_object("b", "large", "x", written).await.unwrap();
+            assert_eq!(object.size, bytes.len() as u64);
+            let mut read = Vec::new();
+            store.open_object(&object).await.unwrap().read_to_end(&mut read).await.unwrap();
+            assert!(read == bytes, "other bytes came back");
+            for (start, length) in [(0u64, 1u64), (8 << 20, 4 << 20), (17_000_000, 3), (17_000_000, 99), (5, 0)] {
+                let mut part = Vec::new();
+                store.open_object_range(&object, start, length).await.unwrap().read_to_end(&mut part).await.unwrap();
+                let end = (start + length).min(object.size);
+                assert!(part == bytes[start as usize..end as usize], "{start}+{length}");
+            }
+            // Exactly one part, and nothing.
+            for size in [8 << 20, 0] {
+                store.put_bytes("b", "k", "x", &bytes[..size]).await.unwrap();
+                assert!(store.read_object("b", "k", 8 << 20).await.unwrap().unwrap() == bytes[..size]);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_in_parts_is_one_object_in_the_end() {
+        for place in object_places().await {
+            let store = place.create().await;
+            let id = store.create_upload("b", "k", "x").await.unwrap();
+            let upload = store.upload(&id, "b", "k").await.unwrap().unwrap();
+            for (number, text) in [(2, "world"), (1, "lost"), (1, "hello ")] {
+                let mut writer = store.object_writer().await.unwrap();
+                writer.write(text.as_bytes()).await.unwrap();
+                store.put_part(&upload, number, writer.finish().await.unwrap()).await.unwrap();
+            }
+            let parts = store.parts(&upload).await.unwrap();
+            let object = store.complete_upload(&upload, &parts).await.unwrap();
+            assert_eq!(store.read_object("b", "k", 99).await.unwrap().unwrap(), b"hello world");
+            assert!(object.etag.ends_with("-2"), "{}", object.etag);
+            assert!(store.upload(&id, "b", "k").await.unwrap().is_none());
+            comes_to(&store, 1).await;
         }
     }
 
     #[tokio::test]
     async fn lists_go_by_key_and_prefix() {
-        for place in places().await {
+        for place in object_places().await {
             let store = place.create().await;
-            for key in ["a/1", "a/2", "a%", "b/1", "A/1"] {
+            for key in ["a/1", "a/2", "a%", "b/1", "A/1", "ä"] {
                 store.put_bytes("b", key, "x", b"").await.unwrap();
             }
             let keys = |list: Vec<ObjectInfo>| list.into_iter().map(|o| o.key).collect::<Vec<_>>();
             assert_eq!(keys(store.list_objects("b", "a/", "", 9).await.unwrap()), ["a/1", "a/2"]);
             assert_eq!(keys(store.list_objects("b", "", "a/1", 2).await.unwrap()), ["a/2", "b/1"]);
+            assert_eq!(keys(store.list_objects("b", "", "", 9).await.unwrap()), ["A/1", "a%", "a/1", "a/2", "b/1", "ä"]);
             assert!(store.delete_object("b", "a/1").await.unwrap());
             assert!(!store.delete_object("b", "a/1").await.unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_does_not_answer_or_refuses_is_named_and_its_keys_are_not() {
+        let [_, mut place] = object_places().await;
+        let secret = place.places.objects.as_ref().unwrap().credentials.secret.clone();
+        let refused = {
+            let objects = place.places.objects.as_mut().unwrap();
+            objects.credentials.secret = format!("not-{secret}");
+            Store::create_in(place.folder.path(), &place.places).await.err().unwrap().to_string()
+        };
+        assert!(refused.contains("403") && !refused.contains(&secret) && !refused.contains("Signature="), "{refused}");
+        std::fs::remove_file(place.folder.path().join("secrets.key")).unwrap();
+        place.places.objects.as_mut().unwrap().url.endpoint = "http://127.0.0.1:1".parse().unwrap();
+        let silent = Store::create_in(place.folder.path(), &place.places).await.err().unwrap().to_string();
+        assert!(silent.contains("refused") && !silent.contains("Signature="), "{silent}");
     }
 }

@@ -8,7 +8,14 @@ use crate::database::{Kind, begin_exclusive};
 use crate::{StoreError, now_ms};
 use sqlx::AnyPool;
 
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql"), include_str!("schema/0006.sql")];
+// One line each: steps of several hands meet here.
+#[rustfmt::skip]
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0006.sql"),
+    include_str!("schema/0009.sql"),
+];
 
 /// SQLite's types and what PostgreSQL calls them, longest first. Text compares by its bytes, as in SQLite, whatever
 /// language the database was made for.
@@ -67,6 +74,7 @@ pub(crate) async fn migrate(pool: &AnyPool, kind: Kind) -> Result<(), StoreError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secrets;
     use crate::testing::{new_database, places};
     use crate::{Store, StoreError, database};
 
@@ -106,24 +114,96 @@ mod tests {
         assert!([a, b, c, d].iter().all(Result::is_ok));
 
         let folder = tempfile::tempdir().unwrap();
-        Store::prepare(folder.path()).unwrap();
-        let start = || Store::connect(folder.path(), true);
+        let start = async || {
+            let pool = database::open_file(folder.path(), true).await.unwrap();
+            migrate(&pool, Kind::Sqlite).await
+        };
         let (a, b, c, d) = tokio::join!(start(), start(), start(), start());
         assert!([a, b, c, d].iter().all(Result::is_ok));
     }
 
-    #[tokio::test]
-    async fn a_database_from_before_the_table_of_steps_is_taken_over() {
-        let folder = tempfile::tempdir().unwrap();
-        Store::prepare(folder.path()).unwrap();
-        let pool = database::open_file(folder.path(), true).await.unwrap();
-        for step in &MIGRATIONS[..2] {
-            sqlx::raw_sql(*step).execute(&pool).await.unwrap();
+    /// A service of before today, as its program left it.
+    async fn version_2(folder: &std::path::Path) -> AnyPool {
+        std::fs::write(folder.join(secrets::FILE), include_str!("../tests/data/version-2.key")).unwrap();
+        std::fs::create_dir(folder.join("objects")).unwrap();
+        let pool = database::open_file(folder, true).await.unwrap();
+        sqlx::raw_sql(include_str!("../tests/data/version-2.sql")).execute(&pool).await.unwrap();
+        pool
+    }
+
+    async fn counts(pool: &AnyPool) -> Vec<(String, i64)> {
+        let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name";
+        let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(pool).await.unwrap();
+        let mut counts = Vec::new();
+        for table in tables {
+            let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+            counts.push((table, sqlx::query_scalar(count).fetch_one(pool).await.unwrap()));
         }
-        sqlx::raw_sql("PRAGMA user_version = 2").execute(&pool).await.unwrap();
-        sqlx::raw_sql("INSERT INTO log_group VALUES ('old', 7)").execute(&pool).await.unwrap();
+        counts
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_keeps_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = version_2(folder.path()).await;
+        let before = counts(&pool).await;
+        assert!(
+            before.iter().all(|(_, count)| *count > 0) && before.len() == 17,
+            "the fixture has rows of each kind: {before:?}"
+        );
         pool.close().await;
+
         let store = Store::open(folder.path()).await.unwrap();
-        assert_eq!(store.list_log_groups("").await.unwrap()[0].name, "old");
+        let after = counts(&store.pool).await;
+        for table in &before {
+            assert!(after.contains(table), "{table:?} became {:?}", after.iter().find(|t| t.0 == table.0));
+        }
+        // Sealed and unsealed, through the types of today.
+        assert!(store.access_key_secret("AKIALV6ECHJBKH43J3G3").await.unwrap().is_some());
+        assert!(store.access_key_secret("AKIA2CK4EUVYSKFBAU2K").await.unwrap().is_none(), "it was revoked");
+        let camera = store.package_of_name("FRONT_DOOR").await.unwrap().unwrap();
+        let version = store.package_version(&camera.package_id, "1.0", None).await.unwrap().unwrap();
+        let parameters = store.camera_parameters(&camera.package_id, "1.0", &version.patch).await.unwrap().unwrap();
+        assert_eq!(parameters["Password"], "swordfish-7731");
+        let device = &store.list_devices().await.unwrap()[0];
+        assert_eq!((device.name.as_str(), device.connected), ("waiting", false));
+        assert_eq!(store.shadow(&device.thing_name, "device").await.unwrap().version, 3);
+        assert_eq!(store.device_job(&format!("{}-0", device.device_id)).await.unwrap().unwrap().version, 3);
+        let instance = &store.list_application_instances(None).await.unwrap()[0];
+        assert!(instance.removed && !instance.nodes.is_empty());
+        assert!(store.deployment_names(&device.device_id, "b", "k").await.unwrap());
+        let group = &store.list_log_groups("/aws/panorama").await.unwrap()[0];
+        let stream = store.log_stream(&group.name, "code_node").await.unwrap().unwrap();
+        let events = store.log_events(stream, crate::logs::From::Head, 0, i64::MAX, 100).await.unwrap();
+        assert_eq!(events.len(), 12);
+        // What is new goes on from there, and the old numbers are not given again.
+        let new = crate::logs::NewEvent { timestamp_ms: i64::MAX - 1, message: "new".into() };
+        store.put_log_events(stream, &[new]).await.unwrap();
+        let last = store.log_events(stream, crate::logs::From::Tail, 0, i64::MAX, 1).await.unwrap();
+        assert!(last[0].position.sequence > 200, "{last:?}");
+        assert!(store.upload("0123456789abcdef0123456789abcdef", "b", "k").await.unwrap().is_some());
+
+        // An earlier program sees that this is not for it.
+        let number: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&store.pool).await.unwrap();
+        assert_eq!(number as usize, MIGRATIONS.len());
+        store.close().await;
+        assert_eq!(counts(&Store::open(folder.path()).await.unwrap().pool).await, {
+            let mut once = after.clone();
+            once.iter_mut().filter(|(table, _)| table == "log_event").for_each(|(_, count)| *count += 1);
+            once
+        });
+    }
+
+    #[tokio::test]
+    async fn a_step_that_fails_leaves_everything_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = version_2(folder.path()).await;
+        let before = counts(&pool).await;
+        // A table of the newest step is in its way.
+        sqlx::raw_sql("CREATE TABLE service_owner (x INTEGER)").execute(&pool).await.unwrap();
+        assert!(migrate(&pool, Kind::Sqlite).await.is_err());
+        sqlx::raw_sql("DROP TABLE service_owner").execute(&pool).await.unwrap();
+        assert_eq!(counts(&pool).await, before);
+        migrate(&pool, Kind::Sqlite).await.unwrap();
     }
 }

@@ -9,6 +9,9 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// The key file in the data directory. Copies of one service have the same.
+pub const FILE: &str = "secrets.key";
+
 const NONCE: usize = 12;
 
 /// Seals and opens small values.

@@ -11,8 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
 use belvedere_device_protocol::objects::deployment_key;
 use http_body_util::channel::Channel;
-use std::io::SeekFrom;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::io::AsyncReadExt;
 
 const PIECE: usize = 128 * 1024;
 
@@ -43,15 +42,13 @@ pub(super) async fn object(api: &Api, parts: &Parts, caller: &Caller, target: &T
     if parts.method == Method::HEAD {
         return finish(response, Body::empty());
     }
-    let mut file = api.fleet.store.open_object(&found).await?;
+    let mut bytes = api.fleet.store.open_object_range(&found, start, length).await?;
     let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(2);
     tokio::spawn(async move {
         let copied = async {
-            file.seek(SeekFrom::Start(start)).await?;
-            let mut file = file.take(length);
             loop {
                 let mut piece = Vec::with_capacity(PIECE);
-                if (&mut file).take(PIECE as u64).read_to_end(&mut piece).await? == 0 {
+                if (&mut bytes).take(PIECE as u64).read_to_end(&mut piece).await? == 0 {
                     return Ok::<(), std::io::Error>(());
                 }
                 if sender.send_data(piece.into()).await.is_err() {

@@ -1,0 +1,208 @@
+//! Blobs as objects of an S3 server. A part of a large blob is held in memory until it is safe on the server, and a
+//! piece of it while it is read: never a whole blob.
+
+use super::s3::{Client, ListedObject};
+use crate::places::ObjectsPlace;
+use crate::{StoreError, now_ms};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Blobs up to this size are one request. S3 wants parts of at least 5 MiB.
+const PART: usize = 8 << 20;
+/// S3 has at most 10,000 parts: after so many they grow.
+const PARTS_OF_ONE_SIZE: usize = 1000;
+/// The first piece that is read, and the largest. Small objects and ranges need no more than the first.
+const FIRST_PIECE: u64 = 256 << 10;
+const PIECE: u64 = 2 << 20;
+/// Somebody may still be reading a blob whose object was replaced.
+const FORGET_AFTER: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
+/// A blob that is older and that nobody names is waste: nothing takes so long from its bytes to its row.
+pub(super) const WASTE_AFTER_MS: i64 = 24 * 3600 * 1000;
+
+/// A bucket, or the part of one that begins with a prefix.
+pub(crate) struct Bucket {
+    client: Client,
+    prefix: String,
+}
+
+impl Bucket {
+    /// Opens a bucket and sees that it answers.
+    pub(crate) async fn open(place: &ObjectsPlace) -> Result<Bucket, StoreError> {
+        let bucket = Bucket { client: Client::new(place)?, prefix: place.url.prefix.clone() };
+        bucket.client.list(&bucket.prefix, "", 1).await?;
+        Ok(bucket)
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    pub(crate) fn forget(self: &Arc<Self>, name: &str) {
+        let (bucket, name) = (self.clone(), name.to_owned());
+        // Without a runtime, or if it ends before, the sweep does it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(FORGET_AFTER).await;
+                if let Err(e) = bucket.remove(&name).await {
+                    tracing::warn!("a blob that is not needed any more stays until it is swept: {e}");
+                }
+            });
+        }
+    }
+
+    pub(crate) async fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.client.delete(&self.key(name)).await
+    }
+
+    pub(crate) async fn waste(&self, after: &str, age_ms: i64) -> Result<(Vec<String>, Option<String>), StoreError> {
+        let after = if after.is_empty() { String::new() } else { self.key(after) };
+        let listed = self.client.list(&self.prefix, &after, 1000).await?;
+        let name = |object: &ListedObject| object.key.strip_prefix(&self.prefix).map(str::to_owned);
+        let last = listed.last().and_then(name);
+        let old = |object: &&ListedObject| object.modified_ms <= now_ms() - age_ms;
+        Ok((listed.iter().filter(old).filter_map(name).collect(), last))
+    }
+}
+
+/// A blob on its way.
+pub(crate) struct BucketSink {
+    bucket: Arc<Bucket>,
+    name: String,
+    held: Vec<u8>,
+    upload: Option<Upload>,
+}
+
+struct Upload {
+    id: String,
+    parts: Vec<String>,
+}
+
+impl Drop for BucketSink {
+    fn drop(&mut self) {
+        let (Some(upload), Ok(runtime)) = (self.upload.take(), tokio::runtime::Handle::try_current()) else { return };
+        let (bucket, key) = (self.bucket.clone(), self.bucket.key(&self.name));
+        runtime.spawn(async move {
+            if let Err(e) = bucket.client.abort(&key, &upload.id).await {
+                tracing::warn!("an unfinished upload stays in the bucket: {e}");
+            }
+        });
+    }
+}
+
+impl BucketSink {
+    pub(crate) fn new(bucket: Arc<Bucket>, name: &str) -> BucketSink {
+        BucketSink { bucket, name: name.to_owned(), held: Vec::new(), upload: None }
+    }
+
+    fn part_size(&self) -> usize {
+        let parts = self.upload.as_ref().map_or(0, |u| u.parts.len());
+        PART << (parts / PARTS_OF_ONE_SIZE).min(3)
+    }
+
+    pub(crate) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
+        loop {
+            let room = self.part_size() - self.held.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.held.extend_from_slice(now);
+            bytes = later;
+            // A part goes when more comes: the last one may be small, but not empty.
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            self.send_part().await?;
+        }
+    }
+
+    async fn send_part(&mut self) -> Result<(), StoreError> {
+        let key = self.bucket.key(&self.name);
+        if self.upload.is_none() {
+            self.upload = Some(Upload { id: self.bucket.client.begin(&key).await?, parts: Vec::new() });
+        }
+        let body = std::mem::take(&mut self.held);
+        if let Some(upload) = &mut self.upload {
+            let number = upload.parts.len() as u16 + 1;
+            upload.parts.push(self.bucket.client.put_part(&key, &upload.id, number, body).await?);
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn finish(mut self) -> Result<(), StoreError> {
+        let key = self.bucket.key(&self.name);
+        if self.upload.is_none() {
+            return self.bucket.client.put(&key, std::mem::take(&mut self.held)).await;
+        }
+        self.send_part().await?;
+        if let Some(upload) = &self.upload {
+            self.bucket.client.complete(&key, &upload.id, &upload.parts).await?;
+        }
+        self.upload = None;
+        Ok(())
+    }
+}
+
+type Piece = Pin<Box<dyn Future<Output = Result<Vec<u8>, StoreError>> + Send>>;
+
+/// A blob as it is read: in pieces, each a request of its own that is tried again when it fails.
+pub(crate) struct BucketReader {
+    bucket: Arc<Bucket>,
+    key: String,
+    /// The next byte that is asked for, and the end.
+    next: u64,
+    end: u64,
+    piece: Vec<u8>,
+    read: usize,
+    coming: Option<Piece>,
+    size: u64,
+}
+
+impl BucketReader {
+    /// Reads the first piece: a blob that is not there is found out here.
+    pub(crate) async fn open(bucket: Arc<Bucket>, name: &str, start: u64, length: u64) -> Result<BucketReader, StoreError> {
+        let key = bucket.key(name);
+        let (piece, read, coming) = (Vec::new(), 0, None);
+        let mut reader = BucketReader { bucket, key, next: start, end: start + length, piece, read, coming, size: FIRST_PIECE };
+        if let Some(piece) = reader.ask() {
+            reader.piece = piece.await?;
+        }
+        Ok(reader)
+    }
+
+    fn ask(&mut self) -> Option<Piece> {
+        let count = self.size.min(self.end - self.next);
+        if count == 0 {
+            return None;
+        }
+        let (bucket, key, start) = (self.bucket.clone(), self.key.clone(), self.next);
+        self.next += count;
+        self.size = (self.size * 2).min(PIECE);
+        Some(Box::pin(async move { bucket.client.get(&key, start, count).await }))
+    }
+}
+
+impl AsyncRead for BucketReader {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            if self.read < self.piece.len() {
+                let count = buffer.remaining().min(self.piece.len() - self.read);
+                buffer.put_slice(&self.piece[self.read..self.read + count]);
+                self.read += count;
+                return Poll::Ready(Ok(()));
+            }
+            if self.coming.is_none() {
+                self.coming = self.ask();
+            }
+            let Some(coming) = &mut self.coming else { return Poll::Ready(Ok(())) };
+            let piece = match coming.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(piece) => piece,
+            };
+            self.coming = None;
+            self.piece = piece.map_err(std::io::Error::other)?;
+            self.read = 0;
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Which key file a database belongs to. A copy of the service that was given another one is refused at its start, and
+//! not by the first camera whose password does not open.
+
+use crate::{Store, StoreError, now_ms};
+
+const PURPOSE: &str = "owner";
+
+impl Store {
+    /// Notes the key in a new database; looks at it in an old one.
+    pub(crate) async fn belongs_to_this_key(&self, new: bool) -> Result<(), StoreError> {
+        let error = |e| StoreError::database("see whose database this is", e);
+        let mut transaction = self.begin_exclusive("service_owner").await.map_err(error)?;
+        let sealed: Option<Vec<u8>> = sqlx::query_scalar("SELECT sealed FROM service_owner WHERE number = 1")
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(error)?;
+        match sealed {
+            Some(_) if new => return Err(StoreError::Exists { what: "a service in this database".into() }),
+            Some(sealed) => return self.secrets.unseal(PURPOSE, &sealed).map(drop),
+            None => {}
+        }
+        sqlx::query("INSERT INTO service_owner (number, sealed, created_ms) VALUES (1, $1, $2)")
+            .bind(self.secrets.seal(PURPOSE, b"this key"))
+            .bind(now_ms())
+            .execute(&mut *transaction)
+            .await
+            .map_err(error)?;
+        transaction.commit().await.map_err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::places;
+    use crate::{Store, StoreError};
+
+    #[tokio::test]
+    async fn another_key_file_and_a_second_service_are_refused() {
+        for place in places().await {
+            place.create().await.close().await;
+            let other = tempfile::tempdir().unwrap();
+            if place.places.database.is_some() {
+                let again = Store::create_in(other.path(), &place.places).await;
+                assert!(matches!(again, Err(StoreError::Exists { .. })));
+            }
+            std::fs::remove_file(place.folder.path().join("secrets.key")).unwrap();
+            crate::secrets::SecretBox::create(&place.folder.path().join("secrets.key")).unwrap();
+            let opened = Store::open_in(place.folder.path(), &place.places).await;
+            assert!(matches!(opened, Err(StoreError::Sealed)));
+        }
+    }
+}

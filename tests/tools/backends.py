@@ -1,0 +1,108 @@
+"""Where the service under test keeps its rows and objects.
+
+BELVEDERE_TEST_BACKENDS: nothing or `directory`: SQLite and files; `postgres`: PostgreSQL and an S3 server, each started
+here and ended with the program (tests/tools/postgres and tests/tools/s3 live as long as their input is open)."""
+
+import atexit
+import base64
+import json
+import os
+import pathlib
+import sqlite3
+import subprocess
+import urllib.parse
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def started(script):
+    """The first line of a server that ends with this program."""
+    process = subprocess.Popen([HERE / script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def end():
+        process.stdin.close()
+        process.wait(timeout=60)
+
+    atexit.register(end)
+    line = process.stdout.readline().strip()
+    if not line:
+        raise RuntimeError(f"tests/tools/{script} does not start; it says why above")
+    return line
+
+
+class Directory:
+    """SQLite and files in the data directory."""
+
+    arguments = []
+    secrets = []
+
+    def stored(self, data):
+        """Every value that is stored, as bytes, with the name of its place; files of `data` are looked at in any case."""
+        database = sqlite3.connect(f"file:{data / 'service.sqlite'}?mode=ro", uri=True)
+        database.text_factory = bytes
+        try:
+            tables = [name.decode() for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+            for table in tables:
+                for row in database.execute(f'SELECT * FROM "{table}"'):
+                    for value in row:
+                        yield f"table {table}", value if isinstance(value, bytes) else str(value).encode()
+        finally:
+            database.close()
+
+
+class Servers:
+    """PostgreSQL and an S3 server."""
+
+    def __init__(self, folder):
+        self.url = started("postgres")
+        bucket = json.loads(started("s3"))
+        self.bucket = pathlib.Path(bucket["directory"])
+        parts = urllib.parse.urlsplit(self.url)
+        self.secrets = [parts.password, bucket["secret"]]
+        database, credentials = folder / "database-url", folder / "objects-credentials"
+        database.write_text(self.url + "\n")
+        credentials.write_text(f"[default]\naws_access_key_id = {bucket['key']}\naws_secret_access_key = {bucket['secret']}\n")
+        database.chmod(0o600)
+        credentials.chmod(0o600)
+        self.arguments = ["--database-file", database, "--objects", bucket["url"], "--objects-credentials", credentials]
+
+    def stored(self, data):
+        dump = subprocess.run(
+            [sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/pg_dump"))[-1], "--data-only", "--inserts", self.url],
+            check=True, capture_output=True,
+        ).stdout
+        for line in dump.splitlines():
+            yield "PostgreSQL", line
+        for path in self.bucket.rglob("*"):
+            if path.is_file():
+                yield f"bucket {path.name}", path.read_bytes()
+
+
+def chosen(folder):
+    name = os.environ.get("BELVEDERE_TEST_BACKENDS") or "directory"
+    return {"directory": lambda: Directory(), "postgres": lambda: Servers(folder)}[name]()
+
+
+def forms(secret):
+    """How a secret may be written down."""
+    plain = secret.encode()
+    return {plain, base64.b64encode(plain), plain.hex().encode(), urllib.parse.quote(secret, safe="").encode(),
+            json.dumps(secret)[1:-1].encode()}
+
+
+def found(words, backends, data, logs):
+    """Where any of these words is stored in clear: in the database, the objects, the files of the data directory (but not
+    in the two that only the service may read and that hold its own keys), or the logs."""
+    wanted = {form: word for word in words for form in forms(word)}
+    places = set()
+
+    def look(place, content):
+        places.update((place, word) for form, word in wanted.items() if form in content)
+
+    for place, content in backends.stored(data):
+        look(place, content)
+    for path in data.rglob("*"):
+        if path.is_file() and path.name not in ("secrets.key", "service.json"):
+            look(str(path.relative_to(data)), path.read_bytes())
+    look("log", logs.encode())
+    return places
