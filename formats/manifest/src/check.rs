@@ -59,6 +59,34 @@ pub fn check_descriptor(kind: ImplementationKind, descriptor: &Descriptor) -> Re
     Ok(())
 }
 
+/// A file that a package names and that must be uploaded.
+#[derive(Debug, Clone)]
+pub struct NamedFile<'a> {
+    /// Where the package names it, as errors show it.
+    pub place: String,
+    /// The file.
+    pub name: &'a str,
+    /// What asset it belongs to.
+    pub kind: ImplementationKind,
+    /// Whether it is the asset's descriptor and not the asset.
+    pub descriptor: bool,
+}
+
+impl Package {
+    /// Files of assets that are not part of the appliance, and their descriptors, with the places that name them.
+    pub fn named_files(&self) -> impl Iterator<Item = NamedFile<'_>> {
+        let implementations = self.assets.iter().enumerate().flat_map(|(i, asset)| {
+            let at = element("nodePackage.assets", i, &asset.name);
+            asset.implementations.iter().enumerate().map(move |(j, implementation)| (format!("{at}.implementations[{j}]"), implementation))
+        });
+        implementations.filter(|(_, implementation)| implementation.kind != ImplementationKind::System).flat_map(|(at, implementation)| {
+            let file = |member: &str, name, descriptor| NamedFile { place: format!("{at}.{member}"), name, kind: implementation.kind, descriptor };
+            let asset = file("assetUri", &*implementation.asset_uri, false);
+            [Some(asset), implementation.descriptor_uri.as_deref().map(|uri| file("descriptorUri", uri, true))].into_iter().flatten()
+        })
+    }
+}
+
 /// The files that an interface's nodes are made of, and whether they ask for the accelerator.
 pub(crate) fn find_asset(package: &Package, interface: &Interface, at: &str) -> Result<(AssetFiles, bool), Error> {
     let fail = |message: String| Error::new(format!("{at}.asset"), Rule::AssetExists, message);

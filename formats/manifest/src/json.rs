@@ -23,11 +23,15 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str, characters: usize, what: &st
     })?;
     deserializer.end().map_err(|error| Error::new(DOCUMENT, Rule::Json, format!("the {what} is not good JSON: {error}")))?;
     let json = json.0;
-    only_lists_are_arrays(&json, &mut Vec::new(), &json, false)?;
     let document = serde_path_to_error::deserialize(&json).map_err(|error| {
         let place = place(&json, error.path());
-        Error::new(place, Rule::Schema, reword(&error.into_inner().to_string()))
-    })?;
+        Error::new(place, Rule::Schema, error.into_inner().to_string())
+    });
+    // A member that nobody knows is said to be that, also when it is a list.
+    if !matches!(&document, Err(error) if error.message.starts_with("unknown field")) {
+        only_lists_are_arrays(&json, &mut Vec::new(), &json, false)?;
+    }
+    let document = document.map_err(|error| Error { message: reword(&error.message), ..error })?;
     Ok((document, json))
 }
 

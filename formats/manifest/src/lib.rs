@@ -29,12 +29,12 @@ mod value;
 
 pub use application::*;
 pub use builtin::{BUILT_IN_OWNER, built_in, camera_package};
-pub use check::{check_descriptor, check_package};
+pub use check::{NamedFile, check_descriptor, check_package};
 pub use descriptor::*;
 pub use error::{Error, Rule};
 pub use graph::*;
 pub use package::*;
 pub use parse::{parse_descriptor, parse_graph, parse_overrides, parse_package};
-pub use resolve::{PackageSet, host_ports, included, resolve};
+pub use resolve::{Included, PackageSet, host_ports, included, resolve};
 pub use text::*;
 pub use value::{PortType, Value};

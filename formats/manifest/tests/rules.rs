@@ -89,7 +89,7 @@ fn a_package_is_taken_once_with_the_patch_that_any_document_names() {
         {"name": "123456789012::warehouse-floor", "version": "1.0"}"#;
     let overrides = data("overrides.json").replace(r#"{"name": "123456789012::warehouse-floor", "version": "1.0"}"#, more);
     let all = included(&graph, Some(&parse_overrides(&overrides).unwrap())).unwrap();
-    let patches: Vec<(&str, Option<&str>)> = all.iter().map(|include| (include.name.name(), include.patch())).collect();
+    let patches: Vec<(&str, Option<&str>)> = all.iter().map(|listed| (listed.package.name.name(), listed.package.patch())).collect();
     assert_eq!(
         patches,
         [

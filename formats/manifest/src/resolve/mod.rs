@@ -44,19 +44,29 @@ impl PackageSet {
     }
 }
 
+/// A package that documents list.
+#[derive(Debug, Clone)]
+pub struct Included {
+    /// What is listed, with the patch that any of the documents names.
+    pub package: PackageInclude,
+    /// Where it is listed first, as errors show it.
+    pub place: String,
+}
+
 /// Every package that a graph and its overrides list, once, in the order of the documents. A package may be listed
 /// more than once, but not with different versions or patches: a name stands for one thing.
-pub fn included(graph: &Graph, overrides: Option<&Overrides>) -> Result<Vec<PackageInclude>, Error> {
-    let mut all: Vec<PackageInclude> = Vec::new();
+pub fn included(graph: &Graph, overrides: Option<&Overrides>) -> Result<Vec<Included>, Error> {
+    let mut all: Vec<Included> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let of_overrides = overrides.map_or(&[][..], |overrides| &overrides.packages);
     for (list, includes) in [("nodeGraph.packages", &graph.packages[..]), ("nodeGraphOverrides.packages", of_overrides)] {
         for (i, include) in includes.iter().enumerate() {
             let Some(known) = places.get(&*include.name).and_then(|place| all.get_mut(*place)) else {
                 places.insert(include.name.to_string(), all.len());
-                all.push(include.clone());
+                all.push(Included { package: include.clone(), place: element(list, i, &include.name) });
                 continue;
             };
+            let known = &mut known.package;
             let differ = |what: &str, one: &str, other: &str| {
                 let message = format!("is listed with {what} {} and {}; choose one", shown_at_most(one, 20), shown_at_most(other, 20));
                 Err(Error::new(element(list, i, &include.name), Rule::PackageVersions, message))
@@ -124,16 +134,16 @@ struct Packages {
 }
 
 impl Packages {
-    fn find(includes: Vec<PackageInclude>, packages: &PackageSet) -> Result<Packages, Error> {
+    fn find(includes: Vec<Included>, packages: &PackageSet) -> Result<Packages, Error> {
         let mut found = BTreeMap::new();
-        for include in includes {
+        for Included { package: include, place } in includes {
             let package = packages.get(&include.name, &include.version).ok_or_else(|| {
                 let known = packages.versions(&include.name);
                 let message = match known[..] {
                     [] => format!("there is no package {}; register it first", shown(&include.name)),
                     _ => format!("there is no version {} of it; there is: {}", shown_at_most(&include.version, 20), known.join(", ")),
                 };
-                Error::new(format!("packages {}", shown_at_most(&include.name, 80)), Rule::PackageExists, message)
+                Error::new(&place, Rule::PackageExists, message)
             })?;
             found.insert(include.name.to_string(), (include, package));
         }

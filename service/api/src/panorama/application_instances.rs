@@ -4,7 +4,7 @@ use super::Context;
 use super::errors::ApiError;
 use super::packages::Empty;
 use super::paging::page;
-use super::planning::plan;
+use super::planning::{host_ports_are_free, plan};
 use super::timestamp::Timestamp;
 use crate::Api;
 use crate::sigv4::canonical::sha256;
@@ -70,6 +70,7 @@ pub async fn create(api: &Api, context: &Context, input: CreateApplicationInstan
     let manifest = input.manifest_payload.payload_data.unwrap_or_default();
     let overrides = input.manifest_overrides_payload.and_then(|p| p.payload_data).filter(|t| !t.is_empty());
     let plan = plan(api, &manifest, overrides.as_deref()).await?;
+    host_ports_are_free(api, &device.device_id, replaced.as_ref().map(|r| r.id.as_str()), &plan.open_ports).await?;
 
     let id = identifiers::resource("applicationInstance");
     let now = now_ms();

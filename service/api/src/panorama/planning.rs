@@ -8,7 +8,8 @@ use super::templates::{PASSWORD, STREAM_URL, USERNAME};
 use crate::Api;
 use belvedere_device_protocol::{CameraSource, Object, PackageVersion};
 use belvedere_manifest::{
-    Application, BUILT_IN_OWNER, PackageInclude, PackageSet, parse_graph, parse_overrides, parse_package, resolve,
+    Application, BUILT_IN_OWNER, Included, OpenPort, Package, PackageSet, Rule, host_ports, included, parse_graph, parse_overrides,
+    parse_package, resolve,
 };
 use belvedere_store::application_instances::NodeRecord;
 use serde_json::Value;
@@ -26,26 +27,40 @@ pub struct Plan {
     pub cameras: Vec<CameraSource>,
     /// Nodes that come from packages.
     pub nodes: Vec<NodeRecord>,
+    /// Ports of the appliance that it opens.
+    pub open_ports: Vec<OpenPort>,
 }
 
-fn wrong(member: &'static str) -> impl Fn(belvedere_manifest::Error) -> ApiError {
-    move |e| ApiError::field(member, e.to_string())
+const GRAPH: &str = "ManifestPayload";
+const OVERRIDES: &str = "ManifestOverridesPayload";
+
+/// The input's member that must be changed.
+fn member(place: &str) -> &'static str {
+    if place.starts_with("nodeGraphOverrides") { OVERRIDES } else { GRAPH }
+}
+
+fn wrong(e: belvedere_manifest::Error) -> ApiError {
+    let member = match e.rule {
+        // The graph is good; the overrides lack something.
+        Rule::OverrideMandatory | Rule::CameraChosen => OVERRIDES,
+        _ => member(&e.element),
+    };
+    ApiError::field(member, e.to_string())
 }
 
 /// Checks the documents and finds everything they name.
 pub async fn plan(api: &Api, manifest: &str, overrides: Option<&str>) -> Result<Plan, ApiError> {
-    let graph = parse_graph(manifest).map_err(wrong("ManifestPayload"))?;
-    let parsed_overrides = overrides.map(parse_overrides).transpose().map_err(wrong("ManifestOverridesPayload"))?;
-    let of_overrides = parsed_overrides.as_ref().map_or(&[][..], |o| &o.packages);
+    let graph = parse_graph(manifest).map_err(|e| ApiError::field(GRAPH, e.to_string()))?;
+    let parsed_overrides = overrides.map(parse_overrides).transpose().map_err(|e| ApiError::field(OVERRIDES, e.to_string()))?;
     let mut set = PackageSet::default();
     let mut found = BTreeMap::new();
-    let mut cameras = Vec::new();
-    for include in graph.packages.iter().chain(of_overrides) {
-        let reference = include.name.to_string();
-        if include.name.owner() == BUILT_IN_OWNER || found.contains_key(&reference) {
+    let mut cameras: Vec<CameraSource> = Vec::new();
+    for listed in included(&graph, parsed_overrides.as_ref()).map_err(wrong)? {
+        if listed.package.name.owner() == BUILT_IN_OWNER {
             continue;
         }
-        let (version, camera) = package(api, include).await?;
+        let reference = listed.package.name.to_string();
+        let (version, camera) = package(api, &listed).await?;
         let text = api
             .fleet
             .store
@@ -53,11 +68,21 @@ pub async fn plan(api: &Api, manifest: &str, overrides: Option<&str>) -> Result<
             .await?
             .and_then(|b| String::from_utf8(b).ok())
             .ok_or_else(|| ApiError::internal(format!("the package document {} has gone", version.manifest.key)))?;
-        set.insert(&reference, &version.version, parse_package(&text).map_err(wrong("ManifestPayload"))?);
+        set.insert(&reference, &version.version, document(&listed, &text)?);
         cameras.extend(camera);
         found.insert(reference, version);
     }
-    let application = resolve(&graph, parsed_overrides.as_ref(), &set).map_err(wrong("ManifestPayload"))?;
+    let application = resolve(&graph, parsed_overrides.as_ref(), &set).map_err(wrong)?;
+    for camera in &application.cameras {
+        if cameras.iter().all(|source| source.package != camera.node.package) {
+            let of_overrides = parsed_overrides.iter().flat_map(|o| &o.nodes).any(|node| *node.name == *camera.node.name);
+            let message = format!(
+                "camera node {:?}: package {} has no stream; register the camera with create-node-from-template-job",
+                camera.node.name, camera.node.package
+            );
+            return Err(ApiError::field(if of_overrides { OVERRIDES } else { GRAPH }, message));
+        }
+    }
     let nodes = records(&application, &found);
     let json = |text: &str| serde_json::from_str(text).map_err(|e| ApiError::cannot_parse(e.to_string()));
     Ok(Plan {
@@ -66,19 +91,51 @@ pub async fn plan(api: &Api, manifest: &str, overrides: Option<&str>) -> Result<
         packages: found.into_values().collect(),
         cameras,
         nodes,
+        open_ports: application.open_ports,
     })
 }
 
+/// A document that was good when it was registered.
+fn document(listed: &Included, text: &str) -> Result<Package, ApiError> {
+    parse_package(text).map_err(|e| ApiError::field(member(&listed.place), format!("{}: its document is not good any more: {e}", listed.place)))
+}
+
+/// Whether the ports that a plan opens are free on a device: a port of the appliance leads to one application. Those of
+/// instances whose removal was asked for, and of the one that is replaced, are given up before this one takes them.
+pub async fn host_ports_are_free(api: &Api, device_id: &str, replaced: Option<&str>, open: &[OpenPort]) -> Result<(), ApiError> {
+    if open.is_empty() {
+        return Ok(());
+    }
+    for other in api.fleet.store.list_application_instances(Some(device_id)).await? {
+        if other.removed || Some(other.id.as_str()) == replaced {
+            continue;
+        }
+        // What was accepted once is parsed again; if it cannot be, it opens nothing.
+        let overrides = other.overrides.as_deref().and_then(|text| parse_overrides(text).ok());
+        let taken = parse_graph(&other.manifest).map(|graph| host_ports(&graph, overrides.as_ref())).unwrap_or_default();
+        if let Some(port) = open.iter().find(|port| taken.contains(&port.host_port)) {
+            let name = other.name.as_deref().unwrap_or_default();
+            let message = format!(
+                "nodeGraphOverrides.networkRoutingRules of {:?}: port {} of the appliance is open for application {name:?} ({}); choose another hostPort",
+                port.node, port.host_port, other.id
+            );
+            return Err(ApiError::field(OVERRIDES, message));
+        }
+    }
+    Ok(())
+}
+
 /// The registered version that a document includes, and the camera behind it if it is one.
-async fn package(api: &Api, include: &PackageInclude) -> Result<(PackageVersion, Option<CameraSource>), ApiError> {
+async fn package(api: &Api, listed: &Included) -> Result<(PackageVersion, Option<CameraSource>), ApiError> {
+    let include = &listed.package;
     let (store, settings) = (&api.fleet.store, &api.fleet.settings);
     let (name, wanted) = (include.name.name(), &*include.version);
-    let refuse = |why: &str| ApiError::field("ManifestPayload", format!("package {} {wanted} {why}", include.name));
+    let refuse = |why: &str| ApiError::field(member(&listed.place), format!("{}: package {} {wanted} {why}", listed.place, include.name));
     if include.name.owner() != settings.account {
         return Err(refuse(&format!("is not of the account {}", settings.account)));
     }
     let package = store.package_of_name(name).await?.ok_or_else(|| refuse("does not exist"))?;
-    let patch = include.patch_version.as_deref();
+    let patch = include.patch();
     let version = store.package_version(&package.package_id, wanted, patch).await?;
     let version = version.ok_or_else(|| refuse("is not registered"))?;
     if version.status != "REGISTER_COMPLETED" {
@@ -86,7 +143,7 @@ async fn package(api: &Api, include: &PackageInclude) -> Result<(PackageVersion,
     }
     let manifest_at = manifest_key(&settings.account, name, wanted, &version.patch);
     let manifest = object(api, &format!("{}.json", version.patch), &manifest_at).await?;
-    let document = parse_package(&version.manifest).map_err(wrong("ManifestPayload"))?;
+    let document = document(listed, &version.manifest)?;
     let mut assets: Vec<Object> = Vec::new();
     for file in document.files() {
         if assets.iter().all(|a| a.name != file) {

@@ -3,11 +3,13 @@
 
 use super::locations::{binary_key, manifest_key};
 use crate::Api;
-use belvedere_manifest::{Category, Interface, Package, check_package, parse_descriptor, parse_package};
+use belvedere_manifest::{Category, ImplementationKind, Interface, Package, check_descriptor, check_package, parse_descriptor, parse_package};
 use belvedere_store::StoreError;
 use belvedere_store::packages::Node;
 use serde_json::{Map, Value, json};
 
+/// Characters of `StatusDescription`, and of most other texts of the model.
+pub const MAX_TEXT: usize = 255;
 /// Largest document that is read, bytes.
 pub const MAX_MANIFEST: u64 = 1024 * 1024;
 
@@ -42,42 +44,52 @@ pub async fn examine(api: &Api, package: &str, version: &str, patch: &str) -> Re
 }
 
 fn document(manifest: &str, package: &str, version: &str) -> Result<Package, String> {
-    let parsed = parse_package(manifest).map_err(|e| e.to_string())?;
-    check_package(&parsed).map_err(|e| e.to_string())?;
+    let parsed = parse_package(manifest).map_err(|e| e.brief(MAX_TEXT))?;
+    check_package(&parsed).map_err(|e| e.brief(MAX_TEXT))?;
     if let Some(name) = parsed.name.as_deref().filter(|n| *n != package) {
-        return Err(format!("the package document is of {name}, not of {package}"));
+        return Err(format!("nodePackage.name: {name:?} is not {package:?}, for which it is registered"));
     }
     if let Some(other) = parsed.version.as_deref().filter(|v| *v != version) {
-        return Err(format!("the package document is of version {other}, not of {version}"));
+        return Err(format!("nodePackage.version: {other:?} is not {version:?}, for which it is registered"));
     }
     Ok(parsed)
 }
 
 /// What is wrong with the files that a package names: each must be there, be what its name says, and descriptors must
-/// be descriptors.
+/// fit their assets.
 async fn files(api: &Api, package: &str, parsed: &Package) -> Result<Option<String>, StoreError> {
     let settings = &api.fleet.settings;
-    for file in parsed.files() {
-        let key = binary_key(&settings.account, package, file);
+    for file in parsed.named_files() {
+        let key = binary_key(&settings.account, package, file.name);
+        let at = |fault: String| Some(format!("{}: {fault}", file.place));
         let Some(object) = api.fleet.store.object(&settings.bucket, &key).await? else {
-            return Ok(Some(format!("the package names {file}, which is not at {key}")));
+            return Ok(at(format!("upload the file, which is not at {key}")));
         };
-        let named = file.split('.').next().unwrap_or("");
-        let is_hash = named.len() == 64 && named.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_hash && !named.eq_ignore_ascii_case(&object.sha256) {
-            return Ok(Some(format!("{file} is not what its name says: its SHA-256 is {}", object.sha256)));
+        if let Some(fault) = misnamed(file.name, &object.sha256) {
+            return Ok(at(fault));
         }
-    }
-    let descriptors = parsed.assets.iter().flat_map(|a| &a.implementations).filter_map(|i| i.descriptor_uri.as_deref());
-    for descriptor in descriptors {
-        let key = binary_key(&settings.account, package, descriptor);
-        let Some(bytes) = api.fleet.store.read_object(&settings.bucket, &key, MAX_MANIFEST).await? else { continue };
-        let text = String::from_utf8_lossy(&bytes);
-        if let Err(e) = parse_descriptor(&text) {
-            return Ok(Some(format!("asset descriptor {descriptor}: {e}")));
+        if file.descriptor {
+            let bytes = api.fleet.store.read_object(&settings.bucket, &key, MAX_MANIFEST).await?;
+            if let Err(fault) = descriptor(file.kind, bytes) {
+                return Ok(at(fault));
+            }
         }
     }
     Ok(None)
+}
+
+/// What is wrong with a file that is named after its SHA-256 and has another.
+pub(super) fn misnamed(file: &str, sha256: &str) -> Option<String> {
+    let named = file.split('.').next().unwrap_or("");
+    let is_hash = named.len() == 64 && named.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_hash && !named.eq_ignore_ascii_case(sha256)).then(|| format!("{file} is not what its name says: its SHA-256 is {sha256}"))
+}
+
+/// Whether a descriptor fits an asset of that kind. `None` is a file that is too large to be read.
+fn descriptor(kind: ImplementationKind, bytes: Option<Vec<u8>>) -> Result<(), String> {
+    let bytes = bytes.ok_or_else(|| format!("the descriptor is larger than {MAX_MANIFEST} bytes"))?;
+    let text = String::from_utf8(bytes).map_err(|_| "the descriptor is not UTF-8")?;
+    parse_descriptor(&text).and_then(|descriptor| check_descriptor(kind, &descriptor)).map_err(|e| e.brief(MAX_TEXT))
 }
 
 /// `NodeCategory`.
@@ -96,6 +108,11 @@ pub fn node_id(package: &str, version: &str, patch: &str, interface: &str) -> St
     format!("{package}-{version}-{short}-{interface}")
 }
 
+/// The beginning of a text, as long as the model's texts may be. The schema of packages has no such bound.
+fn beginning(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}
+
 /// A node of an interface.
 pub fn node(package: &str, version: &str, patch: &str, interface: &Interface) -> Node {
     let inputs: Vec<Value> = interface
@@ -111,8 +128,11 @@ pub fn node(package: &str, version: &str, patch: &str, interface: &Interface) ->
             }
             if let Some(default) = &port.default {
                 let json = default.to_json();
-                let text = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
-                shown.insert("DefaultValue".into(), text.into());
+                let text = json.as_str().map_or_else(|| json.to_string(), beginning);
+                // The model has no empty default.
+                if !text.is_empty() {
+                    shown.insert("DefaultValue".into(), text.into());
+                }
             }
             Value::Object(shown)
         })
@@ -123,7 +143,7 @@ pub fn node(package: &str, version: &str, patch: &str, interface: &Interface) ->
         .map(|port| {
             let mut shown = json!({ "Name": port.name.to_string(), "Type": port.kind.word().to_uppercase() });
             if let Some(description) = &port.description {
-                shown["Description"] = description.clone().into();
+                shown["Description"] = beginning(description).into();
             }
             shown
         })
@@ -132,7 +152,7 @@ pub fn node(package: &str, version: &str, patch: &str, interface: &Interface) ->
         node_id: node_id(package, version, patch, &interface.name),
         name: interface.name.to_string(),
         category: category(interface.category).to_owned(),
-        description: interface.description.clone().unwrap_or_default(),
+        description: interface.description.as_deref().map(beginning).unwrap_or_default(),
         asset: interface.asset.clone(),
         interface: json!({ "Inputs": inputs, "Outputs": outputs }),
     }
