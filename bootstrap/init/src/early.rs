@@ -4,7 +4,7 @@ use crate::command_line::{self, CommandLine};
 use crate::console::{say, say_when};
 use crate::watchdog::Watchdog;
 use crate::{PROGRAM, Result, named, power};
-use belvedere_front_panel::{Leds, Lights, SysfsLeds, pattern};
+use belvedere_front_panel_lights::{Leds, Lights, SysfsLeds, pattern};
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_storage::device_mapper::Corruption;
 use belvedere_storage::partitions::{self, Partition};

@@ -10,7 +10,7 @@ use crate::supervision::{Action, Event, Policy, Supervision};
 use crate::table::{PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
 use crate::{Result, devices, early, logs, machine, named, panel, restart};
-use belvedere_front_panel::pattern;
+use belvedere_front_panel_lights::pattern;
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_interfaces::paths;
 use belvedere_varlink::Server;

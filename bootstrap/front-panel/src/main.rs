@@ -1,6 +1,6 @@
 //! `belvedere-front-panel`: serves `org.belvedere.FrontPanel` and drives the lights.
 
-use belvedere_front_panel::{Facts, Leds, SysfsLeds, source_is_the_peers};
+use belvedere_front_panel_lights::{Facts, Leds, SysfsLeds, source_is_the_peers};
 use belvedere_interfaces::front_panel::{SetCondition, SetNetwork};
 use belvedere_interfaces::{Done, Failure, paths};
 use belvedere_varlink::{Peer, Server};
