@@ -478,6 +478,14 @@ def test_hostile_packets_end_their_connection_and_nothing_else(w):
     assert 5 < time.monotonic() - began < 60, time.monotonic() - began
 
 
+def test_keys_are_given_at_a_bounded_rate(w):
+    answers = [w.a.credentials()[0] for _ in range(75)]
+    assert answers[:50] == [200] * 50 and 429 in answers, answers
+    assert w.b.credentials()[0] == 200
+    time.sleep(2)
+    assert w.a.credentials()[0] == 200
+
+
 def test_revoked_on_the_command_line(w):
     program = pathlib.Path(os.environ["BELVEDERE_BIN"]) / "belvedere-service"
     client = Client(w.b)

@@ -31,6 +31,9 @@ pub async fn credentials(api: &Api, alias: &str, peer: &PeerCertificate, headers
     let Some(identity) = identity else {
         return refused(StatusCode::FORBIDDEN, "the client certificate is not an active device certificate");
     };
+    if !api.fleet.may_ask_for_credentials(&identity) {
+        return refused(StatusCode::TOO_MANY_REQUESTS, "keys are good for an hour: the device asks too often");
+    }
     let thing = headers.get("x-amzn-iot-thingname").and_then(|v| v.to_str().ok());
     if thing.is_some_and(|t| t != identity.name) {
         return refused(StatusCode::FORBIDDEN, "x-amzn-iot-thingname is not the certificate's thing");

@@ -2,11 +2,16 @@
 //! so any copy of the service can check it. It ends with its hour or with the certificate it was given for.
 
 use crate::identity::Identity;
+use crate::pace::Pace;
 use crate::{Fleet, FleetError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use belvedere_device_protocol::credentials::Credentials;
 use belvedere_store::{identifiers, now_ms};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long keys are good, seconds.
 pub const LIFETIME_S: i64 = 3600;
@@ -27,7 +32,32 @@ pub struct Session {
     pub expires: i64,
 }
 
+/// How often a device may ask for keys, each good for an hour: once a second, and sixty times at once after a rest.
+const ASKS_A_SECOND: u32 = 1;
+const ASKS_AT_ONCE: Duration = Duration::from_secs(60);
+/// Devices whose pace is remembered before those at rest are forgotten.
+const REMEMBERED: usize = 1024;
+
+/// How fast devices ask for keys.
+#[derive(Default)]
+pub(crate) struct Asking(Mutex<HashMap<String, Pace>>);
+
+impl Asking {
+    fn allows(&self, device_id: &str, now: Instant) -> bool {
+        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if paces.len() >= REMEMBERED {
+            paces.retain(|_, pace| !pace.rested(now));
+        }
+        paces.entry(device_id.to_owned()).or_insert_with(|| Pace::with_burst(ASKS_A_SECOND, ASKS_AT_ONCE)).allows(now)
+    }
+}
+
 impl Fleet {
+    /// Whether a device may be given keys now, or asks too often.
+    pub fn may_ask_for_credentials(&self, identity: &Identity) -> bool {
+        self.asking.allows(&identity.device_id, Instant::now())
+    }
+
     /// Keys for a device.
     pub fn issue_credentials(&self, identity: &Identity) -> Credentials {
         let expires = now_ms() / 1000 + LIFETIME_S;

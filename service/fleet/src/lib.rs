@@ -87,12 +87,13 @@ pub struct Fleet {
     authority: Arc<Authority>,
     hub: Arc<Hub>,
     writers: Arc<delivery::Writers>,
+    asking: Arc<credentials::Asking>,
 }
 
 impl Fleet {
     /// A fleet with nobody connected.
     pub fn new(store: Store, settings: Settings, authority: Arc<Authority>) -> Fleet {
-        Fleet { store, settings: Arc::new(settings), authority, hub: Arc::default(), writers: Arc::default() }
+        Fleet { store, settings: Arc::new(settings), authority, hub: Arc::default(), writers: Arc::default(), asking: Arc::default() }
     }
 
     /// Who is connected.

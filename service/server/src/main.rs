@@ -141,6 +141,7 @@ async fn run(command: Command) -> Result<(), ServerError> {
             Ok(())
         }
         Command::Serve { data, api, device_https, mqtt, advertise_host } => {
+            raise_file_limit();
             let (sender, stop) = watch::channel(false);
             let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
             let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
@@ -164,6 +165,17 @@ async fn run(command: Command) -> Result<(), ServerError> {
         }
         Command::Devices { data, command } => devices(&data, command).await,
         Command::Keys { data, command } => keys(&data, command).await,
+    }
+}
+
+/// Every connection is an open file: as many as the system allows.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum
+        && let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::warn!("cannot raise the limit of open files: {e}");
     }
 }
 
