@@ -220,7 +220,8 @@ impl Conversation {
                 }
                 () = self.mailbox.changed() => {}
                 () = sleep_until(deadline) => {
-                    return Err(End::new(DisconnectReasonCode::KeepAliveTimeout, format!("{} was silent for too long", self.identity.name)));
+                    let reason = format!("{} was silent for too long", self.identity.name);
+                    return Err(End::new(DisconnectReasonCode::KeepAliveTimeout, reason));
                 }
                 () = stopped(stop) => return Ok(Farewell::Stopping),
             }
@@ -252,10 +253,9 @@ impl Conversation {
             Packet::V3_1_1Publish(p) => {
                 let mut message = Message::new(p.topic_name(), p.payload().as_slice());
                 message.retain = p.retain();
-                let code = self.published(message, p.qos()).await?;
+                // 3.1.1 has no way to say that it was not kept.
+                self.published(message, p.qos()).await?;
                 if let Some(id) = p.packet_id() {
-                    // 3.1.1 has no way to say that it was not kept.
-                    let _ = code;
                     link.send(v3_1_1::Puback::builder().packet_id(id).build()?.into()).await?;
                 }
             }
