@@ -15,16 +15,21 @@ BIN = pathlib.Path(os.environ["BELVEDERE_BIN"])
 
 
 class Service:
-    def __init__(self):
+    """`limits`: a section of service.json; without one there are neither quotas nor rates."""
+
+    def __init__(self, limits=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="belvedere-tools-"))
         self.data = self.folder / "data"
         self.backends = backends.chosen(self.folder)
         subprocess.run([BIN / "belvedere-keys", "init", self.folder / "keys"], check=True, stdout=subprocess.DEVNULL)
         printed = subprocess.run(
-            [BIN / "belvedere-service", "init", "--data", self.data, "--keys", self.folder / "keys", *self.backends.arguments],
+            [BIN / "belvedere-service", "init", "--data", self.data, "--keys", self.folder / "keys", "--unlimited",
+             *self.backends.arguments],
             check=True, capture_output=True, text=True,
         ).stdout
         self.key = dict(line.split("=", 1) for line in printed.splitlines())
+        if limits:
+            self.limit(**limits)
         self.process = None
         # What must be nowhere in clear when everything has been used; walks add what they make up.
         self.secrets = [self.key["AWS_SECRET_ACCESS_KEY"], *self.backends.secrets]
@@ -36,6 +41,13 @@ class Service:
         assert look([identifier]), "the search finds nothing at all"
         clear = look(self.secrets)
         assert not clear, f"secrets in clear: {sorted(clear)}"
+
+    def limit(self, **limits):
+        """Changes limits; in force from the next start on."""
+        path = self.data / "service.json"
+        configuration = json.loads(path.read_text())
+        configuration["limits"].update(limits)
+        path.write_text(json.dumps(configuration))
 
     def start(self, device_https="127.0.0.1:0", mqtt="127.0.0.1:0"):
         (self.data / "endpoints.json").unlink(missing_ok=True)

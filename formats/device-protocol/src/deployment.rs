@@ -43,6 +43,16 @@ pub enum DesiredState {
     Stopped,
 }
 
+/// The last word about a camera node; it outlasts restarts of its application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum NodeSignal {
+    /// Its stream is not watched.
+    Pause,
+    /// Its stream is watched, even if the graph lets it wait for a signal.
+    Resume,
+}
+
 /// One package version, with where its parts are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageVersion {

@@ -3,7 +3,7 @@
 //! Names in use: [`DEVICE`] (reported: [`DeviceState`]) and [`APPLICATIONS`] (desired: [`DesiredApplications`],
 //! reported: [`ReportedApplications`]).
 
-use crate::{ApplicationReport, NetworkStatus};
+use crate::{ApplicationReport, NetworkStatus, NodeSignal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -91,6 +91,10 @@ pub struct DeploymentReference {
     pub key: String,
     /// SHA-256 of the document, 64 hexadecimal digits: a change means a new deployment of the same instance.
     pub sha256: String,
+    /// Camera nodes that were signalled. They pause and resume while the application runs on; nodes that are not here do
+    /// what the graph says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signals: BTreeMap<String, NodeSignal>,
 }
 
 /// Reported half of [`APPLICATIONS`].

@@ -2,8 +2,9 @@
 //! The same socket serves [`crate::logs::ReadLogs`].
 
 use crate::{Done, Method};
-use belvedere_device_protocol::{ApplicationReport, Deployment};
+use belvedere_device_protocol::{ApplicationReport, Deployment, NodeSignal};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The whole set of application instances that should run, and how their packages can be fetched.
 /// Kept durably: after a power cut the same applications run again without the service.
@@ -20,6 +21,9 @@ pub struct DesiredDeployment {
     pub sha256: String,
     /// The document.
     pub deployment: Deployment,
+    /// Camera nodes that were signalled; a change changes nothing else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signals: BTreeMap<String, NodeSignal>,
 }
 impl Method for SetDesired {
     const NAME: &'static str = "org.belvedere.Applications.SetDesired";

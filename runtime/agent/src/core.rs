@@ -65,7 +65,7 @@ pub struct Core {
     hopeless: BTreeMap<String, String>,
     fetching: bool,
     fetch_at: Option<(Duration, Duration)>,
-    /// Instances and digests that `applications` has acknowledged.
+    /// Instances and their states ([`state_of`]) that `applications` has acknowledged.
     applied: Option<BTreeMap<String, String>>,
     applying: bool,
     apply_at: Option<Duration>,
@@ -75,6 +75,12 @@ pub struct Core {
     reported: Option<BTreeMap<String, Value>>,
     device: Option<DeviceState>,
     device_said: Option<(Value, Duration)>,
+}
+
+/// What an instance's deployment and signals are, in one text: another text is handed over again.
+pub fn state_of(desired: &DesiredDeployment) -> String {
+    let signals: Vec<String> = desired.signals.iter().map(|(node, signal)| format!(" {node}={signal:?}")).collect();
+    format!("{}{}", desired.sha256, signals.concat())
 }
 
 impl Core {
@@ -223,7 +229,8 @@ impl Core {
         for (id, (reference, result)) in documents {
             match result {
                 Ok(deployment) if deployment.application_instance_id == id => {
-                    self.documents.insert(id, DesiredDeployment { sha256: reference.sha256, deployment: *deployment });
+                    let (sha256, signals) = (reference.sha256, reference.signals);
+                    self.documents.insert(id, DesiredDeployment { sha256, deployment: *deployment, signals });
                 }
                 Ok(_) => {
                     self.hopeless.insert(reference.sha256, "the deployment document is about another instance".into());
@@ -317,8 +324,13 @@ impl Core {
             // The set is handed over whole: without the missing ones it would remove what runs.
             return;
         }
-        let set: BTreeMap<String, String> =
-            self.documents.iter().map(|(id, document)| (id.clone(), document.sha256.clone())).collect();
+        // Signals come with the reference: no document is fetched for them.
+        for (id, document) in &mut self.documents {
+            if let Some(reference) = desired.instances.get(id) {
+                document.signals.clone_from(&reference.signals);
+            }
+        }
+        let set: BTreeMap<String, String> = self.documents.iter().map(|(id, document)| (id.clone(), state_of(document))).collect();
         if self.applied.as_ref() != Some(&set) && !self.applying && self.apply_at.is_none_or(|at| now >= at) {
             self.applying = true;
             outputs.push(Output::Apply(self.documents.values().cloned().collect()));

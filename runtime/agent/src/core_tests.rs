@@ -8,7 +8,7 @@ fn s(seconds: u64) -> Duration {
 }
 
 fn reference(sha256: &str) -> DeploymentReference {
-    DeploymentReference { bucket: "b".into(), key: format!("k/{sha256}"), sha256: sha256.into() }
+    DeploymentReference { bucket: "b".into(), key: format!("k/{sha256}"), sha256: sha256.into(), signals: BTreeMap::new() }
 }
 
 fn deployment(id: &str) -> Box<Deployment> {
@@ -125,10 +125,10 @@ impl Peers {
                 }
                 Output::Apply(set) => {
                     if self.accept {
-                        self.applied.push(set.iter().map(|d| d.sha256.clone()).collect());
+                        self.applied.push(set.iter().map(state_of).collect());
                     }
                     let names: Vec<_> =
-                        set.iter().map(|d| (d.deployment.application_instance_id.clone(), d.sha256.clone())).collect();
+                        set.iter().map(|d| (d.deployment.application_instance_id.clone(), state_of(d))).collect();
                     self.core.applied(&names, self.accept, self.now)
                 }
             };
@@ -209,6 +209,22 @@ fn a_changed_document_is_a_new_deployment_of_the_same_instance() {
     peers.desire(&[("a", "2")]);
     assert_eq!(peers.applied.last().unwrap(), &["2"]);
     assert_eq!(peers.fetched, ["1", "2"]);
+}
+
+#[test]
+fn a_signal_is_handed_over_without_another_document() {
+    let mut peers = Peers::new();
+    peers.connect();
+    peers.desire(&[("a", "1")]);
+    for (signal, expected) in [("PAUSE", "1 front=Pause"), ("RESUME", "1 front=Resume")] {
+        let mut signalled = json!(reference("1"));
+        signalled["signals"] = json!({ "front": signal });
+        peers.desired = json!({ "a": signalled });
+        peers.version += 1;
+        peers.connect();
+        assert_eq!(peers.applied.last().unwrap(), &[expected]);
+    }
+    assert_eq!(peers.fetched, ["1"]);
 }
 
 #[test]

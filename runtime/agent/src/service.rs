@@ -393,7 +393,7 @@ impl Deployer {
 
     fn apply(&mut self, set: Vec<DesiredDeployment>) -> Event {
         let names: Vec<(String, String)> =
-            set.iter().map(|d| (d.deployment.application_instance_id.clone(), d.sha256.clone())).collect();
+            set.iter().map(|d| (d.deployment.application_instance_id.clone(), crate::core::state_of(d))).collect();
         self.renew = !set.is_empty();
         // What is on the disk already runs without keys.
         if self.renew && let Err(message) = self.give_access() {

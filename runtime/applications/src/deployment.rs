@@ -1,6 +1,6 @@
 //! From a deployment document and its packages' documents to what this appliance runs. Pure.
 
-use belvedere_device_protocol::{CameraSource, Deployment, Object, PackageVersion};
+use belvedere_device_protocol::{CameraSource, Deployment, NodeSignal, Object, PackageVersion};
 use belvedere_interfaces::camera::StreamConfiguration;
 use belvedere_interfaces::channel::inference::Tensor;
 use belvedere_interfaces::channel::node::Port;
@@ -20,7 +20,7 @@ pub struct Prepared {
     pub code: Vec<PreparedCode>,
     /// Models, in the order of `application.models`.
     pub models: Vec<PreparedModel>,
-    /// Streams of the cameras that are watched, by node name. Paused cameras have none.
+    /// Streams of the cameras, paused ones too, by node name.
     pub streams: BTreeMap<String, StreamConfiguration>,
 }
 
@@ -106,7 +106,7 @@ pub fn prepare_code(application: &Application, code: &CodeNode, archive: &Object
         return Err(at("its asset's descriptor describes a model".into()));
     };
     crate::container::command(&entry).map_err(at)?;
-    let watched = |node: &String| application.cameras.iter().any(|c| c.node.name == *node && c.launch != Launch::OnSignal);
+    let camera = |node: &String| application.cameras.iter().any(|c| c.node.name == *node);
     let inputs = code
         .inputs
         .iter()
@@ -114,7 +114,7 @@ pub fn prepare_code(application: &Application, code: &CodeNode, archive: &Object
             name: input.name.clone(),
             kind: input.kind.word().to_owned(),
             value: input.value.as_ref().map(|value| value.to_json()),
-            bound: input.bound.iter().filter(|node| watched(node)).cloned().collect(),
+            bound: input.bound.iter().filter(|node| camera(node)).cloned().collect(),
         })
         .collect();
     let outputs = code
@@ -144,6 +144,14 @@ pub fn prepare_model(model: &ModelNode, archive: &Object, descriptor: Option<&st
     Ok(PreparedModel { node: model.node.name.clone(), archive: archive.sha256.clone(), inputs })
 }
 
+/// Whether a camera waits: the last signal decides, and before the first one the graph.
+pub fn paused(launch: Launch, signal: Option<NodeSignal>) -> bool {
+    match signal {
+        None => launch == Launch::OnSignal,
+        Some(signal) => signal == NodeSignal::Pause,
+    }
+}
+
 /// The streams that the application's cameras are. `key` makes the streams' names useless for guessing passwords.
 pub fn streams(
     application: &Application,
@@ -151,7 +159,7 @@ pub fn streams(
     key: &[u8; 32],
 ) -> Result<BTreeMap<String, StreamConfiguration>, String> {
     let mut streams = BTreeMap::new();
-    for camera in application.cameras.iter().filter(|camera| camera.launch != Launch::OnSignal) {
+    for camera in &application.cameras {
         let source = cameras
             .iter()
             .find(|source| source.package == camera.node.package)
@@ -194,6 +202,20 @@ mod tests {
             stream_url: "rtsp://camera/1".into(),
             username: Some("u".into()),
             password: password.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_last_signal_wins_over_the_graph() {
+        for (launch, signal, waits) in [
+            (Launch::OnAppStart, None, false),
+            (Launch::OnSignal, None, true),
+            (Launch::OnAppStart, Some(NodeSignal::Pause), true),
+            (Launch::OnSignal, Some(NodeSignal::Resume), false),
+            (Launch::OnAppStart, Some(NodeSignal::Resume), false),
+            (Launch::OnSignal, Some(NodeSignal::Pause), true),
+        ] {
+            assert_eq!(paused(launch, signal), waits, "{launch:?} {signal:?}");
         }
     }
 

@@ -1,18 +1,18 @@
 //! The service: what is asked of it by Varlink, the threads of instances, and the cameras that they all need together.
 
+use crate::deployment::paused;
 use crate::health::{self, Stage};
 use crate::install;
 use crate::places::Places;
-use crate::shared::{Known, Nodes, Shared};
+use crate::shared::{Known, Model, Nodes, Shared};
 use crate::spool::Spool;
 use crate::state::Store;
 use crate::{supervisor, worker};
-use belvedere_device_protocol::ApplicationReport;
+use belvedere_device_protocol::{ApplicationReport, NodeSignal};
 use belvedere_interfaces::applications::{DesiredDeployment, GetReports, Reports, SetDesired, SetObjectAccess};
 use belvedere_interfaces::camera::{GetStreams, SetStreams, StreamConfiguration};
 use belvedere_interfaces::logs::ReadLogs;
 use belvedere_interfaces::{Done, Failure, users};
-use belvedere_manifest::Launch;
 use belvedere_varlink::{Client, Peer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -153,7 +153,7 @@ impl Service {
             .instances
             .iter()
             .filter(|(_, known)| !worker::forgotten(known.removed, now))
-            .map(|(id, known)| report(id, known, &model.streams, now))
+            .map(|(id, known)| report(id, known, &model.streams, &signals(&model, id), now))
             .collect();
         Reports { applications }
     }
@@ -187,9 +187,10 @@ fn report(
     id: &str,
     known: &Known,
     streams: &BTreeMap<String, belvedere_interfaces::camera::StreamStatus>,
+    signals: &Signals,
     now: Instant,
 ) -> ApplicationReport {
-    let nodes = known.nodes.as_ref().map(|nodes| node_reports(nodes, streams, now)).unwrap_or_default();
+    let nodes = known.nodes.as_ref().map(|nodes| node_reports(nodes, streams, signals, now)).unwrap_or_default();
     let code: Vec<String> = known.nodes.iter().flat_map(|nodes| nodes.code.keys().cloned()).collect();
     health::application(id, &known.sha256, &known.stage, nodes, &code)
 }
@@ -197,6 +198,7 @@ fn report(
 fn node_reports(
     nodes: &Nodes,
     streams: &BTreeMap<String, belvedere_interfaces::camera::StreamStatus>,
+    signals: &Signals,
     now: Instant,
 ) -> Vec<belvedere_device_protocol::NodeReport> {
     let application = &nodes.application;
@@ -204,7 +206,7 @@ fn node_reports(
     for camera in &application.cameras {
         let name = &camera.node.name;
         let stream = nodes.streams.get(name).and_then(|configuration| streams.get(&configuration.stream_id));
-        reports.push(health::camera(name, camera.launch == Launch::OnSignal, stream));
+        reports.push(health::camera(name, paused(camera.launch, signals.get(name).copied()), stream));
     }
     for code in &application.code {
         let state = nodes.code.get(&code.node.name).and_then(|health| health.lock().ok().map(|health| health.clone()));
@@ -218,12 +220,27 @@ fn node_reports(
     reports
 }
 
-/// The streams that all running instances need together, each once.
-pub fn wanted_streams<'a>(instances: impl Iterator<Item = &'a Known>) -> Vec<StreamConfiguration> {
+type Signals = BTreeMap<String, NodeSignal>;
+
+/// What was signalled to an instance's cameras.
+fn signals(model: &Model, id: &str) -> Signals {
+    model.desired.get(id).map(|desired| desired.signals.clone()).unwrap_or_default()
+}
+
+/// The streams that all running instances need together, each once. Paused cameras need none.
+pub fn wanted_streams(model: &Model) -> Vec<StreamConfiguration> {
     let mut streams = BTreeMap::new();
-    for nodes in instances.filter_map(|known| known.nodes.as_ref()).filter(|nodes| nodes.active) {
-        for configuration in nodes.streams.values() {
-            streams.entry(configuration.stream_id.clone()).or_insert_with(|| configuration.clone());
+    for (id, known) in &model.instances {
+        let Some(nodes) = known.nodes.as_ref().filter(|nodes| nodes.active) else { continue };
+        let signals = signals(model, id);
+        for camera in &nodes.application.cameras {
+            let name = &camera.node.name;
+            if paused(camera.launch, signals.get(name).copied()) {
+                continue;
+            }
+            if let Some(configuration) = nodes.streams.get(name) {
+                streams.entry(configuration.stream_id.clone()).or_insert_with(|| configuration.clone());
+            }
         }
     }
     streams.into_values().collect()
@@ -234,7 +251,7 @@ fn watch_cameras(shared: &Shared) {
     let mut client: Option<Client> = None;
     let mut told: Option<Vec<StreamConfiguration>> = None;
     while !shared.lock().ending {
-        let wanted = wanted_streams(shared.lock().instances.values());
+        let wanted = wanted_streams(&shared.lock());
         if client.is_none() {
             client = Client::connect(&shared.places.camera).ok();
         }

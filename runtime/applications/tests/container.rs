@@ -314,7 +314,7 @@ fn the_deployment(world: &World) -> Deployment {
 
 fn desired(deployment: &Deployment) -> SetDesired {
     let sha256 = hash(&serde_json::to_vec(deployment).unwrap());
-    SetDesired { deployments: vec![DesiredDeployment { sha256, deployment: deployment.clone() }] }
+    SetDesired { deployments: vec![DesiredDeployment { sha256, deployment: deployment.clone(), signals: BTreeMap::new() }] }
 }
 
 #[test]

@@ -22,6 +22,13 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// The key that the request was signed with.
+    pub fn access_key_id(&self) -> &str {
+        match self {
+            Caller::Administrator { access_key_id } | Caller::Device { access_key_id, .. } => access_key_id,
+        }
+    }
+
     /// Whether everything is allowed.
     pub fn is_administrator(&self) -> bool {
         matches!(self, Caller::Administrator { .. })

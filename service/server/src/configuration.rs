@@ -3,6 +3,8 @@
 use crate::ServerError;
 use crate::backends::Backends;
 use belvedere_store::Store;
+use crate::history::History;
+use belvedere_api::limits::Limits;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -28,6 +30,12 @@ pub struct Configuration {
     /// Where rows and objects are.
     #[serde(default)]
     pub backends: Backends,
+    /// Quotas and rates; the guide's where nothing is said.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How long what has ended is remembered.
+    #[serde(default)]
+    pub history: History,
 }
 
 impl Configuration {

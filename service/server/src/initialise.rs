@@ -3,6 +3,8 @@
 use crate::ServerError;
 use crate::backends::Backends;
 use crate::configuration::{Configuration, FILE, replace};
+use crate::history::History;
+use belvedere_api::limits::Limits;
 use belvedere_fleet::authority::Authority;
 use belvedere_store::identifiers;
 use std::os::unix::fs::DirBuilderExt;
@@ -22,6 +24,8 @@ pub struct New<'a> {
     pub names: &'a [String],
     /// Where rows and objects are.
     pub backends: Backends,
+    /// Quotas and rates.
+    pub limits: Limits,
 }
 
 /// The first access key; printed once.
@@ -58,6 +62,8 @@ pub async fn initialise(new: New<'_>) -> Result<FirstKey, ServerError> {
         keys,
         names: new.names.to_vec(),
         backends: new.backends.given()?,
+        limits: new.limits,
+        history: History::default(),
     };
     let (certificate, key) = configuration.authority();
     let authority = Authority::open(&certificate, &key)?;

@@ -6,10 +6,12 @@
 //! | [`configuration`] | what `init` writes and `serve` reads |
 //! | [`initialise`] | a new service in an empty directory |
 //! | [`serve`] | three ports, one stop |
+//! | [`history`] | what ended long ago is forgotten |
 //! | [`http`] | HTTP/1.1 on a plain or TLS port |
 
 pub mod backends;
 pub mod configuration;
+pub mod history;
 pub mod http;
 pub mod initialise;
 pub mod serve;

@@ -1,5 +1,6 @@
 //! `belvedere-service`.
 
+use belvedere_api::limits::Limits;
 use belvedere_service::backends::Backends;
 use belvedere_service::configuration::Configuration;
 use belvedere_service::initialise::{New, initialise};
@@ -41,6 +42,9 @@ enum Command {
         names: Vec<String>,
         #[command(flatten)]
         backends: Backends,
+        /// Neither quotas nor rates (`limits` in DATA/service.json; else the developer guide's)
+        #[arg(long)]
+        unlimited: bool,
     },
     /// Run the service until SIGTERM or SIGINT; DATA/endpoints.json says where it listens
     Serve {
@@ -131,8 +135,9 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), ServerError> {
     match command {
-        Command::Init { data, keys, account, region, names, backends } => {
-            let new = New { data: &data, keys: &keys, account: &account, region: &region, names: &names, backends };
+        Command::Init { data, keys, account, region, names, backends, unlimited } => {
+            let limits = if unlimited { Limits::unlimited() } else { Limits::default() };
+            let new = New { data: &data, keys: &keys, account: &account, region: &region, names: &names, backends, limits };
             let key = initialise(new).await?;
             // Lines that a shell can read as they are.
             println!("AWS_ACCESS_KEY_ID={}", key.access_key_id);

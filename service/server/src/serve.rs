@@ -3,7 +3,7 @@
 
 use crate::ServerError;
 use crate::configuration::{Configuration, replace};
-use crate::http;
+use crate::{history, http};
 use belvedere_api::Api;
 use belvedere_fleet::authority::Authority;
 use belvedere_fleet::tls::{ClientCertificate, server_config};
@@ -101,7 +101,11 @@ pub async fn serve(data: &Path, ports: Ports<'_>, stop: watch::Receiver<bool>) -
         endpoints: belvedere_fleet::endpoints(reach(mqtt_at), reach(https_at), &configuration.region),
     };
     let fleet = Fleet::new(store.clone(), settings, authority.clone());
-    let router = http::router(Api { fleet: fleet.clone() });
+    let asked = fleet.ask_again().await?;
+    if asked > 0 {
+        tracing::info!(devices = asked, "deployments asked for again");
+    }
+    let router = http::router(Api::new(fleet.clone(), configuration.limits.clone()));
     let https_tls = server_config(&authority, &server, ClientCertificate::Optional)?;
     let mqtt_tls = server_config(&authority, &server, ClientCertificate::Required)?;
     let listening = Listening {
@@ -120,6 +124,7 @@ pub async fn serve(data: &Path, ports: Ports<'_>, stop: watch::Receiver<bool>) -
         watching.keep_watch(stop.clone()),
         http::serve(api, router.clone(), stop.clone()),
         http::serve_with_mqtt(https, router, fleet.clone(), https_tls, stop.clone()),
+        history::forget(store.clone(), configuration.history, stop.clone()),
         broker::serve(mqtt, fleet, mqtt_tls, stop),
     );
     store.close().await;

@@ -25,6 +25,19 @@ pub struct NodeRecord {
     pub patch: String,
     /// `RUNNING`, `ERROR`, `NOT_AVAILABLE`, `PAUSED`.
     pub status: String,
+    /// What a camera does when its application starts; `None` for other nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub camera: Option<CameraStart>,
+}
+
+/// What a camera does when its application starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CameraStart {
+    /// Is watched (`onAppStart`).
+    Watched,
+    /// Waits for a signal (`onSignal`).
+    Paused,
 }
 
 /// An application instance.
@@ -180,6 +193,14 @@ impl Store {
         .await
         .map_err(|e| StoreError::database("look up a deployment document", e))?;
         sealed.flatten().map(|s| self.secrets.unseal(DOCUMENT, &s)).transpose()
+    }
+
+    /// All that are, or should be, on a device: those whose removal has not ended.
+    pub async fn living_application_instances(&self) -> Result<Vec<ApplicationInstance>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM application_instance WHERE status <> 'REMOVAL_SUCCEEDED' ORDER BY sequence")
+            .fetch_all(&self.pool)
+            .await;
+        rows.map_err(|e| StoreError::database("list living application instances", e))?.iter().map(instance).collect()
     }
 
     /// Newest first; of one device, or of all.

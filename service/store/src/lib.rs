@@ -5,19 +5,24 @@
 //! Nothing here knows HTTP, MQTT or who may do what.
 
 pub mod access_keys;
+pub mod ageing;
 pub mod application_instances;
 mod blobs;
 pub mod certificates;
 pub mod copies;
+mod counts;
 pub mod database;
 pub mod device_jobs;
 pub mod devices;
 mod error;
 pub mod identifiers;
+pub mod import_jobs;
 pub mod logs;
 pub mod mqtt_retained;
 pub mod mqtt_sessions;
 pub mod multipart;
+mod node_signals;
+mod nodes;
 pub mod objects;
 mod owner;
 pub mod packages;
@@ -25,6 +30,7 @@ pub mod places;
 mod schema;
 pub mod secrets;
 pub mod shadows;
+pub mod tags;
 pub mod template_jobs;
 #[cfg(test)]
 mod testing;

@@ -13,6 +13,7 @@ use sqlx::AnyPool;
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
     include_str!("schema/0006.sql"),
     include_str!("schema/0009.sql"),
 ];

@@ -38,4 +38,16 @@ impl Store {
         row.map(|(input, created_ms)| Ok(TemplateJob { job_id: job_id.into(), input: stored("a job", &input)?, created_ms }))
             .transpose()
     }
+
+    /// Newest first.
+    pub async fn list_template_jobs(&self) -> Result<Vec<TemplateJob>, StoreError> {
+        let rows: Vec<(String, String, i64)> =
+            sqlx::query_as("SELECT job_id, input, created_ms FROM template_job ORDER BY created_ms DESC, job_id LIMIT 5000")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|e| StoreError::database("list jobs", e))?;
+        rows.into_iter()
+            .map(|(job_id, input, created_ms)| Ok(TemplateJob { job_id, input: stored("a job", &input)?, created_ms }))
+            .collect()
+    }
 }

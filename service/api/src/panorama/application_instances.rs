@@ -5,16 +5,18 @@ use super::errors::ApiError;
 use super::packages::Empty;
 use super::paging::page;
 use super::planning::{host_ports_are_free, plan};
+use super::quotas;
+use super::signals::watched;
 use super::timestamp::Timestamp;
 use crate::Api;
 use crate::sigv4::canonical::sha256;
-use belvedere_device_protocol::shadow::DeploymentReference;
-use belvedere_device_protocol::{Deployment, DesiredState, objects};
+use belvedere_device_protocol::{Deployment, DesiredState};
 use belvedere_store::application_instances::ApplicationInstance;
 use belvedere_store::devices::{Device, Tags};
 use belvedere_store::{identifiers, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const NOT_AVAILABLE: &str = "NOT_AVAILABLE";
 const REMOVED: &str = "REMOVAL_SUCCEEDED";
@@ -51,7 +53,7 @@ pub struct InstanceCreated {
 }
 
 /// Checks everything, stores it, and asks the appliance for it.
-pub async fn create(api: &Api, context: &Context, input: CreateApplicationInstance) -> Result<InstanceCreated, ApiError> {
+pub async fn create(api: &Api, _: &Context, input: CreateApplicationInstance) -> Result<InstanceCreated, ApiError> {
     let device_member = "DefaultRuntimeContextDevice";
     let device = api.fleet.store.device(&input.default_runtime_context_device).await?;
     let device = device.ok_or_else(|| ApiError::field(device_member, "there is no such device"))?;
@@ -62,8 +64,8 @@ pub async fn create(api: &Api, context: &Context, input: CreateApplicationInstan
         None => None,
         Some(id) => {
             let found = api.fleet.store.application_instance(id).await?;
-            let found = found.filter(|i| i.device_id == device.device_id);
-            let message = "there is no such application instance on this device";
+            let found = found.filter(|i| i.device_id == device.device_id && !i.removed);
+            let message = "no such application instance runs on this device";
             Some(found.ok_or_else(|| ApiError::field("ApplicationInstanceIdToReplace", message))?)
         }
     };
@@ -71,6 +73,8 @@ pub async fn create(api: &Api, context: &Context, input: CreateApplicationInstan
     let overrides = input.manifest_overrides_payload.and_then(|p| p.payload_data).filter(|t| !t.is_empty());
     let plan = plan(api, &manifest, overrides.as_deref()).await?;
     host_ports_are_free(api, &device.device_id, replaced.as_ref().map(|r| r.id.as_str()), &plan.open_ports).await?;
+    quotas::cameras(api, &device.device_id, watched(&plan.nodes, &BTreeMap::new()))?;
+    let _place = quotas::deployment(api, &device, replaced.is_some()).await?;
 
     let id = identifiers::resource("applicationInstance");
     let now = now_ms();
@@ -85,12 +89,6 @@ pub async fn create(api: &Api, context: &Context, input: CreateApplicationInstan
         desired_state: DesiredState::Running,
     };
     let document = serde_json::to_vec(&deployment).map_err(ApiError::internal)?;
-    let bucket = &api.fleet.settings.bucket;
-    let reference = DeploymentReference {
-        bucket: bucket.clone(),
-        key: objects::deployment_key(&context.account, &device.device_id, &id),
-        sha256: sha256(&document),
-    };
     let readable: Vec<(String, String)> = deployment
         .packages
         .iter()
@@ -120,16 +118,17 @@ pub async fn create(api: &Api, context: &Context, input: CreateApplicationInstan
         health: NOT_AVAILABLE.to_owned(),
         device_reported_status: None,
         device_reported_ms: None,
-        document_sha256: reference.sha256.clone(),
+        document_sha256: sha256(&document),
         nodes: plan.nodes,
     };
     // The row is there before the appliance hears of it: what it reports at once finds its place.
     api.fleet.store.add_application_instance(&instance, &document, &readable).await?;
     let mut remove = Vec::new();
-    if let Some(replaced) = replaced.filter(|r| !r.removed) {
+    if let Some(replaced) = replaced {
         note_removal(api, &replaced, Some(&device)).await?;
         remove.push(replaced.id);
     }
+    let reference = api.fleet.reference(&instance, BTreeMap::new());
     api.fleet.desire(&device.thing_name, &[(id.clone(), reference)], &remove).await?;
     tracing::info!(application_instance_id = id, device_id = device.device_id, "application instance made");
     Ok(InstanceCreated { application_instance_id: id })
@@ -151,7 +150,7 @@ pub struct OneInstance {
     application_instance_id: String,
 }
 
-async fn find(api: &Api, id: &str) -> Result<ApplicationInstance, ApiError> {
+pub(super) async fn find(api: &Api, id: &str) -> Result<ApplicationInstance, ApiError> {
     let found = api.fleet.store.application_instance(id).await?;
     found.ok_or_else(|| ApiError::not_found("APPLICATION_INSTANCE", id))
 }
@@ -267,19 +266,24 @@ pub async fn list(api: &Api, context: &Context, input: ListInstances) -> Result<
     Ok(with(json!({ "ApplicationInstances": shown }), &[("NextToken", next.as_deref())]))
 }
 
-/// `ListApplicationInstanceNodeInstancesRequest`.
+/// `ListApplicationInstanceNodeInstancesRequest`, `ListApplicationInstanceDependenciesRequest`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct ListNodeInstances {
-    application_instance_id: String,
-    max_results: Option<usize>,
-    next_token: Option<String>,
+pub struct ListOfInstance {
+    pub(super) application_instance_id: String,
+    pub(super) max_results: Option<usize>,
+    pub(super) next_token: Option<String>,
+}
+
+/// Whether nothing of an instance is left on its appliance.
+pub(super) fn is_gone(instance: &ApplicationInstance) -> bool {
+    instance.status == REMOVED
 }
 
 /// The nodes of an instance; none once it is removed.
-pub async fn list_node_instances(api: &Api, _: &Context, input: ListNodeInstances) -> Result<Value, ApiError> {
+pub async fn list_node_instances(api: &Api, _: &Context, input: ListOfInstance) -> Result<Value, ApiError> {
     let instance = find(api, &input.application_instance_id).await?;
-    let nodes = if instance.status == REMOVED { Vec::new() } else { instance.nodes };
+    let nodes = if is_gone(&instance) { Vec::new() } else { instance.nodes };
     let (nodes, next) = page(nodes, |n| n.instance.clone(), input.max_results, input.next_token.as_deref())?;
     let shown: Vec<Value> = nodes
         .iter()

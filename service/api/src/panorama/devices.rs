@@ -4,6 +4,7 @@ use super::Context;
 use super::errors::ApiError;
 use super::jobs::{LatestDeviceJob, reboots};
 use super::paging::page;
+use super::quotas;
 use super::timestamp::Timestamp;
 use crate::Api;
 use belvedere_device_protocol::{ConnectionType, NetworkConfiguration};
@@ -51,6 +52,7 @@ pub async fn provision_device(api: &Api, context: &Context, input: ProvisionDevi
         networking: input.networking_configuration.as_ref(),
         network,
     };
+    let _place = quotas::device(api, &input.name).await?;
     let made = api.fleet.provision_device(new).await.map_err(|e| match e {
         FleetError::Store(StoreError::Exists { .. }) => {
             ApiError::conflict("DEVICE", &input.name, format!("a device with the name {} exists already", input.name))
@@ -195,6 +197,33 @@ pub struct DeviceDeleted {
 pub async fn delete_device(api: &Api, _: &Context, input: OneDevice) -> Result<DeviceDeleted, ApiError> {
     match api.fleet.delete_device(&input.device_id).await? {
         true => Ok(DeviceDeleted { device_id: input.device_id }),
+        false => Err(ApiError::not_found("DEVICE", &input.device_id)),
+    }
+}
+
+/// `UpdateDeviceMetadataRequest`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateDeviceMetadata {
+    device_id: String,
+    description: Option<String>,
+}
+
+/// `UpdateDeviceMetadataResponse`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeviceUpdated {
+    device_id: String,
+}
+
+/// Describes a device anew. Without a description nothing changes.
+pub async fn update_device_metadata(api: &Api, _: &Context, input: UpdateDeviceMetadata) -> Result<DeviceUpdated, ApiError> {
+    let there = match &input.description {
+        Some(description) => api.fleet.store.describe_device_anew(&input.device_id, description).await?,
+        None => api.fleet.store.device(&input.device_id).await?.is_some(),
+    };
+    match there {
+        true => Ok(DeviceUpdated { device_id: input.device_id }),
         false => Err(ApiError::not_found("DEVICE", &input.device_id)),
     }
 }

@@ -40,6 +40,19 @@ pub enum ApiError {
         /// `DEVICE`, `PACKAGE`, ….
         resource_type: &'static str,
     },
+    /// `ServiceQuotaExceededException`.
+    Quota {
+        /// For people.
+        message: String,
+        /// The limit's name in `service.json`.
+        code: &'static str,
+        /// Of what.
+        resource_id: String,
+        /// `DEVICE`, `PACKAGE`, ….
+        resource_type: &'static str,
+    },
+    /// `ThrottlingException`: every tool waits and repeats.
+    Throttled,
     /// `InternalServerException`. The cause is in the log under the error's identifier, not in the answer.
     Internal {
         /// What to look for in the log.
@@ -86,6 +99,17 @@ impl ApiError {
         ApiError::Conflict { message: message.into(), resource_id: resource_id.into(), resource_type }
     }
 
+    /// As an operation whose model has these errors may answer it: a quota is a conflict where the model has no error for
+    /// quotas. Tools show the text of either.
+    pub fn as_modelled(self, errors: &str) -> ApiError {
+        match self {
+            ApiError::Quota { message, resource_id, resource_type, .. } if !errors.contains('Q') => {
+                ApiError::Conflict { message, resource_id, resource_type }
+            }
+            other => other,
+        }
+    }
+
     /// Our own fault: logged here, with an identifier to find it by.
     pub fn internal(cause: impl std::fmt::Display) -> ApiError {
         let error_id = identifiers::token::<8>();
@@ -120,6 +144,20 @@ impl ApiError {
                     "ResourceType": resource_type,
                 }),
             ),
+            ApiError::Quota { message, code, resource_id, resource_type } => (
+                StatusCode::PAYMENT_REQUIRED,
+                "ServiceQuotaExceededException",
+                json!({
+                    "Message": message,
+                    "QuotaCode": code,
+                    "ServiceCode": "panorama",
+                    "ResourceId": resource_id,
+                    "ResourceType": resource_type,
+                }),
+            ),
+            ApiError::Throttled => {
+                (StatusCode::TOO_MANY_REQUESTS, "ThrottlingException", json!({ "Message": "Rate exceeded" }))
+            }
             ApiError::Internal { error_id } => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalServerException",

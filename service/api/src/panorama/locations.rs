@@ -13,7 +13,8 @@ pub struct StorageLocation {
     repo_prefix_location: String,
 }
 
-fn repository(account: &str, package: &str) -> String {
+/// Where everything of a package is.
+pub fn repository(account: &str, package: &str) -> String {
     format!("{account}/nodePackages/{package}")
 }
 

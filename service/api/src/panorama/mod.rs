@@ -1,17 +1,26 @@
 //! The Panorama API, `2019-07-24`, as the published model has it.
 
 pub mod application_instances;
+#[cfg(test)]
+mod compatibility;
+pub mod dependencies;
 pub mod devices;
 pub mod errors;
+pub mod import_archive;
+pub mod imports;
 pub mod jobs;
 pub mod locations;
 pub mod model;
 pub mod nodes;
 pub mod operations;
+pub mod package_deletion;
 pub mod packages;
 pub mod paging;
 pub mod planning;
+pub mod quotas;
 pub mod registration;
+pub mod signals;
+pub mod tags;
 pub mod templates;
 pub mod timestamp;
 
@@ -57,6 +66,10 @@ async fn run(api: &Api, request: Request) -> Result<Value, ApiError> {
         let message = format!("an appliance may not call panorama:{}", operation.signature.name);
         return Err(ApiError::AccessDenied { message });
     }
+    let signature = operation.signature;
+    if !api.rates.admit(request.caller.access_key_id(), &request.region, signature.method != "GET") {
+        return Err(ApiError::Throttled);
+    }
     let query: Vec<(String, String)> = query_pairs(request.parts.uri.query().unwrap_or(""))
         .into_iter()
         .map(|(n, v)| (String::from_utf8_lossy(&n).into_owned(), String::from_utf8_lossy(&v).into_owned()))
@@ -72,7 +85,7 @@ async fn run(api: &Api, request: Request) -> Result<Value, ApiError> {
         return Err(ApiError::invalid(faults));
     }
     let context = Context { region: request.region, account: api.fleet.settings.account.clone() };
-    (operation.run)(api.clone(), context, Value::Object(input)).await
+    (operation.run)(api.clone(), context, Value::Object(input)).await.map_err(|e| e.as_modelled(signature.errors))
 }
 
 /// A raw path as decoded segments; `None` if one is not UTF-8.

@@ -42,15 +42,33 @@ pub fn built_in_patch(name: &str, version: &str) -> String {
     built_in(name, version).map_or_else(String::new, |p| sha256(p.to_document().as_bytes()))
 }
 
+/// A package that every appliance has.
+pub struct BuiltIn {
+    /// `package-panorama-…`.
+    pub package_id: String,
+    /// Name.
+    pub name: &'static str,
+    /// Version.
+    pub version: &'static str,
+    /// The patch that stands for it.
+    pub patch: String,
+}
+
+/// Packages that every appliance has.
+pub fn built_in_packages() -> Vec<BuiltIn> {
+    let package_id = |name: &str| format!("package-{BUILT_IN_OWNER}-{name}").replace('_', "-");
+    let of = |(name, version)| BuiltIn { package_id: package_id(name), name, version, patch: built_in_patch(name, version) };
+    BUILT_INS.into_iter().map(of).collect()
+}
+
 fn built_ins() -> Vec<(String, ListedNode)> {
     let mut nodes = Vec::new();
-    for (name, version) in BUILT_INS {
+    for BuiltIn { package_id, name, version, patch } in built_in_packages() {
         let Some(package) = built_in(name, version) else { continue };
-        let patch = built_in_patch(name, version);
         for interface in &package.interfaces {
             let listed = ListedNode {
                 node: node(name, version, &patch, interface),
-                package_id: format!("package-{BUILT_IN_OWNER}-{name}").replace('_', "-"),
+                package_id: package_id.clone(),
                 package_name: name.to_owned(),
                 version: version.to_owned(),
                 patch: patch.clone(),
@@ -97,4 +115,57 @@ pub async fn list_nodes(api: &Api, context: &Context, input: ListNodes) -> Resul
         })
         .collect();
     Ok(NodesListed { next_token, nodes })
+}
+
+/// `DescribeNodeRequest`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct OneNode {
+    node_id: String,
+    owner_account: Option<String>,
+}
+
+/// `DescribeNodeResponse`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NodeDescribed {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asset_name: Option<String>,
+    category: String,
+    created_time: Timestamp,
+    description: String,
+    last_updated_time: Timestamp,
+    name: String,
+    node_id: String,
+    node_interface: Value,
+    owner_account: String,
+    package_arn: String,
+    package_id: String,
+    package_name: String,
+    package_version: String,
+    patch_version: String,
+}
+
+/// A node, with its ports.
+pub async fn describe_node(api: &Api, context: &Context, input: OneNode) -> Result<NodeDescribed, ApiError> {
+    let own = api.fleet.store.node(&input.node_id).await?.map(|n| (context.account.clone(), n));
+    let found = own.or_else(|| built_ins().into_iter().find(|(_, n)| n.node.node_id == input.node_id));
+    let found = found.filter(|(owner, _)| input.owner_account.as_ref().is_none_or(|wanted| wanted == owner));
+    let (owner_account, listed) = found.ok_or_else(|| ApiError::not_found("NODE", &input.node_id))?;
+    Ok(NodeDescribed {
+        asset_name: listed.node.asset,
+        category: listed.node.category,
+        created_time: Timestamp(listed.created_ms),
+        description: listed.node.description,
+        last_updated_time: Timestamp(listed.created_ms),
+        name: listed.node.name,
+        node_id: listed.node.node_id,
+        node_interface: listed.node.interface,
+        owner_account,
+        package_arn: context.arn("package", &listed.package_id),
+        package_id: listed.package_id,
+        package_name: listed.package_name,
+        package_version: listed.version,
+        patch_version: listed.patch,
+    })
 }

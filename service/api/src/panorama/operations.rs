@@ -2,8 +2,11 @@
 
 use super::errors::ApiError;
 use super::model::Signature;
-use super::model::operations::{application_instances as instances, devices as device, jobs as job, nodes as node, packages as package};
-use super::{Context, application_instances, devices, jobs, nodes, packages, segments, templates};
+use super::model::operations::{
+    application_instances as instances, devices as device, jobs as job, nodes as node, packages as package, tags as tag,
+};
+use super::{Context, segments};
+use super::{application_instances, dependencies, devices, imports, jobs, nodes, package_deletion, packages, signals, tags, templates};
 use crate::Api;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,25 +57,37 @@ pub static OPERATIONS: &[Operation] = &[
     operation!(device::PROVISION_DEVICE, devices::provision_device),
     operation!(device::LIST_DEVICES, devices::list_devices),
     operation!(device::DESCRIBE_DEVICE, devices::describe_device),
+    operation!(device::UPDATE_DEVICE_METADATA, devices::update_device_metadata),
     operation!(device::DELETE_DEVICE, devices::delete_device),
     operation!(job::CREATE_JOB_FOR_DEVICES, jobs::create),
     operation!(job::LIST_DEVICES_JOBS, jobs::list),
     operation!(job::DESCRIBE_DEVICE_JOB, jobs::describe),
     operation!(node::CREATE_NODE_FROM_TEMPLATE_JOB, templates::create_job),
     operation!(node::DESCRIBE_NODE_FROM_TEMPLATE_JOB, templates::describe_job),
+    operation!(node::LIST_NODE_FROM_TEMPLATE_JOBS, templates::list_jobs),
+    operation!(node::CREATE_PACKAGE_IMPORT_JOB, imports::create_job),
+    operation!(node::LIST_PACKAGE_IMPORT_JOBS, imports::list_jobs),
+    operation!(node::DESCRIBE_PACKAGE_IMPORT_JOB, imports::describe_job),
     operation!(package::CREATE_PACKAGE, packages::create_package),
     operation!(package::LIST_PACKAGES, packages::list_packages),
     operation!(package::DESCRIBE_PACKAGE, packages::describe_package),
+    operation!(package::DELETE_PACKAGE, package_deletion::delete_package),
     operation!(package::DESCRIBE_PACKAGE_VERSION, packages::describe_package_version),
     operation!(package::REGISTER_PACKAGE_VERSION, packages::register_package_version),
     operation!(package::DEREGISTER_PACKAGE_VERSION, packages::deregister_package_version),
     operation!(node::LIST_NODES, nodes::list_nodes),
+    operation!(node::DESCRIBE_NODE, nodes::describe_node),
     operation!(instances::CREATE_APPLICATION_INSTANCE, application_instances::create),
     operation!(instances::LIST_APPLICATION_INSTANCES, application_instances::list),
     operation!(instances::DESCRIBE_APPLICATION_INSTANCE, application_instances::describe),
     operation!(instances::DESCRIBE_APPLICATION_INSTANCE_DETAILS, application_instances::describe_details),
     operation!(instances::LIST_APPLICATION_INSTANCE_NODE_INSTANCES, application_instances::list_node_instances),
+    operation!(instances::LIST_APPLICATION_INSTANCE_DEPENDENCIES, dependencies::list),
+    operation!(instances::SIGNAL_APPLICATION_INSTANCE_NODE_INSTANCES, signals::signal),
     operation!(instances::REMOVE_APPLICATION_INSTANCE, application_instances::remove),
+    operation!(tag::TAG_RESOURCE, tags::tag_resource),
+    operation!(tag::UNTAG_RESOURCE, tags::untag_resource),
+    operation!(tag::LIST_TAGS_FOR_RESOURCE, tags::list_tags_for_resource),
 ];
 
 /// The operation of a method and a raw path, with the path's labels.
@@ -106,12 +121,24 @@ mod tests {
     }
 
     #[test]
+    fn everything_that_the_model_describes_is_answered() {
+        let mut answered: Vec<&str> = OPERATIONS.iter().map(|o| o.signature.name).collect();
+        let mut described: Vec<&str> = super::super::model::operations::ALL.iter().map(|s| s.name).collect();
+        answered.sort_unstable();
+        described.sort_unstable();
+        assert_eq!(answered, described);
+    }
+
+    #[test]
     fn labels_are_decoded_after_the_path_is_split() {
         let described = name("GET", "/packages/metadata/packageName%2FCODE");
         assert_eq!(described, Some(("DescribePackage", vec!["packageName/CODE".to_owned()])));
         let registered = name("PUT", "/packages/package-a/versions/1.0/patch/ab").unwrap();
         assert_eq!(registered.0, "RegisterPackageVersion");
         assert_eq!(name("GET", "/packages/template-job/x").unwrap().0, "DescribeNodeFromTemplateJob");
+        assert_eq!(name("DELETE", "/packages/packageName%2FCODE").unwrap().0, "DeletePackage");
+        let tagged = name("GET", "/tags/arn%3Aaws%3Apanorama%3Aus-east-1%3A1%3Adevice%2Fdevice-a").unwrap();
+        assert_eq!(tagged, ("ListTagsForResource", vec!["arn:aws:panorama:us-east-1:1:device/device-a".to_owned()]));
         assert_eq!(name("GET", "/devices/"), None);
         assert_eq!(name("PATCH", "/devices"), None);
         assert_eq!(name("GET", "/devices/a/b"), None);

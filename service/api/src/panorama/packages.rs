@@ -3,10 +3,13 @@
 use super::Context;
 use super::errors::ApiError;
 use super::locations::{StorageLocation, storage_location};
+use super::nodes::built_in_packages;
 use super::paging::page;
+use super::quotas;
 use super::registration::examine;
 use super::timestamp::Timestamp;
 use crate::Api;
+use belvedere_manifest::BUILT_IN_OWNER;
 use belvedere_store::StoreError;
 use belvedere_store::devices::Tags;
 use belvedere_store::packages::{NewVersion, Package};
@@ -24,6 +27,10 @@ pub(super) async fn find(api: &Api, package_id: &str) -> Result<Package, ApiErro
 
 fn location(api: &Api, package: &str) -> StorageLocation {
     storage_location(&api.fleet.settings.bucket, &api.fleet.settings.account, package)
+}
+
+fn name_is_taken(name: &str) -> ApiError {
+    ApiError::conflict("PACKAGE", name, format!("a package with the name {name} exists already"))
 }
 
 /// `CreatePackageRequest`.
@@ -47,8 +54,12 @@ pub struct PackageCreated {
 /// Makes a package without versions.
 pub async fn create_package(api: &Api, context: &Context, input: CreatePackage) -> Result<PackageCreated, ApiError> {
     let name = &input.package_name;
+    if api.fleet.store.package_of_name(name).await?.is_some() {
+        return Err(name_is_taken(name));
+    }
+    let _place = quotas::package(api, name).await?;
     let made = api.fleet.store.create_package(name, &input.tags).await.map_err(|e| match e {
-        StoreError::Exists { .. } => ApiError::conflict("PACKAGE", name, format!("a package with the name {name} exists already")),
+        StoreError::Exists { .. } => name_is_taken(name),
         other => other.into(),
     })?;
     Ok(PackageCreated {
@@ -56,6 +67,21 @@ pub async fn create_package(api: &Api, context: &Context, input: CreatePackage) 
         storage_location: location(api, name),
         package_id: made.package_id,
     })
+}
+
+/// The package of a name, made if there is none.
+pub(super) async fn ensure(api: &Api, name: &str, tags: &Tags) -> Result<Package, ApiError> {
+    let store = &api.fleet.store;
+    if let Some(known) = store.package_of_name(name).await? {
+        return Ok(known);
+    }
+    let _place = quotas::package(api, name).await?;
+    match store.create_package(name, tags).await {
+        Err(StoreError::Exists { .. }) => {
+            store.package_of_name(name).await?.ok_or_else(|| ApiError::not_found("PACKAGE", name))
+        }
+        made => Ok(made?),
+    }
 }
 
 /// Which package.
@@ -167,6 +193,9 @@ pub struct VersionDescribed {
 
 /// A patch of a version; the latest if none is named.
 pub async fn describe_package_version(api: &Api, context: &Context, input: OneVersion) -> Result<VersionDescribed, ApiError> {
+    if input.owner_account.as_deref() == Some(BUILT_IN_OWNER) {
+        return built_in_version(context, input);
+    }
     own(context, input.owner_account.as_deref(), &input.package_id)?;
     let package = find(api, &input.package_id).await?;
     let patch = input.patch_version.as_deref();
@@ -186,6 +215,29 @@ pub async fn describe_package_version(api: &Api, context: &Context, input: OneVe
         registered_time: Timestamp(version.registered_ms),
         status: version.status,
         status_description: version.status_description,
+    })
+}
+
+/// A version of a package that every appliance has.
+fn built_in_version(context: &Context, input: OneVersion) -> Result<VersionDescribed, ApiError> {
+    let given = input.package_id.strip_prefix("packageName/").unwrap_or(&input.package_id);
+    let found = built_in_packages().into_iter().find(|p| {
+        (p.name == given || p.package_id == given)
+            && p.version == input.package_version
+            && input.patch_version.as_ref().is_none_or(|patch| *patch == p.patch)
+    });
+    let found = found.ok_or_else(|| ApiError::not_found("PACKAGE_VERSION", &input.package_id))?;
+    Ok(VersionDescribed {
+        is_latest_patch: true,
+        owner_account: BUILT_IN_OWNER.to_owned(),
+        package_arn: context.arn("package", &found.package_id),
+        package_id: found.package_id,
+        package_name: found.name.to_owned(),
+        package_version: found.version.to_owned(),
+        patch_version: found.patch,
+        registered_time: Timestamp(0),
+        status: "REGISTER_COMPLETED".to_owned(),
+        status_description: None,
     })
 }
 
@@ -209,6 +261,7 @@ pub async fn register_package_version(api: &Api, context: &Context, input: Regis
     own(context, input.owner_account.as_deref(), &input.package_id)?;
     let package = find(api, &input.package_id).await?;
     let (version, patch) = (&input.package_version, &input.patch_version);
+    let _place = quotas::version(api, &package, version, patch).await?;
     let examined = examine(api, &package.name, version, patch).await?;
     let (status, description, nodes) = match examined.outcome {
         Ok(nodes) => ("REGISTER_COMPLETED", None, nodes),

@@ -3,15 +3,16 @@
 use super::errors::ApiError;
 use super::locations::{binary_key, manifest_key};
 use super::nodes::built_in_patch;
+use super::quotas::too_many_cameras;
 use super::registration::node_id;
 use super::templates::{PASSWORD, STREAM_URL, USERNAME};
 use crate::Api;
 use belvedere_device_protocol::{CameraSource, Object, PackageVersion};
 use belvedere_manifest::{
-    Application, BUILT_IN_OWNER, Included, OpenPort, Package, PackageSet, Rule, host_ports, included, parse_graph, parse_overrides,
+    Application, BUILT_IN_OWNER, Included, Launch, OpenPort, Package, PackageSet, Rule, host_ports, included, parse_graph, parse_overrides,
     parse_package, resolve,
 };
-use belvedere_store::application_instances::NodeRecord;
+use belvedere_store::application_instances::{CameraStart, NodeRecord};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -72,7 +73,11 @@ pub async fn plan(api: &Api, manifest: &str, overrides: Option<&str>) -> Result<
         cameras.extend(camera);
         found.insert(reference, version);
     }
-    let application = resolve(&graph, parsed_overrides.as_ref(), &set).map_err(wrong)?;
+    let application = resolve(&graph, parsed_overrides.as_ref(), &set).map_err(|e| match e.rule {
+        // The appliance's own limit: a quota like the others to whoever asks.
+        Rule::CameraCount => too_many_cameras(&e.element),
+        _ => wrong(e),
+    })?;
     for camera in &application.cameras {
         if cameras.iter().all(|source| source.package != camera.node.package) {
             let of_overrides = parsed_overrides.iter().flat_map(|o| &o.nodes).any(|node| *node.name == *camera.node.name);
@@ -183,7 +188,12 @@ fn records(application: &Application, found: &BTreeMap<String, PackageVersion>) 
             let patch = found
                 .get(&node.package)
                 .map_or_else(|| built_in_patch(package, &node.version), |version| version.patch.clone());
+            let camera = application.cameras.iter().find(|c| c.node.name == node.name).map(|c| match c.launch {
+                Launch::OnSignal => CameraStart::Paused,
+                _ => CameraStart::Watched,
+            });
             NodeRecord {
+                camera,
                 instance: node.name.clone(),
                 node_id: node_id(package, &node.version, &patch, &node.interface),
                 node_name: node.interface.clone(),

@@ -43,7 +43,8 @@ pub async fn examine(api: &Api, package: &str, version: &str, patch: &str) -> Re
     Ok(Examined { manifest, outcome: Ok(nodes) })
 }
 
-fn document(manifest: &str, package: &str, version: &str) -> Result<Package, String> {
+/// A package document that is of this package and version.
+pub(super) fn document(manifest: &str, package: &str, version: &str) -> Result<Package, String> {
     let parsed = parse_package(manifest).map_err(|e| e.brief(MAX_TEXT))?;
     check_package(&parsed).map_err(|e| e.brief(MAX_TEXT))?;
     if let Some(name) = parsed.name.as_deref().filter(|n| *n != package) {

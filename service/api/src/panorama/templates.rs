@@ -4,6 +4,9 @@
 use super::Context;
 use super::errors::ApiError;
 use super::locations::manifest_key;
+use super::packages::ensure;
+use super::paging::page;
+use super::quotas;
 use super::registration::node;
 use super::timestamp::Timestamp;
 use crate::Api;
@@ -11,7 +14,8 @@ use crate::sigv4::canonical::sha256;
 use belvedere_manifest::{PackageName, Version, camera_package};
 use belvedere_store::devices::Tags;
 use belvedere_store::packages::NewVersion;
-use belvedere_store::{StoreError, identifiers, now_ms};
+use belvedere_store::template_jobs::TemplateJob;
+use belvedere_store::{identifiers, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -42,11 +46,11 @@ pub struct CreateNodeFromTemplateJob {
 }
 
 /// `JobResourceTags`.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct JobTags {
-    resource_type: String,
-    tags: Tags,
+    pub(super) resource_type: String,
+    pub(super) tags: Tags,
 }
 
 /// `CreateNodeFromTemplateJobResponse`.
@@ -93,13 +97,8 @@ pub async fn create_job(api: &Api, context: &Context, input: CreateNodeFromTempl
 
     let store = &api.fleet.store;
     let tags = input.job_tags.iter().find(|t| t.resource_type == "PACKAGE").map(|t| t.tags.clone()).unwrap_or_default();
-    let package = match store.create_package(name, &tags).await {
-        Ok(made) => made,
-        Err(StoreError::Exists { .. }) => {
-            store.package_of_name(name).await?.ok_or_else(|| ApiError::not_found("PACKAGE", name))?
-        }
-        Err(other) => return Err(other.into()),
-    };
+    let package = ensure(api, name, &tags).await?;
+    let _place = quotas::version(api, &package, version, &patch).await?;
     let settings = &api.fleet.settings;
     let key = manifest_key(&settings.account, name, version, &patch);
     store.put_bytes(&settings.bucket, &key, "application/json", manifest.as_bytes()).await?;
@@ -137,17 +136,68 @@ pub struct OneJob {
     job_id: String,
 }
 
+/// Status of a job at a time, and since when.
+fn progress(created_ms: i64, now: i64) -> (&'static str, i64) {
+    let done_ms = created_ms + PENDING_MS;
+    if now >= done_ms { ("SUCCEEDED", done_ms) } else { ("PENDING", created_ms) }
+}
+
+/// `ListNodeFromTemplateJobsRequest`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListJobs {
+    max_results: Option<usize>,
+    next_token: Option<String>,
+}
+
+/// `ListNodeFromTemplateJobsResponse`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct JobsListed {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+    node_from_template_jobs: Vec<JobItem>,
+}
+
+/// `NodeFromTemplateJob`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct JobItem {
+    created_time: Timestamp,
+    job_id: String,
+    node_name: String,
+    status: &'static str,
+    status_message: &'static str,
+    template_type: String,
+}
+
+/// Jobs, newest first.
+pub async fn list_jobs(api: &Api, _: &Context, input: ListJobs) -> Result<JobsListed, ApiError> {
+    let jobs = api.fleet.store.list_template_jobs().await?;
+    let (jobs, next_token) = page(jobs, |j| j.job_id.clone(), input.max_results, input.next_token.as_deref())?;
+    let now = now_ms();
+    let text = |job: &TemplateJob, member: &str| job.input[member].as_str().unwrap_or_default().to_owned();
+    let item = |job: TemplateJob| JobItem {
+        created_time: Timestamp(job.created_ms),
+        node_name: text(&job, "NodeName"),
+        template_type: text(&job, "TemplateType"),
+        status: progress(job.created_ms, now).0,
+        status_message: "",
+        job_id: job.job_id,
+    };
+    Ok(JobsListed { next_token, node_from_template_jobs: jobs.into_iter().map(item).collect() })
+}
+
 /// A job's request, and how it is.
 pub async fn describe_job(api: &Api, _: &Context, input: OneJob) -> Result<Value, ApiError> {
     let found = api.fleet.store.template_job(&input.job_id).await?;
     let job = found.ok_or_else(|| ApiError::not_found("JOB", &input.job_id))?;
-    let done_ms = job.created_ms + PENDING_MS;
-    let done = now_ms() >= done_ms;
+    let (status, updated_ms) = progress(job.created_ms, now_ms());
     let mut output = job.input;
     output["JobId"] = job.job_id.into();
     output["CreatedTime"] = json!(Timestamp(job.created_ms));
-    output["LastUpdatedTime"] = json!(Timestamp(if done { done_ms } else { job.created_ms }));
-    output["Status"] = if done { "SUCCEEDED" } else { "PENDING" }.into();
+    output["LastUpdatedTime"] = json!(Timestamp(updated_ms));
+    output["Status"] = status.into();
     output["StatusMessage"] = "".into();
     Ok(output)
 }
