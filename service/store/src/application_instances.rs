@@ -111,7 +111,7 @@ fn instance(row: &DatabaseRow) -> Result<ApplicationInstance, StoreError> {
     })
 }
 
-const DOCUMENT: &str = "deployment document";
+pub(crate) const DOCUMENT: &str = "deployment document";
 
 /// Whether a status belongs to the removal of an instance.
 fn of_removal(status: &str) -> bool {

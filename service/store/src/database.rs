@@ -16,7 +16,7 @@
 use crate::places::DatabaseUrl;
 use crate::{Store, StoreError};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
-use sqlx::{Any, AnyPool, ConnectOptions, Executor, Row, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Executor, Row, Transaction};
 use std::path::Path;
 use std::time::Duration;
 
@@ -98,6 +98,63 @@ impl Store {
     pub(crate) async fn begin_exclusive(&self, lock: &str) -> sqlx::Result<Transaction<'static, Any>> {
         begin_exclusive(&self.pool, self.kind, lock).await
     }
+}
+
+/// Begins a transaction whose reads all see the rows of one moment, that of its first read. Others go on writing.
+pub(crate) async fn begin_snapshot(pool: &AnyPool, kind: Kind) -> sqlx::Result<Transaction<'static, Any>> {
+    match kind {
+        Kind::Sqlite => pool.begin().await,
+        Kind::Postgres => pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await,
+    }
+}
+
+/// The highest number that a table's `sequence` ever gave out.
+pub(crate) async fn highest_sequence(connection: &mut AnyConnection, kind: Kind, table: &str) -> sqlx::Result<Option<i64>> {
+    let sql = match kind {
+        Kind::Sqlite => "SELECT seq FROM sqlite_sequence WHERE name = $1",
+        Kind::Postgres => {
+            "SELECT last_value FROM pg_sequences WHERE schemaname = current_schema() AND sequencename = $1 || '_sequence_seq'"
+        }
+    };
+    let found: Option<Option<i64>> = sqlx::query_scalar(sql).bind(table).fetch_optional(connection).await?;
+    Ok(found.flatten())
+}
+
+/// Sets it, in a table without rows.
+pub(crate) async fn set_highest_sequence(connection: &mut AnyConnection, kind: Kind, table: &str, to: i64) -> sqlx::Result<()> {
+    match kind {
+        Kind::Sqlite => {
+            sqlx::query("DELETE FROM sqlite_sequence WHERE name = $1").bind(table).execute(&mut *connection).await?;
+            sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES ($1, $2)").bind(table).bind(to).execute(connection).await?;
+        }
+        Kind::Postgres => {
+            let sql = "SELECT setval(CAST(pg_get_serial_sequence($1, 'sequence') AS regclass), $2)";
+            sqlx::query(sql).bind(table).bind(to).execute(connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that the database takes.
+pub(crate) async fn bytes(pool: &AnyPool, kind: Kind) -> sqlx::Result<i64> {
+    let sql = match kind {
+        Kind::Sqlite => "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+        Kind::Postgres => "SELECT pg_database_size(current_database())",
+    };
+    sqlx::query_scalar(sql).fetch_one(pool).await
+}
+
+/// What the database finds wrong with itself. PostgreSQL keeps references whole by itself and checks its pages when it
+/// reads them.
+pub(crate) async fn faults(pool: &AnyPool, kind: Kind) -> sqlx::Result<Vec<String>> {
+    if kind == Kind::Postgres {
+        return Ok(Vec::new());
+    }
+    let mut faults: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(20)").fetch_all(pool).await?;
+    faults.retain(|f| f != "ok");
+    let broken: Vec<String> = sqlx::query_scalar("SELECT \"table\" FROM pragma_foreign_key_check LIMIT 20").fetch_all(pool).await?;
+    faults.extend(broken.into_iter().map(|table| format!("a row of {table} refers to one that is not there")));
+    Ok(faults)
 }
 
 /// A column that holds 0 or 1.

@@ -14,7 +14,9 @@ mod counts;
 pub mod database;
 pub mod device_jobs;
 pub mod devices;
+pub mod dump;
 mod error;
+pub mod examine;
 pub mod identifiers;
 pub mod import_jobs;
 pub mod logs;
@@ -82,7 +84,40 @@ impl Store {
         Store::connect(data, places, false).await
     }
 
+    /// Opens it beside a service that may be running, maybe one of an earlier version: the schema is left as it is.
+    pub async fn attach(data: &Path) -> Result<Store, StoreError> {
+        Store::attach_in(data, &Places::default()).await
+    }
+
+    /// The same, in its places.
+    pub async fn attach_in(data: &Path, places: &Places) -> Result<Store, StoreError> {
+        let store = Store::unprepared(data, places, false).await?;
+        schema::version(&store.pool, store.kind).await?;
+        Ok(store)
+    }
+
+    /// An empty store in the data directory with the schema of an earlier version, around a key file that is there
+    /// already. Once a dump is taken in, [`Store::upgrade`] brings it up to date.
+    pub async fn create_at(data: &Path, version: usize) -> Result<Store, StoreError> {
+        let store = Store::unprepared(data, &Places::default(), true).await?;
+        schema::migrate_to(&store.pool, store.kind, version).await?;
+        Ok(store)
+    }
+
+    /// Brings the schema up to date.
+    pub async fn upgrade(&self) -> Result<(), StoreError> {
+        schema::migrate(&self.pool, self.kind).await?;
+        self.belongs_to_this_key(false).await
+    }
+
     async fn connect(data: &Path, places: &Places, create: bool) -> Result<Store, StoreError> {
+        let store = Store::unprepared(data, places, create).await?;
+        schema::migrate(&store.pool, store.kind).await?;
+        store.belongs_to_this_key(create).await?;
+        Ok(store)
+    }
+
+    async fn unprepared(data: &Path, places: &Places, create: bool) -> Result<Store, StoreError> {
         let secrets = SecretBox::open(&data.join(secrets::FILE))?;
         let blobs = match &places.objects {
             Some(place) => Blobs::Bucket(Arc::new(Bucket::open(place).await?)),
@@ -92,11 +127,8 @@ impl Store {
             Some(url) => (database::open_server(url).await?, Kind::Postgres),
             None => (database::open_file(data, create).await?, Kind::Sqlite),
         };
-        schema::migrate(&pool, kind).await?;
         let copy = identifiers::token::<16>().into();
-        let store = Store { pool, kind, blobs, secrets: Arc::new(secrets), copy, database: places.database.clone() };
-        store.belongs_to_this_key(create).await?;
-        Ok(store)
+        Ok(Store { pool, kind, blobs, secrets: Arc::new(secrets), copy, database: places.database.clone() })
     }
 
     /// Whether other copies of the service may write objects, too.

@@ -16,6 +16,10 @@ use sqlx::Row;
 use std::collections::HashSet;
 use tokio::io::AsyncReadExt;
 
+/// The one list of the files that rows name, and what for.
+pub(crate) const NAMED_FILES: &str = "SELECT file, size, sha256, bucket || '/' || key AS name FROM object \
+     UNION ALL SELECT file, size, NULL AS sha256, 'part ' || number || ' of upload ' || upload_id AS name FROM upload_part";
+
 /// What is known of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {

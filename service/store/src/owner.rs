@@ -3,7 +3,7 @@
 
 use crate::{Store, StoreError, now_ms};
 
-const PURPOSE: &str = "owner";
+pub(crate) const PURPOSE: &str = "owner";
 
 impl Store {
     /// Notes the key in a new database; looks at it in an old one.

@@ -7,7 +7,7 @@ use crate::{Store, StoreError, identifiers, now_ms};
 use serde_json::Value;
 use sqlx::Row;
 
-const CAMERA: &str = "camera";
+pub(crate) const CAMERA: &str = "camera";
 
 /// A package.
 #[derive(Debug, Clone)]
@@ -232,6 +232,20 @@ impl Store {
             .map_err(error)?;
         }
         transaction.commit().await.map_err(error)
+    }
+
+    /// All patches of all versions, newest first.
+    pub async fn list_package_versions(&self) -> Result<Vec<PackageVersion>, StoreError> {
+        sqlx::query(
+            "SELECT v.*, p.name AS package_name FROM package_version v JOIN package p USING (package_id) \
+             ORDER BY v.sequence DESC LIMIT 5000",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| StoreError::database("list package versions", e))?
+        .iter()
+        .map(version)
+        .collect()
     }
 
     /// A certain patch, or the latest of a version.

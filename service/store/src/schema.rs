@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0006.sql"),
+    include_str!("schema/0007.sql"),
     include_str!("schema/0009.sql"),
 ];
 
@@ -34,14 +35,45 @@ fn for_postgres(step: &str) -> String {
     TYPES.iter().fold(step.to_owned(), |text, (sqlite, postgres)| text.replace(sqlite, postgres))
 }
 
+/// The version that this program works with.
+pub(crate) const NEWEST: usize = MIGRATIONS.len();
+
+fn known(version: i64) -> Result<usize, StoreError> {
+    match usize::try_from(version) {
+        Ok(version) if version <= NEWEST => Ok(version),
+        _ => Err(StoreError::Damaged {
+            what: "the schema",
+            detail: format!("version {version} is newer than this program (knows {NEWEST})"),
+        }),
+    }
+}
+
+/// The database's version, which this program knows. Changes nothing.
+pub(crate) async fn version(pool: &AnyPool, kind: Kind) -> Result<usize, StoreError> {
+    let error = |e| StoreError::database("read the schema's version", e);
+    let steps = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM schema_version").fetch_one(pool).await;
+    let version: i64 = match (steps, kind) {
+        (Ok(version), _) => version,
+        // Before the table there was this number.
+        (Err(_), Kind::Sqlite) => sqlx::query_scalar("PRAGMA user_version").fetch_one(pool).await.map_err(error)?,
+        (Err(e), _) => return Err(error(e)),
+    };
+    known(version)
+}
+
 /// Brings the database to the newest version.
 pub(crate) async fn migrate(pool: &AnyPool, kind: Kind) -> Result<(), StoreError> {
+    migrate_to(pool, kind, NEWEST).await
+}
+
+/// Brings the database to a version.
+pub(crate) async fn migrate_to(pool: &AnyPool, kind: Kind, to: usize) -> Result<(), StoreError> {
     let error = |e| StoreError::database("bring the schema up to date", e);
     let mut transaction = begin_exclusive(pool, kind, "schema").await.map_err(error)?;
     let table = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY, applied_ms BIGINT NOT NULL)";
     sqlx::query(table).execute(&mut *transaction).await.map_err(error)?;
-    let known = "SELECT coalesce(max(version), 0) FROM schema_version";
-    let mut version: i64 = sqlx::query_scalar(known).fetch_one(&mut *transaction).await.map_err(error)?;
+    let newest = "SELECT coalesce(max(version), 0) FROM schema_version";
+    let mut version: i64 = sqlx::query_scalar(newest).fetch_one(&mut *transaction).await.map_err(error)?;
     let add = "INSERT INTO schema_version (version, applied_ms) VALUES ($1, $2)";
     if kind == Kind::Sqlite && version == 0 {
         // Before the table there was this number.
@@ -50,13 +82,8 @@ pub(crate) async fn migrate(pool: &AnyPool, kind: Kind) -> Result<(), StoreError
             sqlx::query(add).bind(applied).bind(now_ms()).execute(&mut *transaction).await.map_err(error)?;
         }
     }
-    if version as usize > MIGRATIONS.len() {
-        return Err(StoreError::Damaged {
-            what: "the schema",
-            detail: format!("version {version} is newer than this program (knows {})", MIGRATIONS.len()),
-        });
-    }
-    for (index, step) in MIGRATIONS.iter().enumerate().skip(version as usize) {
+    let version = known(version)?;
+    for (index, step) in MIGRATIONS.iter().enumerate().take(to).skip(version) {
         let step = match kind {
             Kind::Sqlite => (*step).to_owned(),
             Kind::Postgres => for_postgres(step),
@@ -66,10 +93,30 @@ pub(crate) async fn migrate(pool: &AnyPool, kind: Kind) -> Result<(), StoreError
     }
     if kind == Kind::Sqlite {
         // So that a program from before the table refuses a database that is newer than itself.
-        let number = format!("PRAGMA user_version = {}", MIGRATIONS.len());
+        let number = format!("PRAGMA user_version = {}", version.max(to));
         sqlx::raw_sql(sqlx::AssertSqlSafe(number)).execute(&mut *transaction).await.map_err(error)?;
     }
     transaction.commit().await.map_err(error)
+}
+
+/// The tables of a version, in the order in which they are made: none refers to a later one.
+pub(crate) fn tables(version: usize) -> Vec<String> {
+    let mut tables: Vec<String> = Vec::new();
+    for step in MIGRATIONS.iter().take(version) {
+        let without_comments: Vec<&str> = step.lines().map(|l| l.split("--").next().unwrap_or("")).collect();
+        for statement in without_comments.join(" ").replace('(', " ( ").split(';') {
+            let words: Vec<&str> = statement.split_whitespace().filter(|w| !["IF", "NOT", "EXISTS"].contains(w)).collect();
+            match words[..] {
+                ["CREATE", "TABLE", name, ..] => tables.push(name.to_owned()),
+                ["DROP", "TABLE", name, ..] => tables.retain(|t| t != name),
+                ["ALTER", "TABLE", old, "RENAME", "TO", new, ..] => {
+                    tables.iter_mut().filter(|t| *t == old).for_each(|t| *t = new.to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+    tables
 }
 
 #[cfg(test)]

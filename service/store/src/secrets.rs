@@ -30,8 +30,12 @@ impl SecretBox {
 
     /// Reads a key file.
     pub fn open(path: &Path) -> Result<SecretBox, StoreError> {
-        let text = std::fs::read_to_string(path).map_err(|e| StoreError::io("read", path, e))?;
-        let bytes = hex::decode(text.trim()).map_err(|_| StoreError::Sealed)?;
+        SecretBox::of(&std::fs::read(path).map_err(|e| StoreError::io("read", path, e))?)
+    }
+
+    /// From a key file's content.
+    pub fn of(content: &[u8]) -> Result<SecretBox, StoreError> {
+        let bytes = hex::decode(content.trim_ascii()).map_err(|_| StoreError::Sealed)?;
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| StoreError::Sealed)?;
         Ok(SecretBox { key: LessSafeKey::new(key) })
     }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 /// The directory of a service's blobs.
 #[derive(Debug, Clone)]
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct Directory(pub(crate) PathBuf);
 
 /// A file on its way.
 pub(crate) struct FileSink {
@@ -51,7 +51,8 @@ impl Directory {
         Ok(Directory(root.to_owned()))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where a blob is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name.get(..2).unwrap_or("xx")).join(name)
     }
 

@@ -1,0 +1,276 @@
+//! Is everything there? What `doctor` asks the store. Nothing here changes anything.
+
+use crate::blobs::Blobs;
+use crate::dump::NamedFile;
+use crate::{Store, StoreError, database, schema};
+use ring::digest::{Context, SHA256};
+use std::collections::HashSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Columns that hold sealed values: table, column, purpose.
+const SEALED: &[(&str, &str, &str)] = &[
+    ("access_key", "secret", crate::access_keys::PURPOSE),
+    ("package_version", "camera", crate::packages::CAMERA),
+    ("application_instance", "document", crate::application_instances::DOCUMENT),
+    ("service_owner", "sealed", crate::owner::PURPOSE),
+];
+
+/// What is wrong with a file of objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileFault {
+    /// A row names it, and it is not there.
+    Missing,
+    /// It has another size than its row says.
+    Size {
+        /// What it has.
+        found: u64,
+    },
+    /// Its bytes are not those that were acknowledged.
+    Changed,
+    /// It cannot be read.
+    Unreadable(String),
+}
+
+/// Sealed values of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// `access_key.secret`.
+    pub what: String,
+    /// How many there are.
+    pub values: u64,
+    /// How many of them do not open with this key file.
+    pub closed: u64,
+}
+
+/// A file that no row names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// Where.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written.
+    pub modified: Option<SystemTime>,
+}
+
+impl Store {
+    /// The schema's version, and the one that this program works with.
+    pub async fn schema_version(&self) -> Result<(usize, usize), StoreError> {
+        Ok((schema::version(&self.pool, self.kind).await?, schema::NEWEST))
+    }
+
+    /// What the database itself finds wrong with its pages and references; empty: nothing.
+    pub async fn database_faults(&self) -> Result<Vec<String>, StoreError> {
+        database::faults(&self.pool, self.kind).await.map_err(|e| StoreError::database("check the database", e))
+    }
+
+    /// Whether the sealed values open with this store's key.
+    pub async fn sealed_values(&self) -> Result<Vec<Sealed>, StoreError> {
+        let known = schema::tables(schema::version(&self.pool, self.kind).await?);
+        let mut found = Vec::new();
+        for (table, column, purpose) in SEALED.iter().filter(|(t, ..)| known.iter().any(|k| k == t)) {
+            let sql = format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL");
+            let values: Vec<Vec<u8>> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|e| StoreError::database("read sealed values", e))?;
+            let closed = values.iter().filter(|v| self.secrets.unseal(purpose, v).is_err()).count() as u64;
+            found.push(Sealed { what: format!("{table}.{column}"), values: values.len() as u64, closed });
+        }
+        Ok(found)
+    }
+
+    /// The files that rows name, and those that none does.
+    pub async fn files(&self) -> Result<(Vec<NamedFile>, Vec<Orphan>), StoreError> {
+        let named = self.snapshot().await?.files().await?;
+        let names: HashSet<&str> = named.iter().map(|f| f.name.as_str()).collect();
+        let mut orphans = Vec::new();
+        // A bucket is swept of these while it is used.
+        let Blobs::Directory(directory) = &self.blobs else { return Ok((named, orphans)) };
+        let error = |e| StoreError::io("list", &directory.0, e);
+        for folder in std::fs::read_dir(&directory.0).map_err(error)? {
+            let folder = folder.map_err(error)?.path();
+            if !folder.is_dir() {
+                continue;
+            }
+            for file in std::fs::read_dir(&folder).map_err(error)? {
+                let file = file.map_err(error)?;
+                if names.contains(file.file_name().to_string_lossy().as_ref()) {
+                    continue;
+                }
+                // Gone between two looks: it was an upload's, and is nobody's business any more.
+                let Ok(metadata) = file.metadata() else { continue };
+                orphans.push(Orphan { path: file.path(), size: metadata.len(), modified: metadata.modified().ok() });
+            }
+        }
+        Ok((named, orphans))
+    }
+
+    /// Whether a row names a file now.
+    pub async fn still_named(&self, file: &str) -> Result<bool, StoreError> {
+        Ok(self.snapshot().await?.files().await?.iter().any(|f| f.name == file))
+    }
+
+    /// When the newest row was written, as far as rows say.
+    pub async fn newest_ms(&self) -> Result<i64, StoreError> {
+        sqlx::query_scalar(
+            "SELECT CAST(coalesce(max(at), 0) AS BIGINT) FROM (SELECT max(updated_ms) AS at FROM device \
+             UNION ALL SELECT max(last_ingestion_ms) AS at FROM log_stream UNION ALL SELECT max(modified_ms) AS at FROM object \
+             UNION ALL SELECT max(created_ms) AS at FROM access_key) AS times",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|e| StoreError::database("look for the newest row", e))
+    }
+
+    /// How many devices' certificates end before a time.
+    pub async fn device_certificates_ending_before(&self, ms: i64) -> Result<i64, StoreError> {
+        sqlx::query_scalar("SELECT count(*) FROM certificate WHERE kind = 'device' AND status = 'active' AND expires_ms < $1")
+            .bind(ms)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("count certificates", e))
+    }
+
+    /// How many devices are connected to any copy of the service, and how many there are.
+    pub async fn device_counts(&self) -> Result<(i64, i64), StoreError> {
+        sqlx::query_as("SELECT CAST(coalesce(sum(connected), 0) AS BIGINT), count(*) FROM device")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("count devices", e))
+    }
+
+    /// Application instances that are not removed, by their health.
+    pub async fn health_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        sqlx::query_as("SELECT health, count(*) FROM application_instance WHERE removed = 0 GROUP BY health")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("count application instances", e))
+    }
+
+    /// Bytes of objects, and of the parts of uploads under way.
+    pub async fn object_bytes(&self) -> Result<i64, StoreError> {
+        sqlx::query_scalar(
+            "SELECT CAST(coalesce(sum(size), 0) AS BIGINT) FROM (SELECT size FROM object UNION ALL SELECT size FROM upload_part) AS sizes",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|e| StoreError::database("count objects", e))
+    }
+
+    /// Bytes of the database.
+    pub async fn database_bytes(&self) -> Result<i64, StoreError> {
+        database::bytes(&self.pool, self.kind).await.map_err(|e| StoreError::database("ask for the database's size", e))
+    }
+
+    /// Where a file of objects is, in a data directory; its name, in a bucket.
+    pub fn file_path(&self, name: &str) -> PathBuf {
+        match &self.blobs {
+            Blobs::Directory(directory) => directory.path(name),
+            Blobs::Bucket(_) => PathBuf::from(name),
+        }
+    }
+
+    /// What is wrong with a file; with `bytes` all of it is read.
+    pub fn file_fault(&self, file: &NamedFile, bytes: bool) -> Option<FileFault> {
+        let path = self.file_path(&file.name);
+        match std::fs::metadata(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Some(FileFault::Missing),
+            Err(e) => return Some(FileFault::Unreadable(e.to_string())),
+            Ok(metadata) if metadata.len() != file.size => return Some(FileFault::Size { found: metadata.len() }),
+            Ok(_) => {}
+        }
+        let (true, Some(expected)) = (bytes, &file.sha256) else { return None };
+        match sha256(&path) {
+            Ok(found) if found == *expected => None,
+            Ok(_) => Some(FileFault::Changed),
+            Err(e) => Some(FileFault::Unreadable(e.to_string())),
+        }
+    }
+}
+
+fn sha256(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut context = Context::new(&SHA256);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(context.finish())),
+            count => context.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_fault_of_a_file_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path()).await.unwrap();
+        for key in ["whole", "changed", "short", "gone"] {
+            store.put_bytes("b", key, "x", b"four").await.unwrap();
+        }
+        let (named, orphans) = store.files().await.unwrap();
+        assert_eq!((named.len(), orphans.len()), (4, 0));
+        let of = |key: &str| named.iter().find(|f| f.of == format!("b/{key}")).unwrap();
+        std::fs::write(store.file_path(&of("changed").name), b"fou!").unwrap();
+        std::fs::write(store.file_path(&of("short").name), b"fo").unwrap();
+        std::fs::remove_file(store.file_path(&of("gone").name)).unwrap();
+        assert_eq!(store.file_fault(of("whole"), true), None);
+        assert_eq!(store.file_fault(of("changed"), true), Some(FileFault::Changed));
+        assert_eq!(store.file_fault(of("changed"), false), None, "the sizes alone say nothing of the bytes");
+        assert_eq!(store.file_fault(of("short"), false), Some(FileFault::Size { found: 2 }));
+        assert_eq!(store.file_fault(of("gone"), false), Some(FileFault::Missing));
+        std::fs::write(store.file_path("abandoned"), b"x").unwrap_err();
+        std::fs::create_dir_all(store.file_path("abandoned").parent().unwrap()).unwrap();
+        std::fs::write(store.file_path("abandoned"), b"x").unwrap();
+        assert_eq!(store.files().await.unwrap().1.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn sealed_values_of_another_key_are_counted() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = Store::create(a.path()).await.unwrap();
+        store.create_access_key("x").await.unwrap();
+        let keys = |sealed: Vec<Sealed>| sealed.into_iter().find(|s| s.what == "access_key.secret").unwrap();
+        let found = keys(store.sealed_values().await.unwrap());
+        assert_eq!((found.values, found.closed), (1, 0));
+        store.close().await;
+        drop(Store::create(b.path()).await.unwrap());
+        std::fs::copy(b.path().join("secrets.key"), a.path().join("secrets.key")).unwrap();
+        let found = keys(Store::attach(a.path()).await.unwrap().sealed_values().await.unwrap());
+        assert_eq!((found.values, found.closed), (1, 1));
+    }
+
+    /// A column of bytes is a sealed one: whoever adds one names its purpose here, or says why it is none.
+    #[tokio::test]
+    async fn every_column_of_bytes_is_known_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path()).await.unwrap();
+        let mut text = Vec::new();
+        store.snapshot().await.unwrap().dump(&mut text).await.unwrap();
+        for line in String::from_utf8(text).unwrap().lines().filter(|l| l.starts_with('{')) {
+            let table: crate::dump::Table = serde_json::from_str(line).unwrap();
+            for (column, kind) in table.columns {
+                let known = SEALED.iter().any(|(t, c, _)| *t == table.table && *c == column);
+                assert_eq!(known, kind == crate::dump::Kind::Bytes, "{}.{column}", table.table);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_database_itself_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path()).await.unwrap();
+        assert!(store.database_faults().await.unwrap().is_empty());
+        let mut connection = store.pool.acquire().await.unwrap();
+        let broken = "PRAGMA foreign_keys = OFF; INSERT INTO log_stream (log_group, name, created_ms) VALUES ('none', 's', 0)";
+        sqlx::raw_sql(broken).execute(&mut *connection).await.unwrap();
+        let faults = store.database_faults().await.unwrap();
+        assert_eq!(faults, ["a row of log_stream refers to one that is not there"]);
+    }
+}
