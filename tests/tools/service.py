@@ -49,12 +49,12 @@ class Service:
         configuration["limits"].update(limits)
         path.write_text(json.dumps(configuration))
 
-    def start(self, device_https="127.0.0.1:0", mqtt="127.0.0.1:0"):
+    def start(self, device_https="127.0.0.1:0", mqtt="127.0.0.1:0", api="127.0.0.1:0", extra=()):
         (self.data / "endpoints.json").unlink(missing_ok=True)
         log = open(self.folder / "service.log", "ab")
         self.process = subprocess.Popen(
             [BIN / "belvedere-service", "serve", "--data", self.data, "--advertise-host", "127.0.0.1",
-             "--api", "127.0.0.1:0", "--device-https", device_https, "--mqtt", mqtt],
+             "--api", api, "--device-https", device_https, "--mqtt", mqtt, *extra],
             stdout=subprocess.DEVNULL, stderr=log,
         )
         end = time.monotonic() + 60

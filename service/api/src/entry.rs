@@ -1,5 +1,6 @@
 //! The front door: every signed request comes through here.
 
+use crate::answered::Answered;
 use crate::caller::Caller;
 use crate::sigv4::body::{Body, BodyError, Kind};
 use crate::sigv4::claims::{Claims, Denied};
@@ -50,6 +51,16 @@ impl Service {
         }
     }
 
+    /// Its signing name.
+    fn name(self) -> &'static str {
+        match self {
+            Service::Panorama => "panorama",
+            Service::Sts => "sts",
+            Service::S3 => "s3",
+            Service::Logs => "logs",
+        }
+    }
+
     fn refuse(self, status: StatusCode, code: &str, message: &str) -> Response {
         match self {
             Service::Panorama => panorama::errors::plain(status, code, message),
@@ -86,6 +97,13 @@ impl Api {
             let message = format!("this service does not answer for \"{}\"", claims.scope.service);
             return panorama::errors::plain(StatusCode::NOT_FOUND, "UnknownServiceException", &message);
         };
+        let answered = Answered::of(service.name(), &parts);
+        let mut response = self.of_service(service, claims, parts, body).await;
+        response.extensions_mut().insert(answered);
+        response
+    }
+
+    async fn of_service(&self, service: Service, claims: Claims, parts: Parts, body: axum::body::Body) -> Response {
         match self.verified(service, claims, parts, body).await {
             Ok(request) => match service {
                 Service::Panorama => panorama::answer(self, request).await,

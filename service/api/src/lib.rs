@@ -5,6 +5,7 @@
 //! ([`panorama::operations`]) names method, path, input shape and handler of every operation; the input is checked
 //! against its shape ([`model`]) in one place and only then becomes a typed value.
 
+pub mod answered;
 pub mod caller;
 pub mod cloudwatch_logs;
 pub mod device;

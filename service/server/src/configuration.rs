@@ -58,6 +58,11 @@ impl Configuration {
         self.backends.open_store(data).await
     }
 
+    /// Opens it beside a service that may be running, and leaves its schema as it is.
+    pub async fn attach_store(&self, data: &Path) -> Result<Store, ServerError> {
+        Ok(Store::attach_in(data, &self.backends.places()?).await?)
+    }
+
     /// The device authority's certificate and key.
     pub fn authority(&self) -> (PathBuf, PathBuf) {
         (self.keys.join("device-ca.crt"), self.keys.join("device-ca.key"))

@@ -1,11 +1,15 @@
 //! HTTP/1.1 on a plain or TLS port: one task per connection, graceful stop.
 
-use axum::Router;
+use crate::health::Health;
+use crate::metrics::{self, Metrics};
+use crate::page::session::Transport;
+use crate::page::{self, Page};
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Extension, Path, State};
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, Request};
 use axum::response::Response;
-use axum::routing::get;
+use axum::{Router, middleware};
+use axum::routing::{MethodRouter, get};
 use belvedere_api::Api;
 use belvedere_api::device::{PeerCertificate, credentials};
 use belvedere_fleet::accept::{self, Accepted, Port, stopped};
@@ -13,6 +17,7 @@ use belvedere_fleet::tls::MQTT;
 use belvedere_fleet::{Fleet, broker};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,14 +27,39 @@ use tokio::sync::{Semaphore, watch};
 const HEADER: Duration = Duration::from_secs(60);
 const MAX_CONNECTIONS: usize = 1024;
 
-/// Everything that is answered. What is not ours by path is the API's by signature.
-pub fn router(api: Api) -> Router {
+/// Everything that is answered on the ports for people and devices. What is not ours by path is the API's by signature.
+pub fn router(api: Api, health: Health, metrics: Metrics) -> Router {
+    let page = Page::new(api.fleet.clone());
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", healthz(health))
         .route("/role-aliases/{alias}/credentials", get(role_credentials))
-        .fallback(signed)
+        .fallback(move |State(api): State<Api>, request: Request<Body>| {
+            let page = page.clone();
+            async move {
+                match page::wants(&request) {
+                    true => page.answer(request).await,
+                    false => api.answer(request).await,
+                }
+            }
+        })
         .layer(DefaultBodyLimit::disable()) // the API bounds bodies itself: objects are large
+        .layer(middleware::from_fn_with_state(metrics, metrics::observe))
         .with_state(api)
+}
+
+/// What is answered on the port for Prometheus.
+pub fn metrics_router(fleet: Fleet, health: Health, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::answer))
+        .route("/healthz", healthz(health))
+        .with_state((metrics, fleet))
+}
+
+fn healthz<S: Clone + Send + Sync + 'static>(health: Health) -> MethodRouter<S> {
+    get(move || {
+        let health = health.clone();
+        async move { health.answer().await }
+    })
 }
 
 async fn role_credentials(
@@ -41,17 +71,17 @@ async fn role_credentials(
     credentials(&api, &alias, &peer, &headers).await
 }
 
-async fn signed(State(api): State<Api>, request: Request<Body>) -> Result<Response, StatusCode> {
-    Ok(api.answer(request).await)
-}
-
-/// Requests that are being answered get their answers.
-const FAREWELL: Duration = Duration::from_secs(10);
-
-/// Answers HTTP in clear until `stop` turns true.
-pub async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
-    let port = Port { name: "http", connections: MAX_CONNECTIONS, tls: None, farewell: FAREWELL };
-    let answer = move |accepted, _, stop| answer(accepted, router.clone(), stop);
+/// Accepts connections until `stop` turns true; with TLS if there are settings for it. Requests that are being answered
+/// then get their answers, within `farewell`.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    farewell: Duration,
+    stop: watch::Receiver<bool>,
+) {
+    let port = Port { name: "http", connections: MAX_CONNECTIONS, tls, farewell };
+    let answer = move |accepted, peer, stop| answer(accepted, peer, router.clone(), stop);
     accept::serve(listener, port, stop, answer).await;
 }
 
@@ -62,10 +92,11 @@ pub async fn serve_with_mqtt(
     router: Router,
     fleet: Fleet,
     tls: Arc<rustls::ServerConfig>,
+    farewell: Duration,
     stop: watch::Receiver<bool>,
 ) {
     let connections = MAX_CONNECTIONS + broker::MAX_CONNECTIONS;
-    let port = Port { name: "https", connections, tls: Some(tls), farewell: FAREWELL };
+    let port = Port { name: "https", connections, tls: Some(tls), farewell };
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let converse = move |accepted, peer, stop| {
         let (router, fleet, places) = (router.clone(), fleet.clone(), places.clone());
@@ -75,7 +106,7 @@ pub async fn serve_with_mqtt(
                     broker::converse(stream, peer, fleet, stop).await;
                 }
                 accepted => match places.try_acquire() {
-                    Ok(_place) => answer(accepted, router, stop).await,
+                    Ok(_place) => answer(accepted, peer, router, stop).await,
                     Err(_) => tracing::warn!(%peer, "HTTPS connection refused: {MAX_CONNECTIONS} are open"),
                 },
             }
@@ -85,13 +116,16 @@ pub async fn serve_with_mqtt(
 }
 
 /// One connection.
-pub async fn answer(accepted: Accepted, router: Router, stop: watch::Receiver<bool>) {
+pub async fn answer(accepted: Accepted, peer: SocketAddr, router: Router, stop: watch::Receiver<bool>) {
     match accepted {
-        Accepted::Plain(stream) => converse(stream, router, PeerCertificate(None), stop).await,
+        Accepted::Plain(stream) => {
+            let transport = if peer.ip().to_canonical().is_loopback() { Transport::Loopback } else { Transport::Open };
+            converse(stream, router.layer(Extension(transport)), PeerCertificate(None), stop).await;
+        }
         Accepted::Tls(stream) => {
             let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
             let certificate = PeerCertificate(certificate.map(|c| Arc::from(c.as_ref())));
-            converse(*stream, router, certificate, stop).await;
+            converse(*stream, router.layer(Extension(Transport::Tls)), certificate, stop).await;
         }
     }
 }

@@ -3,18 +3,36 @@
 //! | module | one idea |
 //! |---|---|
 //! | [`backends`] | which database and which object store |
+//! | [`arguments`] | the command line |
 //! | [`configuration`] | what `init` writes and `serve` reads |
 //! | [`initialise`] | a new service in an empty directory |
-//! | [`serve`] | three ports, one stop |
+//! | [`serve`] | ports and one stop |
 //! | [`history`] | what ended long ago is forgotten |
 //! | [`http`] | HTTP/1.1 on a plain or TLS port |
+//! | [`certificate`] | the owner's certificate, read again when it changes |
+//! | [`health`], [`metrics`], [`logging`], [`supervisor`] | what operators and their machines are told |
+//! | [`page`] | the page at `/` |
+//! | [`keys`] | access keys |
+//! | [`backup`] | one file from which the service can be made again |
+//! | [`doctor`] | is everything as it must be? |
 
+pub mod arguments;
 pub mod backends;
+pub mod backup;
+pub mod certificate;
 pub mod configuration;
+pub mod doctor;
+pub mod health;
 pub mod history;
 pub mod http;
 pub mod initialise;
+pub mod keys;
+pub mod logging;
+pub mod metrics;
+pub mod page;
 pub mod serve;
+pub mod supervisor;
+pub mod time;
 
 /// What goes wrong here.
 #[derive(Debug, thiserror::Error)]

@@ -1,43 +1,74 @@
-//! Three ports, one stop: the API in plain HTTP for tools on the same machine (or behind a proxy), the same over TLS
-//! with the devices' credentials endpoint and (by ALPN) MQTT, and MQTT alone.
+//! Ports and one stop: the API in plain HTTP for tools on the same machine (or behind a proxy), the same over TLS with the
+//! devices' credentials endpoint and (by ALPN) MQTT, MQTT alone; if asked for, the API under the owner's certificate, and Prometheus.
 
-use crate::ServerError;
+use crate::certificate::Given;
 use crate::configuration::{Configuration, replace};
-use crate::{history, http};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::{ServerError, history, http, supervisor};
 use belvedere_api::Api;
 use belvedere_fleet::authority::Authority;
 use belvedere_fleet::tls::{ClientCertificate, server_config};
 use belvedere_fleet::{Fleet, Settings, broker};
 use belvedere_store::{Store, StoreError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Where to listen, and how appliances find it.
-pub struct Ports<'a> {
+pub struct Options<'a> {
     /// Plain HTTP.
     pub api: &'a str,
-    /// HTTPS.
+    /// HTTPS with the service's own certificate.
     pub device_https: &'a str,
     /// MQTT over TLS.
     pub mqtt: &'a str,
     /// Host that goes into provisioning archives.
     pub advertise_host: &'a str,
+    /// HTTPS with the owner's certificate.
+    pub https: Option<&'a str>,
+    /// That certificate and its key.
+    pub certificate: Option<(&'a Path, &'a Path)>,
+    /// Prometheus.
+    pub metrics: Option<&'a str>,
+    /// How long requests under way may take once the service stops.
+    pub farewell: Duration,
+}
+
+/// What the service is told while it runs.
+pub struct Signals {
+    /// Turns true once.
+    pub stop: watch::Receiver<bool>,
+    /// Changes with every SIGHUP.
+    pub reload: watch::Receiver<()>,
 }
 
 /// `endpoints.json`: where a running service listens.
-#[derive(Debug, Serialize)]
-struct Listening {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listening {
     /// `127.0.0.1:8000`.
-    api: SocketAddr,
-    device_https: SocketAddr,
-    mqtt: SocketAddr,
-    advertise_host: String,
-    process: u32,
+    pub api: SocketAddr,
+    /// HTTPS with the service's own certificate.
+    pub device_https: SocketAddr,
+    /// MQTT over TLS.
+    pub mqtt: SocketAddr,
+    /// HTTPS with the owner's certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https: Option<SocketAddr>,
+    /// That certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// Prometheus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
+    /// What appliances are told.
+    pub advertise_host: String,
+    /// The process.
+    pub process: u32,
 }
 
 /// Names and addresses of the service's certificate.
@@ -77,12 +108,21 @@ async fn sweep_daily(store: Store) {
     }
 }
 
-/// Runs the service in `data` until `stop` turns true.
-pub async fn serve(data: &Path, ports: Ports<'_>, stop: watch::Receiver<bool>) -> Result<(), ServerError> {
+async fn listen_if(port: &'static str, address: Option<&str>) -> Result<Option<(TcpListener, SocketAddr)>, ServerError> {
+    match address {
+        Some(address) => listen(port, address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Runs the service in `data` until it is told to stop.
+pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Result<(), ServerError> {
+    let Signals { stop, reload } = signals;
     let configuration = Configuration::read(data)?;
     let (certificate, key) = configuration.authority();
     let authority = Arc::new(Authority::open(&certificate, &key)?);
-    let server = authority.server(&certificate_names(&configuration, ports.advertise_host))?;
+    let server = authority.server(&certificate_names(&configuration, options.advertise_host))?;
+    let given = options.certificate.map(|(certificate, key)| Given::open(certificate, key)).transpose()?;
     let store = configuration.open_store(data).await?;
     store.forget_connections().await?;
     if store.objects_are_shared() {
@@ -90,44 +130,75 @@ pub async fn serve(data: &Path, ports: Ports<'_>, stop: watch::Receiver<bool>) -
     } else {
         sweep(&store).await?;
     }
-    let (api, api_at) = listen("api", ports.api).await?;
-    let (https, https_at) = listen("device-https", ports.device_https).await?;
-    let (mqtt, mqtt_at) = listen("mqtt", ports.mqtt).await?;
-    let reach = |at: SocketAddr| belvedere_fleet::endpoint(ports.advertise_host, at.port());
+    let (api, api_at) = listen("api", options.api).await?;
+    let (device_https, device_https_at) = listen("device-https", options.device_https).await?;
+    let (mqtt, mqtt_at) = listen("mqtt", options.mqtt).await?;
+    let https = listen_if("https", options.https).await?;
+    let prometheus = listen_if("metrics", options.metrics).await?;
+    let reach = |at: SocketAddr| belvedere_fleet::endpoint(options.advertise_host, at.port());
     let settings = Settings {
         account: configuration.account.clone(),
         region: configuration.region.clone(),
         bucket: configuration.bucket.clone(),
-        endpoints: belvedere_fleet::endpoints(reach(mqtt_at), reach(https_at), &configuration.region),
+        endpoints: belvedere_fleet::endpoints(reach(mqtt_at), reach(device_https_at), &configuration.region),
     };
     let fleet = Fleet::new(store.clone(), settings, authority.clone());
+    let (health, metrics) = (Health::new(store.clone(), data), Metrics::default());
     let asked = fleet.ask_again().await?;
     if asked > 0 {
         tracing::info!(devices = asked, "deployments asked for again");
     }
-    let router = http::router(Api::new(fleet.clone(), configuration.limits.clone()));
+    let router = http::router(Api::new(fleet.clone(), configuration.limits.clone()), health.clone(), metrics.clone());
     let https_tls = server_config(&authority, &server, ClientCertificate::Optional)?;
     let mqtt_tls = server_config(&authority, &server, ClientCertificate::Required)?;
     let listening = Listening {
         api: api_at,
-        device_https: https_at,
+        device_https: device_https_at,
         mqtt: mqtt_at,
-        advertise_host: ports.advertise_host.to_owned(),
+        https: https.as_ref().map(|(_, at)| *at),
+        certificate: options.certificate.and_then(|(path, _)| std::fs::canonicalize(path).ok()),
+        metrics: prometheus.as_ref().map(|(_, at)| *at),
+        advertise_host: options.advertise_host.to_owned(),
         process: std::process::id(),
     };
     let text = serde_json::to_string_pretty(&listening).unwrap_or_default();
     replace(&data.join("endpoints.json"), text.as_bytes(), 0o644)?;
     println!("{text}");
-    tracing::info!(api = %api_at, device_https = %https_at, mqtt = %mqtt_at, bucket = configuration.bucket, "serving");
+    tracing::info!(api = %api_at, device_https = %device_https_at, mqtt = %mqtt_at, bucket = configuration.bucket, "serving");
+    supervisor::tell("READY=1");
+    let farewell = options.farewell;
     let watching = fleet.clone();
-    tokio::join!(
-        watching.keep_watch(stop.clone()),
-        http::serve(api, router.clone(), stop.clone()),
-        http::serve_with_mqtt(https, router, fleet.clone(), https_tls, stop.clone()),
+    let people = async {
+        if let (Some((https, _)), Some(given)) = (https, given) {
+            let tls = given.server_config()?;
+            let port = http::serve(https, router.clone(), Some(tls), farewell, stop.clone());
+            tokio::join!(port, given.watch(reload, stop.clone()));
+        }
+        Ok::<(), ServerError>(())
+    };
+    let numbers = async {
+        if let Some((listener, _)) = prometheus {
+            let router = http::metrics_router(fleet.clone(), health, metrics);
+            http::serve(listener, router, None, farewell, stop.clone()).await;
+        }
+    };
+    let mut stopping = stop.clone();
+    let farewell_said = async {
+        let _ = stopping.wait_for(|s| *s).await.map(drop);
+        tracing::info!(seconds = farewell.as_secs(), "stopping: requests under way get their answers");
+        supervisor::tell("STOPPING=1");
+    };
+    let (_, _, _, _, _, people, _, _) = tokio::join!(
         history::forget(store.clone(), configuration.history, stop.clone()),
-        broker::serve(mqtt, fleet, mqtt_tls, stop),
+        watching.keep_watch(stop.clone()),
+        http::serve(api, router.clone(), None, farewell, stop.clone()),
+        http::serve_with_mqtt(device_https, router.clone(), fleet.clone(), https_tls, farewell, stop.clone()),
+        broker::serve(mqtt, fleet.clone(), mqtt_tls, stop.clone()),
+        people,
+        numbers,
+        farewell_said,
     );
     store.close().await;
     tracing::info!("stopped");
-    Ok(())
+    people
 }

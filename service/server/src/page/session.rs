@@ -1,0 +1,171 @@
+//! Who sees the page. Links and cookies are sealed with the store's key: they cannot be made or changed by others, and
+//! checking one tells nothing by the time it takes.
+
+use belvedere_store::identifiers::random;
+use belvedere_store::secrets::SecretBox;
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const LINK: &str = "page link";
+const SESSION: &str = "page session";
+const MINUTE_MS: i64 = 60 * 1000;
+/// How long a link can be opened, and how long what it opened is shown.
+const LINK_MS: i64 = 10 * MINUTE_MS;
+const LINK_SESSION_MS: i64 = 60 * MINUTE_MS;
+/// How long somebody with a key stays signed in.
+const KEY_SESSION_MS: i64 = 12 * 60 * MINUTE_MS;
+/// Attempts to sign in at once, and how long one takes to come back.
+const ATTEMPTS: u32 = 10;
+const RECOVERY: Duration = Duration::from_secs(6);
+
+/// How a browser is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Encrypted.
+    Tls,
+    /// In clear, on this machine.
+    Loopback,
+    /// In clear, over a network.
+    Open,
+}
+
+/// Somebody who may see the page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// With which key, unless by a link.
+    pub access_key_id: Option<String>,
+    /// Until when, milliseconds since 1970.
+    pub until_ms: i64,
+}
+
+impl Session {
+    /// Of somebody who signed in with a key.
+    pub fn of_key(access_key_id: String, now: i64) -> Session {
+        Session { access_key_id: Some(access_key_id), until_ms: now + KEY_SESSION_MS }
+    }
+}
+
+fn seal(secrets: &SecretBox, purpose: &str, session: &Session) -> String {
+    hex::encode(secrets.seal(purpose, &serde_json::to_vec(session).unwrap_or_default()))
+}
+
+fn open(secrets: &SecretBox, purpose: &str, text: &str, now: i64) -> Option<Session> {
+    if text.len() > 1024 {
+        return None;
+    }
+    let plain = secrets.unseal(purpose, &hex::decode(text).ok()?).ok()?;
+    serde_json::from_slice::<Session>(&plain).ok().filter(|s| s.until_ms > now)
+}
+
+/// What goes into a link.
+pub fn link(secrets: &SecretBox, now: i64) -> String {
+    seal(secrets, LINK, &Session { access_key_id: None, until_ms: now + LINK_MS })
+}
+
+/// The session that a link begins.
+pub fn of_link(secrets: &SecretBox, text: &str, now: i64) -> Option<Session> {
+    open(secrets, LINK, text, now).map(|_| Session { access_key_id: None, until_ms: now + LINK_SESSION_MS })
+}
+
+/// What goes into a cookie.
+pub fn cookie(secrets: &SecretBox, session: &Session) -> String {
+    seal(secrets, SESSION, session)
+}
+
+/// The session of a cookie.
+pub fn of_cookie(secrets: &SecretBox, text: &str, now: i64) -> Option<Session> {
+    open(secrets, SESSION, text, now)
+}
+
+/// Whether a secret is the known one. It takes the same time whether there is such a key or not, and wherever they differ.
+pub fn is_secret(known: Option<&str>, given: &[u8]) -> bool {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &random::<32>());
+    let expected = hmac::sign(&key, known.unwrap_or("no such key").as_bytes());
+    let same = hmac::verify(&key, given, expected.as_ref()).is_ok();
+    same && known.is_some()
+}
+
+/// Bounds attempts to sign in, of everybody together.
+#[derive(Debug)]
+pub struct Attempts(Mutex<(u32, Instant)>);
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Attempts(Mutex::new((ATTEMPTS, Instant::now())))
+    }
+}
+
+impl Attempts {
+    /// Whether one more may be made.
+    pub fn take(&self) -> bool {
+        self.take_at(Instant::now())
+    }
+
+    fn take_at(&self, now: Instant) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recovered = (now.saturating_duration_since(state.1).as_secs() / RECOVERY.as_secs()) as u32;
+        if recovered > 0 {
+            *state = (state.0.saturating_add(recovered).min(ATTEMPTS), now);
+        }
+        let left = state.0 > 0;
+        state.0 = state.0.saturating_sub(1);
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets() -> SecretBox {
+        SecretBox::of(hex::encode(random::<32>()).as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_link_opens_for_ten_minutes_and_is_no_cookie() {
+        let secrets = secrets();
+        let text = link(&secrets, 0);
+        assert_eq!(of_link(&secrets, &text, LINK_MS - 1).unwrap().until_ms, LINK_MS - 1 + LINK_SESSION_MS);
+        assert_eq!(of_link(&secrets, &text, LINK_MS), None);
+        assert_eq!(of_cookie(&secrets, &text, 0), None);
+        let session = Session::of_key("AKIA".into(), 0);
+        let value = cookie(&secrets, &session);
+        assert_eq!(of_cookie(&secrets, &value, KEY_SESSION_MS - 1), Some(session));
+        assert_eq!(of_cookie(&secrets, &value, KEY_SESSION_MS), None);
+        assert_eq!(of_link(&secrets, &value, 0), None);
+    }
+
+    #[test]
+    fn what_somebody_made_up_opens_nothing() {
+        let (ours, theirs) = (secrets(), secrets());
+        let forged = cookie(&theirs, &Session { access_key_id: None, until_ms: i64::MAX });
+        let long = "00".repeat(5000);
+        for text in [forged.as_str(), "", "zz", "00", &long] {
+            assert_eq!(of_cookie(&ours, text, 0), None);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_the_known_one_whole_or_not() {
+        assert!(is_secret(Some("secret"), b"secret"));
+        for given in [&b"secre"[..], b"secret ", b"Secret", b""] {
+            assert!(!is_secret(Some("secret"), given));
+        }
+        assert!(!is_secret(None, b"no such key"), "what stands in for a key is none");
+    }
+
+    #[test]
+    fn attempts_run_out_and_come_back_slowly() {
+        let attempts = Attempts::default();
+        let start = Instant::now();
+        assert!((0..ATTEMPTS).all(|_| attempts.take_at(start)));
+        assert!(!attempts.take_at(start + Duration::from_secs(5)));
+        assert!(attempts.take_at(start + RECOVERY));
+        assert!(!attempts.take_at(start + RECOVERY));
+        let later = start + Duration::from_secs(3600);
+        assert!((0..ATTEMPTS).all(|_| attempts.take_at(later)));
+        assert!(!attempts.take_at(later));
+    }
+}
