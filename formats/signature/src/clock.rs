@@ -41,6 +41,37 @@ pub fn civil(seconds: i64) -> (i64, i64, i64, i64, i64, i64, i64) {
     (year, month, day, of_day / 3600, of_day / 60 % 60, of_day % 60, (day_number + 4).rem_euclid(7))
 }
 
+/// Milliseconds since 1970 of `2013-05-24T00:00:00Z`, with or without a fraction, with `Z`, `+01:00` or nothing (UTC).
+pub fn parse_iso8601(text: &str) -> Option<i64> {
+    let plain: String = text.get(..19)?.chars().filter(|c| !"-:".contains(*c)).collect();
+    let separators = text.as_bytes();
+    let shaped = separators[4] == b'-' && separators[7] == b'-' && separators[13] == b':' && separators[16] == b':';
+    let seconds = parse(&format!("{plain}Z")).filter(|_| shaped)?;
+    let mut rest = &text[19..];
+    let mut milliseconds = 0;
+    if let Some(fraction) = rest.strip_prefix('.') {
+        let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 || digits > 9 {
+            return None;
+        }
+        milliseconds = format!("{:0<3}", &fraction[..digits])[..3].parse().ok()?;
+        rest = &fraction[digits..];
+    }
+    let offset = match rest.as_bytes() {
+        [] | [b'Z'] => 0,
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] | [sign @ (b'+' | b'-'), h1, h2, m1, m2] => {
+            let digits = [h1, h2, m1, m2].map(|d| i64::from(d.wrapping_sub(b'0')));
+            if digits.iter().any(|d| *d > 9) {
+                return None;
+            }
+            let minutes = (digits[0] * 10 + digits[1]) * 60 + digits[2] * 10 + digits[3];
+            if *sign == b'-' { -minutes } else { minutes }
+        }
+        _ => return None,
+    };
+    Some((seconds - offset * 60) * 1000 + milliseconds)
+}
+
 /// `2013-05-24T00:00:00.000Z`, as S3's lists have it.
 pub fn iso8601(milliseconds: i64) -> String {
     let (y, mo, d, h, mi, s, _) = civil(milliseconds.div_euclid(1000));
@@ -66,6 +97,13 @@ mod tests {
         assert_eq!(parse("20240229T235959Z"), Some(1_709_251_199));
         assert_eq!(iso8601(1_709_251_199_123), "2024-02-29T23:59:59.123Z");
         assert_eq!(http_date(1_369_353_600_000), "Fri, 24 May 2013 00:00:00 GMT");
+        assert_eq!(parse_iso8601("2024-02-29T23:59:59.5Z"), Some(1_709_251_199_500));
+        assert_eq!(parse_iso8601("2024-02-29T23:59:59.123456+00:00"), Some(1_709_251_199_123));
+        assert_eq!(parse_iso8601("2024-03-01T01:59:59+02:00"), Some(1_709_251_199_000));
+        assert_eq!(parse_iso8601("2024-02-29T23:59:59"), Some(1_709_251_199_000));
+        for bad in ["", "yesterday", "2024-02-29", "2024-02-29T23:59:59.", "2024-02-29T23:59:59+2", "2024x02x29T23:59:59Z", "2024-02-29T23:59:5é"] {
+            assert_eq!(parse_iso8601(bad), None, "{bad}");
+        }
         for bad in ["", "20130524", "20131324T000000Z", "2013052aT000000Z", "20130524 000000Z", "+0130524T000000Z"] {
             assert_eq!(parse(bad), None, "{bad}");
         }

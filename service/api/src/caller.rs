@@ -3,6 +3,8 @@
 
 use crate::Api;
 use belvedere_fleet::FleetError;
+use belvedere_fleet::metrics::NAMESPACE;
+use belvedere_store::metrics::MetricName;
 
 /// Who signed a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,19 @@ impl Caller {
         }
     }
 
+    /// Whether samples may be put into a metric: a device writes about itself only, in its own namespace.
+    pub fn may_put_metric(&self, metric: &MetricName) -> bool {
+        match self {
+            Caller::Administrator { .. } => true,
+            Caller::Device { device_id, .. } => {
+                let named: Vec<&String> = metric.dimensions.iter().filter(|(n, _)| n == "DeviceId").map(|(_, v)| v).collect();
+                // What the service itself says about applications is not for devices to say.
+                let about_applications = metric.dimensions.iter().any(|(n, _)| n.starts_with("ApplicationInstance"));
+                metric.namespace == NAMESPACE && !about_applications && named == [device_id]
+            }
+        }
+    }
+
     /// Whether an object may be read.
     pub async fn may_read(&self, api: &Api, bucket: &str, key: &str) -> Result<bool, FleetError> {
         match self {
@@ -72,6 +87,24 @@ mod tests {
             "/aws/panorama/devices/device-a/other",
         ] {
             assert!(!device.may_use_log_group(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_device_puts_samples_about_itself_only() {
+        let device = Caller::Device { device_id: "device-a".into(), access_key_id: "ASIA".into() };
+        let metric = |namespace: &str, dimensions: &[(&str, &str)]| {
+            MetricName::new(namespace, "m", dimensions.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect())
+        };
+        assert!(device.may_put_metric(&metric(NAMESPACE, &[("DeviceId", "device-a"), ("Disk", "data")])));
+        for (namespace, dimensions) in [
+            ("Other", &[("DeviceId", "device-a")][..]),
+            (NAMESPACE, &[]),
+            (NAMESPACE, &[("DeviceId", "device-b")]),
+            (NAMESPACE, &[("DeviceId", "device-a"), ("DeviceId", "device-b")]),
+            (NAMESPACE, &[("DeviceId", "device-a"), ("ApplicationInstanceId", "x")]),
+        ] {
+            assert!(!device.may_put_metric(&metric(namespace, dimensions)), "{namespace} {dimensions:?}");
         }
     }
 }

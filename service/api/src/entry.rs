@@ -4,7 +4,7 @@ use crate::answered::Answered;
 use crate::caller::Caller;
 use crate::sigv4::body::{Body, BodyError, Kind};
 use crate::sigv4::claims::{Claims, Denied};
-use crate::{Api, cloudwatch_logs, panorama, s3, sts};
+use crate::{Api, cloudwatch, cloudwatch_logs, panorama, sns, s3, sts};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
@@ -38,15 +38,19 @@ enum Service {
     Sts,
     S3,
     Logs,
+    Monitoring(cloudwatch::Form),
+    Sns,
 }
 
 impl Service {
-    fn of(name: &str) -> Option<Service> {
+    fn of(name: &str, parts: &Parts) -> Option<Service> {
         match name {
             "panorama" => Some(Service::Panorama),
             "sts" => Some(Service::Sts),
             "s3" => Some(Service::S3),
             "logs" => Some(Service::Logs),
+            "monitoring" => Some(Service::Monitoring(cloudwatch::Form::of(parts))),
+            "sns" => Some(Service::Sns),
             _ => None,
         }
     }
@@ -58,6 +62,8 @@ impl Service {
             Service::Sts => "sts",
             Service::S3 => "s3",
             Service::Logs => "logs",
+            Service::Monitoring(_) => "monitoring",
+            Service::Sns => "sns",
         }
     }
 
@@ -67,6 +73,8 @@ impl Service {
             Service::Sts => sts::error(status, code, message),
             Service::S3 => s3::error(status, code, message),
             Service::Logs => cloudwatch_logs::error(status, code, message),
+            Service::Monitoring(form) => cloudwatch::error(form, status, code, message),
+            Service::Sns => sns::error(status, code, message),
         }
     }
 }
@@ -93,7 +101,7 @@ impl Api {
             Ok(claims) => claims,
             Err(denied) => return refuse(Service::Panorama, denied),
         };
-        let Some(service) = Service::of(&claims.scope.service) else {
+        let Some(service) = Service::of(&claims.scope.service, &parts) else {
             let message = format!("this service does not answer for \"{}\"", claims.scope.service);
             return panorama::errors::plain(StatusCode::NOT_FOUND, "UnknownServiceException", &message);
         };
@@ -110,6 +118,8 @@ impl Api {
                 Service::Sts => sts::answer(self, request).await,
                 Service::S3 => s3::answer(self, request).await,
                 Service::Logs => cloudwatch_logs::answer(self, request).await,
+                Service::Monitoring(form) => cloudwatch::answer(self, form, request).await,
+                Service::Sns => sns::answer(self, request).await,
             },
             Err(Refusal::Denied(denied)) => refuse(service, denied),
             Err(Refusal::Body(BodyError::TooLarge)) => {

@@ -1,12 +1,14 @@
 //! The API: requests in AWS's forms, answered by the fleet and the store.
 //!
 //! A request's way: [`entry`] verifies its signature ([`sigv4`]) and finds out who calls ([`caller`]); the service's
-//! name in the credential scope chooses [`panorama`], [`sts`], [`s3`] or [`cloudwatch_logs`]. For Panorama a table
+//! name in the credential scope chooses [`panorama`], [`sts`], [`s3`], [`cloudwatch_logs`],
+//! [`cloudwatch`] or [`sns`]. For Panorama a table
 //! ([`panorama::operations`]) names method, path, input shape and handler of every operation; the input is checked
 //! against its shape ([`model`]) in one place and only then becomes a typed value.
 
 pub mod answered;
 pub mod caller;
+pub mod cloudwatch;
 pub mod cloudwatch_logs;
 pub mod device;
 pub mod entry;
@@ -16,7 +18,9 @@ pub mod panorama;
 pub mod rates;
 pub mod s3;
 pub mod sigv4;
+pub mod sns;
 pub mod sts;
+pub mod wire;
 pub mod xml;
 
 use belvedere_fleet::Fleet;

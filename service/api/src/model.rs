@@ -49,6 +49,8 @@ pub enum Shape {
     Integer(i64, i64),
     /// `true`, `false`.
     Boolean,
+    /// A number.
+    Double,
     /// Seconds since 1970, as a number.
     Timestamp,
     /// Bytes, in base64.
@@ -247,7 +249,7 @@ impl Checker {
                 Some(_) => {}
                 None => self.fault(name, "Member must be a whole number"),
             },
-            (Shape::Boolean, Value::Bool(_)) | (Shape::Timestamp, Value::Number(_)) => {}
+            (Shape::Boolean, Value::Bool(_)) | (Shape::Timestamp | Shape::Double, Value::Number(_)) => {}
             (Shape::Blob, Value::String(s)) => {
                 if base64::engine::general_purpose::STANDARD.decode(s).is_err() {
                     self.fault(name, "Member must be base64");
@@ -314,7 +316,7 @@ fn kind(shape: &Shape) -> &'static str {
     match shape.bare() {
         Shape::Text(_) | Shape::Word(_) => "a string",
         Shape::Blob => "base64",
-        Shape::Integer(..) | Shape::Timestamp => "a number",
+        Shape::Integer(..) | Shape::Timestamp | Shape::Double => "a number",
         Shape::Boolean => "true or false",
         Shape::List(..) => "a list",
         Shape::Map(..) => "a map",

@@ -13,6 +13,7 @@
 //! | [`deployments`] | which application instances a device should run |
 //! | [`job`] | what a device may ask of a job, and what that does (pure) |
 //! | [`jobs`] | jobs on topics: what is asked, what is answered, when the device is told |
+//! | [`metrics`] | the fleet's own metrics |
 //! | [`credentials`] | short-lived keys of a device |
 //! | [`broker`] | MQTT: one task per connection, and the rules |
 //! | `link` | a connection's bytes become packets |
@@ -36,6 +37,7 @@ pub mod job;
 pub mod jobs;
 mod link;
 pub mod message;
+pub mod metrics;
 mod outbox;
 mod pace;
 pub mod provisioning;

@@ -1,8 +1,11 @@
 //! What devices report (the `reported` halves of their shadows) becomes what the API shows.
 
+use crate::metrics::application_errors;
 use crate::{Fleet, FleetError};
 use belvedere_device_protocol::ApplicationReport;
 use belvedere_device_protocol::shadow::{APPLICATIONS, DEVICE, DeviceState};
+use belvedere_store::metrics::Meeting;
+use belvedere_store::now_ms;
 use serde_json::{Value, json};
 
 /// Statuses after which an instance is gone from the device.
@@ -51,6 +54,7 @@ impl Fleet {
                 continue;
             }
             self.store.apply_report(&device.device_id, &report).await?;
+            self.note_error(&device.device_id, &report).await?;
             if report.status == REMOVED {
                 gone.insert(id.clone(), Value::Null);
             }
@@ -58,6 +62,19 @@ impl Fleet {
         // Reported once is enough: what is gone would stay in the shadow for ever.
         if !gone.is_empty() {
             self.update_shadow(thing, APPLICATIONS, json!({ "reported": { "instances": gone } })).await?;
+        }
+        Ok(())
+    }
+
+    /// An error that a device reports counts at once: by the next look at the application it may be over.
+    async fn note_error(&self, device_id: &str, report: &ApplicationReport) -> Result<(), FleetError> {
+        if report.health != "ERROR" {
+            return Ok(());
+        }
+        let known = self.store.application_instance(&report.application_instance_id).await?;
+        if let Some(known) = known.filter(|k| k.device_id == device_id && k.health == "ERROR") {
+            let sample = application_errors(known.name.as_deref(), &known.id, true, now_ms());
+            self.store.put_samples(&[sample], Meeting::Greatest).await?;
         }
         Ok(())
     }

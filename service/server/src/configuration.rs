@@ -5,6 +5,8 @@ use crate::backends::Backends;
 use belvedere_store::Store;
 use crate::history::History;
 use belvedere_api::limits::Limits;
+use belvedere_store::metrics::Retention;
+use belvedere_watch::delivery::mail::MailServer;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -36,6 +38,53 @@ pub struct Configuration {
     /// How long what has ended is remembered.
     #[serde(default)]
     pub history: History,
+    /// How alarms reach people.
+    #[serde(default)]
+    pub notifications: Notifications,
+    /// How long metrics are kept.
+    #[serde(default)]
+    pub metrics: MetricDays,
+}
+
+/// How alarms reach people.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notifications {
+    /// The mail server; without one, mail waits and is given up in the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<MailServer>,
+    /// PEM file of authorities that mail servers and webhooks may have their certificates from, beside the machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<PathBuf>,
+}
+
+/// How many days metrics are kept in each resolution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricDays {
+    /// Minutes.
+    pub minutes: u32,
+    /// Five minutes.
+    pub five_minutes: u32,
+    /// Hours.
+    pub hours: u32,
+}
+
+impl Default for MetricDays {
+    /// CloudWatch's.
+    fn default() -> MetricDays {
+        MetricDays { minutes: 15, five_minutes: 63, hours: 455 }
+    }
+}
+
+impl MetricDays {
+    /// As the store has it; longer for the coarser if they were not in order.
+    pub fn retention(&self) -> Retention {
+        const DAY: i64 = 24 * 3600 * 1000;
+        let minutes_ms = i64::from(self.minutes.max(1)) * DAY;
+        let five_minutes_ms = (i64::from(self.five_minutes) * DAY).max(minutes_ms);
+        Retention { minutes_ms, five_minutes_ms, hours_ms: (i64::from(self.hours) * DAY).max(five_minutes_ms) }
+    }
 }
 
 impl Configuration {

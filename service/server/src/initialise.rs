@@ -64,6 +64,8 @@ pub async fn initialise(new: New<'_>) -> Result<FirstKey, ServerError> {
         backends: new.backends.given()?,
         limits: new.limits,
         history: History::default(),
+        notifications: Default::default(),
+        metrics: Default::default(),
     };
     let (certificate, key) = configuration.authority();
     let authority = Authority::open(&certificate, &key)?;

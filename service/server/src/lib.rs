@@ -8,6 +8,7 @@
 //! | [`initialise`] | a new service in an empty directory |
 //! | [`serve`] | ports and one stop |
 //! | [`history`] | what ended long ago is forgotten |
+//! | [`notifications`] | how alarms reach people |
 //! | [`http`] | HTTP/1.1 on a plain or TLS port |
 //! | [`certificate`] | the owner's certificate, read again when it changes |
 //! | [`health`], [`metrics`], [`logging`], [`supervisor`] | what operators and their machines are told |
@@ -29,6 +30,7 @@ pub mod initialise;
 pub mod keys;
 pub mod logging;
 pub mod metrics;
+pub mod notifications;
 pub mod page;
 pub mod serve;
 pub mod supervisor;

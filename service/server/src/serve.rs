@@ -5,7 +5,7 @@ use crate::certificate::Given;
 use crate::configuration::{Configuration, replace};
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::{ServerError, history, http, supervisor};
+use crate::{ServerError, history, http, notifications, supervisor};
 use belvedere_api::Api;
 use belvedere_fleet::authority::Authority;
 use belvedere_fleet::tls::{ClientCertificate, server_config};
@@ -123,6 +123,7 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     let authority = Arc::new(Authority::open(&certificate, &key)?);
     let server = authority.server(&certificate_names(&configuration, options.advertise_host))?;
     let given = options.certificate.map(|(certificate, key)| Given::open(certificate, key)).transpose()?;
+    let settings_of_watch = notifications::settings(&configuration)?;
     let store = configuration.open_store(data).await?;
     store.forget_connections().await?;
     if store.objects_are_shared() {
@@ -188,7 +189,7 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
         tracing::info!(seconds = farewell.as_secs(), "stopping: requests under way get their answers");
         supervisor::tell("STOPPING=1");
     };
-    let (_, _, _, _, _, people, _, _) = tokio::join!(
+    let (_, _, _, _, _, people, _, _, _) = tokio::join!(
         history::forget(store.clone(), configuration.history, stop.clone()),
         watching.keep_watch(stop.clone()),
         http::serve(api, router.clone(), None, farewell, stop.clone()),
@@ -197,6 +198,7 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
         people,
         numbers,
         farewell_said,
+        belvedere_watch::run(fleet.clone(), settings_of_watch, stop.clone()),
     );
     store.close().await;
     tracing::info!("stopped");

@@ -37,6 +37,15 @@ pub fn token<const N: usize>() -> String {
     hex::encode(random::<N>())
 }
 
+/// A random UUID (version 4).
+pub fn uuid() -> String {
+    let mut bytes = random::<16>();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let digits = hex::encode(bytes);
+    format!("{}-{}-{}-{}-{}", &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..])
+}
+
 /// `AKIA` (long-lived) or `ASIA` (session) and 16 characters.
 pub fn access_key(prefix: &str) -> String {
     format!("{prefix}{}", base32(&random::<10>()).to_uppercase())

@@ -6,6 +6,7 @@
 
 pub mod access_keys;
 pub mod ageing;
+pub mod alarms;
 pub mod application_instances;
 mod blobs;
 pub mod certificates;
@@ -20,11 +21,13 @@ pub mod examine;
 pub mod identifiers;
 pub mod import_jobs;
 pub mod logs;
+pub mod metrics;
 pub mod mqtt_retained;
 pub mod mqtt_sessions;
 pub mod multipart;
 mod node_signals;
 mod nodes;
+pub mod notifications;
 pub mod objects;
 mod owner;
 pub mod packages;

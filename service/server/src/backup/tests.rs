@@ -32,6 +32,8 @@ async fn service() -> Place {
         backends: Default::default(),
         limits: Default::default(),
         history: Default::default(),
+        notifications: Default::default(),
+        metrics: Default::default(),
     };
     configuration.write(&data).unwrap();
     std::fs::write(data.join("ca.pem"), "the authority's certificate").unwrap();

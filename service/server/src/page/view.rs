@@ -210,6 +210,7 @@ mod tests {
             package_version: evil.into(),
             patch: evil.into(),
             status: evil.into(),
+            camera: None,
         };
         Overview {
             account: evil.into(),

@@ -124,6 +124,7 @@ fn describe(shape: &Shape, shapes: &mut Map<String, Value>) -> Value {
         Shape::Integer(min, max) if (*min, *max) == (i64::from(i32::MIN), i64::from(i32::MAX)) => json!({ "type": "integer" }),
         Shape::Integer(min, max) => json!({ "type": "integer", "min": min, "max": max }),
         Shape::Boolean => json!({ "type": "boolean" }),
+        Shape::Double => json!({ "type": "double" }),
         Shape::Timestamp => json!({ "type": "timestamp" }),
         Shape::Blob => json!({ "type": "blob" }),
         Shape::List(inner, min, max) => {

@@ -1,0 +1,242 @@
+//! CloudWatch metrics and alarms, `2010-08-01`, in the three forms that tools speak: the query protocol (awscli and
+//! boto3 up to 1.41), JSON 1.0 (those of today) and CBOR (other SDKs). One input, one handler, one [`Output`] for all.
+
+pub mod alarms;
+pub mod metrics;
+pub mod reading;
+pub mod shapes;
+
+use crate::Api;
+use crate::caller::Caller;
+use crate::entry::Request;
+use crate::model::{Member, check};
+use crate::wire::query::Query;
+use crate::wire::{Output, cbor, gunzip, xml_answer, xml_error};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use belvedere_store::{StoreError, identifiers};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+const NAMESPACE: &str = "http://monitoring.amazonaws.com/doc/2010-08-01/";
+const TARGET: &str = "GraniteServiceVersion20100801";
+/// Largest body after unpacking, bytes.
+const MAX_BODY: u64 = 8 * 1024 * 1024;
+
+/// How a request is written, and its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `Action=…`, XML.
+    Query,
+    /// `X-Amz-Target`, JSON 1.0.
+    Json,
+    /// A path per operation, CBOR.
+    Cbor,
+}
+
+impl Form {
+    /// Of a request.
+    pub fn of(parts: &Parts) -> Form {
+        if parts.headers.get("smithy-protocol").is_some_and(|v| v == "rpc-v2-cbor") {
+            Form::Cbor
+        } else if parts.headers.contains_key("x-amz-target") {
+            Form::Json
+        } else {
+            Form::Query
+        }
+    }
+}
+
+/// A request that is not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refused {
+    /// The caller's fault.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Refused {
+        let status = if code == NOT_FOUND { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST };
+        Refused { status, code, message: message.into() }
+    }
+}
+
+/// Codes as the query protocol has them.
+pub(crate) const INVALID: &str = "InvalidParameterValue";
+pub(crate) const MISSING: &str = "MissingParameter";
+pub(crate) const COMBINATION: &str = "InvalidParameterCombination";
+pub(crate) const VALIDATION: &str = "ValidationError";
+pub(crate) const NOT_FOUND: &str = "ResourceNotFound";
+pub(crate) const LIMIT: &str = "LimitExceeded";
+pub(crate) const TOKEN: &str = "InvalidNextToken";
+
+/// The same codes as the other protocols have them.
+fn exception(code: &str) -> &str {
+    match code {
+        "InvalidParameterValue" => "InvalidParameterValueException",
+        "MissingParameter" => "MissingRequiredParameterException",
+        "InvalidParameterCombination" => "InvalidParameterCombinationException",
+        "LimitExceeded" => "LimitExceededFault",
+        "InternalServiceError" => "InternalServiceFault",
+        other => other,
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(e: StoreError) -> Self {
+        let id = identifiers::token::<8>();
+        tracing::error!(error_id = id, "{e}");
+        let message = format!("internal error {id}; the service's log says more");
+        Refused { status: StatusCode::INTERNAL_SERVER_ERROR, code: "InternalServiceError", message }
+    }
+}
+
+/// An error in this service's forms.
+pub fn error(form: Form, status: StatusCode, code: &str, message: &str) -> Response {
+    let id = identifiers::token::<16>();
+    let kind = if status.is_server_error() { "Receiver" } else { "Sender" };
+    let body = Output::structure().with("__type", exception(code)).with("message", message);
+    let mut response = match form {
+        Form::Query => {
+            let body = xml_error(NAMESPACE, status.is_server_error(), code, message, &id);
+            return (status, [(header::CONTENT_TYPE, "text/xml")], body).into_response();
+        }
+        Form::Json => (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body.json().to_string()).into_response(),
+        Form::Cbor => cbor_response(status, &body),
+    };
+    if let Ok(value) = HeaderValue::from_str(&format!("{code};{kind}")) {
+        response.headers_mut().insert("x-amzn-query-error", value);
+    }
+    response
+}
+
+fn cbor_response(status: StatusCode, body: &Output) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/cbor"), (header::HeaderName::from_static("smithy-protocol"), "rpc-v2-cbor")];
+    (status, headers, cbor::write(body)).into_response()
+}
+
+/// Answers a request.
+pub async fn answer(api: &Api, form: Form, request: Request) -> Response {
+    match run(api, form, request).await {
+        Ok((operation, output)) => match form {
+            Form::Query => {
+                let body = xml_answer(NAMESPACE, &operation, &output, &identifiers::token::<16>());
+                ([(header::CONTENT_TYPE, "text/xml")], body).into_response()
+            }
+            Form::Json => ([(header::CONTENT_TYPE, "application/x-amz-json-1.0")], output.json().to_string()).into_response(),
+            Form::Cbor => cbor_response(StatusCode::OK, &output),
+        },
+        Err(Refused { status, code, message }) => error(form, status, code, &message),
+    }
+}
+
+/// What a handler knows beside its input.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Who calls.
+    pub caller: Caller,
+    /// Region of the request's signature, which ARNs carry.
+    pub region: String,
+    /// The account.
+    pub account: String,
+}
+
+fn shape_of(operation: &str) -> Option<&'static [Member]> {
+    Some(match operation {
+        "PutMetricData" => shapes::PUT_METRIC_DATA,
+        "GetMetricData" => shapes::GET_METRIC_DATA,
+        "GetMetricStatistics" => shapes::GET_METRIC_STATISTICS,
+        "ListMetrics" => shapes::LIST_METRICS,
+        "PutMetricAlarm" => shapes::PUT_METRIC_ALARM,
+        "DescribeAlarms" => shapes::DESCRIBE_ALARMS,
+        "DescribeAlarmsForMetric" => shapes::DESCRIBE_ALARMS_FOR_METRIC,
+        "DescribeAlarmHistory" => shapes::DESCRIBE_ALARM_HISTORY,
+        "DeleteAlarms" | "EnableAlarmActions" | "DisableAlarmActions" => shapes::ALARM_NAMES,
+        "SetAlarmState" => shapes::SET_ALARM_STATE,
+        _ => return None,
+    })
+}
+
+async fn run(api: &Api, form: Form, request: Request) -> Result<(String, Output), Refused> {
+    let unreadable = |e: String| Refused::new("SerializationException", e);
+    let headers = &request.parts.headers;
+    let packed = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
+    let target = headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+    let path = request.parts.uri.path().to_owned();
+    let mut body = request.body.collect().await.map_err(|e| unreadable(e.to_string()))?;
+    if packed {
+        body = gunzip(&body, MAX_BODY).ok_or_else(|| unreadable("the body is not gzip, or larger than 8 MiB".into()))?.into();
+    }
+    let (operation, input) = match form {
+        Form::Query => {
+            let text = match body.is_empty() {
+                true => request.parts.uri.query().unwrap_or("").to_owned(),
+                false => String::from_utf8(body.to_vec()).map_err(|_| unreadable("the body is not UTF-8".into()))?,
+            };
+            let query = Query::parse(&text).map_err(unreadable)?;
+            let operation = query.action().to_owned();
+            let input = shape_of(&operation).map(|shape| query.input(shape)).unwrap_or_default();
+            (operation, input)
+        }
+        Form::Json | Form::Cbor => {
+            let operation = match form {
+                Form::Json => target.strip_prefix(TARGET).and_then(|t| t.strip_prefix('.')),
+                _ => path.strip_prefix("/service/").and_then(|p| p.strip_prefix(TARGET)).and_then(|p| p.strip_prefix("/operation/")),
+            };
+            let value = match form {
+                Form::Json => serde_json::from_slice(&body).map_err(|e| unreadable(e.to_string()))?,
+                _ => cbor::read(&body).map_err(unreadable)?,
+            };
+            let Value::Object(input) = value else { return Err(unreadable("the body is not a structure".into())) };
+            (operation.unwrap_or("").to_owned(), input)
+        }
+    };
+    let Some(shape) = shape_of(&operation) else {
+        return Err(Refused::new("InvalidAction", format!("Could not find operation {operation}")));
+    };
+    if !request.caller.is_administrator() && operation != "PutMetricData" {
+        let message = format!("an appliance may not call cloudwatch:{operation}");
+        return Err(Refused { status: StatusCode::FORBIDDEN, code: "AccessDenied", message });
+    }
+    let context = Context { caller: request.caller, region: request.region, account: api.fleet.settings.account.clone() };
+    let input = checked(shape, input)?;
+    let output = match operation.as_str() {
+        "PutMetricData" => metrics::put(api, &context, typed(input)?).await,
+        "GetMetricData" => reading::get_data(api, typed(input)?).await,
+        "GetMetricStatistics" => reading::get_statistics(api, typed(input)?).await,
+        "ListMetrics" => metrics::list(api, typed(input)?).await,
+        "PutMetricAlarm" => alarms::put_metric_alarm(api, &context.region, input).await.map(|()| Output::structure()),
+        "DescribeAlarms" => alarms::describe(api, &context, typed(input)?).await,
+        "DescribeAlarmsForMetric" => alarms::describe_for_metric(api, &context, typed(input)?).await,
+        "DescribeAlarmHistory" => alarms::history(api, typed(input)?).await,
+        "DeleteAlarms" => alarms::delete(api, typed(input)?).await,
+        "EnableAlarmActions" => alarms::enable_actions(api, typed(input)?, true).await,
+        "DisableAlarmActions" => alarms::enable_actions(api, typed(input)?, false).await,
+        _ => alarms::set_state(api, &context, typed(input)?).await,
+    }?;
+    Ok((operation, output))
+}
+
+/// An input that its shape allows.
+pub(crate) fn checked(shape: &[Member], mut input: Map<String, Value>) -> Result<Map<String, Value>, Refused> {
+    input.retain(|_, value| !value.is_null());
+    let faults = check(shape, &input);
+    let Some(first) = faults.first() else { return Ok(input) };
+    if first.message == "Member must not be null" {
+        return Err(Refused::new(MISSING, format!("The parameter {} is required.", first.name)));
+    }
+    let message = format!("The parameter {} is not valid: {}", first.name, first.message);
+    Err(Refused::new(INVALID, message))
+}
+
+pub(crate) fn typed<T: DeserializeOwned>(input: Map<String, Value>) -> Result<T, Refused> {
+    serde_json::from_value(json!(input)).map_err(|e| Refused::new(INVALID, e.to_string()))
+}
+
+/// Milliseconds of a time as inputs have it.
+pub(crate) fn milliseconds(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
+}

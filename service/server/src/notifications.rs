@@ -1,0 +1,25 @@
+//! How alarms reach people, from the configuration: read once, at the start, so that a wrong line is told at once.
+
+use crate::ServerError;
+use crate::configuration::Configuration;
+use belvedere_watch::Settings;
+use belvedere_watch::delivery::mail::Mail;
+use belvedere_watch::delivery::webhook::Webhooks;
+use belvedere_watch::delivery::{Ways, authorities};
+use std::sync::Arc;
+
+/// What the loops need to know.
+pub fn settings(configuration: &Configuration) -> Result<Settings, ServerError> {
+    let wrong = |what: &str, e: String| ServerError::Argument(format!("service.json: \"notifications\": {what}: {e}"));
+    let notifications = &configuration.notifications;
+    let own = match &notifications.authorities {
+        Some(path) => authorities::read(path).map_err(|e| wrong("\"authorities\"", e))?,
+        None => Vec::new(),
+    };
+    let mail = match &notifications.mail {
+        Some(server) => Some(Arc::new(Mail::new(server, &own).map_err(|e| wrong("\"mail\"", e))?)),
+        None => None,
+    };
+    let all = [authorities::machine(), own].concat();
+    Ok(Settings { retention: configuration.metrics.retention(), ways: Ways { webhooks: Webhooks::new(&all), mail } })
+}

@@ -1,0 +1,101 @@
+//! The loops. Each turn is short, and what it does is safe to do again; a turn that fails is told and made again.
+
+use crate::alarms::{look, newest_end};
+use crate::delivery::Ways;
+use crate::own_metrics::Said;
+use crate::{alarms, delivery, own_metrics};
+use belvedere_fleet::Fleet;
+use belvedere_fleet::metrics::NAMESPACE;
+use belvedere_store::metrics::Retention;
+use belvedere_store::{StoreError, now_ms};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often each loop turns.
+const OWN_METRICS: Duration = Duration::from_secs(10);
+const ALARMS: Duration = Duration::from_secs(3);
+const DELIVERIES: Duration = Duration::from_millis(500);
+const AGEING: Duration = Duration::from_secs(3600);
+/// After the start the fleet reconnects; so long nothing follows from devices that are silent.
+const PATIENCE_MS: i64 = 150_000;
+
+/// What the loops need to know.
+#[derive(Clone)]
+pub struct Settings {
+    /// How long metrics are kept.
+    pub retention: Retention,
+    /// How messages go out.
+    pub ways: Ways,
+}
+
+/// Runs until `stop` turns true.
+pub async fn run(fleet: Fleet, settings: Settings, stop: watch::Receiver<bool>) {
+    let started_ms = now_ms();
+    let mut said = Said::default();
+    let mut seen = HashMap::new();
+    tokio::join!(
+        turning("write the fleet's metrics", OWN_METRICS, stop.clone(), async || {
+            own_metrics::write(&fleet, &mut said, now_ms()).await.map(drop)
+        }),
+        turning("look at alarms", ALARMS, stop.clone(), async || look_at_all(&fleet, &mut seen, started_ms).await),
+        turning("deliver messages", DELIVERIES, stop.clone(), async || {
+            while delivery::deliver_due(&fleet.store, &settings.ways).await? > 0 {}
+            Ok(())
+        }),
+        turning("let old things go", AGEING, stop, async || age(&fleet, settings.retention).await),
+    );
+}
+
+/// One turn after the other, until `stop` turns true. A turn is never cut.
+async fn turning(
+    what: &'static str,
+    every: Duration,
+    mut stop: watch::Receiver<bool>,
+    mut turn: impl AsyncFnMut() -> Result<(), StoreError>,
+) {
+    loop {
+        if let Err(e) = turn().await {
+            tracing::error!("cannot {what}: {e}");
+        }
+        let stopped = async { stop.wait_for(|s| *s).await.map(drop) };
+        if tokio::time::timeout(every, stopped).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Each alarm once a minute, and at once when it is new or changed.
+async fn look_at_all(fleet: &Fleet, seen: &mut HashMap<String, (i64, i64)>, started_ms: i64) -> Result<(), StoreError> {
+    let (now, end) = (now_ms(), newest_end(now_ms()));
+    let alarms = fleet.store.list_alarms().await?;
+    seen.retain(|name, _| alarms.binary_search_by(|a| a.name.as_str().cmp(name)).is_ok());
+    for alarm in alarms {
+        if seen.get(&alarm.name) == Some(&(alarm.version, end)) {
+            continue;
+        }
+        // Silence of the fleet while the service was away, or just came back, is the service's own.
+        let reconnecting = now < started_ms + PATIENCE_MS && alarm.configured_ms < started_ms;
+        if reconnecting && alarms::definition(&alarm).is_ok_and(|d| d.namespace == NAMESPACE) {
+            continue;
+        }
+        match look(&fleet.store, &fleet.settings.account, &alarm, end).await {
+            Ok(_) => {}
+            // One damaged alarm must not keep the others from being looked at.
+            Err(e @ StoreError::Damaged { .. }) => tracing::error!(alarm = alarm.name, "cannot look at an alarm: {e}"),
+            Err(e) => return Err(e),
+        }
+        seen.insert(alarm.name, (alarm.version, end));
+    }
+    Ok(())
+}
+
+async fn age(fleet: &Fleet, retention: Retention) -> Result<(), StoreError> {
+    let now = now_ms();
+    let datapoints = fleet.store.age_metrics(now, retention).await?;
+    let history = fleet.store.age_alarm_history(now).await?;
+    if datapoints + history > 0 {
+        tracing::info!(datapoints, history, "old things deleted");
+    }
+    Ok(())
+}
