@@ -8,6 +8,7 @@
 //! - HTTPS on the service's device port: `GET /role-aliases/belvedere-appliance/credentials` with the device
 //!   certificate (and the header `x-amzn-iot-thingname`) answers [`credentials::CredentialsReply`]; with those keys the
 //!   appliance reads objects (S3, path style) and puts log events (CloudWatch Logs) at the same port, signed with SigV4.
+//!   `GET /role-aliases/<application instance>/credentials` answers keys of that application's own role.
 //! - Object keys of one device: [`objects`].
 
 pub mod credentials;

@@ -4,7 +4,13 @@ use crate::answered::Answered;
 use crate::caller::Caller;
 use crate::sigv4::body::{Body, BodyError, Kind};
 use crate::sigv4::claims::{Claims, Denied};
-use crate::{Api, cloudwatch, cloudwatch_logs, panorama, sns, s3, sts};
+use crate::access::calls::{Call, questions};
+use crate::access::{authorise, sessions};
+use crate::audit::Record;
+use crate::device::PeerAddress;
+use crate::query::{self, QueryError};
+use crate::{Api, cloudformation, cloudwatch, cloudwatch_logs, iam, iot_data, panorama, s3, secrets_manager, sns, sts};
+use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
@@ -32,14 +38,19 @@ pub struct Request {
 }
 
 /// A service by its signing name.
-#[derive(Clone, Copy, PartialEq)]
-enum Service {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are AWS's
+pub enum Service {
     Panorama,
     Sts,
     S3,
     Logs,
     Monitoring(cloudwatch::Form),
     Sns,
+    Iam,
+    SecretsManager,
+    CloudFormation,
+    IotData,
 }
 
 impl Service {
@@ -51,11 +62,15 @@ impl Service {
             "logs" => Some(Service::Logs),
             "monitoring" => Some(Service::Monitoring(cloudwatch::Form::of(parts))),
             "sns" => Some(Service::Sns),
+            "iam" => Some(Service::Iam),
+            "secretsmanager" => Some(Service::SecretsManager),
+            "cloudformation" => Some(Service::CloudFormation),
+            "iotdata" => Some(Service::IotData),
             _ => None,
         }
     }
 
-    /// Its signing name.
+    /// The signing name.
     fn name(self) -> &'static str {
         match self {
             Service::Panorama => "panorama",
@@ -64,17 +79,37 @@ impl Service {
             Service::Logs => "logs",
             Service::Monitoring(_) => "monitoring",
             Service::Sns => "sns",
+            Service::Iam => "iam",
+            Service::SecretsManager => "secretsmanager",
+            Service::CloudFormation => "cloudformation",
+            Service::IotData => "iotdata",
         }
     }
 
-    fn refuse(self, status: StatusCode, code: &str, message: &str) -> Response {
+    /// What "you may not" is called.
+    fn forbidden(self) -> &'static str {
+        match self {
+            Service::IotData => "ForbiddenException",
+            Service::Panorama | Service::Logs | Service::SecretsManager => "AccessDeniedException",
+            Service::Sts | Service::Iam | Service::CloudFormation | Service::S3 | Service::Monitoring(_) => "AccessDenied",
+            Service::Sns => "AuthorizationError",
+        }
+    }
+
+    fn refuse(self, status: StatusCode, code: &'static str, message: &str) -> Response {
         match self {
             Service::Panorama => panorama::errors::plain(status, code, message),
-            Service::Sts => sts::error(status, code, message),
+            Service::Sts => query::error(sts::NAMESPACE, &QueryError { status, code, message: message.into() }),
+            Service::Iam => query::error(iam::NAMESPACE, &QueryError { status, code, message: message.into() }),
+            Service::CloudFormation => {
+                query::error(cloudformation::NAMESPACE, &QueryError { status, code, message: message.into() })
+            }
             Service::S3 => s3::error(status, code, message),
             Service::Logs => cloudwatch_logs::error(status, code, message),
             Service::Monitoring(form) => cloudwatch::error(form, status, code, message),
             Service::Sns => sns::error(status, code, message),
+            Service::SecretsManager => secrets_manager::error(status, code, message),
+            Service::IotData => iot_data::error(status, code, message),
         }
     }
 }
@@ -86,8 +121,11 @@ impl Api {
         let (parts, body) = request.into_parts();
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         let started = std::time::Instant::now();
-        let mut response = self.route(parts, body).await;
+        let source = parts.extensions.get::<PeerAddress>().cloned().unwrap_or_default().text();
+        let mut record = Record { source, ..Record::default() };
+        let mut response = self.route(parts, body, &mut record).await;
         let status = response.status().as_u16();
+        self.audit.enter(&self.fleet.settings.account, record, &id, status).await;
         tracing::info!(%method, path, status, ms = started.elapsed().as_millis() as u64, "request");
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert("x-amzn-requestid", value.clone());
@@ -96,40 +134,66 @@ impl Api {
         response
     }
 
-    async fn route(&self, parts: Parts, body: axum::body::Body) -> Response {
+    async fn route(&self, parts: Parts, body: axum::body::Body, record: &mut Record) -> Response {
+        record.action = "unknown:unsigned".into();
         let claims = match Claims::of(&parts) {
             Ok(claims) => claims,
             Err(denied) => return refuse(Service::Panorama, denied),
         };
+        record.access_key_id = claims.access_key_id.clone();
+        record.action = format!("{}:unverified", claims.scope.service);
+        record.resource = parts.uri.path().to_owned();
         let Some(service) = Service::of(&claims.scope.service, &parts) else {
             let message = format!("this service does not answer for \"{}\"", claims.scope.service);
             return panorama::errors::plain(StatusCode::NOT_FOUND, "UnknownServiceException", &message);
         };
         let answered = Answered::of(service.name(), &parts);
-        let mut response = self.of_service(service, claims, parts, body).await;
+        let mut response = self.of_service(service, claims, parts, body, record).await;
         response.extensions_mut().insert(answered);
         response
     }
 
-    async fn of_service(&self, service: Service, claims: Claims, parts: Parts, body: axum::body::Body) -> Response {
-        match self.verified(service, claims, parts, body).await {
-            Ok(request) => match service {
-                Service::Panorama => panorama::answer(self, request).await,
-                Service::Sts => sts::answer(self, request).await,
-                Service::S3 => s3::answer(self, request).await,
-                Service::Logs => cloudwatch_logs::answer(self, request).await,
-                Service::Monitoring(form) => cloudwatch::answer(self, form, request).await,
-                Service::Sns => sns::answer(self, request).await,
-            },
-            Err(Refusal::Denied(denied)) => refuse(service, denied),
-            Err(Refusal::Body(BodyError::TooLarge)) => {
-                service.refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", "the body is too large")
+    async fn of_service(
+        &self,
+        service: Service,
+        claims: Claims,
+        parts: Parts,
+        body: axum::body::Body,
+        record: &mut Record,
+    ) -> Response {
+        let (request, raw) = match self.verified(service, claims, parts, body).await {
+            Ok(verified) => verified,
+            Err(refusal) => return refusal.answer(service),
+        };
+        record.caller = Some(request.caller.clone());
+        let account = &self.fleet.settings.account;
+        let call = Call { service, parts: &request.parts, body: &raw, region: &request.region, account };
+        let decided = match questions(self, &call).await {
+            Ok(questions) => {
+                match questions.first() {
+                    Some(first) => (record.action, record.resource) = (first.action.clone(), first.resource.clone()),
+                    None => record.action = format!("{}:unknown", service.name()),
+                }
+                authorise(self, &request.caller, &questions).await
             }
-            Err(Refusal::Body(e)) => service.refuse(StatusCode::BAD_REQUEST, "InvalidRequest", &e.to_string()),
-            Err(Refusal::Fleet(e)) => {
-                tracing::error!("cannot verify a request: {e}");
-                service.refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerException", "internal error")
-            }
+            Err(e) => Err(FleetError::from(e)),
+        };
+        match decided {
+            Ok(Ok(())) => {}
+            Ok(Err(forbidden)) => return service.refuse(StatusCode::FORBIDDEN, service.forbidden(), &forbidden.message),
+            Err(e) => return Refusal::Fleet(e).answer(service),
+        }
+        match service {
+            Service::Panorama => panorama::answer(self, request).await,
+            Service::Sts => sts::answer(self, request).await,
+            Service::S3 => s3::answer(self, request).await,
+            Service::Logs => cloudwatch_logs::answer(self, request).await,
+            Service::Monitoring(form) => cloudwatch::answer(self, form, request).await,
+            Service::Sns => sns::answer(self, request).await,
+            Service::Iam => iam::answer(self, request).await,
+            Service::SecretsManager => secrets_manager::answer(self, request).await,
+            Service::CloudFormation => cloudformation::answer(self, request).await,
+            Service::IotData => iot_data::answer(self, request).await,
         }
     }
 
@@ -139,16 +203,18 @@ impl Api {
         claims: Claims,
         parts: Parts,
         body: axum::body::Body,
-    ) -> Result<Request, Refusal> {
+    ) -> Result<(Request, Bytes), Refusal> {
         claims.timely(now_ms() / 1000)?;
         let (caller, secret) = self.key_of(&claims).await?;
         let region = claims.scope.region.clone();
         if service == Service::S3 {
             // Objects are large: the body is checked while it is taken in.
-            let limit = if parts.method == axum::http::Method::PUT { MAX_OBJECT } else { MAX_DOCUMENT };
+            let target = s3::operation::Target::of(&parts).ok();
+            let large = target.and_then(|t| s3::operation::Operation::of(&parts, &t)).is_some_and(|o| o.is_large());
+            let limit = if large { MAX_OBJECT } else { MAX_DOCUMENT };
             let seed = claims.verify(&parts, &secret, &claims.payload)?;
             let body = Body::new(body, Kind::of(&claims.payload, seed)?, limit);
-            return Ok(Request { parts, caller, region, body });
+            return Ok((Request { parts, caller, region, body }, Bytes::new()));
         }
         // Without its hash in a header the body must be here before the signature can be checked.
         let raw = Body::new(body, Kind::Unsigned, MAX_DOCUMENT).collect();
@@ -159,8 +225,9 @@ impl Api {
         }
         let payload = if claims.payload.is_empty() { &hash } else { &claims.payload };
         claims.verify(&parts, &secret, payload)?;
-        let body = Body::new(axum::body::Body::from(raw), Kind::Unsigned, MAX_DOCUMENT);
-        Ok(Request { parts, caller, region, body })
+        let raw = Bytes::from(raw);
+        let body = Body::new(axum::body::Body::from(raw.clone()), Kind::Unsigned, MAX_DOCUMENT);
+        Ok((Request { parts, caller, region, body }, raw))
     }
 
     async fn key_of(&self, claims: &Claims) -> Result<(Caller, String), Refusal> {
@@ -170,7 +237,8 @@ impl Api {
             if session.access_key_id != id {
                 return Err(Refusal::Denied(Denied::BadToken));
             }
-            return Ok((Caller::Device { device_id: session.device_id, access_key_id: id }, session.secret));
+            let caller = sessions::caller(self, &session).await?.ok_or(Denied::BadToken)?;
+            return Ok((caller, session.secret));
         }
         let secret = self.fleet.store.access_key_secret(&id).await.map_err(FleetError::from)?;
         let secret = secret.ok_or(Denied::UnknownKey)?;
@@ -182,6 +250,21 @@ enum Refusal {
     Denied(Denied),
     Body(BodyError),
     Fleet(FleetError),
+}
+impl Refusal {
+    fn answer(self, service: Service) -> Response {
+        match self {
+            Refusal::Denied(denied) => refuse(service, denied),
+            Refusal::Body(BodyError::TooLarge) => {
+                service.refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", "the body is too large")
+            }
+            Refusal::Body(e) => service.refuse(StatusCode::BAD_REQUEST, "InvalidRequest", &e.to_string()),
+            Refusal::Fleet(e) => {
+                tracing::error!("cannot decide about a request: {e}");
+                service.refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerException", "internal error")
+            }
+        }
+    }
 }
 impl From<Denied> for Refusal {
     fn from(d: Denied) -> Self {

@@ -1,22 +1,30 @@
 //! The API: requests in AWS's forms, answered by the fleet and the store.
 //!
 //! A request's way: [`entry`] verifies its signature ([`sigv4`]) and finds out who calls ([`caller`]); the service's
-//! name in the credential scope chooses [`panorama`], [`sts`], [`s3`], [`cloudwatch_logs`],
-//! [`cloudwatch`] or [`sns`]. For Panorama a table
+//! name in the credential scope chooses [`panorama`], [`sts`], [`iam`], [`s3`], [`secrets_manager`],
+//! [`cloudformation`], [`iot_data`], [`cloudwatch_logs`], [`cloudwatch`] or [`sns`]; [`access`]
+//! decides whether this caller may do this. For Panorama a table
 //! ([`panorama::operations`]) names method, path, input shape and handler of every operation; the input is checked
 //! against its shape ([`model`]) in one place and only then becomes a typed value.
 
+pub mod access;
+pub mod audit;
 pub mod answered;
 pub mod caller;
+pub mod cloudformation;
 pub mod cloudwatch;
 pub mod cloudwatch_logs;
 pub mod device;
 pub mod entry;
+pub mod iam;
+pub mod iot_data;
 pub mod limits;
 pub mod model;
 pub mod panorama;
+pub mod query;
 pub mod rates;
 pub mod s3;
+pub mod secrets_manager;
 pub mod sigv4;
 pub mod sns;
 pub mod sts;
@@ -35,14 +43,18 @@ pub struct Api {
     pub fleet: Fleet,
     /// How much there may be of everything.
     pub limits: Arc<Limits>,
+    /// Who called what.
+    pub audit: audit::Audit,
     pub(crate) rates: Arc<Rates>,
     pub(crate) counter: Counter,
 }
 
 impl Api {
-    /// An API over a fleet.
+    /// An API over a fleet, with its audit log open.
     pub fn new(fleet: Fleet, limits: Limits) -> Api {
         let rates = Arc::new(Rates::new(&limits));
-        Api { fleet, limits: Arc::new(limits), rates, counter: Counter::default() }
+        let audit = audit::Audit::start(fleet.store.clone());
+        tokio::spawn(s3::give_up_uploads(fleet.store.clone()));
+        Api { fleet, limits: Arc::new(limits), audit, rates, counter: Counter::default() }
     }
 }

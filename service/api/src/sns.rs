@@ -105,7 +105,7 @@ pub async fn answer(api: &Api, request: Request) -> Response {
 }
 
 async fn run(api: &Api, request: Request) -> Result<(String, Output), Refused> {
-    if !request.caller.is_administrator() {
+    if request.caller.is_device() {
         return Err(Refused::new(StatusCode::FORBIDDEN, "AuthorizationError", "an appliance may not call sns"));
     }
     let query = request.parts.uri.query().unwrap_or("").to_owned();

@@ -1,5 +1,6 @@
-//! Short-lived keys of a device. Nobody keeps them: the session token *is* the record, sealed with the service's key,
-//! so any copy of the service can check it. It ends with its hour or with the certificate it was given for.
+//! Short-lived keys. Nobody keeps them: the session token *is* the record, sealed with the service's key, so any copy
+//! of the service can check it. Keys end with their time, and at once with what they were given for: a certificate, an
+//! application instance, an access key. Whether a role still is what it was is the API's to ask.
 
 use crate::identity::Identity;
 use crate::pace::Pace;
@@ -13,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long keys are good, seconds.
+/// How long a device's keys are good, seconds.
 pub const LIFETIME_S: i64 = 3600;
 const PURPOSE: &str = "session token";
 
@@ -25,9 +26,7 @@ pub struct Session {
     /// Never logged.
     pub secret: String,
     /// Whose.
-    pub device_id: String,
-    /// Of the certificate it was given for.
-    pub certificate: String,
+    pub subject: Subject,
     /// Seconds since 1970.
     pub expires: i64,
 }
@@ -52,20 +51,67 @@ impl Asking {
     }
 }
 
+/// Whose keys they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// An appliance's own.
+    Device {
+        /// `device-…`.
+        device_id: String,
+        /// Fingerprint of the certificate that they were given for.
+        certificate: String,
+    },
+    /// A role's.
+    Role {
+        /// Name of the role.
+        role: String,
+        /// `AROA…`: a role that was deleted and made anew is another one.
+        role_id: String,
+        /// For the audit log.
+        session_name: String,
+        /// Who asked for them.
+        origin: Origin,
+    },
+}
+
+/// Who assumed a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// Someone with an access key.
+    AccessKey(String),
+    /// A device, for an application instance that runs on it.
+    ApplicationInstance {
+        /// `device-…`.
+        device_id: String,
+        /// Fingerprint of its certificate.
+        certificate: String,
+        /// `applicationInstance-…`.
+        application_instance_id: String,
+        /// The role that the instance was created with.
+        role_arn: String,
+    },
+}
+
 impl Fleet {
     /// Whether a device may be given keys now, or asks too often.
     pub fn may_ask_for_credentials(&self, identity: &Identity) -> bool {
         self.asking.allows(&identity.device_id, Instant::now())
     }
 
-    /// Keys for a device.
+    /// A device's own keys.
     pub fn issue_credentials(&self, identity: &Identity) -> Credentials {
-        let expires = now_ms() / 1000 + LIFETIME_S;
+        let subject =
+            Subject::Device { device_id: identity.device_id.clone(), certificate: identity.fingerprint.clone() };
+        self.issue_session(subject, LIFETIME_S)
+    }
+
+    /// Keys for `lifetime_s` seconds.
+    pub fn issue_session(&self, subject: Subject, lifetime_s: i64) -> Credentials {
+        let expires = now_ms() / 1000 + lifetime_s;
         let session = Session {
             access_key_id: identifiers::access_key("ASIA"),
             secret: BASE64_STANDARD.encode(identifiers::random::<30>()),
-            device_id: identity.device_id.clone(),
-            certificate: identity.fingerprint.clone(),
+            subject,
             expires,
         };
         let text = serde_json::to_vec(&session).unwrap_or_default();
@@ -77,14 +123,30 @@ impl Fleet {
         }
     }
 
-    /// The session of a token, if it is one of ours, in time, and its certificate still stands.
+    /// The session of a token, if it is one of ours, in time, and what it was given for still stands.
     pub async fn session(&self, token: &str) -> Result<Option<Session>, FleetError> {
         let Ok(sealed) = BASE64_STANDARD.decode(token) else { return Ok(None) };
         let Ok(text) = self.store.secrets().unseal(PURPOSE, &sealed) else { return Ok(None) };
         let Ok(session) = serde_json::from_slice::<Session>(&text) else { return Ok(None) };
-        let stands = session.expires > now_ms() / 1000
-            && self.store.usable_certificate(&session.certificate).await?.is_some();
+        let stands = session.expires > now_ms() / 1000 && self.stands(&session.subject).await?;
         Ok(stands.then_some(session))
+    }
+
+    async fn stands(&self, subject: &Subject) -> Result<bool, FleetError> {
+        match subject {
+            Subject::Device { certificate, .. } => Ok(self.store.usable_certificate(certificate).await?.is_some()),
+            Subject::Role { origin: Origin::AccessKey(id), .. } => Ok(self.store.access_key_secret(id).await?.is_some()),
+            Subject::Role { origin: Origin::ApplicationInstance { device_id, certificate, application_instance_id, role_arn }, .. } => {
+                Ok(self.store.usable_certificate(certificate).await?.is_some()
+                    && self.role_of_instance(device_id, application_instance_id).await?.as_ref() == Some(role_arn))
+            }
+        }
+    }
+
+    /// The role of an application instance that a device should run; `None` if it should not, or has no role.
+    pub async fn role_of_instance(&self, device_id: &str, id: &str) -> Result<Option<String>, FleetError> {
+        let found = self.store.application_instance(id).await?;
+        Ok(found.filter(|i| i.device_id == device_id && !i.removed).and_then(|i| i.role_arn))
     }
 }
 

@@ -134,7 +134,7 @@ impl Fleet {
     }
 
     /// Keeps a client's message for later subscribers; an empty one forgets what was kept.
-    pub(crate) async fn retain(&self, message: &Message) -> Result<bool, FleetError> {
+    pub async fn retain(&self, message: &Message) -> Result<bool, FleetError> {
         let Some(client) = owner(&message.topic) else { return Ok(true) };
         if message.payload.is_empty() {
             self.store.forget_retained_mqtt_message(&message.topic).await?;

@@ -49,6 +49,21 @@ pub enum Command {
         #[command(subcommand)]
         command: Devices,
     },
+    /// Print who called what, oldest first
+    Audit {
+        /// Directory of the service
+        #[arg(long)]
+        data: PathBuf,
+        /// Only the last so many minutes
+        #[arg(long, default_value_t = 24 * 60)]
+        minutes: u32,
+        /// At most so many entries, the newest
+        #[arg(long, default_value_t = 1000)]
+        limit: u32,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Make, show and end access keys of administrators
     Keys {
         /// Directory of the service

@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::{Router, middleware};
 use axum::routing::{MethodRouter, get};
 use belvedere_api::Api;
-use belvedere_api::device::{PeerCertificate, credentials};
+use belvedere_api::device::{PeerAddress, PeerCertificate, credentials};
 use belvedere_fleet::accept::{self, Accepted, Port, stopped};
 use belvedere_fleet::tls::MQTT;
 use belvedere_fleet::{Fleet, broker};
@@ -66,9 +66,10 @@ async fn role_credentials(
     State(api): State<Api>,
     Path(alias): Path<String>,
     Extension(peer): Extension<PeerCertificate>,
+    Extension(address): Extension<PeerAddress>,
     headers: HeaderMap,
 ) -> Response {
-    credentials(&api, &alias, &peer, &headers).await
+    credentials(&api, &alias, &peer, &address, &headers).await
 }
 
 /// Accepts connections until `stop` turns true; with TLS if there are settings for it. Requests that are being answered
@@ -120,12 +121,12 @@ pub async fn answer(accepted: Accepted, peer: SocketAddr, router: Router, stop: 
     match accepted {
         Accepted::Plain(stream) => {
             let transport = if peer.ip().to_canonical().is_loopback() { Transport::Loopback } else { Transport::Open };
-            converse(stream, router.layer(Extension(transport)), PeerCertificate(None), stop).await;
+            converse(stream, router.layer(Extension(transport)).layer(Extension(PeerAddress(Some(peer)))), PeerCertificate(None), stop).await;
         }
         Accepted::Tls(stream) => {
             let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
             let certificate = PeerCertificate(certificate.map(|c| Arc::from(c.as_ref())));
-            converse(*stream, router.layer(Extension(Transport::Tls)), certificate, stop).await;
+            converse(*stream, router.layer(Extension(Transport::Tls)).layer(Extension(PeerAddress(Some(peer)))), certificate, stop).await;
         }
     }
 }

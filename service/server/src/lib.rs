@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`backends`] | which database and which object store |
 //! | [`arguments`] | the command line |
+//! | [`audit`] | the audit log on the terminal |
 //! | [`configuration`] | what `init` writes and `serve` reads |
 //! | [`initialise`] | a new service in an empty directory |
 //! | [`serve`] | ports and one stop |
@@ -21,6 +22,7 @@ pub mod arguments;
 pub mod backends;
 pub mod backup;
 pub mod certificate;
+pub mod audit;
 pub mod configuration;
 pub mod doctor;
 pub mod health;

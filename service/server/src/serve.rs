@@ -149,7 +149,8 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     if asked > 0 {
         tracing::info!(devices = asked, "deployments asked for again");
     }
-    let router = http::router(Api::new(fleet.clone(), configuration.limits.clone()), health.clone(), metrics.clone());
+    let api_of_fleet = Api::new(fleet.clone(), configuration.limits.clone());
+    let router = http::router(api_of_fleet.clone(), health.clone(), metrics.clone());
     let https_tls = server_config(&authority, &server, ClientCertificate::Optional)?;
     let mqtt_tls = server_config(&authority, &server, ClientCertificate::Required)?;
     let listening = Listening {
@@ -200,6 +201,7 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
         farewell_said,
         belvedere_watch::run(fleet.clone(), settings_of_watch, stop.clone()),
     );
+    api_of_fleet.audit.flush().await;
     store.close().await;
     tracing::info!("stopped");
     people

@@ -160,44 +160,52 @@ fn shape_of(operation: &str) -> Option<&'static [Member]> {
     })
 }
 
-async fn run(api: &Api, form: Form, request: Request) -> Result<(String, Output), Refused> {
+/// The operation that a request names, and its input.
+pub fn read(form: Form, parts: &Parts, body: &[u8]) -> Result<(String, Map<String, Value>), Refused> {
     let unreadable = |e: String| Refused::new("SerializationException", e);
-    let headers = &request.parts.headers;
-    let packed = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
-    let target = headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
-    let path = request.parts.uri.path().to_owned();
-    let mut body = request.body.collect().await.map_err(|e| unreadable(e.to_string()))?;
-    if packed {
-        body = gunzip(&body, MAX_BODY).ok_or_else(|| unreadable("the body is not gzip, or larger than 8 MiB".into()))?.into();
-    }
-    let (operation, input) = match form {
+    let packed = parts.headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
+    let unpacked: Vec<u8>;
+    let body = match packed {
+        true => {
+            unpacked = gunzip(body, MAX_BODY).ok_or_else(|| unreadable("the body is not gzip, or larger than 8 MiB".into()))?.into();
+            unpacked.as_slice()
+        }
+        false => body,
+    };
+    let target = parts.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("");
+    match form {
         Form::Query => {
             let text = match body.is_empty() {
-                true => request.parts.uri.query().unwrap_or("").to_owned(),
-                false => String::from_utf8(body.to_vec()).map_err(|_| unreadable("the body is not UTF-8".into()))?,
+                true => parts.uri.query().unwrap_or(""),
+                false => std::str::from_utf8(body).map_err(|_| unreadable("the body is not UTF-8".into()))?,
             };
-            let query = Query::parse(&text).map_err(unreadable)?;
+            let query = Query::parse(text).map_err(unreadable)?;
             let operation = query.action().to_owned();
             let input = shape_of(&operation).map(|shape| query.input(shape)).unwrap_or_default();
-            (operation, input)
+            Ok((operation, input))
         }
         Form::Json | Form::Cbor => {
             let operation = match form {
                 Form::Json => target.strip_prefix(TARGET).and_then(|t| t.strip_prefix('.')),
-                _ => path.strip_prefix("/service/").and_then(|p| p.strip_prefix(TARGET)).and_then(|p| p.strip_prefix("/operation/")),
+                _ => parts.uri.path().strip_prefix("/service/").and_then(|p| p.strip_prefix(TARGET)).and_then(|p| p.strip_prefix("/operation/")),
             };
             let value = match form {
-                Form::Json => serde_json::from_slice(&body).map_err(|e| unreadable(e.to_string()))?,
-                _ => cbor::read(&body).map_err(unreadable)?,
+                Form::Json => serde_json::from_slice(body).map_err(|e| unreadable(e.to_string()))?,
+                _ => cbor::read(body).map_err(unreadable)?,
             };
             let Value::Object(input) = value else { return Err(unreadable("the body is not a structure".into())) };
-            (operation.unwrap_or("").to_owned(), input)
+            Ok((operation.unwrap_or("").to_owned(), input))
         }
-    };
+    }
+}
+
+async fn run(api: &Api, form: Form, request: Request) -> Result<(String, Output), Refused> {
+    let body = request.body.collect().await.map_err(|e| Refused::new("SerializationException", e.to_string()))?;
+    let (operation, input) = read(form, &request.parts, &body)?;
     let Some(shape) = shape_of(&operation) else {
         return Err(Refused::new("InvalidAction", format!("Could not find operation {operation}")));
     };
-    if !request.caller.is_administrator() && operation != "PutMetricData" {
+    if request.caller.is_device() && operation != "PutMetricData" {
         let message = format!("an appliance may not call cloudwatch:{operation}");
         return Err(Refused { status: StatusCode::FORBIDDEN, code: "AccessDenied", message });
     }

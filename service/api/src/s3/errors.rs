@@ -22,11 +22,15 @@ impl S3Error {
     pub(super) fn invalid(message: impl Into<String>) -> S3Error {
         S3Error::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
     }
-    pub(super) fn denied() -> S3Error {
-        S3Error::new(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied")
-    }
     pub(super) fn no_such_key() -> S3Error {
         S3Error::new(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.")
+    }
+    pub(super) fn malformed() -> S3Error {
+        S3Error::new(StatusCode::BAD_REQUEST, "MalformedXML", "The XML you provided was not well-formed or did not validate.")
+    }
+    pub(super) fn precondition_failed() -> S3Error {
+        let message = "At least one of the pre-conditions you specified did not hold";
+        S3Error::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", message)
     }
     pub(super) fn not_implemented() -> S3Error {
         S3Error::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "This operation of S3 is not part of this service.")

@@ -1,15 +1,15 @@
 //! Reading objects: whole, in ranges, on conditions.
 
 use super::errors::S3Error;
-use super::Target;
+use super::operation::Target;
 use crate::Api;
+use crate::access::own_deployment;
 use crate::caller::Caller;
 use crate::sigv4::clock::http_date;
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
-use belvedere_device_protocol::objects::deployment_key;
 use http_body_util::channel::Channel;
 use tokio::io::AsyncReadExt;
 
@@ -19,10 +19,6 @@ const PIECE: usize = 128 * 1024;
 pub(super) async fn object(api: &Api, parts: &Parts, caller: &Caller, target: &Target) -> Result<Response, S3Error> {
     if let Some(response) = deployment(api, parts, caller, target).await? {
         return Ok(response);
-    }
-    // A device is told "denied" whether or not the object exists.
-    if !caller.may_read(api, &target.bucket, &target.key).await? {
-        return Err(S3Error::denied());
     }
     let found = api.fleet.store.object(&target.bucket, &target.key).await?.ok_or_else(S3Error::no_such_key)?;
     let headers = &parts.headers;
@@ -66,11 +62,8 @@ pub(super) async fn object(api: &Api, parts: &Parts, caller: &Caller, target: &T
 
 /// A device's own deployment documents live in the database, sealed.
 async fn deployment(api: &Api, parts: &Parts, caller: &Caller, target: &Target) -> Result<Option<Response>, S3Error> {
-    let Some(id) = target.key.rsplit('/').next().and_then(|n| n.strip_suffix(".json")) else { return Ok(None) };
     let Caller::Device { device_id, .. } = caller else { return Ok(None) };
-    if target.key != deployment_key(&api.fleet.settings.account, device_id, id) {
-        return Ok(None);
-    }
+    let Some(id) = own_deployment(api, device_id, &target.key) else { return Ok(None) };
     let found = api.fleet.store.deployment_document(device_id, id).await?.ok_or_else(S3Error::no_such_key)?;
     let etag = crate::sigv4::canonical::sha256(&found);
     let response = answer(&etag, "application/json", belvedere_store::now_ms()).header(header::CONTENT_LENGTH, found.len());
@@ -98,8 +91,7 @@ fn text<'a>(headers: &'a HeaderMap, name: header::HeaderName) -> Option<&'a str>
 fn condition(headers: &HeaderMap, etag: &str) -> Result<Option<Response>, S3Error> {
     let names = |list: &str| list.split(',').any(|t| t.trim() == "*" || t.trim().trim_matches('"') == etag);
     if text(headers, header::IF_MATCH).is_some_and(|list| !names(list)) {
-        let message = "At least one of the pre-conditions you specified did not hold";
-        return Err(S3Error::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", message));
+        return Err(S3Error::precondition_failed());
     }
     if text(headers, header::IF_NONE_MATCH).is_some_and(names) {
         let response = Response::builder().status(StatusCode::NOT_MODIFIED).header(header::ETAG, format!("\"{etag}\""));

@@ -1,7 +1,8 @@
 //! Lists: objects in both versions, the one bucket, its place.
 
 use super::errors::S3Error;
-use super::{Target, xml};
+use super::operation::Target;
+use super::xml;
 use crate::Api;
 use crate::sigv4::canonical::encode;
 use crate::sigv4::clock::iso8601;

@@ -3,62 +3,27 @@
 //! Appliances read what their own deployments name and nothing else. Deployment documents (they hold camera passwords)
 //! are read by their own appliance alone, not even by administrators, and are not listed.
 
+mod checksum;
+mod copy;
+mod delete;
 mod errors;
 mod get;
 mod list;
 mod multipart;
+pub mod operation;
 mod put;
+mod uploads;
 
 pub use errors::error;
 
 use crate::Api;
-use crate::caller::Caller;
 use crate::entry::Request;
-use crate::sigv4::canonical::{decode, query_pairs};
 use axum::body::Body;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use belvedere_store::{Store, now_ms};
 use errors::S3Error;
-
-/// Longest key, bytes.
-const MAX_KEY: usize = 1024;
-
-/// What a request is about.
-struct Target {
-    bucket: String,
-    key: String,
-    query: Vec<(String, String)>,
-}
-
-impl Target {
-    fn of(request: &Request) -> Result<Target, S3Error> {
-        let path = request.parts.uri.path().trim_start_matches('/');
-        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-        let text = |t: &str| String::from_utf8(decode(t, false)).map_err(|_| S3Error::invalid("the path is not UTF-8"));
-        let query = query_pairs(request.parts.uri.query().unwrap_or(""))
-            .into_iter()
-            .map(|(n, v)| (String::from_utf8_lossy(&n).into_owned(), String::from_utf8_lossy(&v).into_owned()))
-            .collect();
-        let target = Target { bucket: text(bucket)?, key: text(key)?, query };
-        if target.key.len() > MAX_KEY {
-            return Err(S3Error::new(StatusCode::BAD_REQUEST, "KeyTooLongError", "the key is longer than 1024 bytes"));
-        }
-        if !acceptable(&target.key) {
-            return Err(S3Error::invalid("the key has a part \".\" or \"..\", or a control character"));
-        }
-        Ok(target)
-    }
-
-    fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
-    }
-}
-
-/// Whether a key means the same to everybody. Objects lie in files of other names here, but whoever copies a bucket to a
-/// directory must not be led out of it.
-fn acceptable(key: &str) -> bool {
-    !key.split(['/', '\\']).any(|part| part == "." || part == "..") && !key.chars().any(char::is_control)
-}
+use operation::{Operation, Target};
 
 /// Answers a request.
 pub async fn answer(api: &Api, request: Request) -> Response {
@@ -66,46 +31,53 @@ pub async fn answer(api: &Api, request: Request) -> Response {
 }
 
 async fn run(api: &Api, request: Request) -> Result<Response, S3Error> {
-    let target = Target::of(&request)?;
-    let method = request.parts.method.clone();
-    if target.bucket.is_empty() {
-        only_administrators(&request.caller)?;
+    let target = Target::of(&request.parts)?;
+    let operation = Operation::of(&request.parts, &target).ok_or_else(S3Error::not_implemented)?;
+    if operation == Operation::ListBuckets {
         return Ok(list::buckets(api));
     }
     if target.bucket != api.fleet.settings.bucket {
         return Err(S3Error::new(StatusCode::NOT_FOUND, "NoSuchBucket", "The specified bucket does not exist"));
     }
-    let read = method == Method::GET || method == Method::HEAD;
-    if target.key.is_empty() {
-        only_administrators(&request.caller)?;
-        return match method {
-            Method::HEAD => Ok(StatusCode::OK.into_response()),
-            Method::GET if target.query("location").is_some() => Ok(list::location(&request.region)),
-            Method::GET => list::objects(api, &target).await,
-            _ => Err(S3Error::not_implemented()),
-        };
-    }
-    if read && target.query("uploadId").is_none() {
-        return get::object(api, &request.parts, &request.caller, &target).await;
-    }
-    only_administrators(&request.caller)?;
-    match (method, target.query("uploadId").is_some(), target.query("uploads").is_some()) {
-        (Method::PUT, false, _) => put::object(api, request, &target).await,
-        (Method::PUT, true, _) => multipart::part(api, request, &target).await,
-        (Method::POST, false, true) => multipart::create(api, &request.parts.headers, &target).await,
-        (Method::POST, true, _) => multipart::complete(api, request, &target).await,
-        (Method::DELETE, true, _) => multipart::abort(api, &target).await,
-        (Method::DELETE, false, _) => {
+    match operation {
+        Operation::HeadBucket => Ok(StatusCode::OK.into_response()),
+        Operation::GetBucketLocation => Ok(list::location(&request.region)),
+        Operation::ListObjects => list::objects(api, &target).await,
+        Operation::ReadObject => get::object(api, &request.parts, &request.caller, &target).await,
+        Operation::PutObject => put::object(api, request, &target).await,
+        Operation::CreateUpload => multipart::create(api, &request.parts.headers, &target).await,
+        Operation::PutPart => multipart::part(api, request, &target).await,
+        Operation::CompleteUpload => multipart::complete(api, request, &target).await,
+        Operation::AbortUpload => multipart::abort(api, &target).await,
+        Operation::DeleteObject => {
             // Deleting what is not there is success.
             api.fleet.store.delete_object(&target.bucket, &target.key).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
-        _ => Err(S3Error::not_implemented()),
+        Operation::DeleteObjects => delete::objects(api, request, &target).await,
+        Operation::CopyObject => copy::object(api, &request.parts.headers, &target).await,
+        Operation::CopyPart => copy::part(api, &request.parts.headers, &target).await,
+        Operation::ListUploads => uploads::list(api, &target).await,
+        Operation::ListParts => uploads::parts(api, &target).await,
+        // Answered before the bucket was looked at.
+        Operation::ListBuckets => Err(S3Error::not_implemented()),
     }
 }
 
-fn only_administrators(caller: &Caller) -> Result<(), S3Error> {
-    if caller.is_administrator() { Ok(()) } else { Err(S3Error::denied()) }
+/// How long an upload in parts may take.
+pub const UPLOAD_DAYS: i64 = 7;
+
+/// Gives up uploads that nobody ends, every hour, until the store is closed.
+pub async fn give_up_uploads(store: Store) {
+    let mut hourly = tokio::time::interval(std::time::Duration::from_secs(3600));
+    loop {
+        hourly.tick().await;
+        match store.abort_uploads_before(now_ms() - UPLOAD_DAYS * 24 * 3600 * 1000).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "abandoned uploads given up"),
+            Err(e) => tracing::error!("cannot give up abandoned uploads: {e}"),
+        }
+    }
 }
 
 fn xml(body: String) -> Response {

@@ -1,7 +1,8 @@
 //! Uploads in parts.
 
 use super::errors::S3Error;
-use super::{Target, put, xml};
+use super::operation::Target;
+use super::{put, xml};
 use crate::Api;
 use crate::entry::Request;
 use crate::xml::element;
@@ -25,7 +26,7 @@ pub(super) async fn create(api: &Api, headers: &HeaderMap, target: &Target) -> R
     )))
 }
 
-async fn upload(api: &Api, target: &Target) -> Result<Upload, S3Error> {
+pub(super) async fn upload(api: &Api, target: &Target) -> Result<Upload, S3Error> {
     let id = target.query("uploadId").unwrap_or("");
     let found = api.fleet.store.upload(id, &target.bucket, &target.key).await?;
     found.ok_or_else(|| {
@@ -33,10 +34,15 @@ async fn upload(api: &Api, target: &Target) -> Result<Upload, S3Error> {
     })
 }
 
+/// `partNumber` of a request.
+pub(super) fn part_number(target: &Target) -> Result<i64, S3Error> {
+    let number = target.query("partNumber").and_then(|n| n.parse::<i64>().ok()).filter(|n| (1..=MAX_PARTS as i64).contains(n));
+    number.ok_or_else(|| S3Error::invalid("Part number must be an integer between 1 and 10000, inclusive"))
+}
+
 /// PUT `?partNumber=…&uploadId=…`.
 pub(super) async fn part(api: &Api, request: Request, target: &Target) -> Result<Response, S3Error> {
-    let number = target.query("partNumber").and_then(|n| n.parse::<i64>().ok()).filter(|n| (1..=MAX_PARTS as i64).contains(n));
-    let number = number.ok_or_else(|| S3Error::invalid("Part number must be an integer between 1 and 10000, inclusive"))?;
+    let number = part_number(target)?;
     let upload = upload(api, target).await?;
     let (written, checksum) = put::receive(api, request).await?;
     let etag = hex::encode(written.md5);
@@ -70,7 +76,7 @@ pub(super) async fn abort(api: &Api, target: &Target) -> Result<Response, S3Erro
 /// The parts that a client names, in its order.
 fn choose(wanted: &[(i64, String)], there: &[Part]) -> Result<Vec<Part>, S3Error> {
     if wanted.is_empty() {
-        return Err(malformed());
+        return Err(S3Error::malformed());
     }
     if wanted.windows(2).any(|w| w[0].0 >= w[1].0) {
         let message = "The list of parts was not in ascending order.";
@@ -87,39 +93,35 @@ fn choose(wanted: &[(i64, String)], there: &[Part]) -> Result<Vec<Part>, S3Error
         .collect()
 }
 
-fn malformed() -> S3Error {
-    S3Error::new(StatusCode::BAD_REQUEST, "MalformedXML", "The XML you provided was not well-formed or did not validate.")
-}
-
 /// `CompleteMultipartUpload`: numbers and ETags (without quotes).
 fn parse(body: &[u8]) -> Result<Vec<(i64, String)>, S3Error> {
-    let text = std::str::from_utf8(body).map_err(|_| malformed())?;
+    let text = std::str::from_utf8(body).map_err(|_| S3Error::malformed())?;
     let mut reader = Reader::from_str(text);
     let mut parts: Vec<(i64, String)> = Vec::new();
     let mut element: Vec<u8> = Vec::new();
     loop {
-        match reader.read_event().map_err(|_| malformed())? {
+        match reader.read_event().map_err(|_| S3Error::malformed())? {
             Event::Start(start) => {
                 element = start.local_name().as_ref().to_vec();
                 if element == b"Part" {
                     parts.push((0, String::new()));
                 }
                 if parts.len() > MAX_PARTS {
-                    return Err(malformed());
+                    return Err(S3Error::malformed());
                 }
             }
             Event::End(_) => element.clear(),
             Event::Text(text) => {
-                let text = text.decode().map_err(|_| malformed())?;
+                let text = text.decode().map_err(|_| S3Error::malformed())?;
                 let Some(part) = parts.last_mut() else { continue };
                 match &element[..] {
-                    b"PartNumber" => part.0 = text.trim().parse().map_err(|_| malformed())?,
+                    b"PartNumber" => part.0 = text.trim().parse().map_err(|_| S3Error::malformed())?,
                     // Quotes may come as they are or as entities, which are events of their own.
                     b"ETag" => part.1.push_str(text.trim().trim_matches('"')),
                     _ => {}
                 }
             }
-            Event::DocType(_) => return Err(malformed()),
+            Event::DocType(_) => return Err(S3Error::malformed()),
             Event::Eof => return Ok(parts),
             _ => {}
         }

@@ -1,7 +1,8 @@
 //! Writing objects. Every checksum that a client gives is checked, in a header or behind the body.
 
+use super::checksum::Checksums;
 use super::errors::S3Error;
-use super::Target;
+use super::operation::Target;
 use crate::Api;
 use crate::entry::Request;
 use axum::body::Body;
@@ -12,13 +13,28 @@ use belvedere_store::objects::Written;
 
 /// PUT of an object.
 pub(super) async fn object(api: &Api, request: Request, target: &Target) -> Result<Response, S3Error> {
-    if request.parts.headers.contains_key("x-amz-copy-source") {
-        return Err(S3Error::not_implemented());
-    }
     let content_type = content_type(&request.parts.headers);
+    let (matching, absent) = (condition(&request.parts.headers, header::IF_MATCH), condition(&request.parts.headers, header::IF_NONE_MATCH));
     let (written, checksum) = receive(api, request).await?;
+    // Asked for when the body is here: what was there before it came may be another by now.
+    if matching.is_some() || absent.is_some() {
+        let known = api.fleet.store.object(&target.bucket, &target.key).await?;
+        match (&known, matching, absent) {
+            (_, None, Some(list)) if list != "*" => return Err(S3Error::not_implemented()),
+            (Some(_), None, Some(_)) => return Err(S3Error::precondition_failed()),
+            (None, Some(_), _) => return Err(S3Error::no_such_key()),
+            (Some(known), Some(etag), _) if etag != "*" && etag.trim_matches('"') != known.etag => {
+                return Err(S3Error::precondition_failed());
+            }
+            _ => {}
+        }
+    }
     let stored = api.fleet.store.put_object(&target.bucket, &target.key, &content_type, written).await?;
     answer(&stored.etag, checksum)
+}
+
+fn condition(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    headers.get(name).and_then(|v| v.to_str().ok()).map(|v| v.trim().to_owned())
 }
 
 /// The media type that the object will have.
@@ -39,28 +55,20 @@ pub(super) fn answer(etag: &str, checksum: Option<(&'static str, String)>) -> Re
 pub(super) async fn receive(api: &Api, request: Request) -> Result<(Written, Option<(&'static str, String)>), S3Error> {
     let headers = request.parts.headers;
     let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let mut checksums = Checksums::announced(&headers)?;
     let mut body = request.body;
     let mut writer = api.fleet.store.object_writer().await?;
     while let Some(piece) = body.next().await? {
+        checksums.update(&piece);
         writer.write(&piece).await?;
     }
     let written = writer.finish().await?;
-    let trailer = |name: &str| body.trailers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     if header("x-amz-decoded-content-length").is_some_and(|n| n.parse() != Ok(written.size)) {
         return Err(S3Error::new(StatusCode::BAD_REQUEST, "IncompleteBody", "the body is not as long as its header says"));
     }
     if header("content-md5").is_some_and(|md5| md5 != BASE64_STANDARD.encode(written.md5)) {
         return Err(S3Error::bad_digest("Content-MD5"));
     }
-    let given = |name: &'static str| header(name).or_else(|| trailer(name)).map(|value| (name, value));
-    let crc32 = given("x-amz-checksum-crc32");
-    if crc32.as_ref().is_some_and(|(_, value)| *value != written.crc32) {
-        return Err(S3Error::bad_digest("CRC32"));
-    }
-    let sha256 = given("x-amz-checksum-sha256");
-    let real = BASE64_STANDARD.encode(hex::decode(&written.sha256).unwrap_or_default());
-    if sha256.as_ref().is_some_and(|(_, value)| *value != real) {
-        return Err(S3Error::bad_digest("SHA256"));
-    }
-    Ok((written, crc32.or(sha256)))
+    let checksum = checksums.check(&written, &body.trailers)?;
+    Ok((written, checksum))
 }
