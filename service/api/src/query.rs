@@ -10,12 +10,12 @@ use belvedere_store::identifiers;
 /// Most fields of a form.
 const MAX_FIELDS: usize = 5000;
 
-/// The fields of a request, in order. Of two fields of one name the first counts, everywhere.
+/// The fields of a request, in order. No name is there twice: what is decided about is what is done, whoever reads it.
 #[derive(Debug, Clone, Default)]
 pub struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// From the body, or from the query where there is no body. `None` if it is too large or not UTF-8.
+    /// From the body, or from the query where there is no body. `None` if it is too large, not UTF-8, or says something twice.
     pub fn of(parts: &Parts, body: &[u8]) -> Option<Form> {
         let text = match body {
             [] => parts.uri.query().unwrap_or(""),
@@ -26,7 +26,11 @@ impl Form {
         }
         let pairs = query_pairs(text);
         let text = |bytes| String::from_utf8(bytes).ok();
-        pairs.into_iter().map(|(n, v)| Some((text(n)?, text(v)?))).collect::<Option<_>>().map(Form)
+        let fields: Vec<(String, String)> = pairs.into_iter().map(|(n, v)| Some((text(n)?, text(v)?))).collect::<Option<_>>()?;
+        let mut names = std::collections::HashSet::new();
+        fields.iter().all(|(name, _)| names.insert(name.as_str())).then_some(())?;
+        drop(names);
+        Some(Form(fields))
     }
 
     /// The operation.
@@ -141,7 +145,7 @@ mod tests {
 
     #[test]
     fn forms_have_lists_and_structures() {
-        let form = form("Action=A&Action=B&L.member.1=x&L.member.2=y%20z&L.member.4=q&T.member.1.Key=k&T.member.1.Value=v&T.member.2.Key=w");
+        let form = form("Action=A&L.member.1=x&L.member.2=y%20z&L.member.4=q&T.member.1.Key=k&T.member.1.Value=v&T.member.2.Key=w");
         assert_eq!(form.action(), "A");
         assert_eq!(form.list("L"), ["x", "y z"]);
         assert_eq!(form.structures("T", ["Key", "Value"]), [[Some("k"), Some("v")], [Some("w"), None]]);
@@ -153,6 +157,7 @@ mod tests {
         let parts = axum::http::Request::builder().uri("/").body(()).unwrap().into_parts().0;
         assert!(Form::of(&parts, b"a=\xff").is_none());
         assert!(Form::of(&parts, b"a=%ff").is_none());
+        assert!(Form::of(&parts, b"TopicArn=mine&TopicArn=yours").is_none(), "said twice");
         assert!(Form::of(&parts, &b"a&".repeat(MAX_FIELDS + 1)).is_none());
     }
 }
