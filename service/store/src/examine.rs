@@ -9,12 +9,23 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+/// What a sealed value is bound to.
+enum Purpose {
+    /// All of the column.
+    Column(&'static str),
+    /// The row, by its ARN.
+    Arn(fn(&str) -> String),
+}
+use Purpose::{Arn, Column};
+
 /// Columns that hold sealed values: table, column, purpose.
-const SEALED: &[(&str, &str, &str)] = &[
-    ("access_key", "secret", crate::access_keys::PURPOSE),
-    ("package_version", "camera", crate::packages::CAMERA),
-    ("application_instance", "document", crate::application_instances::DOCUMENT),
-    ("service_owner", "sealed", crate::owner::PURPOSE),
+const SEALED: &[(&str, &str, Purpose)] = &[
+    ("access_key", "secret", Column(crate::access_keys::PURPOSE)),
+    ("package_version", "camera", Column(crate::packages::CAMERA)),
+    ("application_instance", "document", Column(crate::application_instances::DOCUMENT)),
+    ("service_owner", "sealed", Column(crate::owner::PURPOSE)),
+    ("subscription", "endpoint", Column(crate::notifications::PURPOSE)),
+    ("secret_version", "value", Arn(crate::managed_secrets::purpose)),
 ];
 
 /// Columns of bytes that hold what was sent, as it was sent.
@@ -80,12 +91,17 @@ impl Store {
         let known = schema::tables(schema::version(&self.pool, self.kind).await?);
         let mut found = Vec::new();
         for (table, column, purpose) in SEALED.iter().filter(|(t, ..)| known.iter().any(|k| k == t)) {
-            let sql = format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL");
-            let values: Vec<Vec<u8>> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            let arn = if matches!(purpose, Arn(_)) { "arn" } else { "''" };
+            let sql = format!("SELECT {column}, {arn} FROM {table} WHERE {column} IS NOT NULL");
+            let values: Vec<(Vec<u8>, String)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
                 .fetch_all(&self.pool)
                 .await
                 .map_err(|e| StoreError::database("read sealed values", e))?;
-            let closed = values.iter().filter(|v| self.secrets.unseal(purpose, v).is_err()).count() as u64;
+            let opens = |(value, arn): &&(Vec<u8>, String)| match purpose {
+                Column(purpose) => self.secrets.unseal(purpose, value).is_ok(),
+                Arn(purpose) => self.secrets.unseal(&purpose(arn), value).is_ok(),
+            };
+            let closed = (values.len() - values.iter().filter(opens).count()) as u64;
             found.push(Sealed { what: format!("{table}.{column}"), values: values.len() as u64, closed });
         }
         Ok(found)
@@ -245,14 +261,20 @@ mod tests {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let store = Store::create(a.path()).await.unwrap();
         store.create_access_key("x").await.unwrap();
-        let keys = |sealed: Vec<Sealed>| sealed.into_iter().find(|s| s.what == "access_key.secret").unwrap();
-        let found = keys(store.sealed_values().await.unwrap());
-        assert_eq!((found.values, found.closed), (1, 0));
+        store.create_managed_secret("arn:a", "a", None, &Default::default()).await.unwrap();
+        let value = crate::managed_secrets::SecretValue::Text("hunter2".into());
+        assert!(store.put_secret_value("arn:a", "1", &value).await.unwrap());
+        let of = |what: &str, sealed: &[Sealed]| {
+            let found = sealed.iter().find(|s| s.what == what).unwrap();
+            (found.values, found.closed)
+        };
+        let found = store.sealed_values().await.unwrap();
+        assert_eq!((of("access_key.secret", &found), of("secret_version.value", &found)), ((1, 0), (1, 0)));
         store.close().await;
         drop(Store::create(b.path()).await.unwrap());
         std::fs::copy(b.path().join("secrets.key"), a.path().join("secrets.key")).unwrap();
-        let found = keys(Store::attach(a.path()).await.unwrap().sealed_values().await.unwrap());
-        assert_eq!((found.values, found.closed), (1, 1));
+        let found = Store::attach(a.path()).await.unwrap().sealed_values().await.unwrap();
+        assert_eq!((of("access_key.secret", &found), of("secret_version.value", &found)), ((1, 1), (1, 1)));
     }
 
     /// A column of bytes is a sealed one: whoever adds one names its purpose here, or says why it is none.

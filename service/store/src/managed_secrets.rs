@@ -65,7 +65,7 @@ impl SecretValue {
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
-fn purpose(arn: &str) -> String {
+pub(crate) fn purpose(arn: &str) -> String {
     format!("managed secret {arn}")
 }
 

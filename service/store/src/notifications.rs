@@ -14,7 +14,7 @@ pub const MAX_SUBSCRIPTIONS: usize = 100;
 /// Most messages that wait for one subscription; older ones than these are given up.
 pub const MAX_WAITING: i64 = 200;
 
-const PURPOSE: &str = "subscription endpoint";
+pub(crate) const PURPOSE: &str = "subscription endpoint";
 
 /// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
