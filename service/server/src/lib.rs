@@ -8,6 +8,7 @@
 //! | [`configuration`] | what `init` writes and `serve` reads |
 //! | [`initialise`] | a new service in an empty directory |
 //! | [`serve`] | ports and one stop |
+//! | [`lock`] | one process serves a directory |
 //! | [`history`] | what ended long ago is forgotten |
 //! | [`notifications`] | how alarms reach people |
 //! | [`http`] | HTTP/1.1 on a plain or TLS port |
@@ -30,6 +31,7 @@ pub mod history;
 pub mod http;
 pub mod initialise;
 pub mod keys;
+pub mod lock;
 pub mod logging;
 pub mod metrics;
 pub mod notifications;
@@ -68,6 +70,16 @@ pub enum ServerError {
         path: std::path::PathBuf,
         /// Why not.
         detail: String,
+    },
+    /// Another process serves this directory.
+    #[error(
+        "{data} is served by another process already (process {process}): stop that one first, or give this one a directory of its own"
+    )]
+    Served {
+        /// The directory.
+        data: std::path::PathBuf,
+        /// Its number, as it wrote it down.
+        process: String,
     },
     /// What was given.
     #[error("{0}")]

@@ -5,7 +5,7 @@ use crate::certificate::Given;
 use crate::configuration::{Configuration, replace};
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::{ServerError, history, http, notifications, supervisor};
+use crate::{ServerError, history, http, lock, notifications, supervisor};
 use belvedere_api::Api;
 use belvedere_fleet::authority::Authority;
 use belvedere_fleet::tls::{ClientCertificate, server_config};
@@ -119,6 +119,7 @@ async fn listen_if(port: &'static str, address: Option<&str>) -> Result<Option<(
 pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Result<(), ServerError> {
     let Signals { stop, reload } = signals;
     let configuration = Configuration::read(data)?;
+    let _lock = lock::take(data)?;
     let (certificate, key) = configuration.authority();
     let authority = Arc::new(Authority::open(&certificate, &key)?);
     let server = authority.server(&certificate_names(&configuration, options.advertise_host))?;
