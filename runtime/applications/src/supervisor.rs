@@ -50,9 +50,18 @@ pub struct Node {
     pub health: Arc<Mutex<CodeHealth>>,
 }
 
-/// The runtime's name of a node's container; also its control group's and its socket directory's.
-pub fn container_id(application_instance_id: &str, node: &str) -> String {
+/// The name of a node's places: its socket directory, and the beginning of its containers' names.
+pub fn node_id(application_instance_id: &str, node: &str) -> String {
     hex::encode(&Sha256::digest(format!("{application_instance_id}/{node}"))[..8])
+}
+
+/// The runtime's name of one run of a node; also its control group's. Another one each time: a runtime process that an
+/// earlier run left behind tidies up by name when its container has ended, and would take the next container's state
+/// away, which nobody could end any more.
+fn container_id(node: &str) -> Result<String, String> {
+    let mut run = [0; 4];
+    getrandom::fill(&mut run).map_err(|error| format!("name a container: {error}"))?;
+    Ok(format!("{node}-{}", hex::encode(run)))
 }
 
 /// A supervised container; ends with [`Supervisor::stop`] or when dropped.
@@ -170,22 +179,26 @@ impl Node {
 
     /// Runs the container until it ends; says how it ended, or why it could not be started.
     fn run_once(&self, tail: &mut Tail, stop: &AtomicBool) -> Result<String, String> {
-        let id = container_id(&self.application_instance_id, &self.node);
+        let id = container_id(&node_id(&self.application_instance_id, &self.node))?;
         let bundle = self.places.run.join("bundles").join(&id);
         let node = self.places.node(&self.application_instance_id, &self.node);
+        let outcome = self.prepare(&id, &bundle, &node).and_then(|logs| self.attend(&id, &bundle, &logs, tail, stop));
         kill(&self.places, &id);
-        let _ = rustix::mount::unmount(bundle.join("rootfs"), UnmountFlags::DETACH);
-        let container = self.bundle(&id, &bundle, &node)?;
-        let configuration = container::configuration(&container)?;
-        std::fs::write(bundle.join("config.json"), configuration.to_string())
-            .map_err(|error| format!("write the container's configuration: {error}"))?;
-        let outcome = self.attend(&id, &bundle, &container.logs, tail, stop);
-        kill(&self.places, &id);
-        if let Err(error) = rustix::mount::unmount(bundle.join("rootfs"), UnmountFlags::DETACH) {
-            log::warn!("unmount the root of {}: {error}", self.node);
+        match rustix::mount::unmount(bundle.join("rootfs"), UnmountFlags::DETACH) {
+            Err(error) if outcome.is_ok() => log::warn!("unmount the root of {}: {error}", self.node),
+            _ => {}
         }
         let _ = std::fs::remove_dir_all(&bundle);
         outcome
+    }
+
+    /// Makes what the runtime starts from; the directory of the program's log files.
+    fn prepare(&self, id: &str, bundle: &Path, node: &Path) -> Result<PathBuf, String> {
+        let container = self.bundle(id, bundle, node)?;
+        let configuration = container::configuration(&container)?;
+        std::fs::write(bundle.join("config.json"), configuration.to_string())
+            .map_err(|error| format!("write the container's configuration: {error}"))?;
+        Ok(container.logs)
     }
 
     /// Makes the directories and the root tree.

@@ -7,7 +7,7 @@ use crate::model_keeper::{self, ModelKeeper};
 use crate::node_server::{Context, NodeServer};
 use crate::plan::{Actual, Step, Wanted, plan};
 use crate::shared::{Nodes, Shared};
-use crate::supervisor::{Node, Supervisor, container_id};
+use crate::supervisor::{Node, Supervisor, node_id};
 use belvedere_device_protocol::{Deployment, DesiredState};
 use belvedere_frames::packet;
 use belvedere_interfaces::applications::DesiredDeployment;
@@ -213,7 +213,7 @@ impl Worker {
         }
         for prepared_code in &prepared.code {
             let health = code.get(&prepared_code.node).cloned().unwrap_or_default();
-            let sockets = places.run.join("nodes").join(container_id(&self.id, &prepared_code.node));
+            let sockets = places.run.join("nodes").join(node_id(&self.id, &prepared_code.node));
             let transient = |error: std::io::Error| InstallError::Transient(format!("make {}: {error}", sockets.display()));
             std::fs::create_dir_all(&sockets).map_err(transient)?;
             let context = Context {
