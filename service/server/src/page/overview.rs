@@ -73,13 +73,17 @@ impl Overview {
     }
 }
 
-/// `Ethernet0 CONNECTED 10.0.2.15/24` of a `NetworkStatus`.
+/// `Ethernet0 10.0.2.15/24` of a port that is connected and `Ethernet1 not connected` of one that is not, out of a `NetworkStatus`.
 fn network(status: &Value) -> Vec<String> {
     let Value::Object(ports) = status else { return Vec::new() };
     let lines = ports.iter().filter_map(|(name, port)| {
         let state = port.get("ConnectionStatus")?.as_str()?;
         let address = port.get("IpAddress").and_then(Value::as_str).unwrap_or("");
-        Some(format!("{} {state} {address}", name.trim_end_matches("Status")).trim_end().to_owned())
+        let name = name.trim_end_matches("Status");
+        Some(match (state, address) {
+            ("CONNECTED", address) if !address.is_empty() => format!("{name} {address}"),
+            (state, _) => format!("{name} {}", state.replace('_', " ").to_lowercase()),
+        })
     });
     lines.take(8).collect()
 }
@@ -96,7 +100,7 @@ mod tests {
             "Ethernet1Status": {"ConnectionStatus": "NOT_CONNECTED"},
             "LastUpdatedTime": 5,
         });
-        assert_eq!(network(&status), ["Ethernet0 CONNECTED 10.0.2.15/24", "Ethernet1 NOT_CONNECTED"]);
+        assert_eq!(network(&status), ["Ethernet0 10.0.2.15/24", "Ethernet1 not connected"]);
         assert!(network(&json!("text")).is_empty());
     }
 }

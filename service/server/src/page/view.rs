@@ -157,7 +157,7 @@ fn application(instance: &ApplicationInstance, now: i64) -> Markup {
             td data-label="Device" { (instance.device_name) }
             td data-label="Status" { div { (state(&instance.status)) @if !instance.status_description.is_empty() { small { (instance.status_description) } } } }
             td data-label="Health" { (state(&instance.health)) }
-            td data-label="Nodes" { div { @for node in &instance.nodes { span.line { (node.instance) " " (state(&node.status)) } } } }
+            td data-label="Nodes" { div { @for node in &instance.nodes { span.line.node { span { (node.instance) } " " (state(&node.status)) } } } }
             td data-label="Changed" { (when(Some(instance.updated_ms), now)) }
         }
     }
