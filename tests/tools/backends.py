@@ -5,6 +5,8 @@ here and ended with the program (tests/tools/postgres and tests/tools/s3 live as
 
 import atexit
 import base64
+import csv
+import io
 import json
 import os
 import pathlib
@@ -30,11 +32,32 @@ def started(script):
     return line
 
 
+def program(name):
+    """Of PostgreSQL's newest version here."""
+    return sorted(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: float(path.parts[4]))[-1]
+
+
 class Directory:
     """SQLite and files in the data directory."""
 
     arguments = []
     secrets = []
+
+    def ask(self, data, sql):
+        """What a statement answers: rows of texts. For what no tool can ask or do: a look at all rows, time that passes."""
+        database = sqlite3.connect(data / "service.sqlite", timeout=30)
+        try:
+            with database:
+                return [tuple("NULL" if value is None else str(value) for value in row) for row in database.execute(sql)]
+        finally:
+            database.close()
+
+    def tables(self, data):
+        return [name for (name,) in self.ask(data, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")]
+
+    def objects(self):
+        """Files of objects outside the data directory."""
+        return []
 
     def stored(self, data):
         """Every value that is stored, as bytes, with the name of its place; files of `data` are looked at in any case."""
@@ -66,16 +89,26 @@ class Servers:
         credentials.chmod(0o600)
         self.arguments = ["--database-file", database, "--objects", bucket["url"], "--objects-credentials", credentials]
 
+    def ask(self, data, sql):
+        answer = subprocess.run([program("psql"), "-X", "-q", "--csv", "-t", "-P", "null=NULL", "-v", "ON_ERROR_STOP=1", "-c", sql, self.url],
+                                check=True, capture_output=True, text=True).stdout
+        return [tuple(row) for row in csv.reader(io.StringIO(answer, newline=""))]
+
+    def tables(self, data):
+        return [name for (name,) in self.ask(data, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+
+    def objects(self):
+        return [path for path in self.bucket.rglob("*") if path.is_file()]
+
     def stored(self, data):
         dump = subprocess.run(
-            [sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/pg_dump"))[-1], "--data-only", "--inserts", self.url],
+            [program("pg_dump"), "--data-only", "--inserts", self.url],
             check=True, capture_output=True,
         ).stdout
         for line in dump.splitlines():
             yield "PostgreSQL", line
-        for path in self.bucket.rglob("*"):
-            if path.is_file():
-                yield f"bucket {path.name}", path.read_bytes()
+        for path in self.objects():
+            yield f"bucket {path.name}", path.read_bytes()
 
 
 def chosen(folder):

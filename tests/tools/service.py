@@ -42,6 +42,10 @@ class Service:
         clear = look(self.secrets)
         assert not clear, f"secrets in clear: {sorted(clear)}"
 
+    def ask(self, sql):
+        """A statement for the service's database, behind its back; rows of texts."""
+        return self.backends.ask(self.data, sql)
+
     def limit(self, **limits):
         """Changes limits; in force from the next start on."""
         path = self.data / "service.json"

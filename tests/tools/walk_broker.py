@@ -268,11 +268,7 @@ class Job:
         self.w, self.device, self.job = w, device, job
 
     def end(self):
-        import sqlite3
-        database = sqlite3.connect(self.w.service.data / "service.sqlite", timeout=30)
-        with database:
-            database.execute("UPDATE device_job SET status = 'IN_PROGRESS', step_deadline_ms = 1 WHERE device_id = ?", (self.device.device_id,))
-        database.close()
+        self.w.service.ask(f"UPDATE device_job SET status = 'IN_PROGRESS', step_deadline_ms = 1 WHERE device_id = '{self.device.device_id}'")
         waits("the job times out", lambda: self.w.service.aws("panorama", "describe-device-job", "--job-id", self.job)["Status"] == "FAILED")
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import sqlite3
 
 import walking
 from simulated_device import Device, Refused
@@ -88,10 +87,7 @@ def test_a_job_that_takes_too_long(w):
     w.link.wait(jobs("notify-next"))
     w.link.ask(jobs("start-next"), {"stepTimeoutInMinutes": 1})
     # A minute is the least that can be asked for: move the clock instead.
-    database = sqlite3.connect(w.service.data / "service.sqlite", timeout=30)
-    with database:
-        database.execute("UPDATE device_job SET step_deadline_ms = 1 WHERE status = 'IN_PROGRESS'")
-    database.close()
+    w.service.ask("UPDATE device_job SET step_deadline_ms = 1 WHERE status = 'IN_PROGRESS'")
     assert w.link.wait(jobs("notify"))["jobs"] == {} and "execution" not in w.link.wait(jobs("notify-next"))
     assert w.service.aws("panorama", "describe-device-job", "--job-id", job)["Status"] == "FAILED"
     refusal = says_no(w.link, jobs(f"{job}/update"), {"status": "SUCCEEDED"})
@@ -135,7 +131,7 @@ def test_jobs_end_with_their_device(w):
     assert w.link.wait(jobs("notify"))["jobs"] == {}
     w.link.wait_for_end()
     assert w.service.aws("panorama", "list-devices-jobs")["DeviceJobs"] == []
-    waits("no job is left", lambda: sqlite3.connect(w.service.data / "service.sqlite").execute("SELECT count(*) FROM device_job").fetchone() == (0,), 5)
+    waits("no job is left", lambda: w.service.ask("SELECT count(*) FROM device_job") == [("0",)], 5)
 
 
 walking.run(globals())

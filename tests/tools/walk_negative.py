@@ -4,7 +4,6 @@ One wrong input for every constraint of the published model, from the model; and
 
 import json
 import socket
-import sqlite3
 import urllib.parse
 
 import published_model
@@ -19,12 +18,12 @@ KNOWN = {}
 
 def written(w):
     """All that a request could have changed: rows, and objects' files."""
-    with sqlite3.connect(f"file:{next(w.service.data.glob('*.sqlite'))}?mode=ro", uri=True) as database:
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
-        # Who called what is recorded for refusals too.
-        tables = [t for t in tables if not any(word in t for word in ("audit", "sqlite", "rate"))]
-        rows = {t: sorted(map(repr, database.execute(f"SELECT * FROM {t}"))) for t in tables}
-    files = sorted(str(p.relative_to(w.service.data)) for p in w.service.data.rglob("*")
+    # Who called what is recorded for refusals too; a copy's sign of life is nobody's request.
+    tables = [t for t in w.service.backends.tables(w.service.data)
+              if not any(word in t for word in ("audit", "rate", "service_copy"))]
+    rows = {t: sorted(w.service.ask(f"SELECT * FROM {t}")) for t in tables}
+    files = sorted(map(str, w.service.backends.objects()))
+    files += sorted(str(p.relative_to(w.service.data)) for p in w.service.data.rglob("*")
                    if p.is_file() and not p.name.endswith(("-wal", "-shm", "-journal")) and "audit" not in str(p) and ".log" not in p.name)
     return rows, files
 
