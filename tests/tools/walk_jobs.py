@@ -126,9 +126,8 @@ def test_classic_and_named_shadows(w):
 
 
 def test_jobs_end_with_their_device(w):
-    jobs = w.device.jobs
     w.service.aws("panorama", "delete-device", "--device-id", w.id)
-    assert w.link.wait(jobs("notify"))["jobs"] == {}
+    # It is told that nothing is left to do, too, but its messages go with it: it may be gone before it hears that.
     w.link.wait_for_end()
     assert w.service.aws("panorama", "list-devices-jobs")["DeviceJobs"] == []
     waits("no job is left", lambda: w.service.ask("SELECT count(*) FROM device_job") == [("0",)], 5)
