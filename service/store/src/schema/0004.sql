@@ -1,96 +1,49 @@
--- Metrics: sums of what came, per minute at first, coarser with age.
-CREATE TABLE metric (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    namespace TEXT NOT NULL,
-    name TEXT NOT NULL,
-    dimensions TEXT NOT NULL,       -- [[name, value], ...], by name
-    last_ms INTEGER NOT NULL,       -- time of the newest datapoint
-    UNIQUE (namespace, name, dimensions)
+-- MQTT sessions that outlive their connection: what a client subscribed to, and what waits for it.
+CREATE TABLE mqtt_session (
+    client TEXT PRIMARY KEY REFERENCES device (thing_name) ON DELETE CASCADE,
+    connection TEXT NOT NULL,       -- the one that has it now, or had it last
+    expiry_ms INTEGER NOT NULL,     -- how long it lasts without a connection
+    expires_ms INTEGER NOT NULL,    -- when it ends unless the client comes back; moved on while it is connected
+    next_number INTEGER NOT NULL,   -- of the next message
+    sent_number INTEGER NOT NULL,   -- messages below it were sent on an earlier connection
+    queued INTEGER NOT NULL,        -- messages that wait
+    queued_bytes INTEGER NOT NULL   -- their topics and payloads
 ) STRICT;
 
-CREATE TABLE datapoint (
-    metric INTEGER NOT NULL REFERENCES metric (sequence) ON DELETE CASCADE,
-    period_s INTEGER NOT NULL,      -- 60, 300 or 3600
-    start_ms INTEGER NOT NULL,
-    unit TEXT NOT NULL,
-    samples REAL NOT NULL,
-    total REAL NOT NULL,
-    smallest REAL NOT NULL,
-    greatest REAL NOT NULL,
-    PRIMARY KEY (metric, period_s, start_ms, unit)
-) STRICT;
-CREATE INDEX datapoint_age ON datapoint (period_s, start_ms);
-
-CREATE TABLE alarm (
-    name TEXT PRIMARY KEY,
-    region TEXT NOT NULL,           -- of its ARN
-    definition TEXT NOT NULL,       -- as PutMetricAlarm has it
-    state TEXT NOT NULL,            -- OK, ALARM, INSUFFICIENT_DATA
-    reason TEXT NOT NULL,
-    reason_data TEXT,
-    state_updated_ms INTEGER NOT NULL,
-    configured_ms INTEGER NOT NULL,
-    version INTEGER NOT NULL        -- grows with each change
+CREATE TABLE mqtt_subscription (
+    client TEXT NOT NULL REFERENCES mqtt_session (client) ON DELETE CASCADE,
+    filter TEXT NOT NULL,
+    quality INTEGER NOT NULL,       -- granted: 0, 1
+    no_local INTEGER NOT NULL,
+    keep_retain INTEGER NOT NULL,   -- "retain as published"
+    PRIMARY KEY (client, filter)
 ) STRICT;
 
-CREATE TABLE alarm_history (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    alarm TEXT NOT NULL,            -- kept when the alarm is deleted
-    kind TEXT NOT NULL,             -- ConfigurationUpdate, StateUpdate, Action
-    summary TEXT NOT NULL,
-    data TEXT NOT NULL,
-    created_ms INTEGER NOT NULL
-) STRICT;
-CREATE INDEX alarm_history_alarm ON alarm_history (alarm, sequence);
-CREATE INDEX alarm_history_age ON alarm_history (created_ms);
-
-CREATE TABLE topic (
-    name TEXT PRIMARY KEY,
-    created_ms INTEGER NOT NULL
+CREATE TABLE mqtt_message (
+    client TEXT NOT NULL REFERENCES mqtt_session (client) ON DELETE CASCADE,
+    number INTEGER NOT NULL,        -- the order of delivery
+    topic TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    properties BLOB NOT NULL,       -- of MQTT 5, as on the wire
+    retain INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (client, number)
 ) STRICT;
 
-CREATE TABLE subscription (
-    subscription_id TEXT PRIMARY KEY,
-    topic TEXT NOT NULL REFERENCES topic (name) ON DELETE CASCADE,
-    protocol TEXT NOT NULL,         -- http, https, email
-    endpoint BLOB NOT NULL,         -- sealed: addresses of webhooks often hold a password
-    raw INTEGER NOT NULL,           -- 1: the message alone, 0: in SNS's envelope
-    created_ms INTEGER NOT NULL
+-- The last message of a topic that was published to be kept.
+CREATE TABLE mqtt_retained (
+    topic TEXT PRIMARY KEY,
+    client TEXT NOT NULL REFERENCES device (thing_name) ON DELETE CASCADE,
+    payload BLOB NOT NULL,
+    properties BLOB NOT NULL,
+    quality INTEGER NOT NULL,
+    expires_ms INTEGER,
+    modified_ms INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX subscription_topic ON subscription (topic);
+CREATE INDEX mqtt_retained_client ON mqtt_retained (client);
 
--- Messages that are still to be delivered. Written with what they tell of, deleted when the other side has them.
-CREATE TABLE outbox (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    subscription_id TEXT NOT NULL REFERENCES subscription (subscription_id) ON DELETE CASCADE,
-    message_id TEXT NOT NULL,
-    topic_arn TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    message TEXT NOT NULL,
-    created_ms INTEGER NOT NULL,
-    attempts INTEGER NOT NULL,
-    due_ms INTEGER NOT NULL
-) STRICT;
-CREATE INDEX outbox_due ON outbox (due_ms);
-CREATE INDEX outbox_subscription ON outbox (subscription_id, sequence);
-
-ALTER TABLE log_group ADD COLUMN retention_days INTEGER;        -- NULL: for ever
-ALTER TABLE log_group ADD COLUMN tags TEXT NOT NULL DEFAULT '{}';
-ALTER TABLE log_stream ADD COLUMN stored_bytes INTEGER NOT NULL DEFAULT 0;
-
-CREATE TABLE log_export (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    task_id TEXT NOT NULL UNIQUE,
-    name TEXT,
-    log_group TEXT NOT NULL,
-    stream_prefix TEXT NOT NULL,
-    from_ms INTEGER NOT NULL,
-    to_ms INTEGER NOT NULL,
-    bucket TEXT NOT NULL,
-    prefix TEXT NOT NULL,
-    status TEXT NOT NULL,           -- PENDING, RUNNING, COMPLETED, CANCELLED, FAILED
-    message TEXT NOT NULL,
-    created_ms INTEGER NOT NULL,
-    completed_ms INTEGER,
-    claimed_ms INTEGER NOT NULL     -- until when whoever writes it has it for itself
-) STRICT;
+-- When a job was begun, and when it counts as timed out: as a whole, and its present step.
+ALTER TABLE device_job ADD COLUMN started_ms INTEGER;
+ALTER TABLE device_job ADD COLUMN deadline_ms INTEGER;
+ALTER TABLE device_job ADD COLUMN step_deadline_ms INTEGER;

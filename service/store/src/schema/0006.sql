@@ -1,49 +1,37 @@
--- MQTT sessions that outlive their connection: what a client subscribed to, and what waits for it.
-CREATE TABLE mqtt_session (
-    client TEXT PRIMARY KEY REFERENCES device (thing_name) ON DELETE CASCADE,
-    connection TEXT NOT NULL,       -- the one that has it now, or had it last
-    expiry_ms INTEGER NOT NULL,     -- how long it lasts without a connection
-    expires_ms INTEGER NOT NULL,    -- when it ends unless the client comes back; moved on while it is connected
-    next_number INTEGER NOT NULL,   -- of the next message
-    sent_number INTEGER NOT NULL,   -- messages below it were sent on an earlier connection
-    queued INTEGER NOT NULL,        -- messages that wait
-    queued_bytes INTEGER NOT NULL   -- their topics and payloads
+-- Which secrets.key this database belongs to.
+CREATE TABLE service_owner (
+    number INTEGER PRIMARY KEY CHECK (number = 1),
+    sealed BLOB NOT NULL,
+    created_ms INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE mqtt_subscription (
-    client TEXT NOT NULL REFERENCES mqtt_session (client) ON DELETE CASCADE,
-    filter TEXT NOT NULL,
-    quality INTEGER NOT NULL,       -- granted: 0, 1
-    no_local INTEGER NOT NULL,
-    keep_retain INTEGER NOT NULL,   -- "retain as published"
-    PRIMARY KEY (client, filter)
+-- The sweep of blobs that nobody names asks by these.
+CREATE INDEX object_file ON object (file);
+CREATE INDEX upload_part_file ON upload_part (file);
+
+-- Copies of the service that run now, or did a moment ago.
+CREATE TABLE service_copy (
+    copy_id TEXT PRIMARY KEY,
+    started_ms INTEGER NOT NULL,
+    seen_ms INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE mqtt_message (
-    client TEXT NOT NULL REFERENCES mqtt_session (client) ON DELETE CASCADE,
-    number INTEGER NOT NULL,        -- the order of delivery
-    topic TEXT NOT NULL,
-    payload BLOB NOT NULL,
-    properties BLOB NOT NULL,       -- of MQTT 5, as on the wire
-    retain INTEGER NOT NULL,
-    expires_ms INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    PRIMARY KEY (client, number)
+-- Which copy has a client's connection.
+CREATE TABLE mqtt_connection (
+    client TEXT PRIMARY KEY,
+    copy_id TEXT NOT NULL REFERENCES service_copy (copy_id) ON DELETE CASCADE,
+    connection TEXT NOT NULL,       -- a name that no other connection has
+    device_id TEXT NOT NULL,
+    is_device INTEGER NOT NULL,     -- 0: a claim
+    since_ms INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX mqtt_connection_copy ON mqtt_connection (copy_id);
 
--- The last message of a topic that was published to be kept.
-CREATE TABLE mqtt_retained (
-    topic TEXT PRIMARY KEY,
-    client TEXT NOT NULL REFERENCES device (thing_name) ON DELETE CASCADE,
-    payload BLOB NOT NULL,
-    properties BLOB NOT NULL,
-    quality INTEGER NOT NULL,
-    expires_ms INTEGER,
-    modified_ms INTEGER NOT NULL
+-- What one copy tells another about a client that is connected there.
+CREATE TABLE copy_note (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    copy_id TEXT NOT NULL REFERENCES service_copy (copy_id) ON DELETE CASCADE,
+    client TEXT NOT NULL,
+    note TEXT NOT NULL              -- JSON
 ) STRICT;
-CREATE INDEX mqtt_retained_client ON mqtt_retained (client);
-
--- When a job was begun, and when it counts as timed out: as a whole, and its present step.
-ALTER TABLE device_job ADD COLUMN started_ms INTEGER;
-ALTER TABLE device_job ADD COLUMN deadline_ms INTEGER;
-ALTER TABLE device_job ADD COLUMN step_deadline_ms INTEGER;
+CREATE INDEX copy_note_copy ON copy_note (copy_id, sequence);
