@@ -21,6 +21,8 @@ mod error;
 pub mod examine;
 pub mod identifiers;
 pub mod import_jobs;
+pub mod log_exports;
+pub mod log_groups;
 pub mod logs;
 pub mod managed_secrets;
 pub mod metrics;

@@ -1,6 +1,7 @@
 //! Log groups, streams and events. Within a stream events are in the order of their times, then of their arrival.
 
 use crate::{Store, StoreError, now_ms};
+use futures_util::TryStreamExt;
 use sqlx::Row;
 
 /// An event on its way in.
@@ -52,7 +53,16 @@ pub struct LogGroup {
     pub name: String,
     /// Milliseconds since 1970.
     pub created_ms: i64,
+    /// Days for which events are kept; for ever if absent.
+    pub retention_days: Option<i64>,
+    /// Size of all events, in characters, and 26 for each, as CloudWatch counts.
+    pub stored_bytes: i64,
 }
+
+/// What an event counts beside its message.
+pub const OVERHEAD: usize = 26;
+/// Messages of one read, in bytes; at least one event is read.
+const READ_BYTES: usize = 1_048_576;
 
 /// A stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +77,8 @@ pub struct LogStream {
     pub last_event_ms: Option<i64>,
     /// When the last event came.
     pub last_ingestion_ms: Option<i64>,
+    /// Size of all events, as [`LogGroup::stored_bytes`].
+    pub stored_bytes: i64,
 }
 
 impl Store {
@@ -98,14 +110,17 @@ impl Store {
 
     /// Groups whose names begin with `prefix`, by name.
     pub async fn list_log_groups(&self, prefix: &str) -> Result<Vec<LogGroup>, StoreError> {
-        let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT name, created_ms FROM log_group WHERE substr(name, 1, length($1)) = $1 ORDER BY name LIMIT 5000",
+        let rows: Vec<(String, i64, Option<i64>, i64)> = sqlx::query_as(
+            "SELECT g.name, g.created_ms, g.retention_days, \
+             (SELECT CAST(coalesce(sum(s.stored_bytes), 0) AS BIGINT) FROM log_stream s WHERE s.log_group = g.name) \
+             FROM log_group g WHERE substr(g.name, 1, length($1)) = $1 ORDER BY g.name LIMIT 5000",
         )
         .bind(prefix)
         .fetch_all(&self.pool)
         .await
         .map_err(|e| StoreError::database("list log groups", e))?;
-        Ok(rows.into_iter().map(|(name, created_ms)| LogGroup { name, created_ms }).collect())
+        let group = |(name, created_ms, retention_days, stored_bytes)| LogGroup { name, created_ms, retention_days, stored_bytes };
+        Ok(rows.into_iter().map(group).collect())
     }
 
     /// Streams of a group whose names begin with `prefix`, by name; `None` if there is no such group.
@@ -134,6 +149,7 @@ impl Store {
                 first_event_ms: row.try_get("first_event_ms").map_err(error)?,
                 last_event_ms: row.try_get("last_event_ms").map_err(error)?,
                 last_ingestion_ms: row.try_get("last_ingestion_ms").map_err(error)?,
+                stored_bytes: row.try_get("stored_bytes").map_err(error)?,
             })
         });
         streams.collect::<Result<Vec<_>, StoreError>>().map(Some)
@@ -162,12 +178,13 @@ impl Store {
         // The stream's row first: who writes it holds the stream, so that events arrive in the order of their numbers.
         sqlx::query(
             "UPDATE log_stream SET first_event_ms = CASE WHEN first_event_ms <= $1 THEN first_event_ms ELSE $1 END, \
-             last_event_ms = CASE WHEN last_event_ms >= $2 THEN last_event_ms ELSE $2 END, last_ingestion_ms = $3 \
-             WHERE sequence = $4",
+             last_event_ms = CASE WHEN last_event_ms >= $2 THEN last_event_ms ELSE $2 END, last_ingestion_ms = $3, \
+             stored_bytes = stored_bytes + $4 WHERE sequence = $5",
         )
         .bind(first)
         .bind(last)
         .bind(now)
+        .bind(events.iter().map(|e| (e.message.chars().count() + OVERHEAD) as i64).sum::<i64>())
         .bind(stream)
         .execute(&mut *transaction)
         .await
@@ -185,7 +202,7 @@ impl Store {
         transaction.commit().await.map_err(error)
     }
 
-    /// At most `limit` events with times in `[start_ms, end_ms)`, oldest first.
+    /// At most `limit` events, and a mebibyte, with times in `[start_ms, end_ms)`, oldest first.
     pub async fn log_events(
         &self,
         stream: i64,
@@ -194,6 +211,19 @@ impl Store {
         end_ms: i64,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError> {
+        Ok(self.read(stream, from, start_ms, end_ms, limit, READ_BYTES).await?.0)
+    }
+
+    /// Events, and whether there may be more of them.
+    async fn read(
+        &self,
+        stream: i64,
+        from: From,
+        start_ms: i64,
+        end_ms: i64,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<(Vec<Event>, bool), StoreError> {
         let error = |e| StoreError::database("read log events", e);
         let (at, downward) = match from {
             From::Head => (Position { timestamp_ms: i64::MIN, sequence: 0 }, false),
@@ -203,42 +233,78 @@ impl Store {
         };
         let sql = match downward {
             false => {
-                "SELECT * FROM log_event WHERE stream = $1 AND timestamp_ms >= $2 AND timestamp_ms < $3 \
+                "SELECT timestamp_ms, sequence, ingestion_ms, message FROM log_event WHERE stream = $1 AND timestamp_ms >= $2 AND timestamp_ms < $3 \
                  AND (timestamp_ms, sequence) > ($4, $5) ORDER BY timestamp_ms, sequence LIMIT $6"
             }
             true => {
-                "SELECT * FROM log_event WHERE stream = $1 AND timestamp_ms >= $2 AND timestamp_ms < $3 \
+                "SELECT timestamp_ms, sequence, ingestion_ms, message FROM log_event WHERE stream = $1 AND timestamp_ms >= $2 AND timestamp_ms < $3 \
                  AND (timestamp_ms, sequence) < ($4, $5) ORDER BY timestamp_ms DESC, sequence DESC LIMIT $6"
             }
         };
-        let rows = sqlx::query(sql)
+        let mut rows = sqlx::query_as::<_, (i64, i64, i64, String)>(sql)
             .bind(stream)
             .bind(start_ms)
             .bind(end_ms)
             .bind(at.timestamp_ms)
             .bind(at.sequence)
             .bind(limit as i64)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
-        let mut events = rows
-            .iter()
-            .map(|row| {
-                Ok(Event {
-                    position: Position {
-                        timestamp_ms: row.try_get("timestamp_ms").map_err(error)?,
-                        sequence: row.try_get("sequence").map_err(error)?,
-                    },
-                    ingestion_ms: row.try_get("ingestion_ms").map_err(error)?,
-                    message: row.try_get("message").map_err(error)?,
-                })
-            })
-            .collect::<Result<Vec<_>, StoreError>>()?;
-        if downward {
-            events.reverse();
+            .fetch(&self.pool);
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while let Some((timestamp_ms, sequence, ingestion_ms, message)) = rows.try_next().await.map_err(error)? {
+            bytes += message.len() + OVERHEAD;
+            if bytes > max_bytes && !events.is_empty() {
+                return Ok((ordered(events, downward), true));
+            }
+            events.push(Event { position: Position { timestamp_ms, sequence }, ingestion_ms, message });
         }
-        Ok(events)
+        let more = events.len() == limit;
+        Ok((ordered(events, downward), more))
     }
+
+    /// Events of several streams after a position, in the order of their times. Whatever one stream has more than is
+    /// read at once holds the others back, so that nothing is passed over.
+    pub async fn scan_log_events(
+        &self,
+        streams: &[i64],
+        after: Position,
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Scan, StoreError> {
+        let share = streams.len().max(1);
+        let (limit, bytes) = ((SCAN_EVENTS / share).max(20), (SCAN_BYTES / share).max(16 * 1024));
+        let (mut found, mut horizon) = (Vec::new(), None);
+        for (index, stream) in streams.iter().enumerate() {
+            let (events, more) = self.read(*stream, From::After(after), start_ms, end_ms, limit, bytes).await?;
+            if let (true, Some(last)) = (more, events.last()) {
+                horizon = Some(horizon.map_or(last.position, |known: Position| known.min(last.position)));
+            }
+            found.extend(events.into_iter().map(|event| (index, event)));
+        }
+        found.retain(|(_, event)| horizon.is_none_or(|horizon| event.position <= horizon));
+        found.sort_by_key(|(_, event)| event.position);
+        Ok(Scan { events: found, more_after: horizon })
+    }
+}
+
+/// A part of several streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// Which of the streams, and the event.
+    pub events: Vec<(usize, Event)>,
+    /// There is more after this position.
+    pub more_after: Option<Position>,
+}
+
+/// Events that a scan reads at once.
+const SCAN_EVENTS: usize = 10_000;
+/// Bytes that a scan reads at once.
+const SCAN_BYTES: usize = 8 * 1024 * 1024;
+
+fn ordered(mut events: Vec<Event>, downward: bool) -> Vec<Event> {
+    if downward {
+        events.reverse();
+    }
+    events
 }
 
 #[cfg(test)]
@@ -270,6 +336,71 @@ mod tests {
             assert_eq!(store.log_events(stream, From::Head, 20, 30, 9).await.unwrap().len(), 2);
             let streams = store.list_log_streams("g", "").await.unwrap().unwrap();
             assert_eq!((streams[0].first_event_ms, streams[0].last_event_ms), (Some(10), Some(30)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scan_of_several_streams_passes_nothing_over() {
+        for place in crate::testing::places().await {
+            let store = place.create().await;
+            store.create_log_group("g").await.unwrap();
+            let (mut streams, mut put) = (Vec::new(), Vec::new());
+            for (name, count, step) in [("many", SCAN_EVENTS as i64, 1), ("few", 10, 900)] {
+                store.create_log_stream("g", name).await.unwrap();
+                let stream = store.log_stream("g", name).await.unwrap().unwrap();
+                let event = |n: i64| NewEvent { timestamp_ms: n * step, message: format!("{name} {n}") };
+                let events: Vec<NewEvent> = (0..count).map(event).collect();
+                store.put_log_events(stream, &events).await.unwrap();
+                put.extend(events.into_iter().map(|e| (e.timestamp_ms, e.message)));
+                streams.push(stream);
+            }
+            let (mut seen, mut after, mut scans) = (Vec::new(), Position { timestamp_ms: i64::MIN, sequence: 0 }, 0);
+            loop {
+                let scan = store.scan_log_events(&streams, after, 0, i64::MAX).await.unwrap();
+                seen.extend(scan.events.into_iter().map(|(_, e)| (e.position.timestamp_ms, e.message)));
+                scans += 1;
+                match scan.more_after {
+                    Some(position) => after = position,
+                    None => break,
+                }
+            }
+            assert!(scans > 1, "the longer stream holds the shorter one back");
+            assert!(seen.is_sorted_by_key(|(time, _)| *time));
+            seen.sort();
+            put.sort();
+            assert_eq!(seen, put);
+        }
+    }
+
+    #[tokio::test]
+    async fn old_events_go_when_their_group_says_so_and_groups_go_with_everything() {
+        const DAY: i64 = 24 * 3600 * 1000;
+        for place in crate::testing::places().await {
+            let store = place.create().await;
+            let mut streams = Vec::new();
+            for group in ["short", "kept"] {
+                store.create_log_group(group).await.unwrap();
+                store.create_log_stream(group, "s").await.unwrap();
+                let stream = store.log_stream(group, "s").await.unwrap().unwrap();
+                let event = |day: i64| NewEvent { timestamp_ms: day * DAY, message: "four".into() };
+                store.put_log_events(stream, &(0..10).map(event).collect::<Vec<_>>()).await.unwrap();
+                streams.push(stream);
+            }
+            assert!(store.set_log_retention("short", Some(3)).await.unwrap());
+            assert!(!store.set_log_retention("none", Some(3)).await.unwrap());
+            assert_eq!(store.age_logs(9 * DAY + 1).await.unwrap(), 7);
+            let count = async |stream| store.log_events(stream, From::Head, 0, i64::MAX, 99).await.unwrap().len();
+            assert_eq!((count(streams[0]).await, count(streams[1]).await), (3, 10));
+            let groups = store.list_log_groups("").await.unwrap();
+            let sizes: Vec<i64> = groups.iter().map(|g| g.stored_bytes).collect();
+            assert_eq!((groups[1].retention_days, sizes), (Some(3), vec![300, 90]));
+            let stream = &store.list_log_streams("short", "").await.unwrap().unwrap()[0];
+            assert_eq!((stream.first_event_ms, stream.stored_bytes), (Some(7 * DAY), 90));
+            assert!(store.set_log_retention("short", None).await.unwrap());
+            assert_eq!(store.age_logs(99 * DAY).await.unwrap(), 0);
+            assert!(store.delete_log_stream("kept", "s").await.unwrap() && !store.delete_log_stream("kept", "s").await.unwrap());
+            assert!(store.delete_log_group("short").await.unwrap() && !store.delete_log_group("short").await.unwrap());
+            assert_eq!((count(streams[0]).await, count(streams[1]).await), (0, 0));
         }
     }
 }

@@ -10,12 +10,14 @@
 //! | [`alarms`] | alarms are put, looked at, and change |
 //! | [`own_metrics`] | which devices are active, which applications have errors |
 //! | [`delivery`] | the outbox is emptied: webhooks and mail |
+//! | [`export`] | log groups become objects |
 //! | [`run`] | the loops |
 
 pub mod alarms;
 pub mod definition;
 pub mod delivery;
 pub mod evaluation;
+pub mod export;
 pub mod message;
 pub mod own_metrics;
 pub mod run;

@@ -3,7 +3,7 @@
 use crate::alarms::{look, newest_end};
 use crate::delivery::Ways;
 use crate::own_metrics::Said;
-use crate::{alarms, delivery, own_metrics};
+use crate::{alarms, delivery, export, own_metrics};
 use belvedere_fleet::Fleet;
 use belvedere_fleet::metrics::NAMESPACE;
 use belvedere_store::metrics::Retention;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 const OWN_METRICS: Duration = Duration::from_secs(10);
 const ALARMS: Duration = Duration::from_secs(3);
 const DELIVERIES: Duration = Duration::from_millis(500);
+const EXPORTS: Duration = Duration::from_secs(2);
 const AGEING: Duration = Duration::from_secs(3600);
 /// After the start the fleet reconnects; so long nothing follows from devices that are silent.
 const PATIENCE_MS: i64 = 150_000;
@@ -41,6 +42,10 @@ pub async fn run(fleet: Fleet, settings: Settings, stop: watch::Receiver<bool>) 
         turning("look at alarms", ALARMS, stop.clone(), async || look_at_all(&fleet, &mut seen, started_ms).await),
         turning("deliver messages", DELIVERIES, stop.clone(), async || {
             while delivery::deliver_due(&fleet.store, &settings.ways).await? > 0 {}
+            Ok(())
+        }),
+        turning("export logs", EXPORTS, stop.clone(), async || {
+            while export::next(&fleet.store).await? {}
             Ok(())
         }),
         turning("let old things go", AGEING, stop, async || age(&fleet, settings.retention).await),
@@ -93,9 +98,10 @@ async fn look_at_all(fleet: &Fleet, seen: &mut HashMap<String, (i64, i64)>, star
 async fn age(fleet: &Fleet, retention: Retention) -> Result<(), StoreError> {
     let now = now_ms();
     let datapoints = fleet.store.age_metrics(now, retention).await?;
-    let history = fleet.store.age_alarm_history(now).await?;
-    if datapoints + history > 0 {
-        tracing::info!(datapoints, history, "old things deleted");
+    let history = fleet.store.age_alarm_history(now).await? + fleet.store.age_log_exports(now).await?;
+    let log_events = fleet.store.age_logs(now).await?;
+    if datapoints + history + log_events > 0 {
+        tracing::info!(datapoints, history, log_events, "old things deleted");
     }
     Ok(())
 }
