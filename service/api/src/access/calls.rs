@@ -152,7 +152,7 @@ fn logs(call: &Call<'_>) -> Vec<Question> {
     }
     // Exports write into a bucket.
     if let Some(bucket) = text("destination") {
-        let prefix = text("destinationPrefix").unwrap_or("exportedlogs");
+        let prefix = crate::cloudwatch_logs::key_prefix(text("destinationPrefix"));
         questions.push(Question::new("s3:PutObject", object_arn(bucket, &format!("{prefix}/*"))));
     }
     questions
@@ -291,6 +291,13 @@ mod tests {
         let two = logs("FilterLogEvents", r#"{"logGroupName":"a","logGroupIdentifier":"arn:aws:logs:r:1:log-group:b:*"}"#);
         assert_eq!(two, pairs(&[("logs:FilterLogEvents", "arn:aws:logs:r:1:log-group:a:*"), ("logs:FilterLogEvents", "arn:aws:logs:r:1:log-group:b:*")]));
         assert_eq!(logs("DescribeLogGroups", "{}"), pairs(&[("logs:DescribeLogGroups", "arn:aws:logs:r:1:log-group:*")]));
+        // Where the handler writes, not what the request says.
+        for (given, asked) in [(r#""""#, "exportedlogs"), (r#""/""#, "exportedlogs"), (r#""/a/b/""#, "a/b"), ("null", "exportedlogs")] {
+            let body = format!(r#"{{"logGroupName":"a","destination":"b","destinationPrefix":{given}}}"#);
+            let object = format!("arn:aws:s3:::b/{asked}/*");
+            let expected = [("logs:CreateExportTask", "arn:aws:logs:r:1:log-group:a:*"), ("s3:PutObject", object.as_str())];
+            assert_eq!(logs("CreateExportTask", &body), pairs(&expected), "{given}");
+        }
         assert!(logs("PutLogEvents", "not json").is_empty());
         assert_eq!(log_group("arn:aws:logs:r:1:log-group:/g/x:log-stream:s:t"), Some("/g/x"));
     }

@@ -37,6 +37,12 @@ pub(super) struct Create {
     destination_prefix: Option<String>,
 }
 
+/// What the keys of an export begin with. Who may write there is asked with these same words.
+pub fn key_prefix(given: Option<&str>) -> &str {
+    let prefix = given.unwrap_or("").trim_matches('/');
+    if prefix.is_empty() { PREFIX } else { prefix }
+}
+
 pub(super) async fn create(api: &Api, input: Create) -> Result<Value, LogsError> {
     if input.from > input.to {
         return Err(wrong("InvalidParameterException", "from must not be later than to"));
@@ -48,8 +54,6 @@ pub(super) async fn create(api: &Api, input: Create) -> Result<Value, LogsError>
     if api.fleet.store.log_group_tags(&input.log_group_name).await?.is_none() {
         return Err(missing("log group"));
     }
-    let prefix = input.destination_prefix.unwrap_or_default();
-    let prefix = prefix.trim_matches('/');
     let new = NewExport {
         name: input.task_name.as_deref(),
         group: &input.log_group_name,
@@ -57,7 +61,7 @@ pub(super) async fn create(api: &Api, input: Create) -> Result<Value, LogsError>
         from_ms: input.from,
         to_ms: input.to,
         bucket: &input.destination,
-        prefix: if prefix.is_empty() { PREFIX } else { prefix },
+        prefix: key_prefix(input.destination_prefix.as_deref()),
     };
     match api.fleet.store.create_log_export(new).await? {
         Some(id) => Ok(json!({ "taskId": id })),

@@ -13,6 +13,8 @@ mod filter;
 mod groups;
 mod pattern;
 
+pub use exports::key_prefix;
+
 use crate::Api;
 use crate::entry::Request;
 use crate::model::{Fault, Member, Shape, Text, check};

@@ -3,7 +3,7 @@
 //!
 //! Patterns of JSON (`{ $.x = 1 }`), of columns (`[a, b]`) and regular expressions (`%x%`) are refused, not misread.
 
-/// Longest pattern, in characters.
+/// Most terms of a pattern.
 const MAX_TERMS: usize = 64;
 
 /// A pattern.
