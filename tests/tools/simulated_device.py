@@ -58,7 +58,15 @@ class Link:
     def subscribe(self, topic, qos=1):
         """Whether the subscription was granted."""
         self.client.subscribe(topic, qos)
-        return not self._subscribed.get(timeout=PATIENCE)[0].is_failure
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return not self._subscribed.get(timeout=0.2)[0].is_failure
+            except queue.Empty:
+                if not self.client.is_connected():
+                    raise Refused("the connection was cut") from None
+                if time.monotonic() > end:
+                    raise
 
     def publish(self, topic, document, qos=1):
         payload = document if isinstance(document, (str, bytes)) else json.dumps(document)
