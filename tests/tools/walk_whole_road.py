@@ -305,9 +305,9 @@ def test_a_device_reads_only_what_its_deployments_name(w):
     assert PASSWORD not in w.service.log()
 
 
-def report(w, status, device_status, health, nodes, sha256=None):
+def report(w, status, device_status, health, nodes, sha256=None, description="as simulated"):
     return {"state": {"reported": {"instances": {w.instance: {
-        "application_instance_id": w.instance, "sha256": sha256 or w.sha256, "status": status, "status_description": "as simulated",
+        "application_instance_id": w.instance, "sha256": sha256 or w.sha256, "status": status, "status_description": description,
         "health": health, "device_reported_status": device_status,
         "nodes": [{"node": n, "status": s, "detail": ""} for n, s in nodes.items()]}}}}}
 
@@ -323,9 +323,12 @@ def test_reports_become_statuses(w):
     assert panorama.describe_application_instance(ApplicationInstanceId=w.instance)["Status"] == "DEPLOYMENT_IN_PROGRESS"
     assert len(panorama.list_application_instances(StatusFilter="PROCESSING_DEPLOYMENT")["ApplicationInstances"]) == 1
     running = dict.fromkeys(["front_door", "code_node", "model_node", "output_node"], "RUNNING")
-    w.link.ask(update, report(w, "DEPLOYMENT_SUCCEEDED", "RUNNING", "RUNNING", running))
+    w.link.ask(update, report(w, "MARVELLOUS", "RUNNING", "RUNNING", running))  # a word of nobody's
+    assert panorama.describe_application_instance(ApplicationInstanceId=w.instance)["Status"] == "DEPLOYMENT_IN_PROGRESS"
+    w.link.ask(update, report(w, "DEPLOYMENT_SUCCEEDED", "RUNNING", "RUNNING", running, description=""))
     described = panorama.describe_application_instance(ApplicationInstanceId=w.instance)
     assert (described["Status"], described["HealthStatus"]) == ("DEPLOYMENT_SUCCEEDED", "RUNNING")
+    assert described["StatusDescription"] == "The application runs.", described
     assert described["RuntimeContextStates"][0]["DeviceReportedStatus"] == "RUNNING"
     assert nodes() == running
     listed = w.service.aws("panorama", "list-application-instances", "--device-id", w.device_id)["ApplicationInstances"]

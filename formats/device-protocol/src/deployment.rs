@@ -116,6 +116,49 @@ pub struct ApplicationReport {
     pub nodes: Vec<NodeReport>,
 }
 
+/// The words of [`ApplicationReport::status`].
+const STATUSES: &[&str] = &[
+    "DEPLOYMENT_PENDING",
+    "DEPLOYMENT_REQUESTED",
+    "DEPLOYMENT_IN_PROGRESS",
+    "DEPLOYMENT_SUCCEEDED",
+    "DEPLOYMENT_ERROR",
+    "DEPLOYMENT_FAILED",
+    "REMOVAL_PENDING",
+    "REMOVAL_REQUESTED",
+    "REMOVAL_IN_PROGRESS",
+    "REMOVAL_SUCCEEDED",
+    "REMOVAL_FAILED",
+];
+/// The words of [`ApplicationReport::health`].
+const HEALTH: &[&str] = &["RUNNING", "ERROR", "NOT_AVAILABLE"];
+/// The words of [`ApplicationReport::device_reported_status`].
+const REPORTED: &[&str] = &[
+    "STOPPING",
+    "STOPPED",
+    "STOP_ERROR",
+    "REMOVAL_FAILED",
+    "REMOVAL_IN_PROGRESS",
+    "STARTING",
+    "RUNNING",
+    "INSTALL_ERROR",
+    "LAUNCHED",
+    "LAUNCH_ERROR",
+    "INSTALL_IN_PROGRESS",
+];
+/// The words of [`NodeReport::status`].
+const NODES: &[&str] = &["RUNNING", "ERROR", "NOT_AVAILABLE", "PAUSED"];
+
+impl ApplicationReport {
+    /// The first word in it that is none of the contract's: what a device sends is shown by the API, which promises
+    /// these words alone.
+    pub fn unknown_word(&self) -> Option<&str> {
+        let single = [(&self.status, STATUSES), (&self.health, HEALTH), (&self.device_reported_status, REPORTED)];
+        let nodes = self.nodes.iter().map(|node| (&node.status, NODES));
+        single.into_iter().chain(nodes).find(|(word, words)| !words.contains(&word.as_str())).map(|(word, _)| word.as_str())
+    }
+}
+
 /// One node instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeReport {
@@ -125,4 +168,25 @@ pub struct NodeReport {
     pub status: String,
     /// One line for people.
     pub detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_may_say_only_words_of_the_contract() {
+        let report = |status: &str, node: &str| ApplicationReport {
+            application_instance_id: "applicationInstance-a".into(),
+            sha256: String::new(),
+            status: status.into(),
+            status_description: String::new(),
+            health: "RUNNING".into(),
+            device_reported_status: "RUNNING".into(),
+            nodes: vec![NodeReport { node: "code_node".into(), status: node.into(), detail: String::new() }],
+        };
+        assert_eq!(report("DEPLOYMENT_SUCCEEDED", "PAUSED").unknown_word(), None);
+        assert_eq!(report("FINE", "PAUSED").unknown_word(), Some("FINE"));
+        assert_eq!(report("DEPLOYMENT_SUCCEEDED", "").unknown_word(), Some(""));
+    }
 }

@@ -11,6 +11,18 @@ use serde_json::{Value, json};
 /// Statuses after which an instance is gone from the device.
 const REMOVED: &str = "REMOVAL_SUCCEEDED";
 
+/// What a status means, for a device that has nothing to add: the API always says something.
+fn in_words(status: &str) -> &'static str {
+    match status {
+        "DEPLOYMENT_SUCCEEDED" => "The application runs.",
+        "DEPLOYMENT_ERROR" | "DEPLOYMENT_FAILED" => "The appliance could not deploy the application.",
+        "REMOVAL_SUCCEEDED" => "The application was removed from the appliance.",
+        "REMOVAL_FAILED" => "The appliance could not remove the application.",
+        "REMOVAL_PENDING" | "REMOVAL_REQUESTED" | "REMOVAL_IN_PROGRESS" => "The appliance removes the application.",
+        _ => "The appliance deploys the application.",
+    }
+}
+
 impl Fleet {
     /// A thing changed the reported half of one of its shadows.
     pub(crate) async fn reported(&self, thing: &str, shadow: &str) -> Result<(), FleetError> {
@@ -31,7 +43,10 @@ impl Fleet {
             }
         };
         let Some(device) = self.store.device_of_thing(thing).await? else { return Ok(()) };
-        let version: String = state.software_version.chars().take(255).collect();
+        let mut version: String = state.software_version.chars().take(255).collect();
+        if version.is_empty() {
+            version = "NOT_AVAILABLE".into();
+        }
         let network = serde_json::to_value(&state.network).unwrap_or_default();
         Ok(self.store.set_device_state(&device.device_id, &version, &network).await?)
     }
@@ -42,7 +57,7 @@ impl Fleet {
         let Some(Value::Object(instances)) = reported.get("instances") else { return Ok(()) };
         let mut gone = serde_json::Map::new();
         for (id, value) in instances {
-            let report: ApplicationReport = match serde_json::from_value(value.clone()) {
+            let mut report: ApplicationReport = match serde_json::from_value(value.clone()) {
                 Ok(report) => report,
                 Err(e) => {
                     tracing::warn!(thing, application_instance_id = id, "the report is not understood: {e}");
@@ -52,6 +67,13 @@ impl Fleet {
             if report.application_instance_id != *id {
                 tracing::warn!(thing, application_instance_id = id, "the report is about another instance");
                 continue;
+            }
+            if let Some(word) = report.unknown_word() {
+                tracing::warn!(thing, application_instance_id = id, "the report says {:?}, which means nothing", word.get(..40).unwrap_or(word));
+                continue;
+            }
+            if report.status_description.trim().is_empty() {
+                report.status_description = in_words(&report.status).to_owned();
             }
             self.store.apply_report(&device.device_id, &report).await?;
             self.note_error(&device.device_id, &report).await?;
