@@ -219,4 +219,11 @@ mod tests {
         assert!(!with(&[(STREAM_URL, "rtsp://c /1")]));
         assert!(!with(&[(STREAM_URL, "rtsp://c/1"), ("Other", "x")]));
     }
+
+    #[test]
+    fn a_job_is_pending_for_a_second() {
+        assert_eq!(progress(5000, 5000), ("PENDING", 5000));
+        assert_eq!(progress(5000, 5999), ("PENDING", 5000));
+        assert_eq!(progress(5000, 6000), ("SUCCEEDED", 6000));
+    }
 }
