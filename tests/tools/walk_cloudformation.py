@@ -5,6 +5,7 @@ import json
 import subprocess
 
 import walking
+from receivers import Webhook
 from simulated_device import Device
 from walking import ACCOUNT, refused, waits
 
@@ -79,6 +80,44 @@ Resources:
 Outputs:
   arn: {Value: !GetAtt role.Arn}
   policy: {Value: !Ref shared}
+"""
+
+
+# Who is told when an appliance is silent: the guide's metric, a topic, an alarm of that topic.
+ALARM = """Description: Somebody is told.
+Parameters:
+  hook: {Type: String, NoEcho: true}
+  other: {Type: String, NoEcho: true}
+  minutes: {Type: Number, Default: 5}
+Resources:
+  people:
+    Type: AWS::SNS::Topic
+    Properties:
+      TopicName: !Sub '${AWS::StackName}-people'
+      Subscription:
+        - {Protocol: http, Endpoint: !Ref hook}
+  mail:
+    Type: AWS::SNS::Subscription
+    Properties: {TopicArn: !Ref people, Protocol: email, Endpoint: ops@example.org}
+  silent:
+    Type: AWS::CloudWatch::Alarm
+    Properties:
+      AlarmDescription: !Sub 'tells ${people.TopicName}'
+      Namespace: PanoramaDeviceMetrics
+      MetricName: DeviceActive
+      Dimensions: [{Name: DeviceId, Value: device-x}]
+      Statistic: Average
+      Period: '60'
+      EvaluationPeriods: !Ref minutes
+      Threshold: 0.5
+      ComparisonOperator: LessThanThreshold
+      TreatMissingData: missing
+      AlarmActions: [!Ref people]
+Outputs:
+  topic: {Value: !Ref people}
+  mail: {Value: !Ref mail}
+  alarm: {Value: !Ref silent}
+  arn: {Value: !GetAtt silent.Arn}
 """
 
 
@@ -221,6 +260,75 @@ def test_all_or_nothing(w):
         refused("ValidationError", cloudformation.describe_stacks, StackName=name)
 
 
+def endpoints(w, topic):
+    return {s["SubscriptionArn"]: s["Endpoint"] for s in w.boto("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]}
+
+
+def test_alarms_and_whom_they_tell(w):
+    w.hook, w.other = Webhook(), Webhook()
+    w.service.secrets.append("swordfish-7731")
+    given = lambda **more: ["--parameter-overrides", f"hook={w.hook.address}", f"other={w.other.address}", *(f"{k}={v}" for k, v in more.items())]
+    deploy(w, "alarm", ALARM, *given())
+    stack = w.service.aws("cloudformation", "describe-stacks", "--stack-name", "panorama-alarm")["Stacks"][0]
+    w.outputs = {o["OutputKey"]: o["OutputValue"] for o in stack["Outputs"]}
+    topic, name = w.outputs["topic"], w.outputs["alarm"]
+    assert topic == f"arn:aws:sns:us-east-1:{ACCOUNT}:panorama-alarm-people"
+    cloudwatch, sns = w.boto("cloudwatch"), w.boto("sns")
+    alarm = lambda: cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"][0]
+    made = alarm()
+    assert made["AlarmArn"] == w.outputs["arn"] and made["AlarmActions"] == [topic] and made["EvaluationPeriods"] == 5, made
+    assert (made["Period"], made["Threshold"], made["AlarmDescription"]) == (60, 0.5, "tells panorama-alarm-people"), made
+    assert endpoints(w, topic)[w.outputs["mail"]] == "ops@example.org" and len(endpoints(w, topic)) == 2
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a test")
+    waits("the webhook", lambda: [a["NewStateValue"] for a in w.hook.alarms()] == ["ALARM"])
+    # Passwords of addresses are in nobody's listing of the stack.
+    assert "swordfish" not in json.dumps(stack)
+    # A change: another webhook, fewer minutes; the alarm, the topic and the mail stay what they are.
+    changed = ALARM.replace("!Ref hook", "!Ref other")
+    deploy(w, "alarm", changed, *given(minutes=3))
+    assert alarm()["EvaluationPeriods"] == 3 and alarm()["AlarmArn"] == w.outputs["arn"]
+    assert endpoints(w, topic)[w.outputs["mail"]] == "ops@example.org" and len(endpoints(w, topic)) == 2
+    before = endpoints(w, topic)
+    # What cannot be made undoes what was: the alarm's minutes, the topic's further address, a new topic.
+    broken = changed.replace("Outputs:", "  more: {Type: AWS::SNS::Topic}\n  nobody:\n    Type: AWS::SNS::Subscription\n    DependsOn: [silent, more]\n"
+                             f"    Properties: {{TopicArn: 'arn:aws:sns:us-east-1:{ACCOUNT}:nobody', Protocol: email, Endpoint: a@example.org}}\nOutputs:")
+    broken = broken.replace("Endpoint: !Ref other}", "Endpoint: !Ref other}\n        - {Protocol: email, Endpoint: b@example.org}")
+    error = deploy(w, "alarm", broken, *given(minutes=9), fails=True)
+    assert "Failed to create/update the stack" in error, error
+    stack = w.boto("cloudformation").describe_stacks(StackName="panorama-alarm")["Stacks"][0]
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE" and "nobody" in stack["StackStatusReason"], stack
+    assert alarm()["EvaluationPeriods"] == 3 and endpoints(w, topic) == before
+    assert [t["TopicArn"] for t in sns.list_topics()["Topics"]] == [topic]
+    # What is wrong is named before anything is made.
+    cloudformation = w.boto("cloudformation")
+    parameters = [{"ParameterKey": "hook", "ParameterValue": w.hook.address}, {"ParameterKey": "other", "ParameterValue": w.other.address}]
+    for change, expected in (
+        (("Period: '60'", "Period: '90'"), "multiple of 60"),
+        (("Statistic: Average", "ExtendedStatistic: p99"), "ExtendedStatistic"),
+        (("AlarmActions: [!Ref people]", "AlarmActions: ['arn:aws:lambda:us-east-1:1:x']"), "Invalid arn"),
+        (("Protocol: email", "Protocol: sms"), "sms"),
+        (("TopicName:", "FifoTopic: true\n      TopicName:"), "FifoTopic"),
+    ):
+        text = ALARM.replace(*change)
+        assert text != ALARM, change
+        error = refused("ValidationError", cloudformation.create_stack, StackName="wrong", TemplateBody=text, Parameters=parameters)
+        assert expected in str(error), (change, error)
+    # Names that are somebody's already are not taken over.
+    taken = ALARM.replace("!Sub '${AWS::StackName}-people'", "panorama-alarm-people")
+    cloudformation.create_stack(StackName="second", TemplateBody=taken, Parameters=parameters)
+    assert cloudformation.describe_stacks(StackName="second")["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert endpoints(w, topic) == before
+    cloudformation.delete_stack(StackName="second")
+
+
+def test_deleting_takes_alarms_and_topics(w):
+    w.service.aws("cloudformation", "delete-stack", "--stack-name", "panorama-alarm")
+    assert w.boto("cloudwatch").describe_alarms()["MetricAlarms"] == [] and w.boto("sns").list_topics()["Topics"] == []
+    assert w.boto("sns").list_subscriptions()["Subscriptions"] == []
+    w.hook.end()
+    w.other.end()
+
+
 def test_a_role_may_not_make_roles_through_stacks(w):
     iam = w.boto("iam")
     trust = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}]}
@@ -232,6 +340,8 @@ def test_a_role_may_not_make_roles_through_stacks(w):
     w.service.aws("cloudformation", "describe-stacks", **environment)
     error = deploy(w, "sneaky", ROLE, "--capabilities", "CAPABILITY_NAMED_IAM", fails=True, **environment)
     assert "iam:CreateRole" in error, error
+    error = deploy(w, "sneaky", ALARM, "--parameter-overrides", "hook=http://127.0.0.1:1/", "other=http://127.0.0.1:1/", fails=True, **environment)
+    assert "sns:CreateTopic" in error, error
     error = w.service.aws("cloudformation", "delete-stack", "--stack-name", "panorama-sample", fails=True, **environment)
     assert "iam:" in error, error
 

@@ -218,20 +218,26 @@ pub fn topic_arn(region: &str, account: &str, name: &str) -> String {
     format!("arn:aws:sns:{region}:{account}:{name}")
 }
 
+/// Whether a topic may have this name.
+pub fn check_topic_name(name: &str) -> Result<(), Refused> {
+    let input = Map::from_iter([("Name".to_owned(), Value::from(name))]);
+    match check(CREATE_TOPIC, &input).first() {
+        Some(fault) => Err(Refused::invalid(format!("Invalid parameter: Topic Name Reason: {}", fault.message))),
+        None => Ok(()),
+    }
+}
+
 /// Makes a topic, or finds it; its ARN. Also for templates (`AWS::SNS::Topic`).
 pub async fn create_topic(api: &Api, region: &str, name: &str) -> Result<String, Refused> {
-    let input = Map::from_iter([("Name".to_owned(), Value::from(name))]);
-    if let Some(fault) = check(CREATE_TOPIC, &input).first() {
-        return Err(Refused::invalid(format!("Invalid parameter: Topic Name Reason: {}", fault.message)));
-    }
+    check_topic_name(name)?;
     match api.fleet.store.create_topic(name).await? {
         true => Ok(topic_arn(region, &api.fleet.settings.account, name)),
         false => Err(Refused::new(StatusCode::FORBIDDEN, "TopicLimitExceeded", format!("there are {MAX_TOPICS} topics already"))),
     }
 }
 
-/// Subscribes an address to a topic; the subscription's ARN. Also for templates (`AWS::SNS::Subscription`).
-pub async fn subscribe(api: &Api, topic: &str, protocol: &str, endpoint: &str, raw: bool) -> Result<String, Refused> {
+/// Whether an address may be subscribed.
+pub fn check_endpoint(protocol: &str, endpoint: &str, raw: bool) -> Result<(), Refused> {
     let good = match protocol {
         "http" | "https" => webhook::acceptable(protocol, endpoint),
         "email" => mail::acceptable(endpoint),
@@ -246,6 +252,12 @@ pub async fn subscribe(api: &Api, topic: &str, protocol: &str, endpoint: &str, r
     if raw && protocol == "email" {
         return Err(Refused::invalid("Invalid parameter: Attributes Reason: RawMessageDelivery is for http and https"));
     }
+    Ok(())
+}
+
+/// Subscribes an address to a topic; the subscription's ARN. Also for templates (a topic's own subscriptions).
+pub async fn subscribe(api: &Api, topic: &str, protocol: &str, endpoint: &str, raw: bool) -> Result<String, Refused> {
+    check_endpoint(protocol, endpoint, raw)?;
     let name = topic_of(topic, &api.fleet.settings.account).ok_or_else(|| Refused::invalid("Invalid parameter: TopicArn"))?;
     match api.fleet.store.subscribe(NewSubscription { topic: name, protocol, endpoint, raw }).await? {
         Subscribed::Id(id) => Ok(format!("{topic}:{id}")),

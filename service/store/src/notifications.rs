@@ -178,6 +178,12 @@ impl Store {
 
     /// Subscribes an address to a topic.
     pub async fn subscribe(&self, new: NewSubscription<'_>) -> Result<Subscribed, StoreError> {
+        self.subscribe_as(identifiers::uuid(), new).await
+    }
+
+    /// Subscribes an address to a topic under an identifier that was chosen before; an address that is subscribed
+    /// already keeps its own.
+    pub async fn subscribe_as(&self, id: String, new: NewSubscription<'_>) -> Result<Subscribed, StoreError> {
         if !self.topic_exists(new.topic).await? {
             return Ok(Subscribed::NoTopic);
         }
@@ -188,7 +194,6 @@ impl Store {
         if known.len() >= MAX_SUBSCRIPTIONS {
             return Ok(Subscribed::TooMany);
         }
-        let id = identifiers::uuid();
         let done = sqlx::query(
             "INSERT INTO subscription (subscription_id, topic, protocol, endpoint, raw, created_ms) VALUES ($1, $2, $3, $4, $5, $6)",
         )

@@ -2,7 +2,9 @@
 
 use crate::database::DatabaseRow;
 use crate::error::{stored, text};
+use crate::secrets::SecretBox;
 use crate::{Store, StoreError, identifiers, now_ms};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::Row;
@@ -135,17 +137,32 @@ pub struct Change {
     pub physical_id: Option<String>,
 }
 
-fn source(row: &DatabaseRow) -> Result<Source, StoreError> {
+/// Templates, parameters and properties hold what people keep secret: passwords, addresses of webhooks.
+const PURPOSE: &str = "stack";
+/// What a sealed text begins with. Stacks of earlier versions are there as they were given.
+const SEALED: &str = "sealed:";
+
+fn sealed(secrets: &SecretBox, plain: &str) -> String {
+    format!("{SEALED}{}", BASE64_STANDARD.encode(secrets.seal(PURPOSE, plain.as_bytes())))
+}
+
+fn unsealed(secrets: &SecretBox, text: String) -> Result<String, StoreError> {
+    let Some(encoded) = text.strip_prefix(SEALED) else { return Ok(text) };
+    let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| StoreError::Sealed)?;
+    String::from_utf8(secrets.unseal(PURPOSE, &bytes)?).map_err(|_| StoreError::Sealed)
+}
+
+fn source(secrets: &SecretBox, row: &DatabaseRow) -> Result<Source, StoreError> {
     let get = |name: &str| row.try_get::<String, _>(name).map_err(|e| StoreError::database("read a stack", e));
     Ok(Source {
-        template: get("template")?,
-        parameters: stored("a stack's parameters", &get("parameters")?)?,
+        template: unsealed(secrets, get("template")?)?,
+        parameters: stored("a stack's parameters", &unsealed(secrets, get("parameters")?)?)?,
         capabilities: stored("a stack's capabilities", &get("capabilities")?)?,
         tags: stored("a stack's tags", &get("tags")?)?,
     })
 }
 
-fn stack(row: &DatabaseRow) -> Result<Stack, StoreError> {
+fn stack(secrets: &SecretBox, row: &DatabaseRow) -> Result<Stack, StoreError> {
     let error = |e| StoreError::database("read a stack", e);
     let outputs: String = row.try_get("outputs").map_err(error)?;
     Ok(Stack {
@@ -153,7 +170,7 @@ fn stack(row: &DatabaseRow) -> Result<Stack, StoreError> {
         name: row.try_get("name").map_err(error)?,
         status: row.try_get("status").map_err(error)?,
         status_reason: row.try_get("status_reason").map_err(error)?,
-        source: source(row)?,
+        source: source(secrets, row)?,
         outputs: stored("a stack's outputs", &outputs)?,
         description: row.try_get("description").map_err(error)?,
         created_ms: row.try_get("created_ms").map_err(error)?,
@@ -162,7 +179,7 @@ fn stack(row: &DatabaseRow) -> Result<Stack, StoreError> {
     })
 }
 
-fn resource(row: &DatabaseRow) -> Result<StackResource, StoreError> {
+fn resource(secrets: &SecretBox, row: &DatabaseRow) -> Result<StackResource, StoreError> {
     let error = |e| StoreError::database("read a stack's resource", e);
     let (properties, attributes): (String, String) =
         (row.try_get("properties").map_err(error)?, row.try_get("attributes").map_err(error)?);
@@ -170,14 +187,14 @@ fn resource(row: &DatabaseRow) -> Result<StackResource, StoreError> {
         logical_id: row.try_get("logical_id").map_err(error)?,
         kind: row.try_get("kind").map_err(error)?,
         physical_id: row.try_get("physical_id").map_err(error)?,
-        properties: stored("a resource's properties", &properties)?,
+        properties: stored("a resource's properties", &unsealed(secrets, properties)?)?,
         attributes: stored("a resource's attributes", &attributes)?,
         status: row.try_get("status").map_err(error)?,
         updated_ms: row.try_get("updated_ms").map_err(error)?,
     })
 }
 
-fn change_set(row: &DatabaseRow) -> Result<ChangeSet, StoreError> {
+fn change_set(secrets: &SecretBox, row: &DatabaseRow) -> Result<ChangeSet, StoreError> {
     let error = |e| StoreError::database("read a change set", e);
     let changes: String = row.try_get("changes").map_err(error)?;
     Ok(ChangeSet {
@@ -189,7 +206,7 @@ fn change_set(row: &DatabaseRow) -> Result<ChangeSet, StoreError> {
         status_reason: row.try_get("status_reason").map_err(error)?,
         execution_status: row.try_get("execution_status").map_err(error)?,
         description: row.try_get("description").map_err(error)?,
-        source: source(row)?,
+        source: source(secrets, row)?,
         changes: stored("a change set's changes", &changes)?,
         created_ms: row.try_get("created_ms").map_err(error)?,
     })
@@ -229,8 +246,8 @@ impl Store {
         .bind(&stack.name)
         .bind(&stack.status)
         .bind(&stack.status_reason)
-        .bind(&stack.source.template)
-        .bind(text(&stack.source.parameters))
+        .bind(sealed(self.secrets(), &stack.source.template))
+        .bind(sealed(self.secrets(), &text(&stack.source.parameters)))
         .bind(text(&stack.outputs))
         .bind(&stack.description)
         .bind(text(&stack.source.capabilities))
@@ -251,7 +268,7 @@ impl Store {
             .bind(&resource.logical_id)
             .bind(&resource.kind)
             .bind(&resource.physical_id)
-            .bind(text(&resource.properties))
+            .bind(sealed(self.secrets(), &text(&resource.properties)))
             .bind(text(&resource.attributes))
             .bind(&resource.status)
             .bind(resource.updated_ms)
@@ -297,13 +314,13 @@ impl Store {
             .bind(id)
             .fetch_optional(&self.pool)
             .await;
-        row.map_err(|e| StoreError::database("look up a stack", e))?.as_ref().map(stack).transpose()
+        row.map_err(|e| StoreError::database("look up a stack", e))?.as_ref().map(|row| stack(self.secrets(), row)).transpose()
     }
 
     /// All stacks, newest first; at most 1000.
     pub async fn list_stacks(&self) -> Result<Vec<Stack>, StoreError> {
         let rows = sqlx::query("SELECT * FROM stack ORDER BY created_ms DESC LIMIT 1000").fetch_all(&self.pool).await;
-        rows.map_err(|e| StoreError::database("list stacks", e))?.iter().map(stack).collect()
+        rows.map_err(|e| StoreError::database("list stacks", e))?.iter().map(|row| stack(self.secrets(), row)).collect()
     }
 
     /// The resources of a stack, by name.
@@ -312,7 +329,7 @@ impl Store {
             .bind(stack_id)
             .fetch_all(&self.pool)
             .await;
-        rows.map_err(|e| StoreError::database("list a stack's resources", e))?.iter().map(resource).collect()
+        rows.map_err(|e| StoreError::database("list a stack's resources", e))?.iter().map(|row| resource(self.secrets(), row)).collect()
     }
 
     /// What happened to a stack, newest first; at most 1000.
@@ -363,8 +380,8 @@ impl Store {
         .bind(&set.status_reason)
         .bind(&set.execution_status)
         .bind(&set.description)
-        .bind(&set.source.template)
-        .bind(text(&set.source.parameters))
+        .bind(sealed(self.secrets(), &set.source.template))
+        .bind(sealed(self.secrets(), &text(&set.source.parameters)))
         .bind(text(&set.source.capabilities))
         .bind(text(&set.source.tags))
         .bind(text(&set.changes))
@@ -382,7 +399,7 @@ impl Store {
             .bind(stack_id.unwrap_or(""))
             .fetch_optional(&self.pool)
             .await;
-        row.map_err(|e| StoreError::database("look up a change set", e))?.as_ref().map(change_set).transpose()
+        row.map_err(|e| StoreError::database("look up a change set", e))?.as_ref().map(|row| change_set(self.secrets(), row)).transpose()
     }
 
     /// The change sets of a stack, newest first.
@@ -391,7 +408,7 @@ impl Store {
             .bind(stack_id)
             .fetch_all(&self.pool)
             .await;
-        rows.map_err(|e| StoreError::database("list change sets", e))?.iter().map(change_set).collect()
+        rows.map_err(|e| StoreError::database("list change sets", e))?.iter().map(|row| change_set(self.secrets(), row)).collect()
     }
 
     /// Deletes a change set.
@@ -402,5 +419,37 @@ impl Store {
             .await
             .map(drop)
             .map_err(|e| StoreError::database("delete a change set", e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::places;
+
+    #[tokio::test]
+    async fn what_a_stack_was_made_from_is_not_readable_in_the_database() {
+        for place in places().await {
+            let store = place.create().await;
+            let source = Source { template: "swordfish".into(), parameters: BTreeMap::from([("p".into(), "swordfish".into())]), ..Source::default() };
+            let stack = Stack {
+                stack_id: "arn:s".into(), name: "s".into(), status: "CREATE_COMPLETE".into(), status_reason: None, source,
+                outputs: Vec::new(), description: None, created_ms: 1, updated_ms: None, deleted_ms: None,
+            };
+            let resource = StackResource {
+                logical_id: "r".into(), kind: "K".into(), physical_id: "i".into(), properties: Value::from("swordfish"),
+                attributes: BTreeMap::new(), status: "CREATE_COMPLETE".into(), updated_ms: 1,
+            };
+            store.write_stack(&stack, std::slice::from_ref(&resource), &[]).await.unwrap();
+            assert_eq!(store.stack("s").await.unwrap(), Some(stack));
+            assert_eq!(store.stack_resources("arn:s").await.unwrap(), [resource]);
+            for column in ["SELECT template FROM stack", "SELECT parameters FROM stack", "SELECT properties FROM stack_resource"] {
+                let text: String = sqlx::query_scalar(column).fetch_one(&store.pool).await.unwrap();
+                assert!(text.starts_with(SEALED), "{column}: {text}");
+            }
+            // As an earlier version wrote it.
+            sqlx::query("UPDATE stack SET template = 'plain'").execute(&store.pool).await.unwrap();
+            assert_eq!(store.stack("s").await.unwrap().unwrap().source.template, "plain");
+        }
     }
 }

@@ -3,12 +3,17 @@
 //! Names are chosen before anything is made, so everything that a resource refers to is known before it is made, and
 //! making it is a write that can be repeated. Removing what is not there is success.
 
+use super::plan::Place;
+use super::watching::{self, ALARM, SUBSCRIPTION, SubscriptionProperties, TOPIC, TopicProperties};
 use crate::Api;
+use crate::access::evaluate::Question;
 use crate::access::policy::{Policy, TrustPolicy};
 use crate::iam::{check_name, check_path};
 use belvedere_store::identifiers;
 use belvedere_store::roles::NewRole;
+use belvedere_store::stacks::StackResource;
 use belvedere_store::StoreError;
+use belvedere_watch::definition::Definition;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -18,7 +23,10 @@ const POLICY: &str = "AWS::IAM::Policy";
 const MANAGED_POLICY: &str = "AWS::IAM::ManagedPolicy";
 
 /// All kinds.
-pub const KINDS: &[&str] = &[ROLE, POLICY, MANAGED_POLICY];
+pub const KINDS: &[&str] = &[ROLE, POLICY, MANAGED_POLICY, ALARM, TOPIC, SUBSCRIPTION];
+
+/// What `Ref` gives, and what `GetAtt` gives by attribute.
+pub type Identity = (String, BTreeMap<String, String>);
 
 /// Whether making one gives somebody permissions.
 pub fn is_iam(kind: &str) -> bool {
@@ -34,6 +42,12 @@ pub enum Planned {
     Policy(PolicyProperties),
     /// `AWS::IAM::ManagedPolicy`.
     ManagedPolicy(ManagedPolicyProperties),
+    /// `AWS::CloudWatch::Alarm`.
+    Alarm(Box<Definition>),
+    /// `AWS::SNS::Topic`.
+    Topic(TopicProperties),
+    /// `AWS::SNS::Subscription`.
+    Subscription(SubscriptionProperties),
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -96,6 +110,9 @@ pub fn fixed(kind: &str) -> &'static [&'static str] {
         ROLE => &["RoleName", "Path"],
         POLICY => &["PolicyName"],
         MANAGED_POLICY => &["ManagedPolicyName", "Path", "Description"],
+        ALARM => &["AlarmName"],
+        TOPIC => &["TopicName"],
+        SUBSCRIPTION => &["TopicArn", "Protocol", "Endpoint", "RawMessageDelivery"],
         _ => &[],
     }
 }
@@ -105,6 +122,8 @@ pub fn name_property(kind: &str) -> Option<&'static str> {
     match kind {
         ROLE => Some("RoleName"),
         MANAGED_POLICY => Some("ManagedPolicyName"),
+        ALARM => Some("AlarmName"),
+        TOPIC => Some("TopicName"),
         _ => None,
     }
 }
@@ -118,8 +137,10 @@ pub fn made_name(stack: &str, logical_id: &str) -> String {
 }
 
 /// What `Ref` (the physical name) and `GetAtt` give, of a name and a path.
-pub fn identity(kind: &str, account: &str, name: &str, path: &str) -> (String, BTreeMap<String, String>) {
+pub fn identity(kind: &str, place: &Place<'_>, name: &str, path: &str) -> Identity {
+    let account = place.account;
     match kind {
+        ALARM | TOPIC | SUBSCRIPTION => watching::identity(kind, place, name),
         ROLE => (name.to_owned(), BTreeMap::from([("Arn".to_owned(), format!("arn:aws:iam::{account}:role{path}{name}"))])),
         MANAGED_POLICY => {
             let arn = format!("arn:aws:iam::{account}:policy{path}{name}");
@@ -129,7 +150,7 @@ pub fn identity(kind: &str, account: &str, name: &str, path: &str) -> (String, B
     }
 }
 
-fn typed<T: serde::de::DeserializeOwned>(properties: &Value) -> Result<T, String> {
+pub(super) fn typed<T: serde::de::DeserializeOwned>(properties: &Value) -> Result<T, String> {
     serde_json::from_value(properties.clone()).map_err(|e| format!("Encountered unsupported property or value: {e}"))
 }
 
@@ -172,6 +193,9 @@ pub fn plan(kind: &str, properties: &Value) -> Result<Planned, String> {
             document(&policy.policy_document)?;
             Ok(Planned::ManagedPolicy(policy))
         }
+        ALARM => watching::alarm(properties).map(Box::new).map(Planned::Alarm),
+        TOPIC => watching::topic(properties).map(Planned::Topic),
+        SUBSCRIPTION => watching::subscription(properties).map(Planned::Subscription),
         other => Err(format!("the resource type {other} is not supported by this service (supported: {})", KINDS.join(", "))),
     }
 }
@@ -193,15 +217,44 @@ pub async fn is_taken(api: &Api, kind: &str, physical_id: &str) -> Result<bool, 
     let there = match kind {
         ROLE => store.role(physical_id).await?.is_some(),
         MANAGED_POLICY => store.managed_policy(physical_id).await?.is_some(),
-        _ => false,
+        _ => watching::is_taken(api, kind, physical_id).await?,
     };
     Ok(there)
 }
 
+/// What whoever has such a resource made, changed or removed must be allowed to do.
+pub fn questions(resource: &StackResource) -> Vec<Question> {
+    let arn = resource.attributes.values().next().map_or("*", String::as_str);
+    let actions: &[&str] = match resource.kind.as_str() {
+        ROLE => &["iam:CreateRole", "iam:DeleteRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"],
+        MANAGED_POLICY => &["iam:CreatePolicy", "iam:DeletePolicy", "iam:AttachRolePolicy"],
+        POLICY => &["iam:PutRolePolicy", "iam:DeleteRolePolicy"],
+        _ => return watching::questions(resource),
+    };
+    actions.iter().map(|action| Question::new(*action, arn)).collect()
+}
+
+/// What is wrong with a resource in this account, if anything.
+pub fn fault(planned: &Planned, account: &str) -> Option<String> {
+    match planned {
+        Planned::Alarm(definition) => definition.fault(account),
+        _ => None,
+    }
+}
+
 /// Makes a resource what `new` says; `old` is what it was made from before.
-pub async fn apply(api: &Api, physical_id: &str, old: Option<&Planned>, new: &Planned) -> Result<(), String> {
-    let store = &api.fleet.store;
+pub async fn apply(api: &Api, resource: &StackResource, old: Option<&Planned>, new: &Planned) -> Result<(), String> {
+    let (store, physical_id) = (&api.fleet.store, resource.physical_id.as_str());
     match new {
+        Planned::Alarm(definition) => watching::apply_alarm(api, resource, definition).await,
+        Planned::Topic(topic) => {
+            let earlier = match old {
+                Some(Planned::Topic(topic)) => Some(topic),
+                _ => None,
+            };
+            watching::apply_topic(api, physical_id, earlier, topic).await
+        }
+        Planned::Subscription(subscription) => watching::apply_subscription(api, physical_id, subscription).await,
         Planned::Role(role) => {
             let trust = role.assume_role_policy_document.to_string();
             let path = role.path.as_deref().unwrap_or("/");
@@ -269,6 +322,9 @@ pub async fn apply(api: &Api, physical_id: &str, old: Option<&Planned>, new: &Pl
 pub async fn remove(api: &Api, physical_id: &str, planned: &Planned) -> Result<(), String> {
     let store = &api.fleet.store;
     match planned {
+        Planned::Alarm(_) => watching::remove_alarm(api, physical_id).await,
+        Planned::Topic(_) => watching::remove_topic(api, physical_id).await,
+        Planned::Subscription(_) => watching::remove_subscription(api, physical_id).await,
         Planned::Role(_) => store.delete_role(physical_id).await.map(drop).map_err(internal),
         Planned::Policy(policy) => {
             for role in &policy.roles {

@@ -7,7 +7,7 @@
 //! | [`template`] | parameters, resources, outputs (pure) |
 //! | [`resolve`] | `Ref`, `GetAtt`, `Sub`, … (pure) |
 //! | [`plan`] | from a template and what is there to what will be |
-//! | [`kinds`] | the kinds of resources |
+//! | [`kinds`], [`watching`] | the kinds of resources: roles and policies; alarms, topics, subscriptions |
 //! | [`stacks`] | carrying a plan out |
 //! | [`show`] | XML |
 
@@ -17,6 +17,7 @@ pub mod resolve;
 pub mod show;
 pub mod stacks;
 pub mod template;
+pub mod watching;
 pub mod yaml;
 
 use crate::Api;
@@ -162,16 +163,7 @@ impl Call<'_> {
 
     /// Whoever has a stack made must be allowed to make what is in it.
     async fn may_touch(&self, resources: impl Iterator<Item = &StackResource>) -> Result<(), QueryError> {
-        let mut questions = Vec::new();
-        for resource in resources.filter(|r| kinds::is_iam(&r.kind)) {
-            let arn = resource.attributes.values().next().map_or("*", String::as_str);
-            let actions: &[&str] = match resource.kind.as_str() {
-                "AWS::IAM::Role" => &["CreateRole", "DeleteRole", "PutRolePolicy", "AttachRolePolicy"],
-                "AWS::IAM::ManagedPolicy" => &["CreatePolicy", "DeletePolicy", "AttachRolePolicy"],
-                _ => &["PutRolePolicy", "DeleteRolePolicy"],
-            };
-            questions.extend(actions.iter().map(|a| Question::new(format!("iam:{a}"), arn)));
-        }
+        let questions: Vec<Question> = resources.flat_map(kinds::questions).collect();
         self.allowed(&questions).await
     }
 

@@ -4,6 +4,7 @@
 use super::kinds::{self, Planned};
 use super::resolve::{Scope, order};
 use super::template::{Template, plain};
+use super::watching::SUBSCRIPTION;
 use belvedere_store::now_ms;
 use belvedere_store::stacks::{Change, Source, StackOutput, StackResource};
 use serde_json::Value;
@@ -67,8 +68,17 @@ pub fn plan(template: &Template, source: &Source, place: &Place<'_>, there: &[St
         let (reference, attribute) = match (known(name), given) {
             (Some(old), _) if old.kind == resource.kind => (old.physical_id.clone(), old.attributes.clone()),
             (_, given) => {
-                let chosen = given.unwrap_or_else(|| kinds::made_name(place.stack, name));
-                kinds::identity(&resource.kind, place.account, &chosen, &path)
+                let chosen = match given {
+                    Some(given) => given,
+                    // A subscription's ARN begins with its topic's, which has its name by now.
+                    None if resource.kind == SUBSCRIPTION => {
+                        let so_far = Scope { references: &references, attributes: &attributes, ..scope.clone() };
+                        let topic = resource.properties.get("TopicArn").map(|v| so_far.resolve(v)).transpose();
+                        topic.map_err(|e| format!("Resource {name}: {e}"))?.as_ref().and_then(plain).unwrap_or_default()
+                    }
+                    None => kinds::made_name(place.stack, name),
+                };
+                kinds::identity(&resource.kind, place, &chosen, &path)
             }
         };
         references.insert(name.clone(), reference);
@@ -83,6 +93,9 @@ pub fn plan(template: &Template, source: &Source, place: &Place<'_>, there: &[St
         let at = |e: String| format!("Resource {name}: {e}");
         let properties = scope.resolve(&resource.properties).map_err(at)?;
         let planned = kinds::plan(&resource.kind, &properties).map_err(at)?;
+        if let Some(fault) = kinds::fault(&planned, place.account) {
+            return Err(at(fault));
+        }
         let old = known(name);
         if let Some(old) = old {
             let fixed = kinds::fixed(&resource.kind).iter().find(|p| old.properties.get(**p) != properties.get(**p));

@@ -9,6 +9,7 @@ const MAX_DEPTH: usize = 32;
 const MAX_TEXT: usize = 65_536;
 
 /// What functions can see.
+#[derive(Clone)]
 pub struct Scope<'a> {
     /// Values of parameters and of `AWS::…`.
     pub values: BTreeMap<String, String>,

@@ -81,7 +81,7 @@ pub async fn execute(api: &Api, mut stack: Stack, work: Work, source: Source, pl
     store.write_stack(&stack, &rows, &events).await?;
     if let Err((resource, reason)) = make(api, &plan, &there).await {
         let failed = of_resource(&resource, &format!("{}_FAILED", work.word()), Some(&reason));
-        return roll_back(api, stack, work, Some(failed), &reason).await;
+        return roll_back(api, stack, work, Some(failed), &reason, &plan.resources).await;
     }
     let mut events: Vec<StackEvent> = Vec::new();
     for (resource, _) in &plan.resources {
@@ -109,7 +109,7 @@ async fn make(api: &Api, plan: &Plan, there: &[StackResource]) -> Result<(), (St
             continue;
         }
         let earlier = old.and_then(|o| kinds::plan(&o.kind, &o.properties).ok());
-        kinds::apply(api, &resource.physical_id, earlier.as_ref(), planned).await.map_err(|e| (resource.clone(), e))?;
+        kinds::apply(api, resource, earlier.as_ref(), planned).await.map_err(|e| (resource.clone(), e))?;
     }
     for (resource, planned) in in_order_of_removal(&plan.removed) {
         kinds::remove(api, &resource.physical_id, &planned).await.map_err(|e| (resource.clone(), e))?;
@@ -120,8 +120,8 @@ async fn make(api: &Api, plan: &Plan, there: &[StackResource]) -> Result<(), (St
 /// What is attached goes before what it is attached to.
 fn in_order_of_removal(resources: &[StackResource]) -> Vec<(&StackResource, Planned)> {
     let rank = |planned: &Planned| match planned {
-        Planned::Policy(_) => 0,
-        Planned::Role(_) => 1,
+        Planned::Policy(_) | Planned::Subscription(_) | Planned::Alarm(_) => 0,
+        Planned::Role(_) | Planned::Topic(_) => 1,
         Planned::ManagedPolicy(_) => 2,
     };
     // What was made was understood when it was made.
@@ -132,7 +132,14 @@ fn in_order_of_removal(resources: &[StackResource]) -> Vec<(&StackResource, Plan
 }
 
 /// Brings a stack back to what its rows say: what was being made goes, everything else is made again.
-async fn roll_back(api: &Api, mut stack: Stack, work: Work, failed: Option<StackEvent>, reason: &str) -> Result<(), QueryError> {
+async fn roll_back(
+    api: &Api,
+    mut stack: Stack,
+    work: Work,
+    failed: Option<StackEvent>,
+    reason: &str,
+    attempted: &[(StackResource, Planned)],
+) -> Result<(), QueryError> {
     let store = &api.fleet.store;
     let (new, mut kept): (Vec<StackResource>, Vec<StackResource>) =
         store.stack_resources(&stack.stack_id).await?.into_iter().partition(|r| r.status == MAKING);
@@ -144,7 +151,9 @@ async fn roll_back(api: &Api, mut stack: Stack, work: Work, failed: Option<Stack
         events.push(of_resource(resource, "DELETE_COMPLETE", None));
     }
     for (resource, planned) in in_order_of_removal(&kept).into_iter().rev() {
-        if let Err(e) = kinds::apply(api, &resource.physical_id, None, &planned).await {
+        // What the failed plan may have made of it goes, too.
+        let attempted = attempted.iter().find(|(r, _)| r.logical_id == resource.logical_id).map(|(_, p)| p);
+        if let Err(e) = kinds::apply(api, resource, attempted, &planned).await {
             tracing::error!(stack = stack.name, resource = resource.logical_id, "cannot undo: {e}");
         }
     }
@@ -195,8 +204,8 @@ pub async fn settled(api: &Api, stack: Stack) -> Result<Stack, QueryError> {
     let (id, reason) = (stack.stack_id.clone(), "The service ended while it was at work on this stack");
     match stack.status.as_str() {
         "DELETE_IN_PROGRESS" => delete(api, stack.clone()).await?,
-        "CREATE_IN_PROGRESS" => roll_back(api, stack.clone(), Work::Create, None, reason).await?,
-        _ => roll_back(api, stack.clone(), Work::Update, None, reason).await?,
+        "CREATE_IN_PROGRESS" => roll_back(api, stack.clone(), Work::Create, None, reason, &[]).await?,
+        _ => roll_back(api, stack.clone(), Work::Update, None, reason, &[]).await?,
     }
     Ok(store.stack(&id).await?.unwrap_or(stack))
 }

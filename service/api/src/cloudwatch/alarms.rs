@@ -26,8 +26,14 @@ impl From<PutError> for Refused {
     }
 }
 
-/// `PutMetricAlarm`; also for templates, whose `AWS::CloudWatch::Alarm` has the same properties.
+/// `PutMetricAlarm`.
 pub async fn put_metric_alarm(api: &Api, region: &str, input: Map<String, Value>) -> Result<(), Refused> {
+    let definition = definition_of(input)?;
+    Ok(watched::put(&api.fleet.store, &api.fleet.settings.account, region, &definition).await?)
+}
+
+/// What `PutMetricAlarm`'s input means; also for templates, whose `AWS::CloudWatch::Alarm` has the same properties.
+pub fn definition_of(input: Map<String, Value>) -> Result<Definition, Refused> {
     let mut input = checked(shapes::PUT_METRIC_ALARM, input)?;
     for name in ["Metrics", "ExtendedStatistic", "ThresholdMetricId"] {
         if input.get(name).is_some_and(|v| v.as_array().is_none_or(|a| !a.is_empty())) {
@@ -48,8 +54,7 @@ pub async fn put_metric_alarm(api: &Api, region: &str, input: Map<String, Value>
         pairs(dimensions)?;
     }
     input.retain(|name, _| !["Metrics", "Tags", "EvaluateLowSampleCountPercentile"].contains(&name.as_str()));
-    let definition: Definition = super::typed(input)?;
-    Ok(watched::put(&api.fleet.store, &api.fleet.settings.account, region, &definition).await?)
+    super::typed(input)
 }
 
 fn shown(alarm: &Alarm, account: &str) -> Result<Output, Refused> {
@@ -179,14 +184,19 @@ pub struct Names {
 
 /// `DeleteAlarms`: all or none.
 pub async fn delete(api: &Api, input: Names) -> Result<Output, Refused> {
-    let history = NewHistory { kind: "ConfigurationUpdate", summary: "Alarm deleted".into(), data: json!({ "version": "1.0", "type": "Delete" }).to_string() };
     let mut names = input.alarm_names;
     names.sort();
     names.dedup();
-    match api.fleet.store.delete_alarms(&names, &history).await? {
+    match remove(api, &names).await? {
         true => Ok(Output::structure()),
         false => Err(Refused::new(NOT_FOUND, "One of the alarms does not exist; none was deleted.")),
     }
+}
+
+/// Deletes alarms, all or, if one is not there, none (`false`). Also for stacks.
+pub async fn remove(api: &Api, names: &[String]) -> Result<bool, Refused> {
+    let history = NewHistory { kind: "ConfigurationUpdate", summary: "Alarm deleted".into(), data: json!({ "version": "1.0", "type": "Delete" }).to_string() };
+    Ok(api.fleet.store.delete_alarms(names, &history).await?)
 }
 
 /// `EnableAlarmActions`, `DisableAlarmActions`. Names that do not exist are passed over, as CloudWatch does.

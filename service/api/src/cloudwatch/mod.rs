@@ -64,6 +64,12 @@ impl Refused {
     }
 }
 
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
 /// Codes as the query protocol has them.
 pub(crate) const INVALID: &str = "InvalidParameterValue";
 pub(crate) const MISSING: &str = "MissingParameter";
