@@ -26,6 +26,10 @@ fn error(reason: &'static str, message: impl Into<String>) -> StepError {
 /// Answers the outcome, or `None` for a stick that is not about us. The error light is on afterwards where it should be;
 /// the caller takes it back when the stick is removed.
 pub fn provision(world: &mut impl World, stick: &mut impl Stick) -> Option<Outcome> {
+    // What a power cut left of an archive that is used up says nothing any more.
+    if let Err(message) = stick.erase_retired() {
+        log::warn!("{message}");
+    }
     let found = find(stick);
     let (name, archive) = match &found {
         Ok((name, digest, archive)) => (Some(name.as_str()), Ok((archive, digest.as_str()))),
@@ -213,8 +217,9 @@ fn carry_out_step(
         Step::WipeArchive => {
             // The good news first: a stick without an archive and without a result would be taken for a mistake.
             let result = success(archive, progress).text(world.now());
-            let wiped = stick.write_ours(RESULT_FILE, result.as_bytes()).and_then(|()| stick.wipe(name));
-            wiped.map_err(|message| {
+            let wiped = stick.write_ours(RESULT_FILE, result.as_bytes()).and_then(|()| stick.retire(name));
+            wiped.and_then(|()| stick.erase_retired())
+                .map_err(|message| {
                 error("wipe", format!("the archive could not be wiped from the stick ({message}): delete it yourself, it holds a key"))
             })
         }

@@ -206,15 +206,31 @@ impl Stick for FakeStick {
         }
         Err("no power".into())
     }
-    fn wipe(&mut self, name: &str) -> Result<(), String> {
+    fn retire(&mut self, name: &str) -> Result<(), String> {
         if powered(&self.1) {
-            self.0.borrow_mut().files.remove(name);
+            let bytes = self.0.borrow_mut().files.remove(name).ok_or("no such file")?;
+            self.0.borrow_mut().files.insert(RETIRED.into(), bytes);
+            return Ok(());
+        }
+        Err("no power".into())
+    }
+    fn erase_retired(&mut self) -> Result<(), String> {
+        if !self.0.borrow().files.contains_key(RETIRED) {
+            return Ok(());
+        }
+        // Its bytes go first, as on a real stick.
+        if powered(&self.1) {
+            self.0.borrow_mut().files.insert(RETIRED.into(), vec![0; 7]);
+        }
+        if powered(&self.1) {
+            self.0.borrow_mut().files.remove(RETIRED);
             return Ok(());
         }
         Err("no power".into())
     }
 }
 
+const RETIRED: &str = "used-archive";
 const ARCHIVE: &str = "certificates-omni_front_door.zip";
 
 fn stick_with(files: &[(&str, Vec<u8>)]) -> Rc<RefCell<Durable>> {
@@ -414,8 +430,11 @@ fn a_stick_that_cannot_be_wiped_still_provisions_and_says_so() {
         fn write_ours(&mut self, _: &str, _: &[u8]) -> Result<(), String> {
             Err("write-protected".into())
         }
-        fn wipe(&mut self, _: &str) -> Result<(), String> {
+        fn retire(&mut self, _: &str) -> Result<(), String> {
             Err("write-protected".into())
+        }
+        fn erase_retired(&mut self) -> Result<(), String> {
+            Ok(())
         }
     }
     let durable = good_stick();
@@ -434,7 +453,7 @@ fn power_cut_at_every_operation_leaves_the_old_or_the_new_identity_and_the_stick
         let (mut world, mut stick) = power_on(&durable, None);
         provision(&mut world, &mut stick);
         let operations = world.operation.borrow().0;
-        assert!(operations >= 9, "{operations}");
+        assert!(operations >= 11, "{operations}");
         for cut in 1..=operations {
             let durable = good_stick();
             durable.borrow_mut().identity = before.clone();
@@ -455,6 +474,7 @@ fn power_cut_at_every_operation_leaves_the_old_or_the_new_identity_and_the_stick
                 keep_network(&mut world).unwrap();
             }
             provision(&mut world, &mut stick);
+            assert!(!world.shown.contains(&Condition::Error), "cut {cut}: a light for an archive that is used up");
             let now = durable.borrow();
             let identity = now.identity.as_ref().unwrap();
             assert_eq!((identity.identity.thing_name.as_str(), identity.network_kept), (THING, true), "cut {cut}");

@@ -9,8 +9,10 @@
 //!    `network_kept: false`) — the new identity. At the next start the network configuration is tried and kept from there.
 //! 4. The network service keeps the configuration — the same.
 //! 5. `network_kept: true` — the same, done.
-//! 6. The archive on the stick is wiped, result and logs are written — a stick plugged in again before that is
-//!    recognised by the archive's SHA-256, and only this step is repeated.
+//! 6. The result is written on the stick, and its archive gets the name that marks it as used — a stick plugged in again
+//!    before that is recognised by the archive's SHA-256, and only this step is repeated.
+//! 7. The used archive is overwritten and removed — the stick is no archive's any more; what is left of the used one is
+//!    erased when the stick is looked at again.
 
 use belvedere_device_protocol::NetworkConfiguration;
 use belvedere_interfaces::provisioning::Identity;

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// The folder that is ours.
 const OURS: &str = "panorama";
+/// What an archive is called from the moment that it is used up until it is overwritten and gone.
+const RETIRED: &str = "used-archive";
 /// Entries of a root folder that are looked at.
 const MAX_ENTRIES: usize = 4096;
 /// Never more is overwritten.
@@ -90,10 +92,21 @@ impl Stick for DirectoryStick {
         write().map_err(self.failed("write", name))
     }
 
-    fn wipe(&mut self, name: &str) -> Result<(), String> {
+    fn retire(&mut self, name: &str) -> Result<(), String> {
         self.need_writable()?;
-        let wipe = || {
-            let mut file = self.open(name, OpenOptions::new().write(true))?;
+        // Overwriting it under its own name would leave a damaged archive after a power cut, and an error light with it.
+        fs::rename(self.root.join(name), self.root.join(RETIRED))
+            .and_then(|()| File::open(&self.root)?.sync_all())
+            .map_err(self.failed("mark as used", name))
+    }
+
+    fn erase_retired(&mut self) -> Result<(), String> {
+        if fs::symlink_metadata(self.root.join(RETIRED)).is_err() {
+            return Ok(());
+        }
+        self.need_writable()?;
+        let erase = || {
+            let mut file = self.open(RETIRED, OpenOptions::new().write(true))?;
             let mut left = file.metadata()?.len().min(MAX_WIPE);
             file.seek(SeekFrom::Start(0))?;
             let zeros = [0; 4096];
@@ -105,10 +118,10 @@ impl Stick for DirectoryStick {
             // The zeros must reach the medium before the name goes, or they never will.
             file.sync_all()?;
             drop(file);
-            fs::remove_file(self.root.join(name))?;
+            fs::remove_file(self.root.join(RETIRED))?;
             File::open(&self.root)?.sync_all()
         };
-        wipe().map_err(self.failed("wipe", name))
+        erase().map_err(self.failed("erase", RETIRED))
     }
 }
 
@@ -199,7 +212,7 @@ mod tests {
         let mut stick = DirectoryStick::new(root.path(), || Err("write-protected".into()));
         stick.list().unwrap();
         assert_eq!(stick.write_ours("r.txt", b"x"), Err("write-protected".into()));
-        assert_eq!(stick.wipe("x.zip"), Err("write-protected".into()));
+        assert_eq!(stick.retire("x.zip"), Err("write-protected".into()));
         let mut stick = DirectoryStick::new(root.path(), || Ok(()));
         stick.write_ours("r.txt", b"x").unwrap();
         stick.write_ours("r.txt", b"yz").unwrap();
@@ -207,8 +220,11 @@ mod tests {
         assert_eq!(fs::read(root.path().join("panorama/r.txt")).unwrap(), b"yz");
         // The file's bytes are overwritten in place: a second name for them shows it.
         fs::hard_link(root.path().join("x.zip"), root.path().join("same")).unwrap();
-        stick.wipe("x.zip").unwrap();
-        assert!(!root.path().join("x.zip").exists());
+        stick.retire("x.zip").unwrap();
+        assert!(!root.path().join("x.zip").exists() && root.path().join(RETIRED).exists());
+        stick.erase_retired().unwrap();
+        assert!(!root.path().join(RETIRED).exists());
+        stick.erase_retired().unwrap();
         assert_eq!(fs::read(root.path().join("same")).unwrap(), [0; 6]);
     }
 }

@@ -44,6 +44,9 @@ pub trait Stick {
     fn has_ours(&mut self, name: &str) -> bool;
     /// Writes `panorama/<name>`, on the medium when it returns.
     fn write_ours(&mut self, name: &str, bytes: &[u8]) -> Result<(), String>;
-    /// Overwrites a file of the root folder and removes it.
-    fn wipe(&mut self, name: &str) -> Result<(), String>;
+    /// Gives an archive of the root folder the one name that marks it as used, on the medium when it returns. From then
+    /// on nothing takes it for an archive, whatever a power cut leaves of it.
+    fn retire(&mut self, name: &str) -> Result<(), String>;
+    /// Overwrites the retired archive and removes it; does nothing where there is none.
+    fn erase_retired(&mut self) -> Result<(), String>;
 }
