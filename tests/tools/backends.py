@@ -136,6 +136,9 @@ def found(words, backends, data, logs):
         look(place, content)
     for path in data.rglob("*"):
         if path.is_file() and path.name not in ("secrets.key", "service.json"):
-            look(str(path.relative_to(data)), path.read_bytes())
+            try:
+                look(str(path.relative_to(data)), path.read_bytes())
+            except FileNotFoundError:
+                pass  # the service is at work: a journal that was written back, an upload that has its name now
     look("log", logs.encode())
     return places
