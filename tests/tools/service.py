@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +14,19 @@ import time
 import backends
 
 BIN = pathlib.Path(os.environ["BELVEDERE_BIN"])
+
+
+def free_port():
+    """A port that stays free while nobody listens on it: none that an outgoing connection is given by chance."""
+    lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(10_000, lowest)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class Service:
@@ -31,6 +46,8 @@ class Service:
         if limits:
             self.limit(**limits)
         self.process = None
+        # Kept for all its starts, so that devices find it again.
+        self.addresses = {name: f"127.0.0.1:{free_port()}" for name in ("device_https", "mqtt", "api")}
         # What must be nowhere in clear when everything has been used; walks add what they make up.
         self.secrets = [self.key["AWS_SECRET_ACCESS_KEY"], *self.backends.secrets]
 
@@ -53,12 +70,13 @@ class Service:
         configuration["limits"].update(limits)
         path.write_text(json.dumps(configuration))
 
-    def start(self, device_https="127.0.0.1:0", mqtt="127.0.0.1:0", api="127.0.0.1:0", extra=()):
+    def start(self, extra=(), **addresses):
+        addresses = {**self.addresses, **addresses}
         (self.data / "endpoints.json").unlink(missing_ok=True)
         log = open(self.folder / "service.log", "ab")
         self.process = subprocess.Popen(
             [BIN / "belvedere-service", "serve", "--data", self.data, "--advertise-host", "127.0.0.1",
-             "--api", api, "--device-https", device_https, "--mqtt", mqtt, *extra],
+             *(word for name, address in addresses.items() for word in (f"--{name.replace('_', '-')}", address)), *extra],
             stdout=subprocess.DEVNULL, stderr=log,
         )
         end = time.monotonic() + 60

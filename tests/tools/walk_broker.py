@@ -118,10 +118,9 @@ def mosquitto(device, program, *arguments, port=None, timeout=60):
 
 def kill_and_start(w):
     """kill -9, and up again on the same ports."""
-    ports = [w.service.endpoints[name] for name in ("device_https", "mqtt")]
     w.service.process.send_signal(signal.SIGKILL)
     w.service.process.wait()
-    w.service.start(*ports)
+    w.service.start()
 
 
 def test_provision(w):

@@ -298,7 +298,6 @@ def test_nothing_acknowledged_is_lost(w):
     for number in range(WORKERS):
         logs.create_log_stream(logGroupName="kill", logStreamName=f"worker{number}")
     workers, reporter = [Worker(w, n) for n in range(WORKERS)], Reporter(w)
-    ports = {name: w.service.endpoints[name] for name in ("api", "device_https", "mqtt")}
     moments, kills, steps = random.Random(SEED), 0, OPERATIONS // WORKERS
     while min(worker.done for worker in workers) < steps:
         alive, failed = threading.Event(), []
@@ -323,7 +322,7 @@ def test_nothing_acknowledged_is_lost(w):
         alive.clear()
         [thread.join() for thread in threads]
         assert not failed, failed
-        w.service.start(**ports)
+        w.service.start()
         for checked in (*workers, reporter):
             checked.check(min(worker.done for worker in workers) >= steps)
         done = subprocess.run([PROGRAM, "doctor", "--data", w.service.data, "--bytes", "--json"], capture_output=True, text=True)

@@ -2,23 +2,18 @@
 
 import datetime
 import json
-import socket
 import time
 
 import boto3
 
+from newest_tools import newest
 from receivers import Mailbox, Webhook
+from service import free_port
 from simulated_device import Device
 from walking import ACCOUNT, Walk, refused, run, waits
 
 NAMESPACE = "PanoramaDeviceMetrics"
 TOPIC = f"arn:aws:sns:us-east-1:{ACCOUNT}:people"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Alarmed(Walk):
@@ -120,6 +115,37 @@ def test_wrong_samples_and_questions_are_refused(w):
     refused("InvalidParameterCombination", cloudwatch.get_metric_statistics, **{**ask, "StartTime": minute(1500)}, Statistics=["Sum"])
     expression = {"Id": "e", "Expression": "SUM(METRICS())"}
     refused("ValidationError", cloudwatch.get_metric_data, MetricDataQueries=[expression], StartTime=minute(9), EndTime=now())
+
+
+def test_the_newest_boto3_in_its_own_form(w):
+    """It no longer speaks the query form."""
+    program = """
+import datetime, json, sys, boto3
+cloudwatch, sent = boto3.client("cloudwatch", region_name="us-east-1"), []
+cloudwatch.meta.events.register("before-send.cloudwatch", lambda request, **_: sent.append(str(request.headers.get("content-type"))))
+now = datetime.datetime.now(datetime.timezone.utc)
+cloudwatch.put_metric_data(Namespace="Newest", MetricData=[
+    {"MetricName": "m", "Dimensions": [{"Name": "n", "Value": "1"}], "Timestamp": now, "Values": [1.5, 2], "Counts": [2, 1], "Unit": "Count"}])
+points = cloudwatch.get_metric_statistics(Namespace="Newest", MetricName="m", Dimensions=[{"Name": "n", "Value": "1"}], Period=3600,
+    StartTime=now - datetime.timedelta(hours=2), EndTime=now + datetime.timedelta(hours=1), Statistics=["Sum", "Maximum"])["Datapoints"]
+cloudwatch.put_metric_alarm(AlarmName="newest", Namespace="Newest", MetricName="m", Statistic="Sum", Period=60, EvaluationPeriods=1,
+    Threshold=1.0, ComparisonOperator="GreaterThanThreshold")
+alarm = cloudwatch.describe_alarms(AlarmNames=["newest"])["MetricAlarms"][0]
+cloudwatch.delete_alarms(AlarmNames=["newest"])
+try:
+    cloudwatch.put_metric_alarm(AlarmName="x", EvaluationPeriods=1, ComparisonOperator="LessThanThreshold")
+except Exception as error:
+    refusal = type(error).__name__ + ": " + str(error)
+print(json.dumps({"sent": sorted(set(sent)), "sum": sum(p["Sum"] for p in points), "unit": points[0]["Unit"],
+    "metrics": [m["MetricName"] for m in cloudwatch.list_metrics(Namespace="Newest")["Metrics"]],
+    "threshold": alarm["Threshold"], "left": cloudwatch.describe_alarms(AlarmNames=["newest"])["MetricAlarms"], "refusal": refusal}))
+"""
+    path = w.folder / "newest.py"
+    path.write_text(program)
+    said = json.loads(newest(w, "python3", path))
+    assert all("json" in form or "cbor" in form for form in said["sent"]), said
+    assert (said["sum"], said["unit"], said["metrics"], said["threshold"], said["left"]) == (5.0, "Count", ["m"], 1.0, []), said
+    assert "MissingParameter" in said["refusal"] or "MissingRequiredParameter" in said["refusal"], said
 
 
 def test_topics_and_subscriptions(w):

@@ -133,7 +133,7 @@ def test_backup_while_it_runs_and_restore(w):
     # The restored service is the same service.
     original, w.service.data = w.service.data, new
     running = w.service.process
-    w.service.start()
+    w.service.start(**{name: "127.0.0.1:0" for name in w.service.addresses})  # beside the one that runs
     try:
         assert w.boto("s3").get_object(Bucket=w.bucket, Key="notes/a.txt")["Body"].read() == b"first"
         assert w.boto("panorama").describe_device(DeviceId=w.device_id)["Name"] == "door"

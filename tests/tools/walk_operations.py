@@ -344,7 +344,7 @@ def test_signals(w):
 
     # The last word lasts, whatever happens to the service.
     assert w.service.stop() == 0
-    w.service.start(device_https=w.service.endpoints["device_https"], mqtt=w.service.endpoints["mqtt"])
+    w.service.start()
     w.panorama, w.s3 = w.client(), w.boto("s3")
     w.link = w.device.link()
     assert w.link.subscribe(f"$aws/things/{w.device.thing}/shadow/#")

@@ -421,7 +421,7 @@ def test_reboot_job(w):
     # The machine restarts, and the service as well: both go on where they were.
     w.link.close()
     assert w.service.stop() == 0
-    w.service.start(device_https=w.service.endpoints["device_https"], mqtt=w.service.endpoints["mqtt"])
+    w.service.start()
     panorama = w.boto("panorama")
     assert status() == "REBOOTING"
     assert [d["DeviceId"] for d in panorama.list_devices(DeviceAggregatedStatusFilter="REBOOTING")["Devices"]] == [w.device_id]
@@ -498,7 +498,7 @@ def test_removal(w):
 def test_restart_keeps_everything(w):
     assert w.service.stop() == 0
     assert "closed pool" not in w.service.log(), "connections outlived the database"
-    w.service.start(device_https=w.service.endpoints["device_https"], mqtt=w.service.endpoints["mqtt"])
+    w.service.start()
     panorama = w.boto("panorama")
     assert panorama.describe_device(DeviceId=w.device_id)["DeviceAggregatedStatus"] == "OFFLINE"
     w.link = w.device.link()
