@@ -5,6 +5,7 @@ The rules themselves are tested in formats/manifest; here they come out at the o
 import base64
 import copy
 import hashlib
+import concurrent.futures
 import json
 import pathlib
 
@@ -236,6 +237,11 @@ def test_a_port_of_the_appliance_has_one_owner(w):
     wrong(w, "ManifestOverridesPayload", "8081", second, graph=graph, overrides=opened(8081), ApplicationInstanceIdToReplace=third)
     w.boto("panorama").remove_application_instance(ApplicationInstanceId=second)
     deploy(opened(8081))
+    # Of several in the same instant one gets it.
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        outcomes = [future.exception() for future in [pool.submit(deploy, opened(8090)) for _ in range(8)]]
+    refusals = [outcome for outcome in outcomes if outcome]
+    assert len(refusals) == 7 and all("8090" in str(refusal) for refusal in refusals), outcomes
 
 
 walking.run(globals())

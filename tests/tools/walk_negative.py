@@ -4,6 +4,7 @@ One wrong input for every constraint of the published model, from the model; and
 
 import json
 import socket
+import time
 import urllib.parse
 
 import published_model
@@ -158,8 +159,40 @@ def test_signatures_that_are_not_right(w):
     assert not changed(before, written(w)), changed(before, written(w))
 
 
-def test_a_replayed_request_is_old_after_a_quarter_of_an_hour(w):
-    """Signature Version 4 has no nonce: what was overheard can be sent again until its time is over, as with AWS."""
+def test_what_was_overheard_of_the_tools_is_refused(w):
+    """They sign every attempt anew: what comes again a quarter of a minute later is somebody else's."""
+    overheard = []
+
+    def listening(name, **options):
+        client = w.boto(name, **options)
+        client.meta.events.register("before-send", lambda request, **_: overheard.append((request.method, request.url, request.headers, request.body)))
+        return client
+
+    panorama, s3, logs = listening("panorama"), listening("s3"), listening("logs")
+    panorama.create_package(PackageName="OVERHEARD")
+    place = dict(Bucket=w.place["Bucket"], Key=f"{w.place['BinaryPrefixLocation']}/overheard")
+    s3.put_object(**place, Body=b"first")
+    s3.put_object(**place, Body=b"second")
+    logs.create_log_group(logGroupName="overheard")
+    panorama.delete_package(PackageId="packageName/OVERHEARD")
+    logs.delete_log_group(logGroupName="overheard")
+    assert len(overheard) == 6, overheard
+    before = written(w)
+    time.sleep(17)
+    for method, url, headers, body in overheard:
+        if hasattr(body, "read"):
+            body.seek(0)
+            body = body.read()
+        kept = {k: v.decode() if isinstance(v, bytes) else v for k, v in headers.items() if k not in ("Content-Length", "Expect")}
+        answer = w.raw.send(method, url.split(w.raw.host, 1)[1], body or b"", kept)
+        assert answer.status == 403 and b"taken already" in answer.body, (method, url, answer)
+    assert not changed(before, written(w)), changed(before, written(w))
+    assert s3.get_object(**place)["Body"].read() == b"second"
+    s3.delete_object(**place)
+
+
+def test_a_request_is_old_after_a_quarter_of_an_hour(w):
+    """Within the next seconds the same may be asked again: whoever asks twice in one second signs twice the same."""
     body = json.dumps({"PackageName": "REPLAYED"}).encode()
     path, headers = w.raw.signed("POST", "/packages", body, minutes=-14)
     assert w.raw.send("POST", path, body, headers).status == 200

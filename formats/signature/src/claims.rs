@@ -47,6 +47,8 @@ pub enum Denied {
     Mismatch,
     /// The signature does not cover a header that it must.
     Uncovered,
+    /// The very request was taken already.
+    Replayed,
 }
 
 fn header<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
@@ -123,6 +125,19 @@ impl Claims {
             expires: Some(expires),
             payload: header(parts, "x-amz-content-sha256").unwrap_or("UNSIGNED-PAYLOAD").to_owned(),
         })
+    }
+
+    /// What tells this request from others: the beginning of its signature, and whether no two rightly have the same. It is
+    /// so where the signature covers the name that SDKs give to every attempt of every call; elsewhere a caller may ask
+    /// the same twice within the second that is signed. `None` for presigned requests, which are made to be used again.
+    pub fn fingerprint(&self) -> Option<([u8; 16], bool)> {
+        if self.expires.is_some() {
+            return None;
+        }
+        let named = ["amz-sdk-invocation-id", "amz-sdk-request"].iter().all(|name| self.signed_headers.iter().any(|h| h == name));
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(self.signature.get(..32)?, &mut bytes).ok()?;
+        Some((bytes, named))
     }
 
     /// Whether the request is in time at `now` (seconds since 1970).
@@ -278,6 +293,18 @@ mod tests {
         let signed = clock::parse("20130524T000000Z").unwrap();
         assert_eq!(claims.timely(signed + 86_400), Ok(()));
         assert_eq!(claims.timely(signed + 86_401), Err(Denied::Expired));
+    }
+
+    #[test]
+    fn only_what_is_signed_with_a_name_of_its_own_is_unique() {
+        let first = [0x5f, 0xa0, 0x0f];
+        let (bytes, unique) = Claims::of(&vanilla(&[])).unwrap().fingerprint().unwrap();
+        assert_eq!((&bytes[..3], unique), (&first[..], false));
+        let named = AUTHORIZATION.replace("SignedHeaders=host", "SignedHeaders=amz-sdk-invocation-id;amz-sdk-request;host");
+        let parts = parts("/", &[("x-amz-date", "20150830T123600Z"), ("authorization", &named)]);
+        assert!(Claims::of(&parts).unwrap().fingerprint().unwrap().1);
+        let unsigned = vanilla(&[("amz-sdk-invocation-id", "x"), ("amz-sdk-request", "attempt=1")]);
+        assert!(!Claims::of(&unsigned).unwrap().fingerprint().unwrap().1);
     }
 
     #[test]

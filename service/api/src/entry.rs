@@ -213,6 +213,7 @@ impl Api {
             let large = target.and_then(|t| s3::operation::Operation::of(&parts, &t)).is_some_and(|o| o.is_large());
             let limit = if large { MAX_OBJECT } else { MAX_DOCUMENT };
             let seed = claims.verify(&parts, &secret, &claims.payload)?;
+            self.first(&claims)?;
             let body = Body::new(body, Kind::of(&claims.payload, seed)?, limit);
             return Ok((Request { parts, caller, region, body }, Bytes::new()));
         }
@@ -225,9 +226,18 @@ impl Api {
         }
         let payload = if claims.payload.is_empty() { &hash } else { &claims.payload };
         claims.verify(&parts, &secret, payload)?;
+        self.first(&claims)?;
         let raw = Bytes::from(raw);
         let body = Body::new(axum::body::Body::from(raw.clone()), Kind::Unsigned, MAX_DOCUMENT);
         Ok((Request { parts, caller, region, body }, raw))
+    }
+
+    /// Refuses what was taken already. After the signature was verified: only then it is worth remembering.
+    fn first(&self, claims: &Claims) -> Result<(), Denied> {
+        match claims.fingerprint() {
+            Some((signature, unique)) if !self.seen.admits(signature, unique, now_ms() / 1000) => Err(Denied::Replayed),
+            _ => Ok(()),
+        }
     }
 
     async fn key_of(&self, claims: &Claims) -> Result<(Caller, String), Refusal> {
@@ -301,6 +311,7 @@ fn refuse(service: Service, denied: Denied) -> Response {
         Denied::Skewed => ("SignatureDoesNotMatch", "Signature not in time: the caller's clock is more than 15 minutes off"),
         Denied::Expired => ("AccessDeniedException", "Request has expired"),
         Denied::Uncovered => ("SignatureDoesNotMatch", "There were headers present in the request which were not signed"),
+        Denied::Replayed => ("SignatureDoesNotMatch", "This very request was taken already; every attempt is signed anew"),
         Denied::Mismatch => (
             "SignatureDoesNotMatch",
             "The request signature we calculated does not match the signature you provided. \

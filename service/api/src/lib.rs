@@ -23,6 +23,7 @@ pub mod model;
 pub mod panorama;
 pub mod query;
 pub mod rates;
+pub mod replay;
 pub mod s3;
 pub mod secrets_manager;
 pub mod sigv4;
@@ -47,6 +48,7 @@ pub struct Api {
     pub audit: audit::Audit,
     pub(crate) rates: Arc<Rates>,
     pub(crate) counter: Counter,
+    pub(crate) seen: Arc<replay::Seen>,
 }
 
 impl Api {
@@ -55,6 +57,6 @@ impl Api {
         let rates = Arc::new(Rates::new(&limits));
         let audit = audit::Audit::start(fleet.store.clone());
         tokio::spawn(s3::give_up_uploads(fleet.store.clone()));
-        Api { fleet, limits: Arc::new(limits), audit, rates, counter: Counter::default() }
+        Api { fleet, limits: Arc::new(limits), audit, rates, counter: Counter::default(), seen: Arc::default() }
     }
 }

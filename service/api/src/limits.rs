@@ -124,6 +124,11 @@ impl Counter {
         if limits.iter().all(|l| *l == Limit::Unlimited) {
             return Place(None);
         }
+        self.alone().await
+    }
+
+    /// Takes its turn in any case.
+    pub async fn alone(&self) -> Place {
         Place(Some(self.0.clone().lock_owned().await))
     }
 }

@@ -72,9 +72,9 @@ pub async fn create(api: &Api, _: &Context, input: CreateApplicationInstance) ->
     let manifest = input.manifest_payload.payload_data.unwrap_or_default();
     let overrides = input.manifest_overrides_payload.and_then(|p| p.payload_data).filter(|t| !t.is_empty());
     let plan = plan(api, &manifest, overrides.as_deref()).await?;
-    host_ports_are_free(api, &device.device_id, replaced.as_ref().map(|r| r.id.as_str()), &plan.open_ports).await?;
     quotas::cameras(api, &device.device_id, watched(&plan.nodes, &BTreeMap::new()))?;
-    let _place = quotas::deployment(api, &device, replaced.is_some()).await?;
+    let _place = quotas::deployment(api, &device, replaced.is_some(), !plan.open_ports.is_empty()).await?;
+    host_ports_are_free(api, &device.device_id, replaced.as_ref().map(|r| r.id.as_str()), &plan.open_ports).await?;
 
     let id = identifiers::resource("applicationInstance");
     let now = now_ms();

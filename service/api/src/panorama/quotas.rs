@@ -58,10 +58,14 @@ pub async fn version(api: &Api, package: &Package, version: &str, patch: &str) -
     Err(exceeded("versions_per_package", "PACKAGE", &package.package_id, &what, "Deregister unused package versions"))
 }
 
-/// A place for a deployment to a device; what it replaces makes room.
-pub async fn deployment(api: &Api, device: &Device, replaces: bool) -> Result<Place, ApiError> {
+/// A place for a deployment to a device; what it replaces makes room. One that opens ports waits for its turn even where
+/// nothing is limited, so that no two take the same port in the same instant.
+pub async fn deployment(api: &Api, device: &Device, replaces: bool, opens_ports: bool) -> Result<Place, ApiError> {
     let (limit, daily) = (api.limits.applications_per_device, api.limits.deployments_per_device_per_day);
-    let place = api.counter.turn(&[limit, daily]).await;
+    let place = match opens_ports {
+        true => api.counter.alone().await,
+        false => api.counter.turn(&[limit, daily]).await,
+    };
     let (store, id) = (&api.fleet.store, &device.device_id);
     let beside = async { Ok(store.count_application_instances(id).await?.saturating_sub(u64::from(replaces))) };
     if !admits(limit, beside).await? {
