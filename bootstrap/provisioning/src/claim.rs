@@ -5,7 +5,7 @@
 
 use crate::tls::client_config;
 use belvedere_device_protocol::provisioning::{
-    CREATE_FROM_CSR, CertificateCreated, CreateFromCsr, Rejected, RegisterThing, ThingRegistered, register_thing_topic,
+    Broker, CREATE_FROM_CSR, CertificateCreated, CreateFromCsr, Rejected, RegisterThing, ThingRegistered, register_thing_topic,
 };
 use belvedere_provisioning_archive::Archive;
 use rumqttc::{Client, ConnectionError, Event, Incoming, MqttOptions, NetworkOptions, QoS, Transport};
@@ -33,6 +33,8 @@ pub struct Registration {
     pub thing_name: String,
     /// Device certificate, with its chain if the service sent one, PEM.
     pub certificate_pem: String,
+    /// Where MQTT goes on; `None`: where the claim was exchanged.
+    pub broker: Option<Broker>,
 }
 
 impl Registration {
@@ -106,7 +108,9 @@ pub fn register(
     let _ = session.client.try_disconnect();
     // Lets the DISCONNECT out; whatever comes of it does not matter.
     let _ = session.connection.recv_timeout(Duration::from_secs(1));
-    Ok(Registration { thing_name: registered.thing_name, certificate_pem: created.certificate_pem })
+    let broker = Broker::of(&registered.device_configuration)
+        .map_err(|member| ClaimError::Answer { what: format!("a {member} that cannot be used") })?;
+    Ok(Registration { thing_name: registered.thing_name, certificate_pem: created.certificate_pem, broker })
 }
 
 struct Session {

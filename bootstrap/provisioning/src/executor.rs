@@ -252,13 +252,19 @@ fn register(world: &mut impl World, archive: &Archive, progress: &mut Progress) 
     registration
         .check(&key.public_key_der())
         .map_err(|what| error("service_answer", ClaimError::Answer { what: what.into() }.to_string()))?;
+    let mut endpoints = archive.configuration.endpoints.clone();
+    let mqtt_password = registration.broker.map(|broker| {
+        endpoints.mqtt = broker.endpoint;
+        broker.password
+    });
     progress.identity = Some(Identity {
         device_id: archive.configuration.device_id.clone(),
         thing_name: registration.thing_name,
-        endpoints: archive.configuration.endpoints.clone(),
+        endpoints,
         service_ca_pem: archive.service_ca_pem.clone(),
         certificate_pem: registration.certificate_pem,
         private_key_pem: key.private_key_pem(),
+        mqtt_password,
         generation: world.identity().map_or(0, |stored| stored.identity.generation) + 1,
     });
     Ok(())

@@ -1,6 +1,7 @@
 use super::*;
 use crate::claim::Registration;
 use crate::key::SoftwareKey;
+use belvedere_device_protocol::provisioning::Broker;
 use belvedere_device_protocol::{Endpoint, Endpoints, EthernetStatus, NetworkConfiguration};
 use belvedere_interfaces::logs::LogEntry;
 use belvedere_provisioning_archive::{Configuration, FORMAT_VERSION, Listed, write};
@@ -54,6 +55,7 @@ pub fn stored(generation: u64) -> StoredIdentity {
         service_ca_pem: "ca".into(),
         certificate_pem: "certificate".into(),
         private_key_pem: "key".into(),
+        mqtt_password: None,
         generation,
     };
     StoredIdentity::new(identity, format!("digest-{generation}"), NetworkConfiguration::default(), ISSUED)
@@ -91,6 +93,7 @@ struct Fake {
     refuse: Option<ClaimError>,
     foreign_key: bool,
     fail_store: bool,
+    broker: Option<Broker>,
     operation: Rc<RefCell<(u32, Option<u32>)>>,
 }
 
@@ -159,7 +162,8 @@ impl World for Fake {
         } else {
             request_pem.to_owned()
         };
-        Ok(Registration { thing_name: THING.into(), certificate_pem: certify(&request, THING) })
+        let certificate_pem = certify(&request, THING);
+        Ok(Registration { thing_name: THING.into(), certificate_pem, broker: self.broker.clone() })
     }
     fn identity(&self) -> Option<StoredIdentity> {
         self.durable.borrow().identity.clone()
@@ -254,6 +258,7 @@ fn power_on(durable: &Rc<RefCell<Durable>>, cut: Option<u32>) -> (Fake, FakeStic
         refuse: None,
         foreign_key: false,
         fail_store: false,
+        broker: None,
         operation: Rc::clone(&operation),
     };
     (fake, FakeStick(Rc::clone(durable), operation))
@@ -286,6 +291,27 @@ fn a_good_stick_provisions() {
     assert!(result_line(&durable).starts_with("SUCCEEDED (provisioned): "));
     let all = format!("{:?}{:?}", durable.borrow().ours, outcome);
     assert!(!all.contains(stored.identity.private_key_pem.lines().nth(1).unwrap()));
+}
+
+#[test]
+fn a_broker_that_the_service_names_is_kept_and_without_one_the_archives_endpoint_holds() {
+    let endpoint = Endpoint { host: "broker.example".into(), port: 8884 };
+    for broker in [None, Some(Broker { endpoint, password: "swordfish".into() })] {
+        let durable = good_stick();
+        let (mut world, mut stick) = power_on(&durable, None);
+        world.broker = broker.clone();
+        let outcome = provision(&mut world, &mut stick).unwrap();
+        let stored = durable.borrow().identity.clone().unwrap().identity;
+        let archived = archive().configuration.endpoints;
+        assert_eq!(stored.endpoints.mqtt, broker.as_ref().map_or(archived.mqtt, |b| b.endpoint.clone()));
+        assert_eq!(stored.endpoints.https, archived.https);
+        assert_eq!(stored.mqtt_password, broker.map(|b| b.password));
+        assert!(!format!("{outcome:?}{stored:?}{:?}", durable.borrow().ours).contains("swordfish"));
+        // An identity of an earlier release has no such member.
+        let text = serde_json::to_string(&stored).unwrap();
+        assert_eq!(text.contains("mqtt_password"), stored.mqtt_password.is_some());
+        assert_eq!(serde_json::from_str::<Identity>(&text).unwrap(), stored);
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! that an appliance can be attached to AWS IoT Core as well; what is inside the shadows is ours.
 //!
 //! - MQTT 3.1.1 over TLS 1.3 with a client certificate; the certificate's common name is the thing name (a claim
-//!   certificate's is `claim-<device id>`), and the client identifier must equal it.
+//!   certificate's is `claim-<device id>`), and the client identifier must equal it. A service with a broker of its own
+//!   beside it names that one when the device is registered ([`provisioning::Broker`]).
 //! - HTTPS on the service's device port: `GET /role-aliases/belvedere-appliance/credentials` with the device
 //!   certificate (and the header `x-amzn-iot-thingname`) answers [`credentials::CredentialsReply`]; with those keys the
 //!   appliance reads objects (S3, path style) and puts log events (CloudWatch Logs) at the same port, signed with SigV4.

@@ -27,12 +27,15 @@ pub struct Identity {
     pub certificate_pem: String,
     /// Its key, PKCS#8 PEM. In the TPM in a later release.
     pub private_key_pem: String,
+    /// What the broker asks for beside the certificate, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt_password: Option<String>,
     /// Counts provisionings; a change means: start over with the new identity.
     pub generation: u64,
 }
 
 impl core::fmt::Debug for Identity {
-    // The key never reaches a log line.
+    // Neither the key nor the password reaches a log line.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Identity")
             .field("device_id", &self.device_id)

@@ -50,6 +50,9 @@ impl Link {
         let mut options = MqttOptions::new(&identity.thing_name, &endpoint.host, endpoint.port);
         options.set_transport(Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(tls)));
         options.set_keep_alive(KEEP_ALIVE).set_clean_session(true).set_max_packet_size(MAX_PACKET, MAX_PACKET);
+        if let Some(password) = &identity.mqtt_password {
+            options.set_credentials(&identity.thing_name, password);
+        }
         let will = LastWill::new(connection_topic(&identity.thing_name), r#"{"connected":false}"#, QoS::AtLeastOnce, false);
         options.set_last_will(will);
         let (client, mut connection) = Client::new(options, QUEUE);
