@@ -46,6 +46,7 @@ class Service:
         if limits:
             self.limit(**limits)
         self.process = None
+        self.copies = []
         # Kept for all its starts, so that devices find it again.
         self.addresses = {name: f"127.0.0.1:{free_port()}" for name in ("device_https", "mqtt", "api")}
         # What must be nowhere in clear when everything has been used; walks add what they make up.
@@ -119,7 +120,20 @@ class Service:
         return path.read_text() if path.exists() else ""
 
     def end(self):
+        for copy in self.copies:
+            copy.end()
         if self.process:
             self.process.kill()
             self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Copy(Service):
+    """A second copy of a service, on the same database and bucket, with a data directory of its own."""
+
+    def __init__(self, of):
+        self.folder = of.folder / "copy"
+        self.data = self.folder / "data"
+        shutil.copytree(of.data, self.data)
+        self.backends, self.key, self.secrets, self.process, self.copies = of.backends, of.key, of.secrets, None, []
+        of.copies.append(self)

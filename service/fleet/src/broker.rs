@@ -23,6 +23,7 @@ use crate::pace::Pace;
 use crate::topics::{Request, may_subscribe, publication};
 use crate::{Fleet, FleetError};
 use belvedere_store::certificates::CertificateKind;
+use belvedere_store::copies::Connection;
 use belvedere_store::mqtt_sessions::Subscription;
 use belvedere_store::{identifiers, now_ms};
 use mqtt_protocol_core::mqtt::packet::{MqttString, Packet, Property, Qos, RetainHandling, SubEntry, v3_1_1, v5_0};
@@ -75,7 +76,9 @@ pub async fn converse(stream: Box<TlsStream<TcpStream>>, peer: SocketAddr, fleet
     let version = stream.get_ref().1.protocol_version();
     let mut link = Link::new(stream);
     let ended = async {
-        let Some(certificate) = certificate else { return Err(End::silent("no client certificate")) };
+        let Some(certificate) = certificate else {
+            return Err(End::silent("no client certificate"));
+        };
         // The port of HTTPS takes older versions, too.
         if version != Some(rustls::ProtocolVersion::TLSv1_3) {
             return Err(End::silent("MQTT is spoken over TLS 1.3 alone"));
@@ -100,7 +103,9 @@ async fn connection(link: &mut Wire, fleet: &Fleet, identity: Identity, mut stop
         hello = timeout(FIRST_PACKET, link.hello()) => hello,
         () = stopped(&mut stop) => return Ok(()),
     };
-    let Ok(hello) = hello else { return Err(End::silent(format!("{} sent no CONNECT", identity.name))) };
+    let Ok(hello) = hello else {
+        return Err(End::silent(format!("{} sent no CONNECT", identity.name)));
+    };
     let (mut hello, early) = hello?;
     if let Err((code, reason)) = acceptable(&identity, &hello) {
         tracing::warn!(identity = identity.name, client_id = hello.client_id, "connection refused: {reason}");
@@ -179,6 +184,16 @@ impl Conversation {
         self.identity.kind == CertificateKind::Device
     }
 
+    /// As other copies of the service know it.
+    fn noted(&self) -> Connection {
+        Connection {
+            client: self.identity.name.clone(),
+            connection: self.token.clone(),
+            device_id: self.identity.device_id.clone(),
+            is_device: self.device(),
+        }
+    }
+
     async fn begin(&mut self, link: &mut Wire, hello: &Hello) -> Result<(), End> {
         let (name, store) = (&self.identity.name, &self.fleet.store);
         let mut session = Default::default();
@@ -186,8 +201,10 @@ impl Conversation {
             let expiry_ms = i64::from(hello.expiry_s) * 1000;
             let opened = store.open_mqtt_session(name, &self.token, expiry_ms, hello.clean).await;
             session = opened.map_err(FleetError::from)?;
-            store.set_device_connected(&self.identity.device_id, true).await.map_err(FleetError::from)?;
         }
+        let noted = self.noted();
+        self.fleet.note_connection(&noted).await?;
+        self.fleet.hub().note(name, self.serial, noted);
         let durable = self.device() && hello.expiry_s > 0;
         self.outbox = Outbox::new(name, durable, &session, hello);
         tracing::info!(identity = name, session = session.present, "connected");
@@ -238,9 +255,7 @@ impl Conversation {
             let expiry_ms = i64::from(self.expiry_s) * 1000;
             self.fleet.store.leave_mqtt_session(name, &self.token, expiry_ms, self.outbox.sent_number()).await?;
         }
-        if self.device() && !self.fleet.hub().connected(name) {
-            self.fleet.store.set_device_connected(&self.identity.device_id, false).await?;
-        }
+        self.fleet.store.forget_connection(&self.noted()).await?;
         tracing::info!(identity = name, polite, "disconnected");
         if let (false, Some(will)) = (polite, will) {
             self.fleet.publish_will(name, will, self.expiry_s).await?;

@@ -7,6 +7,7 @@
 //!
 //! Messages of many publishers go to the disk in one transaction: whoever gets the turn writes for all who wait.
 
+use crate::copies::Note;
 use crate::hub::{Drop, Outgoing};
 use crate::message::{Message, decode, encode};
 use crate::topics::{matches, owner};
@@ -60,13 +61,21 @@ impl Fleet {
     /// To whoever subscribed. When this returns, the message is where it must be: in the store for a session that
     /// outlives its connection.
     pub async fn publish(&self, message: Message) -> Result<(), FleetError> {
-        let Some(client) = owner(&message.topic).map(str::to_owned) else { return Ok(()) };
-        let (durable, subscriptions) = match self.hub().listening(&client) {
-            Some(listening) => (listening.durable, listening.subscriptions),
-            None => (true, self.store.mqtt_subscriptions(&client).await?),
+        let Some(client) = owner(&message.topic).map(str::to_owned) else {
+            return Ok(());
         };
-        let Some(grant) = granted(&client, &subscriptions, &message) else { return Ok(()) };
-        if durable && grant.quality > 0 {
+        let Some(listening) = self.hub().listening(&client) else {
+            // Perhaps it is connected to another copy of the service.
+            let subscriptions = self.store.mqtt_subscriptions(&client).await?;
+            return match granted(&client, &subscriptions, &message) {
+                Some(grant) if grant.quality > 0 => self.queue(&client, &message, grant.retain).await,
+                _ => self.tell_other_copy(&client, &Note::message(&message)).await,
+            };
+        };
+        let Some(grant) = granted(&client, &listening.subscriptions, &message) else {
+            return Ok(());
+        };
+        if listening.durable && grant.quality > 0 {
             return self.queue(&client, &message, grant.retain).await;
         }
         let outgoing = Outgoing { message: Arc::new(message), quality: grant.quality, retain: grant.retain };
@@ -76,7 +85,9 @@ impl Fleet {
 
     /// To one client, if it subscribed: answers to claims, whose topics are the same for all.
     pub(crate) fn publish_to(&self, client: &str, message: Message) {
-        let Some(listening) = self.hub().listening(client) else { return };
+        let Some(listening) = self.hub().listening(client) else {
+            return;
+        };
         if let Some(grant) = granted(client, &listening.subscriptions, &message) {
             let outgoing = Outgoing { message: Arc::new(message), quality: grant.quality, retain: grant.retain };
             self.hub().offer(client, outgoing);
@@ -95,7 +106,10 @@ impl Fleet {
         };
         match self.write(new).await? {
             // The client may have connected while this was written: it is told in any case.
-            Queued::Waits => self.hub().more(client),
+            Queued::Waits => {
+                self.hub().more(client);
+                self.tell_other_copy(client, &Note::More).await?;
+            }
             Queued::Full => self.hub().dropped(client, &message.topic, Drop::QueueFull),
             Queued::NoSession => {}
         }
@@ -135,7 +149,9 @@ impl Fleet {
 
     /// Keeps a client's message for later subscribers; an empty one forgets what was kept.
     pub async fn retain(&self, message: &Message) -> Result<bool, FleetError> {
-        let Some(client) = owner(&message.topic) else { return Ok(true) };
+        let Some(client) = owner(&message.topic) else {
+            return Ok(true);
+        };
         if message.payload.is_empty() {
             self.store.forget_retained_mqtt_message(&message.topic).await?;
             return Ok(true);
@@ -160,7 +176,9 @@ impl Fleet {
             let (properties, _) = decode(&kept.properties);
             let Retained { topic, payload, quality, expires_ms, .. } = kept;
             let message = Message { topic, payload, quality, retain: true, properties, expires_ms, publisher: None };
-            let Some(grant) = granted(client, subscriptions, &message) else { continue };
+            let Some(grant) = granted(client, subscriptions, &message) else {
+                continue;
+            };
             if durable && grant.quality > 0 {
                 self.queue(client, &message, true).await?;
             } else {

@@ -2,6 +2,7 @@
 //! ([`crate::delivery`] decides); then a mailbox only says that there is more.
 
 use crate::message::Message;
+use belvedere_store::copies::Connection as Noted;
 use belvedere_store::mqtt_sessions::Subscription;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -133,6 +134,8 @@ impl Mailbox {
 
 struct Connection {
     serial: u64,
+    /// As the other copies of the service know it, once they do.
+    noted: Option<Noted>,
     mailbox: Arc<Mailbox>,
     /// Whether its session outlives it: quality 1 goes through the store.
     durable: bool,
@@ -164,7 +167,14 @@ impl Hub {
         let mailbox = Arc::new(Mailbox::default());
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let certificate = certificate.to_owned();
-        let connection = Connection { serial, mailbox: mailbox.clone(), durable: false, certificate, subscriptions: Vec::new() };
+        let connection = Connection {
+            serial,
+            mailbox: mailbox.clone(),
+            durable: false,
+            certificate,
+            subscriptions: Vec::new(),
+            noted: None,
+        };
         if let Some(earlier) = self.lock().insert(client.to_owned(), connection) {
             earlier.mailbox.cut(Cut::TakenOver);
         }
@@ -178,6 +188,25 @@ impl Hub {
             connection.subscriptions = subscriptions;
             // What came since the session was read.
             connection.mailbox.more();
+        }
+    }
+
+    /// The other copies of the service know of the connection.
+    pub(crate) fn note(&self, client: &str, serial: u64, noted: Noted) {
+        if let Some(connection) = self.lock().get_mut(client).filter(|c| c.serial == serial) {
+            connection.noted = Some(noted);
+        }
+    }
+
+    /// What the other copies know of connections here.
+    pub(crate) fn noted(&self) -> Vec<Noted> {
+        self.lock().values().filter_map(|c| c.noted.clone()).collect()
+    }
+
+    /// Cuts a connection because its client has a newer one at another copy.
+    pub(crate) fn taken_over(&self, client: &str, name: &str) {
+        if let Some(connection) = self.lock().get(client).filter(|c| c.noted.as_ref().is_some_and(|n| n.connection == name)) {
+            connection.mailbox.cut(Cut::TakenOver);
         }
     }
 
@@ -255,7 +284,9 @@ impl Hub {
     /// Removes a subscription; false if there was none.
     pub(crate) fn unsubscribe(&self, client: &str, serial: u64, filter: &str) -> bool {
         let mut connections = self.lock();
-        let Some(connection) = connections.get_mut(client).filter(|c| c.serial == serial) else { return false };
+        let Some(connection) = connections.get_mut(client).filter(|c| c.serial == serial) else {
+            return false;
+        };
         let before = connection.subscriptions.len();
         connection.subscriptions.retain(|s| s.filter != filter);
         connection.subscriptions.len() < before

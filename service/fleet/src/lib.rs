@@ -14,6 +14,7 @@
 //! | [`job`] | what a device may ask of a job, and what that does (pure) |
 //! | [`jobs`] | jobs on topics: what is asked, what is answered, when the device is told |
 //! | [`metrics`] | the fleet's own metrics |
+//! | `copies` | several copies of the service tell each other of their clients |
 //! | [`credentials`] | short-lived keys of a device |
 //! | [`broker`] | MQTT: one task per connection, and the rules |
 //! | `link` | a connection's bytes become packets |
@@ -27,6 +28,7 @@
 pub mod accept;
 pub mod authority;
 pub mod broker;
+mod copies;
 pub mod credentials;
 mod delivery;
 pub mod deployments;
@@ -95,7 +97,14 @@ pub struct Fleet {
 impl Fleet {
     /// A fleet with nobody connected.
     pub fn new(store: Store, settings: Settings, authority: Arc<Authority>) -> Fleet {
-        Fleet { store, settings: Arc::new(settings), authority, hub: Arc::default(), writers: Arc::default(), asking: Arc::default() }
+        Fleet {
+            store,
+            settings: Arc::new(settings),
+            authority,
+            hub: Arc::default(),
+            writers: Arc::default(),
+            asking: Arc::default(),
+        }
     }
 
     /// Who is connected.
@@ -105,7 +114,9 @@ impl Fleet {
 
     /// Locks a device out: its certificates are revoked and its connection is cut. False if none stood.
     pub async fn revoke_device(&self, device_id: &str) -> Result<bool, FleetError> {
-        let Some(device) = self.store.device(device_id).await? else { return Ok(false) };
+        let Some(device) = self.store.device(device_id).await? else {
+            return Ok(false);
+        };
         let revoked = self.store.revoke_certificates(device_id).await?;
         self.hub.disconnect(&device.thing_name);
         self.hub.disconnect(&identity::claim_name(device_id));
@@ -114,7 +125,9 @@ impl Fleet {
 
     /// Deletes a device and cuts its connections; false if there was none.
     pub async fn delete_device(&self, device_id: &str) -> Result<bool, FleetError> {
-        let Some(device) = self.store.device(device_id).await? else { return Ok(false) };
+        let Some(device) = self.store.device(device_id).await? else {
+            return Ok(false);
+        };
         self.cancel_jobs(&device).await?;
         let deleted = self.store.delete_device(device_id).await?;
         self.hub.disconnect(&device.thing_name);

@@ -126,7 +126,7 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     let given = options.certificate.map(|(certificate, key)| Given::open(certificate, key)).transpose()?;
     let settings_of_watch = notifications::settings(&configuration)?;
     let store = configuration.open_store(data).await?;
-    store.forget_connections().await?;
+    store.join_copies_patiently().await?;
     if store.objects_are_shared() {
         tokio::spawn(sweep_daily(store.clone()));
     } else {
@@ -170,7 +170,7 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     tracing::info!(api = %api_at, device_https = %device_https_at, mqtt = %mqtt_at, bucket = configuration.bucket, "serving");
     supervisor::tell("READY=1");
     let farewell = options.farewell;
-    let watching = fleet.clone();
+    let (watching, touching) = (fleet.clone(), fleet.clone());
     let people = async {
         if let (Some((https, _)), Some(given)) = (https, given) {
             let tls = given.server_config()?;
@@ -191,9 +191,10 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
         tracing::info!(seconds = farewell.as_secs(), "stopping: requests under way get their answers");
         supervisor::tell("STOPPING=1");
     };
-    let (_, _, _, _, _, people, _, _, _) = tokio::join!(
+    let (_, _, _, _, _, _, people, _, _, _) = tokio::join!(
         history::forget(store.clone(), configuration.history, stop.clone()),
         watching.keep_watch(stop.clone()),
+        touching.keep_in_touch(stop.clone()),
         http::serve(api, router.clone(), None, farewell, stop.clone()),
         http::serve_with_mqtt(device_https, router.clone(), fleet.clone(), https_tls, farewell, stop.clone()),
         broker::serve(mqtt, fleet.clone(), mqtt_tls, stop.clone()),
@@ -203,6 +204,10 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
         belvedere_watch::run(fleet.clone(), settings_of_watch, stop.clone()),
     );
     api_of_fleet.audit.flush().await;
+    if let Err(e) = store.leave_copies().await {
+        // The others find out by themselves.
+        tracing::warn!("cannot tell the other copies of the end: {e}");
+    }
     store.close().await;
     tracing::info!("stopped");
     people

@@ -96,6 +96,35 @@ impl Store {
         Ok(lives.rows_affected() == 1)
     }
 
+    /// Whether what one copy is enough for is this one's: it runs longest. For a moment there may be two, or none.
+    pub async fn is_first_copy(&self) -> Result<bool, StoreError> {
+        if !self.is_shared() {
+            return Ok(true);
+        }
+        let first: Option<String> = sqlx::query_scalar("SELECT copy_id FROM service_copy ORDER BY started_ms, copy_id LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("ask which copy is the first", e))?;
+        Ok(first.as_deref() == Some(&*self.copy))
+    }
+
+    /// Takes its place among the copies, and waits for a while for a dead one that kept it.
+    pub async fn join_copies_patiently(&self) -> Result<(), StoreError> {
+        let mut patience = SILENT_MS / 1000 + 5;
+        loop {
+            match self.join_copies().await {
+                Err(StoreError::Alone) if patience > 0 => {
+                    if patience % 10 == 0 {
+                        tracing::warn!("another copy runs on this database, or was killed a moment ago: waiting");
+                    }
+                    patience -= 1;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                joined => return joined,
+            }
+        }
+    }
+
     /// Ends the copy: its connections are over.
     pub async fn leave_copies(&self) -> Result<(), StoreError> {
         self.bury("copy_id = $1 AND $2 = $2", 0).await
@@ -251,7 +280,9 @@ impl Store {
 
     /// Begins to wait for notes; `None` for a copy that is alone.
     pub async fn notes(&self) -> Result<Option<Notes>, StoreError> {
-        let Some(url) = &self.database else { return Ok(None) };
+        let Some(url) = &self.database else {
+            return Ok(None);
+        };
         let error = |e| StoreError::database("listen to the other copies", e);
         let mut listener = PgListener::connect(url.expose()).await.map_err(error)?;
         listener.listen(CHANNEL).await.map_err(error)?;
@@ -352,6 +383,7 @@ mod tests {
         a.join_copies().await.unwrap();
         b.join_copies().await.unwrap();
         a.note_connection(&connection("at a")).await.unwrap();
+        assert!(a.is_first_copy().await.unwrap() && !b.is_first_copy().await.unwrap());
         assert_eq!(b.note_connection(&connection("at b")).await.unwrap().as_deref(), Some("at a"));
         assert!(!a.forget_connection(&connection("at a")).await.unwrap(), "it has another one");
         assert!(connected(&a).await);

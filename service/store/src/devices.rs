@@ -141,27 +141,14 @@ impl Store {
             .map_err(|e| StoreError::database("delete a device", e))
     }
 
-    /// The device's connection came or went; either way it was in touch just now.
-    pub async fn set_device_connected(&self, device_id: &str, connected: bool) -> Result<(), StoreError> {
-        let now = now_ms();
-        sqlx::query("UPDATE device SET connected = $1, lease_expires_ms = $2, updated_ms = $3 WHERE device_id = $4")
-            .bind(i64::from(connected))
-            .bind(now + LEASE_MS)
-            .bind(now)
-            .bind(device_id)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(|e| StoreError::database("note a connection", e))
-    }
-
-    /// No connection survives the service.
+    /// No connection survives a backup, and no copy of the service that had one.
     pub async fn forget_connections(&self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE device SET connected = 0 WHERE connected = 1")
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(|e| StoreError::database("forget connections", e))
+        let error = |e| StoreError::database("forget connections", e);
+        let mut transaction = self.pool.begin().await.map_err(error)?;
+        for sql in ["UPDATE device SET connected = 0 WHERE connected = 1", "DELETE FROM service_copy"] {
+            sqlx::query(sql).execute(&mut *transaction).await.map_err(error)?;
+        }
+        transaction.commit().await.map_err(error)
     }
 
     /// What the device says about itself; renews its lease.

@@ -1,4 +1,5 @@
-//! The loops. Each turn is short, and what it does is safe to do again; a turn that fails is told and made again.
+//! The loops. Each turn is short, and what it does is safe to do again; a turn that fails is told and made again. Of
+//! several copies of the service the first does it for all.
 
 use crate::alarms::{look, newest_end};
 use crate::delivery::Ways;
@@ -37,11 +38,21 @@ pub async fn run(fleet: Fleet, settings: Settings, stop: watch::Receiver<bool>) 
     let mut seen = HashMap::new();
     tokio::join!(
         turning("write the fleet's metrics", OWN_METRICS, stop.clone(), async || {
+            if !fleet.store.is_first_copy().await? {
+                return Ok(());
+            }
             own_metrics::write(&fleet, &mut said, now_ms()).await.map(drop)
         }),
-        turning("look at alarms", ALARMS, stop.clone(), async || look_at_all(&fleet, &mut seen, started_ms).await),
+        turning("look at alarms", ALARMS, stop.clone(), async || {
+            if !fleet.store.is_first_copy().await? {
+                // Whatever the first one decides meanwhile, this one decides anew when it is the first.
+                seen.clear();
+                return Ok(());
+            }
+            look_at_all(&fleet, &mut seen, started_ms).await
+        }),
         turning("deliver messages", DELIVERIES, stop.clone(), async || {
-            while delivery::deliver_due(&fleet.store, &settings.ways).await? > 0 {}
+            while fleet.store.is_first_copy().await? && delivery::deliver_due(&fleet.store, &settings.ways).await? > 0 {}
             Ok(())
         }),
         turning("export logs", EXPORTS, stop.clone(), async || {
@@ -87,7 +98,9 @@ async fn look_at_all(fleet: &Fleet, seen: &mut HashMap<String, (i64, i64)>, star
         match look(&fleet.store, &fleet.settings.account, &alarm, end).await {
             Ok(_) => {}
             // One damaged alarm must not keep the others from being looked at.
-            Err(e @ StoreError::Damaged { .. }) => tracing::error!(alarm = alarm.name, "cannot look at an alarm: {e}"),
+            Err(e @ StoreError::Damaged { .. }) => {
+                tracing::error!(alarm = alarm.name, "cannot look at an alarm: {e}")
+            }
             Err(e) => return Err(e),
         }
         seen.insert(alarm.name, (alarm.version, end));
