@@ -1,6 +1,8 @@
 //! How much of everything there may be, and how often a caller may ask: the guide's numbers, which the owner of a
 //! service changes in the `limits` section of `service.json`.
 
+use belvedere_store::copies::Turn;
+use belvedere_store::{Store, StoreError};
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;
@@ -109,10 +111,9 @@ impl Limits {
     }
 }
 
-/// Held while something is counted and then made, so that two requests do not both take the last place. Where several
-/// copies of the service share a database, each holds its own: quotas may then be passed by as many.
-#[derive(Debug)]
-pub struct Place(#[allow(dead_code)] Option<OwnedMutexGuard<()>>);
+/// Held while something is counted and then made, so that two requests do not both take the last place, here or at
+/// another copy of the service.
+pub struct Place(#[allow(dead_code)] Option<(Option<Turn>, OwnedMutexGuard<()>)>);
 
 /// One counter for everything that has a quota.
 #[derive(Debug, Default, Clone)]
@@ -120,16 +121,18 @@ pub struct Counter(Arc<Mutex<()>>);
 
 impl Counter {
     /// Takes its turn; at once where there is nothing to count.
-    pub async fn turn(&self, limits: &[Limit]) -> Place {
+    pub async fn turn(&self, store: &Store, limits: &[Limit]) -> Result<Place, StoreError> {
         if limits.iter().all(|l| *l == Limit::Unlimited) {
-            return Place(None);
+            return Ok(Place(None));
         }
-        self.alone().await
+        self.alone(store).await
     }
 
     /// Takes its turn in any case.
-    pub async fn alone(&self) -> Place {
-        Place(Some(self.0.clone().lock_owned().await))
+    pub async fn alone(&self, store: &Store) -> Result<Place, StoreError> {
+        // First among the requests here: one at most waits for other copies, with one connection to the database.
+        let here = self.0.clone().lock_owned().await;
+        Ok(Place(Some((store.turn("quotas").await?, here))))
     }
 }
 

@@ -1,6 +1,6 @@
 //! How often a caller may ask: token buckets, one pair for each access key and region, in memory.
 //!
-//! Where several copies of the service run, each counts what it gets.
+//! Of several copies of the service each admits its share, so that all together admit no more than one would.
 
 use crate::limits::{Limit, Limits};
 use std::collections::HashMap;
@@ -32,11 +32,20 @@ impl Rate {
     }
 }
 
+impl Rate {
+    /// One copy's part. A burst is at least one request, or there would never be any; a rate of nothing stays one.
+    fn share(self, copies: u64) -> Rate {
+        let copies = copies.max(1) as f64;
+        Rate { per_second: self.per_second / copies, most: (self.most / copies).max(self.most.min(1.0)) }
+    }
+}
+
 impl Bucket {
     fn full(rate: Rate, now: Duration) -> Bucket {
         Bucket { tokens: rate.most, filled: now }
     }
 
+    /// At a full rate, or the share of it.
     fn fill(&mut self, rate: Rate, now: Duration) {
         let passed = now.saturating_sub(self.filled).as_secs_f64();
         self.tokens = (self.tokens + passed * rate.per_second).min(rate.most);
@@ -71,27 +80,29 @@ impl Rates {
         }
     }
 
-    /// Whether a caller may ask now; a request that is refused costs nothing.
-    pub fn admit(&self, access_key_id: &str, region: &str, changes: bool) -> bool {
-        self.admit_at(access_key_id, region, changes, self.since.elapsed())
+    /// Whether a caller may ask one of so many copies now; a request that is refused costs nothing.
+    pub fn admit(&self, access_key_id: &str, region: &str, changes: bool, copies: u64) -> bool {
+        self.admit_at(access_key_id, region, changes, copies, self.since.elapsed())
     }
 
-    fn admit_at(&self, access_key_id: &str, region: &str, changes: bool, now: Duration) -> bool {
+    fn admit_at(&self, access_key_id: &str, region: &str, changes: bool, copies: u64, now: Duration) -> bool {
         if self.requests.is_none() && self.changes.is_none() {
             return true;
         }
+        let requests = self.requests.map(|rate| rate.share(copies));
+        let changing = self.changes.map(|rate| rate.share(copies));
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (access_key_id.to_owned(), region.to_owned());
         if callers.len() >= MOST_CALLERS && !callers.contains_key(&key) {
             self.forget_idle(&mut callers, now);
         }
         let caller = callers.entry(key).or_insert_with(|| Caller {
-            requests: self.requests.map(|rate| Bucket::full(rate, now)),
-            changes: self.changes.map(|rate| Bucket::full(rate, now)),
+            requests: requests.map(|rate| Bucket::full(rate, now)),
+            changes: changing.map(|rate| Bucket::full(rate, now)),
         });
         let mut asked: Vec<&mut Bucket> = Vec::new();
         for (rate, bucket, needed) in
-            [(self.requests, &mut caller.requests, true), (self.changes, &mut caller.changes, changes)]
+            [(requests, &mut caller.requests, true), (changing, &mut caller.changes, changes)]
         {
             if let (Some(rate), Some(bucket), true) = (rate, bucket.as_mut(), needed) {
                 bucket.fill(rate, now);
@@ -131,7 +142,7 @@ mod tests {
     }
 
     fn admitted(rates: &Rates, key: &str, changes: bool, times: usize, now_ms: u64) -> usize {
-        (0..times).filter(|_| rates.admit_at(key, "us-east-1", changes, Duration::from_millis(now_ms))).count()
+        (0..times).filter(|_| rates.admit_at(key, "us-east-1", changes, 1, Duration::from_millis(now_ms))).count()
     }
 
     #[test]
@@ -150,7 +161,7 @@ mod tests {
         assert_eq!(admitted(&rates, "a", true, 100, 0), 4);
         assert_eq!(admitted(&rates, "a", false, 100, 0), 16, "what was refused cost nothing");
         assert_eq!(admitted(&rates, "b", true, 100, 0), 4);
-        assert!(rates.admit_at("a", "eu-west-1", true, Duration::ZERO));
+        assert!(rates.admit_at("a", "eu-west-1", true, 1, Duration::ZERO));
     }
 
     #[test]
@@ -164,10 +175,23 @@ mod tests {
     }
 
     #[test]
+    fn copies_share_a_rate() {
+        let rates = rates(Limit::AtMost(5), Limit::AtMost(0), 4);
+        let of_two = |times: usize, now_ms: u64| {
+            (0..times).filter(|_| rates.admit_at("a", "us-east-1", false, 2, Duration::from_millis(now_ms))).count()
+        };
+        assert_eq!(of_two(100, 0), 10, "half of the burst");
+        assert_eq!(of_two(100, 2_000), 5, "half of the rate");
+        assert_eq!(admitted(&rates, "a", false, 100, 3_000), 5, "the whole rate once it is alone");
+        assert_eq!(Rate { per_second: 1.0, most: 1.0 }.share(4).most, 1.0);
+        assert!(!rates.admit_at("a", "us-east-1", true, 2, Duration::from_secs(900)), "nothing shared is nothing");
+    }
+
+    #[test]
     fn callers_are_bounded() {
         let rates = rates(Limit::AtMost(5), Limit::AtMost(1), 4);
         for n in 0..MOST_CALLERS * 3 {
-            assert!(rates.admit_at(&n.to_string(), "us-east-1", true, Duration::from_millis(n as u64)));
+            assert!(rates.admit_at(&n.to_string(), "us-east-1", true, 1, Duration::from_millis(n as u64)));
         }
         assert!(rates.callers.lock().unwrap().len() <= MOST_CALLERS);
     }

@@ -76,9 +76,7 @@ pub async fn converse(stream: Box<TlsStream<TcpStream>>, peer: SocketAddr, fleet
     let version = stream.get_ref().1.protocol_version();
     let mut link = Link::new(stream);
     let ended = async {
-        let Some(certificate) = certificate else {
-            return Err(End::silent("no client certificate"));
-        };
+        let Some(certificate) = certificate else { return Err(End::silent("no client certificate")) };
         // The port of HTTPS takes older versions, too.
         if version != Some(rustls::ProtocolVersion::TLSv1_3) {
             return Err(End::silent("MQTT is spoken over TLS 1.3 alone"));
@@ -103,9 +101,7 @@ async fn connection(link: &mut Wire, fleet: &Fleet, identity: Identity, mut stop
         hello = timeout(FIRST_PACKET, link.hello()) => hello,
         () = stopped(&mut stop) => return Ok(()),
     };
-    let Ok(hello) = hello else {
-        return Err(End::silent(format!("{} sent no CONNECT", identity.name)));
-    };
+    let Ok(hello) = hello else { return Err(End::silent(format!("{} sent no CONNECT", identity.name))) };
     let (mut hello, early) = hello?;
     if let Err((code, reason)) = acceptable(&identity, &hello) {
         tracing::warn!(identity = identity.name, client_id = hello.client_id, "connection refused: {reason}");

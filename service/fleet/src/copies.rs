@@ -5,8 +5,9 @@ use crate::accept::stopped;
 use crate::message::{Message, decode, encode};
 use crate::{Fleet, FleetError};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use belvedere_store::copies::{Connection, SIGN_OF_LIFE};
+use belvedere_store::copies::{Connection, Identity, SIGN_OF_LIFE};
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -67,12 +68,17 @@ impl Fleet {
         Ok(())
     }
 
-    /// Gives signs of life and hears the other copies until `stop` turns true.
-    pub async fn keep_in_touch(&self, stop: watch::Receiver<bool>) {
-        tokio::join!(self.live(stop.clone()), self.hear(stop));
+    /// How many copies of the service there are, as far as this one has heard.
+    pub fn copies(&self) -> u64 {
+        self.copies.load(Ordering::Relaxed)
     }
 
-    async fn live(&self, mut stop: watch::Receiver<bool>) {
+    /// Gives signs of life and hears the other copies until `stop` turns true. `identity`: as it joined them.
+    pub async fn keep_in_touch(&self, identity: &Identity, stop: watch::Receiver<bool>) {
+        tokio::join!(self.live(identity, stop.clone()), self.hear(stop));
+    }
+
+    async fn live(&self, identity: &Identity, mut stop: watch::Receiver<bool>) {
         let mut ticks = interval(SIGN_OF_LIFE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -80,20 +86,27 @@ impl Fleet {
                 _ = ticks.tick() => {}
                 () = stopped(&mut stop) => return,
             }
-            if let Err(e) = self.sign_of_life().await {
+            if let Err(e) = self.sign_of_life(identity).await {
                 tracing::error!("cannot give a sign of life to the other copies: {e}");
             }
         }
     }
 
-    async fn sign_of_life(&self) -> Result<(), FleetError> {
-        if self.store.sign_of_life().await? {
+    async fn sign_of_life(&self, identity: &Identity) -> Result<(), FleetError> {
+        let lives = self.store.sign_of_life().await?;
+        self.copies.store(self.store.count_copies().await?, Ordering::Relaxed);
+        if lives {
             return Ok(());
         }
         tracing::warn!("the other copies took this one for dead: it joins again");
-        self.store.join_copies().await?;
+        self.store.join_copies(identity).await?;
         for connection in self.hub().noted() {
-            self.note_connection(&connection).await?;
+            match self.store.note_connection_again(&connection).await? {
+                // Notes that came meanwhile are lost.
+                true => self.hub().more(&connection.client),
+                // Its client went to another copy.
+                false => drop(self.hub().taken_over(&connection.client, &connection.connection)),
+            }
         }
         Ok(())
     }
@@ -106,7 +119,10 @@ impl Fleet {
                 };
                 loop {
                     for note in notes.next().await? {
-                        self.heard(&note.client, &note.note);
+                        // The notes behind it count, whatever becomes of this one.
+                        if let Err(e) = self.heard(&note.client, &note.note).await {
+                            tracing::error!("cannot answer another copy: {e}");
+                        }
                     }
                 }
             };
@@ -124,24 +140,34 @@ impl Fleet {
         }
     }
 
-    fn heard(&self, client: &str, text: &str) {
+    async fn heard(&self, client: &str, text: &str) -> Result<(), FleetError> {
         let note: Note = match serde_json::from_str(text) {
             Ok(note) => note,
             // From a copy of another version.
-            Err(e) => return tracing::warn!("another copy said something unknown: {e}"),
+            Err(e) => {
+                tracing::warn!("another copy said something unknown: {e}");
+                return Ok(());
+            }
         };
         match note {
             Note::More => self.hub().more(client),
-            Note::TakenOver { connection } => self.hub().taken_over(client, &connection),
+            Note::TakenOver { connection } => {
+                if self.hub().taken_over(client, &connection) {
+                    // What this copy queued until now it thought to be for its own connection: nobody told the newer one.
+                    self.store.tell_copy(client, &serde_json::to_string(&Note::More).unwrap_or_default()).await?;
+                }
+            }
             Note::Message { topic, payload, properties, quality, retain, expires_ms, publisher } => {
                 let (Ok(payload), Ok(properties)) = (BASE64_STANDARD.decode(payload), BASE64_STANDARD.decode(properties))
                 else {
-                    return tracing::warn!("another copy's message is not base64");
+                    tracing::warn!("another copy's message is not base64");
+                    return Ok(());
                 };
                 let (properties, _) = decode(&properties);
                 self.publish_to(client, Message { topic, payload, quality, retain, properties, expires_ms, publisher });
             }
         }
+        Ok(())
     }
 }
 

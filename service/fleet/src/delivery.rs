@@ -61,9 +61,7 @@ impl Fleet {
     /// To whoever subscribed. When this returns, the message is where it must be: in the store for a session that
     /// outlives its connection.
     pub async fn publish(&self, message: Message) -> Result<(), FleetError> {
-        let Some(client) = owner(&message.topic).map(str::to_owned) else {
-            return Ok(());
-        };
+        let Some(client) = owner(&message.topic).map(str::to_owned) else { return Ok(()) };
         let Some(listening) = self.hub().listening(&client) else {
             // Perhaps it is connected to another copy of the service.
             let subscriptions = self.store.mqtt_subscriptions(&client).await?;
@@ -85,9 +83,7 @@ impl Fleet {
 
     /// To one client, if it subscribed: answers to claims, whose topics are the same for all.
     pub(crate) fn publish_to(&self, client: &str, message: Message) {
-        let Some(listening) = self.hub().listening(client) else {
-            return;
-        };
+        let Some(listening) = self.hub().listening(client) else { return };
         if let Some(grant) = granted(client, &listening.subscriptions, &message) {
             let outgoing = Outgoing { message: Arc::new(message), quality: grant.quality, retain: grant.retain };
             self.hub().offer(client, outgoing);
@@ -149,9 +145,7 @@ impl Fleet {
 
     /// Keeps a client's message for later subscribers; an empty one forgets what was kept.
     pub async fn retain(&self, message: &Message) -> Result<bool, FleetError> {
-        let Some(client) = owner(&message.topic) else {
-            return Ok(true);
-        };
+        let Some(client) = owner(&message.topic) else { return Ok(true) };
         if message.payload.is_empty() {
             self.store.forget_retained_mqtt_message(&message.topic).await?;
             return Ok(true);
@@ -176,9 +170,7 @@ impl Fleet {
             let (properties, _) = decode(&kept.properties);
             let Retained { topic, payload, quality, expires_ms, .. } = kept;
             let message = Message { topic, payload, quality, retain: true, properties, expires_ms, publisher: None };
-            let Some(grant) = granted(client, subscriptions, &message) else {
-                continue;
-            };
+            let Some(grant) = granted(client, subscriptions, &message) else { continue };
             if durable && grant.quality > 0 {
                 self.queue(client, &message, true).await?;
             } else {

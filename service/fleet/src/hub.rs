@@ -203,11 +203,14 @@ impl Hub {
         self.lock().values().filter_map(|c| c.noted.clone()).collect()
     }
 
-    /// Cuts a connection because its client has a newer one at another copy.
-    pub(crate) fn taken_over(&self, client: &str, name: &str) {
-        if let Some(connection) = self.lock().get(client).filter(|c| c.noted.as_ref().is_some_and(|n| n.connection == name)) {
+    /// Cuts a connection because its client has a newer one at another copy; false if it is not here.
+    pub(crate) fn taken_over(&self, client: &str, name: &str) -> bool {
+        let connections = self.lock();
+        let connection = connections.get(client).filter(|c| c.noted.as_ref().is_some_and(|n| n.connection == name));
+        if let Some(connection) = connection {
             connection.mailbox.cut(Cut::TakenOver);
         }
+        connection.is_some()
     }
 
     /// Forgets a connection; false if a newer one has taken its place.
@@ -284,9 +287,7 @@ impl Hub {
     /// Removes a subscription; false if there was none.
     pub(crate) fn unsubscribe(&self, client: &str, serial: u64, filter: &str) -> bool {
         let mut connections = self.lock();
-        let Some(connection) = connections.get_mut(client).filter(|c| c.serial == serial) else {
-            return false;
-        };
+        let Some(connection) = connections.get_mut(client).filter(|c| c.serial == serial) else { return false };
         let before = connection.subscriptions.len();
         connection.subscriptions.retain(|s| s.filter != filter);
         connection.subscriptions.len() < before

@@ -57,6 +57,7 @@ use belvedere_device_protocol::{Endpoint, Endpoints};
 use belvedere_store::Store;
 use hub::Hub;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What a service is: one account in one region, with one bucket.
 #[derive(Debug, Clone)]
@@ -92,6 +93,7 @@ pub struct Fleet {
     hub: Arc<Hub>,
     writers: Arc<delivery::Writers>,
     asking: Arc<credentials::Asking>,
+    copies: Arc<AtomicU64>,
 }
 
 impl Fleet {
@@ -104,6 +106,7 @@ impl Fleet {
             hub: Arc::default(),
             writers: Arc::default(),
             asking: Arc::default(),
+            copies: Arc::new(AtomicU64::new(1)),
         }
     }
 
@@ -114,9 +117,7 @@ impl Fleet {
 
     /// Locks a device out: its certificates are revoked and its connection is cut. False if none stood.
     pub async fn revoke_device(&self, device_id: &str) -> Result<bool, FleetError> {
-        let Some(device) = self.store.device(device_id).await? else {
-            return Ok(false);
-        };
+        let Some(device) = self.store.device(device_id).await? else { return Ok(false) };
         let revoked = self.store.revoke_certificates(device_id).await?;
         self.hub.disconnect(&device.thing_name);
         self.hub.disconnect(&identity::claim_name(device_id));
@@ -125,9 +126,7 @@ impl Fleet {
 
     /// Deletes a device and cuts its connections; false if there was none.
     pub async fn delete_device(&self, device_id: &str) -> Result<bool, FleetError> {
-        let Some(device) = self.store.device(device_id).await? else {
-            return Ok(false);
-        };
+        let Some(device) = self.store.device(device_id).await? else { return Ok(false) };
         self.cancel_jobs(&device).await?;
         let deleted = self.store.delete_device(device_id).await?;
         self.hub.disconnect(&device.thing_name);

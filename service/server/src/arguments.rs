@@ -93,6 +93,8 @@ pub enum Command {
         file: PathBuf,
     },
     /// Make the service of a backup again; checks every checksum before it writes
+    #[command(after_help = "Also the way from SQLite and files to PostgreSQL and a bucket, and back. The database and the bucket (or \
+                            its prefix) must be empty. Stop the original service first: devices believe both.")]
     Restore {
         /// The archive
         file: PathBuf,
@@ -105,6 +107,9 @@ pub enum Command {
         /// Key directory, if it is elsewhere now
         #[arg(long)]
         keys: Option<PathBuf>,
+        /// Where rows and objects are to be: in SQLite and files of DATA unless said otherwise, wherever they were.
+        #[command(flatten)]
+        backends: Backends,
     },
     /// Look whether everything is as it must be, and say what to do; ends with 1 if something is wrong
     Doctor {

@@ -151,21 +151,40 @@ impl Backends {
 
     /// Makes the store of a new service.
     pub async fn create_store(&self, data: &Path) -> Result<Store, ServerError> {
-        Ok(Store::create_in(data, &self.places()?).await?)
+        Store::create_in(data, &self.places()?).await.map_err(taken)
+    }
+
+    /// Makes the store of a service that comes from a backup, with an earlier version's schema and no rows.
+    pub async fn create_store_at(&self, data: &Path, version: usize) -> Result<Store, ServerError> {
+        Store::create_at(data, &self.places()?, version).await.map_err(taken)
     }
 
     /// Opens the store of a service.
     pub async fn open_store(&self, data: &Path) -> Result<Store, ServerError> {
         match Store::open_in(data, &self.places()?).await {
-            Err(StoreError::Sealed) => {
-                let text = format!(
-                    "the database belongs to another service: its secrets do not open with {}",
-                    data.join(belvedere_store::secrets::FILE).display()
-                );
-                Err(ServerError::Argument(text))
-            }
+            Err(StoreError::Sealed) => Err(of_another_service(data)),
             other => Ok(other?),
         }
+    }
+}
+
+/// What to say of a database that another key belongs to.
+pub fn of_another_service(data: &Path) -> ServerError {
+    ServerError::Argument(format!(
+        "the database belongs to another service: its secrets do not open with {}. A copy of that service has its secrets.key, too; \
+         another service needs a database of its own",
+        data.join(belvedere_store::secrets::FILE).display()
+    ))
+}
+
+/// What to say when a new service finds one where it is to be.
+fn taken(e: StoreError) -> ServerError {
+    match e {
+        StoreError::Exists { what } => ServerError::Argument(format!(
+            "there is {what}: a new service needs an empty database, and an empty bucket or a prefix of its own. (To run a \
+             copy of a service beside it, copy its data directory: docs/service.md)"
+        )),
+        e => e.into(),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod doctor;
 pub mod health;
 pub mod history;
 pub mod http;
+pub mod identity;
 pub mod initialise;
 pub mod keys;
 pub mod lock;

@@ -77,9 +77,9 @@ async fn run(command: Command) -> Result<ExitCode, ServerError> {
                 println!("secrets.key is not in it; restoring needs it: keep a copy of {} elsewhere", data.join("secrets.key").display());
             }
         }
-        Command::Restore { file, data, secrets_key, keys } => {
-            let (header, made) =
-                restore(Restore { from: &file, data: &data, secrets_key: secrets_key.as_deref(), keys: keys.as_deref() }).await?;
+        Command::Restore { file, data, secrets_key, keys, backends } => {
+            let (secrets_key, keys) = (secrets_key.as_deref(), keys.as_deref());
+            let (header, made) = restore(Restore { from: &file, data: &data, secrets_key, keys, backends: backends.given()? }).await?;
             let at = time::date(header.created_ms);
             println!("{}: as it was on {at}: {} rows, {} objects, {}", data.display(), made.rows, made.objects, size(made.bytes));
             println!("next: belvedere-service doctor --data {}", data.display());

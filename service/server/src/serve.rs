@@ -3,6 +3,7 @@
 
 use crate::certificate::Given;
 use crate::configuration::{Configuration, replace};
+use crate::identity::identity;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::{ServerError, history, http, lock, notifications, supervisor};
@@ -126,7 +127,8 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     let given = options.certificate.map(|(certificate, key)| Given::open(certificate, key)).transpose()?;
     let settings_of_watch = notifications::settings(&configuration)?;
     let store = configuration.open_store(data).await?;
-    store.join_copies_patiently().await?;
+    let identity = identity(&configuration, &authority);
+    store.join_copies_patiently(&identity).await?;
     if store.objects_are_shared() {
         tokio::spawn(sweep_daily(store.clone()));
     } else {
@@ -194,7 +196,7 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     let (_, _, _, _, _, _, people, _, _, _) = tokio::join!(
         history::forget(store.clone(), configuration.history, stop.clone()),
         watching.keep_watch(stop.clone()),
-        touching.keep_in_touch(stop.clone()),
+        touching.keep_in_touch(&identity, stop.clone()),
         http::serve(api, router.clone(), None, farewell, stop.clone()),
         http::serve_with_mqtt(device_https, router.clone(), fleet.clone(), https_tls, farewell, stop.clone()),
         broker::serve(mqtt, fleet.clone(), mqtt_tls, stop.clone()),

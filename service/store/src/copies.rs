@@ -8,8 +8,10 @@
 
 use crate::database::Kind;
 use crate::devices::LEASE_MS;
+use crate::error::{stored, text};
 use crate::{Store, StoreError, now_ms};
 use sqlx::postgres::PgListener;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A copy that has given no sign of life for so long is dead.
@@ -21,6 +23,9 @@ const ASK: Duration = Duration::from_secs(1);
 const CHANNEL: &str = "belvedere_copy_note";
 /// Notes that are taken at a time.
 const BATCH: i64 = 256;
+
+/// What all copies of one service have in common, by names that people read: account, bucket and so on.
+pub type Identity = BTreeMap<String, String>;
 
 /// A client's connection, as all copies know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +49,9 @@ pub struct Note {
     pub note: String,
 }
 
+/// Ends when it is dropped, or with its copy.
+pub struct Turn(#[allow(dead_code)] sqlx::Transaction<'static, sqlx::Any>);
+
 /// Waits for notes.
 pub struct Notes {
     store: Store,
@@ -57,26 +65,36 @@ impl Store {
     }
 
     /// Takes its place among the copies; the connections of those that are dead are over. Refused beside a living copy
-    /// when the objects are files that the other one does not see.
-    pub async fn join_copies(&self) -> Result<(), StoreError> {
+    /// of another service, and beside any when the objects are files that the other one does not see.
+    pub async fn join_copies(&self, identity: &Identity) -> Result<(), StoreError> {
         let error = |e| StoreError::database("join the other copies", e);
         self.bury_silent_copies().await?;
+        let mut here = identity.clone();
+        here.insert("object store".into(), self.blobs.place());
         let mut transaction = self.begin_exclusive("service_copy").await.map_err(error)?;
-        let others: i64 = sqlx::query_scalar("SELECT count(*) FROM service_copy WHERE copy_id <> $1")
+        let others: Vec<String> = sqlx::query_scalar("SELECT identity FROM service_copy WHERE copy_id <> $1 ORDER BY started_ms")
             .bind(&*self.copy)
-            .fetch_one(&mut *transaction)
+            .fetch_all(&mut *transaction)
             .await
             .map_err(error)?;
-        if others > 0 && !self.objects_are_shared() {
+        if !others.is_empty() && !self.objects_are_shared() {
             return Err(StoreError::Alone);
+        }
+        // A copy of an earlier program said nothing of itself.
+        for other in others.iter().filter(|text| !text.is_empty()) {
+            let there: Identity = stored("a copy's identity", other)?;
+            if let Some(difference) = difference(&here, &there) {
+                return Err(StoreError::AnotherService { difference });
+            }
         }
         let now = now_ms();
         sqlx::query(
-            "INSERT INTO service_copy (copy_id, started_ms, seen_ms) VALUES ($1, $2, $2) \
+            "INSERT INTO service_copy (copy_id, started_ms, seen_ms, identity) VALUES ($1, $2, $2, $3) \
              ON CONFLICT (copy_id) DO UPDATE SET seen_ms = $2",
         )
         .bind(&*self.copy)
         .bind(now)
+        .bind(text(&here))
         .execute(&mut *transaction)
         .await
         .map_err(error)?;
@@ -96,6 +114,28 @@ impl Store {
         Ok(lives.rows_affected() == 1)
     }
 
+    /// How many copies run; a dead one counts until it is buried.
+    pub async fn count_copies(&self) -> Result<u64, StoreError> {
+        if !self.is_shared() {
+            return Ok(1);
+        }
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM service_copy")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("count the copies", e))?;
+        Ok(count.max(1) as u64)
+    }
+
+    /// The right to do something that only one copy does at a time; `None` for a copy that is alone. Whoever has it uses
+    /// a connection to the database beside it: let one at a time ask.
+    pub async fn turn(&self, what: &str) -> Result<Option<Turn>, StoreError> {
+        if !self.is_shared() {
+            return Ok(None);
+        }
+        let held = self.begin_exclusive(&format!("turn {what}")).await;
+        held.map(|held| Some(Turn(held))).map_err(|e| StoreError::database("wait for the other copies", e))
+    }
+
     /// Whether what one copy is enough for is this one's: it runs longest. For a moment there may be two, or none.
     pub async fn is_first_copy(&self) -> Result<bool, StoreError> {
         if !self.is_shared() {
@@ -109,10 +149,10 @@ impl Store {
     }
 
     /// Takes its place among the copies, and waits for a while for a dead one that kept it.
-    pub async fn join_copies_patiently(&self) -> Result<(), StoreError> {
+    pub async fn join_copies_patiently(&self, identity: &Identity) -> Result<(), StoreError> {
         let mut patience = SILENT_MS / 1000 + 5;
         loop {
-            match self.join_copies().await {
+            match self.join_copies(identity).await {
                 Err(StoreError::Alone) if patience > 0 => {
                     if patience % 10 == 0 {
                         tracing::warn!("another copy runs on this database, or was killed a moment ago: waiting");
@@ -169,7 +209,6 @@ impl Store {
     /// A client connected here. The name of the connection that it had at another copy until now, which must end.
     pub async fn note_connection(&self, new: &Connection) -> Result<Option<String>, StoreError> {
         let error = |e| StoreError::database("note a connection", e);
-        let now = now_ms();
         let mut transaction = self.begin_exclusive(&format!("mqtt_connection {}", new.client)).await.map_err(error)?;
         let elsewhere: Option<String> =
             sqlx::query_scalar("SELECT connection FROM mqtt_connection WHERE client = $1 AND copy_id <> $2")
@@ -178,31 +217,26 @@ impl Store {
                 .fetch_optional(&mut *transaction)
                 .await
                 .map_err(error)?;
-        sqlx::query(
-            "INSERT INTO mqtt_connection (client, copy_id, connection, device_id, is_device, since_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (client) DO UPDATE SET copy_id = $2, connection = $3, \
-             device_id = $4, is_device = $5, since_ms = $6",
-        )
-        .bind(&new.client)
-        .bind(&*self.copy)
-        .bind(&new.connection)
-        .bind(&new.device_id)
-        .bind(i64::from(new.is_device))
-        .bind(now)
-        .execute(&mut *transaction)
-        .await
-        .map_err(error)?;
-        if new.is_device {
-            sqlx::query("UPDATE device SET connected = 1, lease_expires_ms = $1, updated_ms = $2 WHERE device_id = $3")
-                .bind(now + LEASE_MS)
-                .bind(now)
-                .bind(&new.device_id)
-                .execute(&mut *transaction)
-                .await
-                .map_err(error)?;
-        }
+        write_connection(&mut transaction, &self.copy, new).await.map_err(error)?;
         transaction.commit().await.map_err(error)?;
         Ok(elsewhere)
+    }
+
+    /// A connection that is still here after the others took this copy for dead. False if the client has a newer one.
+    pub async fn note_connection_again(&self, old: &Connection) -> Result<bool, StoreError> {
+        let error = |e| StoreError::database("note a connection again", e);
+        let mut transaction = self.begin_exclusive(&format!("mqtt_connection {}", old.client)).await.map_err(error)?;
+        let current: Option<String> = sqlx::query_scalar("SELECT connection FROM mqtt_connection WHERE client = $1")
+            .bind(&old.client)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(error)?;
+        if current.is_some_and(|current| current != old.connection) {
+            return Ok(false);
+        }
+        write_connection(&mut transaction, &self.copy, old).await.map_err(error)?;
+        transaction.commit().await.map_err(error)?;
+        Ok(true)
     }
 
     /// A connection ended. False if the client has another one by now, here or elsewhere.
@@ -280,14 +314,46 @@ impl Store {
 
     /// Begins to wait for notes; `None` for a copy that is alone.
     pub async fn notes(&self) -> Result<Option<Notes>, StoreError> {
-        let Some(url) = &self.database else {
-            return Ok(None);
-        };
+        let Some(url) = &self.database else { return Ok(None) };
         let error = |e| StoreError::database("listen to the other copies", e);
         let mut listener = PgListener::connect(url.expose()).await.map_err(error)?;
         listener.listen(CHANNEL).await.map_err(error)?;
         Ok(Some(Notes { store: self.clone(), listener: Some(listener) }))
     }
+}
+
+/// In what two services differ, for people; `None`: they are one.
+fn difference(here: &Identity, there: &Identity) -> Option<String> {
+    let of = |identity: &Identity, name: &str| identity.get(name).cloned().unwrap_or_else(|| "nothing".into());
+    let names = here.keys().chain(there.keys());
+    let (name, here, there) = names.map(|n| (n, of(here, n), of(there, n))).find(|(_, here, there)| here != there)?;
+    Some(format!("its {name} is {there}, here it is {here}"))
+}
+
+async fn write_connection(transaction: &mut sqlx::Transaction<'static, sqlx::Any>, copy: &str, new: &Connection) -> sqlx::Result<()> {
+    let now = now_ms();
+    sqlx::query(
+        "INSERT INTO mqtt_connection (client, copy_id, connection, device_id, is_device, since_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (client) DO UPDATE SET copy_id = $2, connection = $3, \
+         device_id = $4, is_device = $5, since_ms = $6",
+    )
+    .bind(&new.client)
+    .bind(copy)
+    .bind(&new.connection)
+    .bind(&new.device_id)
+    .bind(i64::from(new.is_device))
+    .bind(now)
+    .execute(&mut **transaction)
+    .await?;
+    if new.is_device {
+        sqlx::query("UPDATE device SET connected = 1, lease_expires_ms = $1, updated_ms = $2 WHERE device_id = $3")
+            .bind(now + LEASE_MS)
+            .bind(now)
+            .bind(&new.device_id)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn wake(transaction: &mut sqlx::Transaction<'static, sqlx::Any>, copy: &str) -> sqlx::Result<()> {
@@ -349,6 +415,10 @@ mod tests {
         Connection { client: "t".into(), connection: name.into(), device_id: "d".into(), is_device: true }
     }
 
+    fn service() -> Identity {
+        [("account".to_owned(), "123456789012".to_owned())].into()
+    }
+
     async fn connected(store: &Store) -> bool {
         store.device("d").await.unwrap().unwrap().connected
     }
@@ -357,7 +427,7 @@ mod tests {
     async fn no_connection_survives_its_copy() {
         for place in places().await {
             let store = with_device(&place).await;
-            store.join_copies().await.unwrap();
+            store.join_copies(&service()).await.unwrap();
             assert_eq!(store.note_connection(&connection("1")).await.unwrap(), None);
             assert!(connected(&store).await);
             // Killed; nothing was said. PostgreSQL: and silent for a while.
@@ -367,7 +437,7 @@ mod tests {
             store.close().await;
             let store = place.open().await;
             assert!(connected(&store).await);
-            store.join_copies().await.unwrap();
+            store.join_copies(&service()).await.unwrap();
             assert!(!connected(&store).await);
             store.note_connection(&connection("2")).await.unwrap();
             store.leave_copies().await.unwrap();
@@ -380,8 +450,8 @@ mod tests {
         let [_, place] = object_places().await;
         let a = with_device(&place).await;
         let b = place.open().await;
-        a.join_copies().await.unwrap();
-        b.join_copies().await.unwrap();
+        a.join_copies(&service()).await.unwrap();
+        b.join_copies(&service()).await.unwrap();
         a.note_connection(&connection("at a")).await.unwrap();
         assert!(a.is_first_copy().await.unwrap() && !b.is_first_copy().await.unwrap());
         assert_eq!(b.note_connection(&connection("at b")).await.unwrap().as_deref(), Some("at a"));
@@ -401,8 +471,54 @@ mod tests {
         // Buried by the others although it lives: it learns that, and joins again.
         sqlx::query("UPDATE service_copy SET seen_ms = 0 WHERE copy_id = $1").bind(&*a.copy).execute(&a.pool).await.unwrap();
         assert!(b.sign_of_life().await.unwrap() && !a.sign_of_life().await.unwrap());
-        a.join_copies().await.unwrap();
+        a.join_copies(&service()).await.unwrap();
         assert!(a.sign_of_life().await.unwrap());
+        assert_eq!(a.count_copies().await.unwrap(), 2);
+        // What it had is noted again, but not before what is newer.
+        assert!(a.note_connection_again(&connection("at a")).await.unwrap());
+        assert!(connected(&b).await);
+        b.note_connection(&connection("at b")).await.unwrap();
+        assert!(!a.note_connection_again(&connection("at a")).await.unwrap());
+        assert!(a.tell_copy("t", "to b").await.unwrap(), "it is still at b");
+    }
+
+    #[tokio::test]
+    async fn one_copy_at_a_time_has_the_turn() {
+        let [alone, place] = object_places().await;
+        assert!(alone.create().await.turn("x").await.unwrap().is_none());
+        let (a, b) = (place.create().await, place.open().await);
+        let held = a.turn("x").await.unwrap().unwrap();
+        assert!(b.turn("y").await.unwrap().is_some());
+        assert!(tokio::time::timeout(Duration::from_millis(300), b.turn("x")).await.is_err());
+        drop(held);
+        assert!(b.turn("x").await.unwrap().is_some());
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let other: Identity = [("account".to_owned(), "1".to_owned()), ("region".to_owned(), "r".to_owned())].into();
+        assert_eq!(difference(&service(), &service()), None);
+        assert_eq!(difference(&service(), &other).unwrap(), "its account is 1, here it is 123456789012");
+        assert_eq!(difference(&Identity::new(), &service()).unwrap(), "its account is 123456789012, here it is nothing");
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_another_service_is_refused_while_one_runs() {
+        let [_, place] = object_places().await;
+        let a = place.create().await;
+        a.join_copies(&service()).await.unwrap();
+        let b = place.open().await;
+        let other: Identity = [("account".to_owned(), "210987654321".to_owned())].into();
+        let refused = b.join_copies(&other).await.unwrap_err().to_string();
+        assert!(refused.contains("its account is 123456789012, here it is 210987654321"), "{refused}");
+        // The same rows with objects elsewhere.
+        let mut elsewhere = place.places.clone();
+        elsewhere.objects.as_mut().unwrap().url.prefix = "elsewhere/".into();
+        let c = Store::open_in(place.folder.path(), &elsewhere).await.unwrap();
+        let refused = c.join_copies(&service()).await.unwrap_err().to_string();
+        assert!(refused.contains("its object store is s3://"), "{refused}");
+        a.leave_copies().await.unwrap();
+        b.join_copies(&other).await.unwrap();
     }
 
     #[tokio::test]
@@ -410,9 +526,9 @@ mod tests {
         let [_, place] = places().await;
         let a = place.create().await;
         let b = place.open().await;
-        a.join_copies().await.unwrap();
-        assert!(matches!(b.join_copies().await, Err(StoreError::Alone)));
+        a.join_copies(&service()).await.unwrap();
+        assert!(matches!(b.join_copies(&service()).await, Err(StoreError::Alone)));
         a.leave_copies().await.unwrap();
-        b.join_copies().await.unwrap();
+        b.join_copies(&service()).await.unwrap();
     }
 }

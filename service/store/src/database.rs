@@ -135,6 +135,15 @@ pub(crate) async fn set_highest_sequence(connection: &mut AnyConnection, kind: K
     Ok(())
 }
 
+/// The tables that are there.
+pub(crate) async fn tables(pool: &AnyPool, kind: Kind) -> sqlx::Result<Vec<String>> {
+    let sql = match kind {
+        Kind::Sqlite => "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+        Kind::Postgres => "SELECT CAST(tablename AS TEXT) FROM pg_tables WHERE schemaname = current_schema()",
+    };
+    sqlx::query_scalar(sql).fetch_all(pool).await
+}
+
 /// Bytes that the database takes.
 pub(crate) async fn bytes(pool: &AnyPool, kind: Kind) -> sqlx::Result<i64> {
     let sql = match kind {

@@ -29,9 +29,24 @@ pub enum StoreError {
         /// Why not. Holds no key and no signed address.
         detail: String,
     },
+    /// What a row names is not there.
+    #[error("{what} are not there")]
+    Missing {
+        /// What.
+        what: &'static str,
+    },
     /// Another copy of the service runs, and the objects are files of one machine.
     #[error("another copy of the service runs on this database: several copies need a common object store (--objects)")]
     Alone,
+    /// A copy of another service runs.
+    #[error(
+        "another service runs on this database: {difference}. Copies of one service have the same data directory (but for the lock and \
+         endpoints.json) and keys; another service needs a database of its own"
+    )]
+    AnotherService {
+        /// In what it differs.
+        difference: String,
+    },
     /// A sealed value does not open with this key file.
     #[error("a stored secret does not open with secrets.key: was the file replaced?")]
     Sealed,

@@ -1,13 +1,6 @@
 //! Is everything there? What `doctor` asks the store. Nothing here changes anything.
 
-use crate::blobs::Blobs;
-use crate::dump::NamedFile;
 use crate::{Store, StoreError, database, schema};
-use ring::digest::{Context, SHA256};
-use std::collections::HashSet;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// What a sealed value is bound to.
 enum Purpose {
@@ -37,22 +30,6 @@ const PLAIN: &[(&str, &str)] = &[
     ("mqtt_retained", "properties"),
 ];
 
-/// What is wrong with a file of objects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileFault {
-    /// A row names it, and it is not there.
-    Missing,
-    /// It has another size than its row says.
-    Size {
-        /// What it has.
-        found: u64,
-    },
-    /// Its bytes are not those that were acknowledged.
-    Changed,
-    /// It cannot be read.
-    Unreadable(String),
-}
-
 /// Sealed values of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
@@ -62,17 +39,6 @@ pub struct Sealed {
     pub values: u64,
     /// How many of them do not open with this key file.
     pub closed: u64,
-}
-
-/// A file that no row names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Orphan {
-    /// Where.
-    pub path: PathBuf,
-    /// Bytes.
-    pub size: u64,
-    /// When it was last written.
-    pub modified: Option<SystemTime>,
 }
 
 impl Store {
@@ -105,37 +71,6 @@ impl Store {
             found.push(Sealed { what: format!("{table}.{column}"), values: values.len() as u64, closed });
         }
         Ok(found)
-    }
-
-    /// The files that rows name, and those that none does.
-    pub async fn files(&self) -> Result<(Vec<NamedFile>, Vec<Orphan>), StoreError> {
-        let named = self.snapshot().await?.files().await?;
-        let names: HashSet<&str> = named.iter().map(|f| f.name.as_str()).collect();
-        let mut orphans = Vec::new();
-        // A bucket is swept of these while it is used.
-        let Blobs::Directory(directory) = &self.blobs else { return Ok((named, orphans)) };
-        let error = |e| StoreError::io("list", &directory.0, e);
-        for folder in std::fs::read_dir(&directory.0).map_err(error)? {
-            let folder = folder.map_err(error)?.path();
-            if !folder.is_dir() {
-                continue;
-            }
-            for file in std::fs::read_dir(&folder).map_err(error)? {
-                let file = file.map_err(error)?;
-                if names.contains(file.file_name().to_string_lossy().as_ref()) {
-                    continue;
-                }
-                // Gone between two looks: it was an upload's, and is nobody's business any more.
-                let Ok(metadata) = file.metadata() else { continue };
-                orphans.push(Orphan { path: file.path(), size: metadata.len(), modified: metadata.modified().ok() });
-            }
-        }
-        Ok((named, orphans))
-    }
-
-    /// Whether a row names a file now.
-    pub async fn still_named(&self, file: &str) -> Result<bool, StoreError> {
-        Ok(self.snapshot().await?.files().await?.iter().any(|f| f.name == file))
     }
 
     /// When the newest row was written, as far as rows say.
@@ -189,72 +124,11 @@ impl Store {
     pub async fn database_bytes(&self) -> Result<i64, StoreError> {
         database::bytes(&self.pool, self.kind).await.map_err(|e| StoreError::database("ask for the database's size", e))
     }
-
-    /// Where a file of objects is, in a data directory; its name, in a bucket.
-    pub fn file_path(&self, name: &str) -> PathBuf {
-        match &self.blobs {
-            Blobs::Directory(directory) => directory.path(name),
-            Blobs::Bucket(_) => PathBuf::from(name),
-        }
-    }
-
-    /// What is wrong with a file; with `bytes` all of it is read.
-    pub fn file_fault(&self, file: &NamedFile, bytes: bool) -> Option<FileFault> {
-        let path = self.file_path(&file.name);
-        match std::fs::metadata(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Some(FileFault::Missing),
-            Err(e) => return Some(FileFault::Unreadable(e.to_string())),
-            Ok(metadata) if metadata.len() != file.size => return Some(FileFault::Size { found: metadata.len() }),
-            Ok(_) => {}
-        }
-        let (true, Some(expected)) = (bytes, &file.sha256) else { return None };
-        match sha256(&path) {
-            Ok(found) if found == *expected => None,
-            Ok(_) => Some(FileFault::Changed),
-            Err(e) => Some(FileFault::Unreadable(e.to_string())),
-        }
-    }
-}
-
-fn sha256(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut context = Context::new(&SHA256);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(context.finish())),
-            count => context.update(&buffer[..count]),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn each_fault_of_a_file_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::create(folder.path()).await.unwrap();
-        for key in ["whole", "changed", "short", "gone"] {
-            store.put_bytes("b", key, "x", b"four").await.unwrap();
-        }
-        let (named, orphans) = store.files().await.unwrap();
-        assert_eq!((named.len(), orphans.len()), (4, 0));
-        let of = |key: &str| named.iter().find(|f| f.of == format!("b/{key}")).unwrap();
-        std::fs::write(store.file_path(&of("changed").name), b"fou!").unwrap();
-        std::fs::write(store.file_path(&of("short").name), b"fo").unwrap();
-        std::fs::remove_file(store.file_path(&of("gone").name)).unwrap();
-        assert_eq!(store.file_fault(of("whole"), true), None);
-        assert_eq!(store.file_fault(of("changed"), true), Some(FileFault::Changed));
-        assert_eq!(store.file_fault(of("changed"), false), None, "the sizes alone say nothing of the bytes");
-        assert_eq!(store.file_fault(of("short"), false), Some(FileFault::Size { found: 2 }));
-        assert_eq!(store.file_fault(of("gone"), false), Some(FileFault::Missing));
-        std::fs::write(store.file_path("abandoned"), b"x").unwrap_err();
-        std::fs::create_dir_all(store.file_path("abandoned").parent().unwrap()).unwrap();
-        std::fs::write(store.file_path("abandoned"), b"x").unwrap();
-        assert_eq!(store.files().await.unwrap().1.len(), 1);
-    }
 
     #[tokio::test]
     async fn sealed_values_of_another_key_are_counted() {

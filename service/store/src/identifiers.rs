@@ -37,6 +37,11 @@ pub fn token<const N: usize>() -> String {
     hex::encode(random::<N>())
 }
 
+/// Whether a text may be one of 16 bytes.
+pub fn is_token(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 /// A random UUID (version 4).
 pub fn uuid() -> String {
     let mut bytes = random::<16>();

@@ -19,6 +19,7 @@ pub mod devices;
 pub mod dump;
 mod error;
 pub mod examine;
+pub mod files;
 pub mod identifiers;
 pub mod import_jobs;
 pub mod log_exports;
@@ -80,8 +81,14 @@ impl Store {
 
     /// Creates the key file in `data`, which must exist, and the store in its places.
     pub async fn create_in(data: &Path, places: &Places) -> Result<Store, StoreError> {
-        SecretBox::create(&data.join(secrets::FILE))?;
-        Store::connect(data, places, true).await
+        let key = data.join(secrets::FILE);
+        SecretBox::create(&key)?;
+        let created = Store::connect(data, places, true).await;
+        if created.is_err() {
+            // Nothing was sealed with it; the next attempt makes its own.
+            let _ = std::fs::remove_file(&key);
+        }
+        created
     }
 
     /// Opens what [`Store::create`] made, and brings its schema up to date.
@@ -106,12 +113,18 @@ impl Store {
         Ok(store)
     }
 
-    /// An empty store in the data directory with the schema of an earlier version, around a key file that is there
-    /// already. Once a dump is taken in, [`Store::upgrade`] brings it up to date.
-    pub async fn create_at(data: &Path, version: usize) -> Result<Store, StoreError> {
-        let store = Store::unprepared(data, &Places::default(), true).await?;
+    /// An empty store with the schema of an earlier version, around a key file that is there already. Once a dump is
+    /// taken in, [`Store::upgrade`] brings it up to date. Refused where a service is already.
+    pub async fn create_at(data: &Path, places: &Places, version: usize) -> Result<Store, StoreError> {
+        let store = Store::unprepared(data, places, true).await?;
+        schema::clear(&store.pool, store.kind).await?;
         schema::migrate_to(&store.pool, store.kind, version).await?;
         Ok(store)
+    }
+
+    /// Takes back [`Store::create_at`]: its tables go, with all rows.
+    pub async fn discard(&self) -> Result<(), StoreError> {
+        schema::drop_all(&self.pool, self.kind).await
     }
 
     /// Brings the schema up to date.
@@ -130,7 +143,13 @@ impl Store {
     async fn unprepared(data: &Path, places: &Places, create: bool) -> Result<Store, StoreError> {
         let secrets = SecretBox::open(&data.join(secrets::FILE))?;
         let blobs = match &places.objects {
-            Some(place) => Blobs::Bucket(Arc::new(Bucket::open(place).await?)),
+            Some(place) => {
+                let bucket = Bucket::open(place).await?;
+                if create && !bucket.is_empty().await? {
+                    return Err(StoreError::Exists { what: format!("something in {}", bucket.place()) });
+                }
+                Blobs::Bucket(Arc::new(bucket))
+            }
             None => Blobs::Directory(Directory::at(&data.join("objects"), create)?),
         };
         let (pool, kind) = match &places.database {

@@ -6,6 +6,19 @@ use crate::{Store, StoreError, now_ms};
 pub(crate) const PURPOSE: &str = "owner";
 
 impl Store {
+    /// Whether the database belongs to this key; [`StoreError::Sealed`] if not. Changes nothing.
+    pub async fn opens_with_this_key(&self) -> Result<(), StoreError> {
+        let version = crate::schema::version(&self.pool, self.kind).await?;
+        if !crate::schema::tables(version).iter().any(|t| t == "service_owner") {
+            return Ok(());
+        }
+        let sealed: Option<Vec<u8>> = sqlx::query_scalar("SELECT sealed FROM service_owner WHERE number = 1")
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("see whose database this is", e))?;
+        sealed.map_or(Ok(()), |sealed| self.secrets.unseal(PURPOSE, &sealed).map(drop))
+    }
+
     /// Notes the key in a new database; looks at it in an old one.
     pub(crate) async fn belongs_to_this_key(&self, new: bool) -> Result<(), StoreError> {
         let error = |e| StoreError::database("see whose database this is", e);
@@ -42,11 +55,14 @@ mod tests {
             if place.places.database.is_some() {
                 let again = Store::create_in(other.path(), &place.places).await;
                 assert!(matches!(again, Err(StoreError::Exists { .. })));
+                assert!(!other.path().join("secrets.key").exists(), "a second attempt begins anew");
             }
             std::fs::remove_file(place.folder.path().join("secrets.key")).unwrap();
             crate::secrets::SecretBox::create(&place.folder.path().join("secrets.key")).unwrap();
             let opened = Store::open_in(place.folder.path(), &place.places).await;
             assert!(matches!(opened, Err(StoreError::Sealed)));
+            let attached = Store::attach_in(place.folder.path(), &place.places).await.unwrap();
+            assert!(matches!(attached.opens_with_this_key().await, Err(StoreError::Sealed)));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Applied steps are rows of `schema_version`. All missing steps are one transaction under a lock: two copies that
 //! start at once do not disturb each other, and a step that fails leaves everything as it was.
 
-use crate::database::{Kind, begin_exclusive};
+use crate::database::{self, Kind, begin_exclusive};
 use crate::{StoreError, now_ms};
 use sqlx::AnyPool;
 
@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0006.sql"),
     include_str!("schema/0007.sql"),
     include_str!("schema/0008.sql"),
+    include_str!("schema/0009.sql"),
 ];
 
 /// SQLite's types and what PostgreSQL calls them, longest first. Text compares by its bytes, as in SQLite, whatever
@@ -101,6 +102,40 @@ pub(crate) async fn migrate_to(pool: &AnyPool, kind: Kind, to: usize) -> Result<
     transaction.commit().await.map_err(error)
 }
 
+/// Sees that no service is in a database. Empty tables are what a restore left that was killed: they go.
+pub(crate) async fn clear(pool: &AnyPool, kind: Kind) -> Result<(), StoreError> {
+    let error = |e| StoreError::database("see whether the database is empty", e);
+    let there = ours(pool, kind).await.map_err(error)?;
+    for table in there.iter().filter(|t| ["access_key", "service_owner"].contains(&t.as_str())) {
+        let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        let count: i64 = sqlx::query_scalar(count).fetch_one(pool).await.map_err(error)?;
+        if count > 0 {
+            return Err(StoreError::Exists { what: "a service in this database".into() });
+        }
+    }
+    drop_all(pool, kind).await
+}
+
+/// Drops all tables that steps make.
+pub(crate) async fn drop_all(pool: &AnyPool, kind: Kind) -> Result<(), StoreError> {
+    let error = |e| StoreError::database("drop all tables", e);
+    let mut transaction = begin_exclusive(pool, kind, "schema").await.map_err(error)?;
+    for table in ours(pool, kind).await.map_err(error)? {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP TABLE {table}"))).execute(&mut *transaction).await.map_err(error)?;
+    }
+    if kind == Kind::Sqlite {
+        sqlx::raw_sql("PRAGMA user_version = 0").execute(&mut *transaction).await.map_err(error)?;
+    }
+    transaction.commit().await.map_err(error)
+}
+
+/// The tables of this program that are there, those first to which no other refers.
+async fn ours(pool: &AnyPool, kind: Kind) -> sqlx::Result<Vec<String>> {
+    let there = database::tables(pool, kind).await?;
+    let known = tables(NEWEST).into_iter().rev().chain(["schema_version".to_owned()]);
+    Ok(known.filter(|table| there.contains(table)).collect())
+}
+
 /// The tables of a version, in the order in which they are made: none refers to a later one.
 pub(crate) fn tables(version: usize) -> Vec<String> {
     let mut tables: Vec<String> = Vec::new();
@@ -126,7 +161,7 @@ mod tests {
     use super::*;
     use crate::secrets;
     use crate::testing::{new_database, places};
-    use crate::{Store, StoreError, database};
+    use crate::{Store, StoreError};
 
     #[test]
     fn postgres_reads_its_own_types() {
@@ -170,6 +205,23 @@ mod tests {
         };
         let (a, b, c, d) = tokio::join!(start(), start(), start(), start());
         assert!([a, b, c, d].iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn only_a_database_without_a_service_is_cleared() {
+        for place in places().await {
+            let store = place.create().await;
+            let key = store.create_access_key("kept").await.unwrap().0;
+            assert!(matches!(clear(&store.pool, store.kind).await, Err(StoreError::Exists { .. })));
+            assert!(store.access_key_secret(&key).await.unwrap().is_some());
+            // What a killed restore leaves, one of an earlier version.
+            sqlx::query("CREATE TABLE somebody_elses (x INTEGER)").execute(&store.pool).await.unwrap();
+            drop_all(&store.pool, store.kind).await.unwrap();
+            migrate_to(&store.pool, store.kind, 3).await.unwrap();
+            clear(&store.pool, store.kind).await.unwrap();
+            assert_eq!(database::tables(&store.pool, store.kind).await.unwrap(), ["somebody_elses"]);
+            migrate(&store.pool, store.kind).await.unwrap();
+        }
     }
 
     /// A service of before today, as its program left it.

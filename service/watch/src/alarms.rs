@@ -1,7 +1,7 @@
 //! Alarms are put, looked at, and change.
 //!
-//! Every copy of the service looks at every alarm. A decision is made for a version of the alarm, and its change is one
-//! transaction that asks for that version: of several copies one changes the state, and subscribers are told once.
+//! A decision is made for a version of the alarm, and its change is one transaction that asks for that version: should two
+//! copies of the service look at once, one changes the state, and subscribers are told once.
 
 use crate::definition::{Definition, topic_of};
 use crate::evaluation::{EXTRA, State, Verdict, evaluate};

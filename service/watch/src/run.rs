@@ -1,5 +1,5 @@
 //! The loops. Each turn is short, and what it does is safe to do again; a turn that fails is told and made again. Of
-//! several copies of the service the first does it for all.
+//! several copies of the service the first writes metrics and looks at alarms; all deliver, each what it has claimed.
 
 use crate::alarms::{look, newest_end};
 use crate::delivery::Ways;
@@ -52,7 +52,7 @@ pub async fn run(fleet: Fleet, settings: Settings, stop: watch::Receiver<bool>) 
             look_at_all(&fleet, &mut seen, started_ms).await
         }),
         turning("deliver messages", DELIVERIES, stop.clone(), async || {
-            while fleet.store.is_first_copy().await? && delivery::deliver_due(&fleet.store, &settings.ways).await? > 0 {}
+            while delivery::deliver_due(&fleet.store, &settings.ways).await? > 0 {}
             Ok(())
         }),
         turning("export logs", EXPORTS, stop.clone(), async || {
@@ -98,9 +98,7 @@ async fn look_at_all(fleet: &Fleet, seen: &mut HashMap<String, (i64, i64)>, star
         match look(&fleet.store, &fleet.settings.account, &alarm, end).await {
             Ok(_) => {}
             // One damaged alarm must not keep the others from being looked at.
-            Err(e @ StoreError::Damaged { .. }) => {
-                tracing::error!(alarm = alarm.name, "cannot look at an alarm: {e}")
-            }
+            Err(e @ StoreError::Damaged { .. }) => tracing::error!(alarm = alarm.name, "cannot look at an alarm: {e}"),
             Err(e) => return Err(e),
         }
         seen.insert(alarm.name, (alarm.version, end));

@@ -63,7 +63,7 @@ async fn run(api: &Api, request: Request) -> Result<Value, ApiError> {
         .ok_or_else(|| ApiError::unknown_operation(request.parts.method.as_str(), request.parts.uri.path()))?;
     let operation = &OPERATIONS[operation];
     let signature = operation.signature;
-    if !api.rates.admit(request.caller.access_key_id(), &request.region, signature.method != "GET") {
+    if !api.rates.admit(request.caller.access_key_id(), &request.region, signature.method != "GET", api.fleet.copies()) {
         return Err(ApiError::Throttled);
     }
     let query: Vec<(String, String)> = query_pairs(request.parts.uri.query().unwrap_or(""))

@@ -26,7 +26,7 @@ async fn admits(limit: Limit, count: impl Future<Output = Result<u64, StoreError
 /// A place for one more device.
 pub async fn device(api: &Api, name: &str) -> Result<Place, ApiError> {
     let limit = api.limits.devices;
-    let place = api.counter.turn(&[limit]).await;
+    let place = api.counter.turn(&api.fleet.store, &[limit]).await?;
     if admits(limit, api.fleet.store.count_devices()).await? {
         return Ok(place);
     }
@@ -40,7 +40,7 @@ pub async fn device(api: &Api, name: &str) -> Result<Place, ApiError> {
 /// A place for one more package.
 pub async fn package(api: &Api, name: &str) -> Result<Place, ApiError> {
     let limit = api.limits.packages;
-    let place = api.counter.turn(&[limit]).await;
+    let place = api.counter.turn(&api.fleet.store, &[limit]).await?;
     if admits(limit, api.fleet.store.count_packages()).await? {
         return Ok(place);
     }
@@ -50,7 +50,7 @@ pub async fn package(api: &Api, name: &str) -> Result<Place, ApiError> {
 /// A place for a patch version, unless it is there already. The text is the original's.
 pub async fn version(api: &Api, package: &Package, version: &str, patch: &str) -> Result<Place, ApiError> {
     let limit = api.limits.versions_per_package;
-    let place = api.counter.turn(&[limit]).await;
+    let place = api.counter.turn(&api.fleet.store, &[limit]).await?;
     if admits(limit, api.fleet.store.count_package_versions(&package.package_id, version, patch)).await? {
         return Ok(place);
     }
@@ -63,8 +63,8 @@ pub async fn version(api: &Api, package: &Package, version: &str, patch: &str) -
 pub async fn deployment(api: &Api, device: &Device, replaces: bool, opens_ports: bool) -> Result<Place, ApiError> {
     let (limit, daily) = (api.limits.applications_per_device, api.limits.deployments_per_device_per_day);
     let place = match opens_ports {
-        true => api.counter.alone().await,
-        false => api.counter.turn(&[limit, daily]).await,
+        true => api.counter.alone(&api.fleet.store).await?,
+        false => api.counter.turn(&api.fleet.store, &[limit, daily]).await?,
     };
     let (store, id) = (&api.fleet.store, &device.device_id);
     let beside = async { Ok(store.count_application_instances(id).await?.saturating_sub(u64::from(replaces))) };

@@ -1,14 +1,22 @@
 //! Making a service from a backup. An archive may be anybody's: it is read twice, first to check everything, then to use
 //! it, and only names of a fixed form ever become paths.
 //!
-//! What a power cut or a kill leaves: before the last step a directory `NEW.restoring-…` that nothing reads and that may be
-//! deleted; after it the whole service.
+//! In this order, and what a power cut or a kill after each step leaves:
+//!
+//! 1. a directory `NEW.restoring-…` — nothing reads it, it may be deleted;
+//! 2. empty tables — the next restore into this database drops them;
+//! 3. objects — in a bucket waste: empty the prefix, or choose another one;
+//! 4. all rows, in one transaction — in PostgreSQL a service without its directory: drop the database and make it anew;
+//! 5. the directory gets its name — the service.
+//!
+//! A restore that fails by itself takes all of it back.
 
 use super::{
     AUTHORITY, Entry, FORMAT, HEADER, Hashing, Header, MANIFEST, MANIFEST_SEAL, MAX_MANIFEST, MAX_SMALL, Manifest, OBJECTS,
     Progress, ROWS, SEAL, SECRETS, SERVICE, Summary,
 };
 use crate::ServerError;
+use crate::backends::Backends;
 use crate::configuration::{Configuration, FILE, replace};
 use belvedere_store::Store;
 use belvedere_store::dump::MAX_LINE;
@@ -16,8 +24,8 @@ use belvedere_store::secrets::SecretBox;
 use flate2::read::GzDecoder;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// What to do with a backup.
@@ -30,6 +38,8 @@ pub struct Restore<'a> {
     pub secrets_key: Option<&'a Path>,
     /// The key directory, if it is elsewhere now.
     pub keys: Option<&'a Path>,
+    /// Where rows and objects are to be, wherever they were before.
+    pub backends: Backends,
 }
 
 /// A checked archive.
@@ -38,6 +48,8 @@ struct Checked {
     header: Header,
     manifest: Manifest,
     small: HashMap<String, Vec<u8>>,
+    /// Where the bytes of each entry begin.
+    positions: HashMap<String, u64>,
     key: Vec<u8>,
 }
 
@@ -60,12 +72,12 @@ fn limit(name: &str) -> Option<u64> {
     }
 }
 
-/// Calls `each` with the name, size and bytes of every entry, in their order. Nothing but plain files is accepted: no
+/// Calls `each` with the name, position, size and bytes of every entry, in their order. Nothing but plain files is accepted: no
 /// links, no devices, no long names.
 fn entries(
     path: &Path,
     file: &mut File,
-    mut each: impl FnMut(&str, u64, &mut dyn Read) -> Result<(), ServerError>,
+    mut each: impl FnMut(&str, u64, u64, &mut dyn Read) -> Result<(), ServerError>,
 ) -> Result<(), ServerError> {
     let error = |source| ServerError::File { operation: "read", path: path.to_owned(), source };
     file.rewind().map_err(error)?;
@@ -86,7 +98,7 @@ fn entries(
         if !seen.insert(name.clone()) {
             return Err(refuse(path, format!("{name} comes twice")));
         }
-        each(&name, size, &mut entry)?;
+        each(&name, entry.raw_file_position(), size, &mut entry)?;
     }
     Ok(())
 }
@@ -99,7 +111,9 @@ fn check(restore: &Restore<'_>) -> Result<Checked, ServerError> {
     let mut progress = Progress::new("checking");
     let mut small: HashMap<String, Vec<u8>> = HashMap::new();
     let mut found: HashMap<String, (u64, String)> = HashMap::new();
-    entries(path, &mut file, |name, size, bytes| {
+    let mut positions = HashMap::new();
+    entries(path, &mut file, |name, position, size, bytes| {
+        positions.insert(name.to_owned(), position);
         let mut bytes = Hashing::new(bytes);
         if name == ROWS || name.starts_with(OBJECTS) {
             std::io::copy(&mut bytes, &mut std::io::sink()).map_err(error)?;
@@ -132,7 +146,7 @@ fn check(restore: &Restore<'_>) -> Result<Checked, ServerError> {
     if sealed.ok().as_deref() != Some(digest.as_ref()) {
         return Err(refuse(path, "the secrets key is not the one of this backup, or the manifest was changed"));
     }
-    Ok(Checked { file, header, manifest, small, key })
+    Ok(Checked { file, header, manifest, small, positions, key })
 }
 
 /// Every entry as the manifest says, and none beside.
@@ -188,7 +202,7 @@ pub async fn restore(restore: Restore<'_>) -> Result<(Header, Summary), ServerEr
     }
     let mut checked = check(&restore)?;
     let parent = data.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    enough_space(parent, &checked.manifest)?;
+    enough_space(parent, &restore.backends, &checked.manifest)?;
     let name = data.file_name().ok_or_else(|| ServerError::Argument(format!("{} is no directory's name", data.display())))?;
     let name = format!("{}.restoring-{}", name.to_string_lossy(), belvedere_store::identifiers::token::<4>());
     let new = Unfinished(parent.join(name));
@@ -210,10 +224,16 @@ impl Drop for Unfinished {
     }
 }
 
-fn enough_space(folder: &Path, manifest: &Manifest) -> Result<(), ServerError> {
-    let objects: u64 = manifest.entries.iter().filter(|e| !e.surplus).map(|e| e.size).sum();
+/// What comes into the directory must find room there; servers say it themselves.
+fn enough_space(folder: &Path, backends: &Backends, manifest: &Manifest) -> Result<(), ServerError> {
+    let places = backends.places()?;
+    let objects: u64 = match places.objects {
+        None => manifest.entries.iter().filter(|e| !e.surplus).map(|e| e.size).sum(),
+        Some(_) => 0,
+    };
     // Rows, their indices and the journal.
-    let needed = objects.saturating_add(manifest.rows_size.saturating_mul(3));
+    let rows = if places.database.is_none() { manifest.rows_size.saturating_mul(3) } else { 0 };
+    let needed = objects.saturating_add(rows);
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if free < needed {
@@ -224,7 +244,6 @@ fn enough_space(folder: &Path, manifest: &Manifest) -> Result<(), ServerError> {
 }
 
 async fn fill(restore: &Restore<'_>, checked: &mut Checked, new: &Path) -> Result<Summary, ServerError> {
-    let (path, manifest) = (restore.from, &checked.manifest);
     let part = |name: &str| checked.small.get(name).cloned().unwrap_or_default();
     replace(&new.join("secrets.key"), &checked.key, 0o600)?;
     replace(&new.join(AUTHORITY), &part(AUTHORITY), 0o644)?;
@@ -234,48 +253,63 @@ async fn fill(restore: &Restore<'_>, checked: &mut Checked, new: &Path) -> Resul
         let error = |source| ServerError::File { operation: "find the key directory", path: keys.to_owned(), source };
         configuration.keys = std::fs::canonicalize(keys).map_err(error)?;
     }
-    // Rows and objects are in the directory now, wherever they were before: the original's database stays its own.
-    configuration.backends = Default::default();
+    configuration.backends = restore.backends.clone();
     configuration.write(new)?;
-    let store = Store::create_at(new, manifest.schema).await?;
-    let surplus: HashSet<&str> = manifest.entries.iter().filter(|e| e.surplus).map(|e| e.name.as_str()).collect();
-    let expected: HashMap<&str, &Entry> = manifest.entries.iter().map(|e| (e.name.as_str(), e)).collect();
+    let store = restore.backends.create_store_at(new, checked.manifest.schema).await?;
+    let mut written = Vec::new();
+    let filled = take_all(restore.from, checked, &store, &mut written).await;
+    if let Err(e) = filled {
+        // Of a directory all of it goes with the directory.
+        let shared = if store.objects_are_shared() { written.as_slice() } else { &[] };
+        let undone = (store.delete_files(shared).await, store.discard().await);
+        if let (Err(undone), _) | (_, Err(undone)) = undone {
+            tracing::warn!("not everything of the restore that failed could be taken back: {undone}");
+        }
+        store.close().await;
+        return Err(e);
+    }
+    store.close().await;
+    filled
+}
+
+/// Objects, then rows, then a look at whether they fit together.
+async fn take_all(path: &Path, checked: &mut Checked, store: &Store, written: &mut Vec<String>) -> Result<Summary, ServerError> {
     let mut progress = Progress::new("restoring");
-    // Rows go through a file of their own: they are taken in between other waits.
-    let mut rows = tempfile::tempfile_in(new).map_err(|source| ServerError::File { operation: "create", path: new.to_owned(), source })?;
-    let mut objects = 0;
-    entries(path, &mut checked.file, |name, _, bytes| {
-        let error = |source| ServerError::File { operation: "restore", path: PathBuf::from(name), source };
-        let mut bytes = Hashing::new(bytes);
-        match name.strip_prefix(OBJECTS) {
-            Some(file) if !surplus.contains(name) => {
-                let to = store.file_path(file);
-                if let Some(parent) = to.parent() {
-                    std::fs::create_dir_all(parent).map_err(error)?;
-                }
-                let mut out =
-                    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&to).map_err(error)?;
-                std::io::copy(&mut bytes, &mut out).map_err(error)?;
-                objects += 1;
+    let Checked { file, manifest, positions, .. } = checked;
+    for entry in manifest.entries.iter().filter(|e| !e.surplus) {
+        let Some(name) = entry.name.strip_prefix(OBJECTS) else { continue };
+        let mut bytes = content(path, file, positions, entry)?;
+        written.push(name.to_owned());
+        let mut to = store.begin_file(name).await?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let error = |source| ServerError::File { operation: "read", path: path.to_owned(), source };
+            match bytes.read(&mut buffer).map_err(error)? {
+                0 => break,
+                count => to.write(&buffer[..count]).await?,
             }
-            _ if name == ROWS => drop(std::io::copy(&mut bytes, &mut rows).map_err(error)?),
-            _ => return Ok(()),
         }
-        let (size, sha256) = bytes.finish();
-        progress.advance(size);
-        match expected.get(name) {
-            Some(entry) if entry.size == size && entry.sha256 == sha256 => Ok(()),
-            _ => Err(refuse(path, "it changed while it was read")),
-        }
-    })?;
-    let taken = take_in(&store, rows, manifest).await?;
+        unchanged(path, entry, bytes)?;
+        to.finish().await?;
+        progress.advance(entry.size);
+    }
+    let Some(entry) = manifest.entries.iter().find(|e| e.name == ROWS) else { return Err(refuse(path, "it has no rows")) };
+    let mut bytes = content(path, file, positions, entry)?;
+    let taken = take_in(store, &mut bytes, manifest).await?;
+    std::io::copy(&mut bytes, &mut std::io::sink()).map_err(|source| ServerError::File { operation: "read", path: path.to_owned(), source })?;
+    unchanged(path, entry, bytes)?;
     drop(progress);
     // Every row's file must have come along, and the other way round.
     let (named, orphans) = store.files().await?;
+    let found = store.found_files().await?;
     for file in &named {
-        if let Some(fault) = store.file_fault(file, false) {
+        if let Some(fault) = found.fault(file, false).await {
             return Err(refuse(path, format!("the object {} is not in it as its row says ({fault:?})", file.of)));
         }
+    }
+    let names: HashSet<&str> = named.iter().map(|f| f.name.as_str()).collect();
+    if let Some(orphan) = written.iter().find(|name| !names.contains(name.as_str())) {
+        return Err(refuse(path, format!("no row names {OBJECTS}{orphan}")));
     }
     if let Some(orphan) = orphans.first() {
         return Err(refuse(path, format!("no row names {}", orphan.path.display())));
@@ -285,14 +319,33 @@ async fn fill(restore: &Restore<'_>, checked: &mut Checked, new: &Path) -> Resul
         return Err(refuse(path, fault));
     }
     store.forget_connections().await?;
-    store.close().await;
-    Ok(Summary { rows: taken, objects, bytes: manifest.entries.iter().map(|e| e.size).sum() })
+    Ok(Summary { rows: taken, objects: written.len() as u64, bytes: manifest.entries.iter().map(|e| e.size).sum() })
+}
+
+/// The bytes of an entry, once more.
+fn content<'a>(
+    path: &Path,
+    file: &'a mut File,
+    positions: &HashMap<String, u64>,
+    entry: &Entry,
+) -> Result<Hashing<std::io::Take<&'a mut File>>, ServerError> {
+    let at = positions.get(&entry.name).ok_or_else(|| refuse(path, format!("{} is missing", entry.name)))?;
+    let sought = file.seek(SeekFrom::Start(*at));
+    sought.map_err(|source| ServerError::File { operation: "read", path: path.to_owned(), source })?;
+    Ok(Hashing::new(file.take(entry.size)))
+}
+
+/// They are still those that were checked.
+fn unchanged<R: Read>(path: &Path, entry: &Entry, read: Hashing<R>) -> Result<(), ServerError> {
+    match read.finish() {
+        (size, sha256) if size == entry.size && sha256 == entry.sha256 => Ok(()),
+        _ => Err(refuse(path, "it changed while it was read")),
+    }
 }
 
 /// Takes in the rows, in one transaction.
-async fn take_in(store: &Store, mut rows: File, manifest: &Manifest) -> Result<u64, ServerError> {
+async fn take_in(store: &Store, rows: &mut impl Read, manifest: &Manifest) -> Result<u64, ServerError> {
     let error = |source| ServerError::File { operation: "read", path: PathBuf::from(ROWS), source };
-    rows.rewind().map_err(error)?;
     let mut reader = BufReader::new(GzDecoder::new(rows).take(manifest.rows_size.saturating_add(1)));
     let mut intake = store.intake().await?;
     let mut line = Vec::new();

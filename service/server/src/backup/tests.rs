@@ -50,7 +50,7 @@ async fn service() -> Place {
 }
 
 async fn restored(from: &Path, data: &Path, secrets_key: Option<&Path>) -> Result<Summary, String> {
-    let outcome = restore(Restore { from, data, secrets_key, keys: None }).await;
+    let outcome = restore(Restore { from, data, secrets_key, keys: None, backends: Default::default() }).await;
     outcome.map(|(_, summary)| summary).map_err(|e| e.to_string())
 }
 
@@ -205,8 +205,9 @@ async fn a_backup_of_a_busy_service_is_one_moment() {
         let new = place.path(&format!("new{round}"));
         assert_eq!(restored(&file, &new, None).await.unwrap().objects, made.objects);
         let store = Store::attach(&new).await.unwrap();
+        let found = store.found_files().await.unwrap();
         for file in store.files().await.unwrap().0 {
-            assert_eq!(store.file_fault(&file, true), None);
+            assert_eq!(found.fault(&file, true).await, None);
         }
     }
     busy.abort();

@@ -1,19 +1,23 @@
 //! Making a backup.
 
 use super::{
-    AUTHORITY, Counting, Entry, FORMAT, HEADER, Hashing, Header, MANIFEST, MANIFEST_SEAL, Manifest, OBJECTS, Progress, ROWS,
+    AUTHORITY, Counting, Entry, FORMAT, HEADER, Header, MANIFEST, MANIFEST_SEAL, Manifest, OBJECTS, Progress, ROWS,
     SEAL, SECRETS, SERVICE, Summary,
 };
-use crate::ServerError;
 use crate::configuration::{Configuration, FILE};
-use belvedere_store::Store;
+use crate::{ServerError, backends};
 use belvedere_store::dump::{NamedFile, Snapshot};
+use belvedere_store::{Store, StoreError};
 use flate2::{Compression, write::GzEncoder};
+use ring::digest::{Context, SHA256};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, Write};
+use std::io::{BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
+/// Of a tar archive.
+const BLOCK: usize = 512;
 /// Snapshots that are tried until one is found whose files are all there.
 const ROUNDS: usize = 20;
 
@@ -39,29 +43,43 @@ impl Archive {
         ServerError::File { operation: "write", path: self.path.clone(), source }
     }
 
-    /// Appends an entry; what is read must be `size` bytes.
-    fn append(&mut self, name: &str, size: u64, from: impl Read) -> Result<&Entry, ServerError> {
+    /// Appends an entry; what is read must be `size` bytes. It comes in pieces, maybe over a network: the archive's own
+    /// writer, which wants to read by itself, writes the header alone.
+    async fn append(&mut self, name: &str, size: u64, from: impl AsyncRead + Unpin) -> Result<&Entry, ServerError> {
         let mut header = tar::Header::new_gnu();
         header.set_size(size);
         header.set_mode(0o600);
         header.set_mtime(self.created);
         header.set_path(name).map_err(|e| self.failed(e))?;
         header.set_cksum();
-        let mut reader = Hashing::new(from.take(size));
-        self.tar.append(&header, &mut reader).map_err(|e| self.failed(e))?;
-        let (read, sha256) = reader.finish();
-        if read != size {
-            let source = std::io::Error::other(format!("{name} became shorter while it was read"));
-            return Err(self.failed(source));
+        let mut write = |bytes: &[u8]| {
+            let written = self.tar.get_mut().write_all(bytes);
+            written.map_err(|source| ServerError::File { operation: "write", path: self.path.clone(), source })
+        };
+        write(header.as_bytes())?;
+        let (mut from, mut context, mut left) = (from.take(size), Context::new(&SHA256), size);
+        let mut buffer = vec![0; 256 * 1024];
+        while left > 0 {
+            let error = |source| ServerError::File { operation: "read", path: PathBuf::from(name), source };
+            let count = match from.read(&mut buffer).await.map_err(error)? {
+                0 => return Err(error(std::io::Error::other("it became shorter while it was read"))),
+                count => count,
+            };
+            context.update(&buffer[..count]);
+            write(&buffer[..count])?;
+            left -= count as u64;
         }
+        // Entries begin at multiples of 512.
+        write(&[0; BLOCK][..(BLOCK - (size % BLOCK as u64) as usize) % BLOCK])?;
         self.progress.advance(size);
+        let sha256 = hex::encode(context.finish());
         self.entries.push(Entry { name: name.to_owned(), size, sha256, surplus: false });
         Ok(self.entries.last().expect("what was just pushed"))
     }
 
-    fn append_file(&mut self, name: &str, path: &Path) -> Result<(), ServerError> {
+    async fn append_file(&mut self, name: &str, path: &Path) -> Result<(), ServerError> {
         let bytes = std::fs::read(path).map_err(|source| ServerError::File { operation: "read", path: path.to_owned(), source })?;
-        self.append(name, bytes.len() as u64, &bytes[..]).map(drop)
+        self.append(name, bytes.len() as u64, &bytes[..]).await.map(drop)
     }
 }
 
@@ -72,12 +90,10 @@ pub async fn backup(data: &Path, to: &Path, secrets: SecretsKey) -> Result<Summa
         return Err(ServerError::Argument(format!("{} exists already; choose another name, backups are never overwritten", to.display())));
     }
     let store = configuration.attach_store(data).await?;
-    if store.objects_are_shared() {
-        return Err(ServerError::Argument(
-            "objects are in a bucket, which is backed up with its own tools (versioning, replication); rows with pg_dump at the \
-             same time. This command is for objects in the data directory"
-                .into(),
-        ));
+    // A seal of another key would be found out when it is too late.
+    match store.opens_with_this_key().await {
+        Err(StoreError::Sealed) => return Err(backends::of_another_service(data)),
+        other => other?,
     }
     let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let error = |operation| move |source| ServerError::File { operation, path: to.to_owned(), source };
@@ -97,21 +113,21 @@ pub async fn backup(data: &Path, to: &Path, secrets: SecretsKey) -> Result<Summa
         created_ms: belvedere_store::now_ms(),
     };
     let text = serde_json::to_vec_pretty(&header).unwrap_or_default();
-    archive.append(HEADER, text.len() as u64, &text[..])?;
-    archive.append_file(SERVICE, &data.join(FILE))?;
-    archive.append_file(AUTHORITY, &data.join("ca.pem"))?;
+    archive.append(HEADER, text.len() as u64, &text[..]).await?;
+    archive.append_file(SERVICE, &data.join(FILE)).await?;
+    archive.append_file(AUTHORITY, &data.join("ca.pem")).await?;
     if secrets == SecretsKey::Included {
-        archive.append_file(SECRETS, &data.join("secrets.key"))?;
+        archive.append_file(SECRETS, &data.join("secrets.key")).await?;
     }
     let (mut snapshot, objects) = copy_objects(&store, &mut archive).await?;
     let mut manifest = append_rows(&mut snapshot, &mut archive, folder).await?;
     drop(snapshot);
     manifest.entries = std::mem::take(&mut archive.entries);
     let text = serde_json::to_vec(&manifest).unwrap_or_default();
-    archive.append(MANIFEST, text.len() as u64, &text[..])?;
+    archive.append(MANIFEST, text.len() as u64, &text[..]).await?;
     let digest = ring::digest::digest(&ring::digest::SHA256, &text);
     let seal = store.secrets().seal(SEAL, digest.as_ref());
-    archive.append(MANIFEST_SEAL, seal.len() as u64, &seal[..])?;
+    archive.append(MANIFEST_SEAL, seal.len() as u64, &seal[..]).await?;
     store.close().await;
 
     let bytes = archive.progress.bytes;
@@ -135,16 +151,13 @@ async fn copy_objects(store: &Store, archive: &mut Archive) -> Result<(Snapshot,
             if copied.contains_key(&file.name) {
                 continue;
             }
-            match File::open(store.file_path(&file.name)) {
-                Ok(bytes) => {
-                    copy(archive, file, bytes)?;
+            match store.open_file(file).await? {
+                Some(bytes) => {
+                    copy(archive, file, bytes).await?;
                     copied.insert(file.name.clone(), archive.entries.len() - 1);
                 }
                 // Replaced or deleted since the snapshot: a later one will not name it.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => missing.push(file.name.clone()),
-                Err(source) => {
-                    return Err(ServerError::File { operation: "open", path: store.file_path(&file.name), source });
-                }
+                None => missing.push(file.name.clone()),
             }
         }
         if missing.is_empty() {
@@ -164,15 +177,18 @@ async fn copy_objects(store: &Store, archive: &mut Archive) -> Result<(Snapshot,
     Err(ServerError::Argument("objects are replaced faster than they can be copied; try again when the service is less busy".into()))
 }
 
-fn copy(archive: &mut Archive, file: &NamedFile, bytes: File) -> Result<(), ServerError> {
-    let found = bytes.metadata().map_or(0, |m| m.len());
-    let entry = archive.append(&format!("{OBJECTS}{}", file.name), found, bytes)?;
-    if found != file.size || file.sha256.as_ref().is_some_and(|s| *s != entry.sha256) {
-        return Err(ServerError::Argument(format!(
-            "the stored bytes of {} are not those that were put there; `belvedere-service doctor --bytes` says what to do", file.of
-        )));
+async fn copy(archive: &mut Archive, file: &NamedFile, bytes: impl AsyncRead + Unpin) -> Result<(), ServerError> {
+    let entry = archive.append(&format!("{OBJECTS}{}", file.name), file.size, bytes).await;
+    let advice = |what: &str| {
+        let text = format!("the stored bytes of {} {what}; `belvedere-service doctor --bytes` says what to do", file.of);
+        ServerError::Argument(text)
+    };
+    match entry {
+        Ok(entry) if file.sha256.as_ref().is_some_and(|s| *s != entry.sha256) => Err(advice("are not those that were put there")),
+        Ok(_) => Ok(()),
+        Err(ServerError::File { operation: "read", source, .. }) => Err(advice(&format!("cannot be read ({source})"))),
+        Err(e) => Err(e),
     }
-    Ok(())
 }
 
 async fn append_rows(snapshot: &mut Snapshot, archive: &mut Archive, folder: &Path) -> Result<Manifest, ServerError> {
@@ -185,6 +201,6 @@ async fn append_rows(snapshot: &mut Snapshot, archive: &mut Archive, folder: &Pa
     let mut spool = counting.inner.finish().and_then(|w| w.into_inner().map_err(|e| e.into_error())).map_err(error)?;
     let size = spool.stream_position().map_err(error)?;
     spool.rewind().map_err(error)?;
-    archive.append(ROWS, size, spool)?;
+    archive.append(ROWS, size, tokio::fs::File::from_std(spool)).await?;
     Ok(Manifest { schema: snapshot.version(), tables: counts.tables, rows: counts.rows, rows_size, entries: Vec::new() })
 }

@@ -2,7 +2,7 @@
 
 use super::{Depth, Finding, error, good, warning};
 use crate::backup::size;
-use belvedere_store::examine::FileFault;
+use belvedere_store::files::FileFault;
 use belvedere_store::{Store, StoreError, now_ms};
 use std::time::{Duration, SystemTime};
 
@@ -92,16 +92,16 @@ async fn devices(store: &Store) -> Result<Vec<Finding>, StoreError> {
 }
 
 async fn objects(store: &Store, depth: Depth, running: bool) -> Result<Vec<Finding>, StoreError> {
-    if store.objects_are_shared() {
-        return Ok(vec![good("objects", "in a bucket: its own tools look after them")]);
-    }
     let (named, orphans) = store.files().await?;
+    let there = store.found_files().await?;
+    // Of a bucket another copy may be in use.
+    let changing = running || store.objects_are_shared();
     let mut findings = Vec::new();
     let mut faults = 0;
     for file in &named {
-        let Some(fault) = store.file_fault(file, depth == Depth::Bytes) else { continue };
+        let Some(fault) = there.fault(file, depth == Depth::Bytes).await else { continue };
         // Replaced while this was looking: not lost.
-        if running && fault == FileFault::Missing && !store.still_named(&file.name).await? {
+        if changing && fault == FileFault::Missing && !store.still_named(&file.name).await? {
             continue;
         }
         faults += 1;

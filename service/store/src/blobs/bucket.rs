@@ -3,7 +3,9 @@
 
 use super::s3::{Client, ListedObject};
 use crate::places::ObjectsPlace;
+use crate::identifiers::is_token;
 use crate::{StoreError, now_ms};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,15 +28,38 @@ pub(super) const WASTE_AFTER_MS: i64 = 24 * 3600 * 1000;
 /// A bucket, or the part of one that begins with a prefix.
 pub(crate) struct Bucket {
     client: Client,
+    name: String,
     prefix: String,
 }
 
 impl Bucket {
     /// Opens a bucket and sees that it answers.
     pub(crate) async fn open(place: &ObjectsPlace) -> Result<Bucket, StoreError> {
-        let bucket = Bucket { client: Client::new(place)?, prefix: place.url.prefix.clone() };
+        let (name, prefix) = (place.url.bucket.clone(), place.url.prefix.clone());
+        let bucket = Bucket { client: Client::new(place)?, name, prefix };
         bucket.client.list(&bucket.prefix, "", 1).await?;
         Ok(bucket)
+    }
+
+    /// `s3://bucket/prefix/`: whatever way leads there.
+    pub(crate) fn place(&self) -> String {
+        format!("s3://{}/{}", self.name, self.prefix)
+    }
+
+    /// A new service takes a place that is empty: whatever it does not know, it sweeps away one day.
+    pub(crate) async fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(self.client.list(&self.prefix, "", 1).await?.is_empty())
+    }
+
+    /// Sizes of all blobs, by name.
+    pub(crate) async fn sizes(&self) -> Result<HashMap<String, u64>, StoreError> {
+        let (mut sizes, mut after) = (HashMap::new(), String::new());
+        loop {
+            let listed = self.client.list(&self.prefix, &after, 1000).await?;
+            let Some(last) = listed.last() else { return Ok(sizes) };
+            after = last.key.clone();
+            sizes.extend(listed.iter().filter_map(|o| Some((o.key.strip_prefix(&self.prefix)?.to_owned(), o.size))));
+        }
     }
 
     fn key(&self, name: &str) -> String {
@@ -64,7 +89,8 @@ impl Bucket {
         let name = |object: &ListedObject| object.key.strip_prefix(&self.prefix).map(str::to_owned);
         let last = listed.last().and_then(name);
         let old = |object: &&ListedObject| object.modified_ms <= now_ms() - age_ms;
-        Ok((listed.iter().filter(old).filter_map(name).collect(), last))
+        // What somebody else put there has other names.
+        Ok((listed.iter().filter(old).filter_map(name).filter(|name| is_token(name)).collect(), last))
     }
 }
 

@@ -66,6 +66,14 @@ impl AsyncRead for ObjectReader {
 }
 
 impl Blobs {
+    /// Where they are, as copies of the service that share them say it; files are nobody else's.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Blobs::Directory(_) => "files".into(),
+            Blobs::Bucket(bucket) => bucket.place(),
+        }
+    }
+
     /// Begins a blob under a name that is nobody's.
     pub(crate) async fn create(&self, name: &str) -> Result<Sink, StoreError> {
         match self {

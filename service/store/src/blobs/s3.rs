@@ -75,6 +75,7 @@ impl Inner {
 pub(super) struct ListedObject {
     pub(super) key: String,
     pub(super) modified_ms: i64,
+    pub(super) size: u64,
 }
 
 /// An answer of the server.
@@ -185,7 +186,13 @@ impl Client {
             let request = inner.request(Method::Get, key, &[]);
             Outgoing { range: Some(range.clone()), limit: count, ..request }
         };
-        let answer = self.ask(operation, make).await?;
+        let answer = self.send(operation, make).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Err(StoreError::Missing { what: "an object's bytes" });
+        }
+        if !answer.status.is_success() {
+            return Err(wrong(operation, refusal(&answer)));
+        }
         if answer.body.len() as u64 != count || (start > 0 && answer.status != StatusCode::PARTIAL_CONTENT) {
             return Err(wrong(operation, format!("{} of {count} bytes came ({})", answer.body.len(), answer.status)));
         }
@@ -333,11 +340,12 @@ fn elements<T>(xml: &[u8], names: &[&str], mut each: impl FnMut(&str, String) ->
 fn listed(xml: &[u8]) -> Result<Vec<ListedObject>, String> {
     // An object without its time is as new as can be.
     let mut objects: Vec<ListedObject> = Vec::new();
-    elements(xml, &["Key", "LastModified"], |name, text| {
-        if name == "Key" {
-            objects.push(ListedObject { key: text, modified_ms: now_ms() });
-        } else if let (Some(last), Ok(modified)) = (objects.last_mut(), text.parse::<jiff::Timestamp>()) {
-            last.modified_ms = modified.as_millisecond();
+    elements(xml, &["Key", "LastModified", "Size"], |name, text| {
+        match (name, objects.last_mut()) {
+            ("Key", _) => objects.push(ListedObject { key: text, modified_ms: now_ms(), size: 0 }),
+            ("Size", Some(last)) => last.size = text.parse().unwrap_or(0),
+            (_, Some(last)) => last.modified_ms = text.parse::<jiff::Timestamp>().map_or(last.modified_ms, |m| m.as_millisecond()),
+            (_, None) => {}
         }
         None::<()>
     })?;
@@ -353,7 +361,7 @@ mod tests {
         let xml = b"<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Contents><Key>a&amp;b</Key>\
             <LastModified>2009-10-12T17:50:30.000Z</LastModified><Size>1</Size></Contents><Contents><Key>c</Key></Contents></ListBucketResult>";
         let objects = listed(xml).unwrap();
-        assert_eq!((objects[0].key.as_str(), objects[0].modified_ms), ("a&b", 1_255_369_830_000));
+        assert_eq!((objects[0].key.as_str(), objects[0].modified_ms, objects[0].size), ("a&b", 1_255_369_830_000, 1));
         assert!(objects[1].key == "c" && objects[1].modified_ms > 1_700_000_000_000);
         let body = b"<Error><Code>NoSuchKey</Code><Message>gone</Message></Error>".to_vec();
         let answer = Answer { status: StatusCode::NOT_FOUND, etag: None, body };
