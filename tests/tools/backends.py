@@ -55,9 +55,17 @@ class Directory:
     def tables(self, data):
         return [name for (name,) in self.ask(data, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")]
 
+    def rows(self, data, tables):
+        """The sorted rows of each of these tables."""
+        return {table: sorted(self.ask(data, f"SELECT * FROM {table}")) for table in tables}
+
     def objects(self):
         """Files of objects outside the data directory."""
         return []
+
+    def files(self, data):
+        """Every file of objects."""
+        return [path for path in (data / "objects").rglob("*") if path.is_file()]
 
     def stored(self, data):
         """Every value that is stored, as bytes, with the name of its place; files of `data` are looked at in any case."""
@@ -80,25 +88,57 @@ class Servers:
         self.url = started("postgres")
         bucket = json.loads(started("s3"))
         self.bucket = pathlib.Path(bucket["directory"])
+        self.folder, self.objects_url = folder, bucket["url"]
         parts = urllib.parse.urlsplit(self.url)
         self.secrets = [parts.password, bucket["secret"]]
-        database, credentials = folder / "database-url", folder / "objects-credentials"
+        database, self.credentials = folder / "database-url", folder / "objects-credentials"
         database.write_text(self.url + "\n")
-        credentials.write_text(f"[default]\naws_access_key_id = {bucket['key']}\naws_secret_access_key = {bucket['secret']}\n")
+        self.credentials.write_text(f"[default]\naws_access_key_id = {bucket['key']}\naws_secret_access_key = {bucket['secret']}\n")
         database.chmod(0o600)
-        credentials.chmod(0o600)
-        self.arguments = ["--database-file", database, "--objects", bucket["url"], "--objects-credentials", credentials]
+        self.credentials.chmod(0o600)
+        self.arguments = ["--database-file", database, "--objects", bucket["url"], "--objects-credentials", self.credentials]
 
-    def ask(self, data, sql):
-        answer = subprocess.run([program("psql"), "-X", "-q", "--csv", "-t", "-P", "null=NULL", "-v", "ON_ERROR_STOP=1", "-c", sql, self.url],
+    def new_database(self, name, options=""):
+        """The arguments that lead to another, empty database on the same server."""
+        self.psql(f"CREATE DATABASE {name} {options}")
+        file = self.folder / f"database-{name}"
+        file.write_text(self.url.replace("/service?", f"/{name}?"))
+        file.chmod(0o600)
+        return ["--database-file", file]
+
+    def new_prefix(self, name):
+        """The arguments that lead to another, empty part of the same bucket."""
+        return ["--objects", self.objects_url.replace("/belvedere?", f"/{name}?"), "--objects-credentials", self.credentials]
+
+    def named(self, name):
+        """The tables of such a database, and the names of objects in such a part."""
+        tables = self.psql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", url=self.url.replace("/service?", f"/{name}?"))
+        return tables, [path.name for path in (self.bucket / name).rglob("*") if path.is_file()]
+
+    def psql(self, *statements, url=None):
+        commands = [word for sql in statements for word in ("-c", sql)]
+        answer = subprocess.run([program("psql"), "-X", "-q", "--csv", "-t", "-P", "null=NULL", "-v", "ON_ERROR_STOP=1", *commands, url or self.url],
                                 check=True, capture_output=True, text=True).stdout
         return [tuple(row) for row in csv.reader(io.StringIO(answer, newline=""))]
+
+    def ask(self, data, sql):
+        return self.psql(sql)
+
+    def rows(self, data, tables):
+        # One connection for all: each row begins with its table's name.
+        rows = {table: [] for table in tables}
+        for name, *values in self.psql(*(f"SELECT '{table}', {table}.* FROM {table}" for table in tables)):
+            rows[name].append(tuple(values))
+        return {table: sorted(found) for table, found in rows.items()}
 
     def tables(self, data):
         return [name for (name,) in self.ask(data, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
 
     def objects(self):
         return [path for path in self.bucket.rglob("*") if path.is_file()]
+
+    def files(self, data):
+        return self.objects()
 
     def stored(self, data):
         dump = subprocess.run(

@@ -132,8 +132,22 @@ class Copy(Service):
     """A second copy of a service, on the same database and bucket, with a data directory of its own."""
 
     def __init__(self, of):
-        self.folder = of.folder / "copy"
+        self.folder = of.folder / f"copy-{len(of.copies)}"
         self.data = self.folder / "data"
         shutil.copytree(of.data, self.data)
         self.backends, self.key, self.secrets, self.process, self.copies = of.backends, of.key, of.secrets, None, []
         of.copies.append(self)
+
+
+class Moved(Service):
+    """A service in a data directory that somebody else made."""
+
+    def __init__(self, of, data):
+        self.folder, self.data = data.parent, data
+        self.backends, self.key, self.secrets, self.process, self.copies = of.backends, of.key, of.secrets, None, []
+        of.copies.append(self)
+
+    def end(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()

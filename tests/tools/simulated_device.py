@@ -28,12 +28,12 @@ class Refused(Exception):
 class Link:
     """An MQTT connection and everything that came over it."""
 
-    def __init__(self, endpoint, ca, certificate, key, client_id, version=mqtt.MQTTv311, will=None):
+    def __init__(self, endpoint, ca, certificate, key, client_id, version=mqtt.MQTTv311, will=None, **session):
         self.messages = queue.Queue()
         self.ended = queue.Queue()
         connected = queue.Queue()
         subscribed = queue.Queue()
-        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, reconnect_on_failure=False)
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, reconnect_on_failure=False, **session)
         context = ssl.create_default_context(cafile=str(ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_cert_chain(str(certificate), str(key))

@@ -22,7 +22,7 @@ def written(w):
     # Who called what is recorded for refusals too; a copy's sign of life is nobody's request.
     tables = [t for t in w.service.backends.tables(w.service.data)
               if not any(word in t for word in ("audit", "rate", "service_copy"))]
-    rows = {t: sorted(w.service.ask(f"SELECT * FROM {t}")) for t in tables}
+    rows = w.service.backends.rows(w.service.data, tables)
     files = sorted(map(str, w.service.backends.objects()))
     files += sorted(str(p.relative_to(w.service.data)) for p in w.service.data.rglob("*")
                    if p.is_file() and not p.name.endswith(("-wal", "-shm", "-journal")) and "audit" not in str(p) and ".log" not in p.name)

@@ -213,12 +213,13 @@ def test_a_request_under_way_is_answered_before_the_stop(w):
 
 def test_doctor_says_what_to_do(w):
     assert w.service.stop() == 0
-    files = [p for p in (w.service.data / "objects").rglob("*") if p.is_file()]
-    kept = files[0].read_bytes()
-    files[0].write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    name = w.service.ask("SELECT file FROM object WHERE key = 'notes/a.txt'")[0][0]
+    file = next(path for path in w.service.backends.files(w.service.data) if path.name == name)
+    kept = file.read_bytes()
+    file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     done = subprocess.run([PROGRAM, "doctor", "--data", w.service.data, "--bytes"], capture_output=True, text=True)
     assert done.returncode == 1 and "not those that were put there" in done.stdout and "next: " in done.stdout, done.stdout
-    files[0].write_bytes(kept)
+    file.write_bytes(kept)
     assert subprocess.run([PROGRAM, "doctor", "--data", w.service.data, "--bytes"], capture_output=True).returncode == 0
     w.service.start()
 

@@ -116,6 +116,14 @@ impl Backends {
         self.places_in(Environment::read())
     }
 
+    /// Where they are, for people; no password is in it.
+    pub fn words(&self) -> Result<String, ServerError> {
+        let Places { database, objects } = self.places()?;
+        let rows = database.map_or("SQLite".to_owned(), |url| url.to_string());
+        let objects = objects.map_or("files".to_owned(), |place| format!("s3://{}/{}", place.url.bucket, place.url.prefix));
+        Ok(format!("rows in {rows}, objects in {objects}"))
+    }
+
     fn places_in(&self, environment: Environment) -> Result<Places, ServerError> {
         let database = match (&environment.database, &self.database_file, &self.database) {
             (Some(url), _, _) => Some(("BELVEDERE_DATABASE".to_owned(), url.clone())),
@@ -215,6 +223,7 @@ mod tests {
         let kept = file.given_in(Environment::default()).unwrap();
         assert!(!serde_json::to_string(&kept).unwrap().contains("geheim"), "the password stays in its file");
         assert!(kept.places_in(Environment::default()).unwrap().database.unwrap().has_password());
+        assert_eq!(kept.words().unwrap(), "rows in postgres://u@h/d, objects in files");
         let elsewhere = kept.places_in(environment("postgres://x@other/d")).unwrap();
         assert_eq!(elsewhere.database.unwrap().to_string(), "postgres://x@other/d");
         std::fs::remove_file(folder).unwrap();

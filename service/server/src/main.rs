@@ -79,9 +79,12 @@ async fn run(command: Command) -> Result<ExitCode, ServerError> {
         }
         Command::Restore { file, data, secrets_key, keys, backends } => {
             let (secrets_key, keys) = (secrets_key.as_deref(), keys.as_deref());
-            let (header, made) = restore(Restore { from: &file, data: &data, secrets_key, keys, backends: backends.given()? }).await?;
+            let backends = backends.given()?;
+            let places = backends.words()?;
+            let (header, made) = restore(Restore { from: &file, data: &data, secrets_key, keys, backends }).await?;
             let at = time::date(header.created_ms);
             println!("{}: as it was on {at}: {} rows, {} objects, {}", data.display(), made.rows, made.objects, size(made.bytes));
+            println!("{places}");
             println!("next: belvedere-service doctor --data {}", data.display());
         }
         Command::Doctor { data, bytes, json } => {

@@ -94,27 +94,29 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::places;
 
     #[tokio::test]
     async fn the_log_keeps_its_order_and_its_bounds() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::create(folder.path()).await.unwrap();
-        let entry = |n: i64| AuditEntry {
-            time_ms: n,
-            request_id: format!("r{n}"),
-            caller: "c".into(),
-            access_key_id: "AKIA".into(),
-            source: "127.0.0.1:1".into(),
-            action: "s3:GetObject".into(),
-            resource: "*".into(),
-            status: 200,
-        };
-        let all: Vec<AuditEntry> = (1..=10).map(entry).collect();
-        store.add_audit_entries(&all).await.unwrap();
-        assert_eq!(store.audit_entries(0, 100).await.unwrap(), all);
-        assert_eq!(store.audit_entries(4, 3).await.unwrap(), all[7..]);
-        assert_eq!(store.prune_audit(3, 100).await.unwrap(), 2);
-        assert_eq!(store.prune_audit(0, 5).await.unwrap(), 3);
-        assert_eq!(store.audit_entries(0, 100).await.unwrap(), all[5..]);
+        for place in places().await {
+            let store = place.create().await;
+            let entry = |n: i64| AuditEntry {
+                time_ms: n,
+                request_id: format!("r{n}"),
+                caller: "c".into(),
+                access_key_id: "AKIA".into(),
+                source: "127.0.0.1:1".into(),
+                action: "s3:GetObject".into(),
+                resource: "*".into(),
+                status: 200,
+            };
+            let all: Vec<AuditEntry> = (1..=10).map(entry).collect();
+            store.add_audit_entries(&all).await.unwrap();
+            assert_eq!(store.audit_entries(0, 100).await.unwrap(), all);
+            assert_eq!(store.audit_entries(4, 3).await.unwrap(), all[7..]);
+            assert_eq!(store.prune_audit(3, 100).await.unwrap(), 2);
+            assert_eq!(store.prune_audit(0, 5).await.unwrap(), 3);
+            assert_eq!(store.audit_entries(0, 100).await.unwrap(), all[5..]);
+        }
     }
 }

@@ -129,41 +129,43 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::places;
 
     #[tokio::test]
     async fn sealed_values_of_another_key_are_counted() {
-        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let store = Store::create(a.path()).await.unwrap();
-        store.create_access_key("x").await.unwrap();
-        store.create_managed_secret("arn:a", "a", None, &Default::default()).await.unwrap();
-        let value = crate::managed_secrets::SecretValue::Text("hunter2".into());
-        assert!(store.put_secret_value("arn:a", "1", &value).await.unwrap());
-        let of = |what: &str, sealed: &[Sealed]| {
-            let found = sealed.iter().find(|s| s.what == what).unwrap();
-            (found.values, found.closed)
-        };
-        let found = store.sealed_values().await.unwrap();
-        assert_eq!((of("access_key.secret", &found), of("secret_version.value", &found)), ((1, 0), (1, 0)));
-        store.close().await;
-        drop(Store::create(b.path()).await.unwrap());
-        std::fs::copy(b.path().join("secrets.key"), a.path().join("secrets.key")).unwrap();
-        let found = Store::attach(a.path()).await.unwrap().sealed_values().await.unwrap();
-        assert_eq!((of("access_key.secret", &found), of("secret_version.value", &found)), ((1, 1), (1, 1)));
+        for place in places().await {
+            let store = place.create().await;
+            store.create_access_key("x").await.unwrap();
+            store.create_managed_secret("arn:a", "a", None, &Default::default()).await.unwrap();
+            let value = crate::managed_secrets::SecretValue::Text("hunter2".into());
+            assert!(store.put_secret_value("arn:a", "1", &value).await.unwrap());
+            let of = |what: &str, sealed: &[Sealed]| {
+                let found = sealed.iter().find(|s| s.what == what).unwrap();
+                (found.values, found.closed)
+            };
+            let found = store.sealed_values().await.unwrap();
+            assert_eq!((of("access_key.secret", &found), of("secret_version.value", &found)), ((1, 0), (1, 0)));
+            store.close().await;
+            std::fs::write(place.folder.path().join("secrets.key"), "11".repeat(32)).unwrap();
+            let found = Store::attach_in(place.folder.path(), &place.places).await.unwrap().sealed_values().await.unwrap();
+            assert_eq!((of("access_key.secret", &found), of("secret_version.value", &found)), ((1, 1), (1, 1)));
+        }
     }
 
     /// A column of bytes is a sealed one: whoever adds one names its purpose here, or says why it is none.
     #[tokio::test]
     async fn every_column_of_bytes_is_known_here() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::create(folder.path()).await.unwrap();
-        let mut text = Vec::new();
-        store.snapshot().await.unwrap().dump(&mut text).await.unwrap();
-        for line in String::from_utf8(text).unwrap().lines().filter(|l| l.starts_with('{')) {
-            let table: crate::dump::Table = serde_json::from_str(line).unwrap();
-            for (column, kind) in table.columns {
-                let known = SEALED.iter().map(|(t, c, _)| (t, c)).chain(PLAIN.iter().map(|(t, c)| (t, c)));
-                let known = known.into_iter().any(|(t, c)| *t == table.table && *c == column);
-                assert_eq!(known, kind == crate::dump::Kind::Bytes, "{}.{column}", table.table);
+        for place in places().await {
+            let store = place.create().await;
+            let mut text = Vec::new();
+            store.snapshot().await.unwrap().dump(&mut text).await.unwrap();
+            for line in String::from_utf8(text).unwrap().lines().filter(|l| l.starts_with('{')) {
+                let table: crate::dump::Table = serde_json::from_str(line).unwrap();
+                for (column, kind) in table.columns {
+                    let known = SEALED.iter().map(|(t, c, _)| (t, c)).chain(PLAIN.iter().map(|(t, c)| (t, c)));
+                    let known = known.into_iter().any(|(t, c)| *t == table.table && *c == column);
+                    assert_eq!(known, kind == crate::dump::Kind::Bytes, "{}.{column}", table.table);
+                }
             }
         }
     }

@@ -266,35 +266,39 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::places;
 
     #[tokio::test]
     async fn the_current_and_the_previous_value_are_kept_sealed() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::create(folder.path()).await.unwrap();
-        let arn = "arn:aws:secretsmanager:r:1:secret:camera-abcdef";
-        store.create_managed_secret(arn, "camera", None, &BTreeMap::new()).await.unwrap();
-        let exists = store.create_managed_secret("arn:other", "camera", None, &BTreeMap::new()).await;
-        assert!(matches!(exists, Err(StoreError::Exists { .. })));
-        let value = |text: &str| SecretValue::Text(text.into());
-        for (version, text) in [("1", "hunter1"), ("2", "hunter2"), ("3", "hunter3")] {
-            assert!(store.put_secret_value(arn, version, &value(text)).await.unwrap());
-        }
-        assert!(store.put_secret_value(arn, "3", &value("hunter3")).await.unwrap(), "again is nothing new");
-        assert!(!store.put_secret_value(arn, "3", &value("other")).await.unwrap());
-        let read = async |version, stage| store.secret_value(arn, version, stage).await.unwrap().map(|(v, s)| (v.version_id, s));
-        assert!(read(None, None).await == Some(("3".into(), value("hunter3"))));
-        assert!(read(None, Some(PREVIOUS)).await == Some(("2".into(), value("hunter2"))));
-        assert!(read(Some("1"), None).await.is_none());
-        assert_eq!(store.managed_secret("camera").await.unwrap().unwrap().arn, arn);
-        assert_eq!(store.managed_secret("arn:aws:secretsmanager:r:1:secret:camera").await.unwrap().unwrap().arn, arn);
-        store.schedule_secret_deletion(arn, Some(now_ms() + 60_000)).await.unwrap();
-        assert!(store.managed_secret(arn).await.unwrap().unwrap().deletion_ms.is_some());
-        store.schedule_secret_deletion(arn, Some(now_ms())).await.unwrap();
-        assert!(store.managed_secret(arn).await.unwrap().is_none() && read(None, None).await.is_none());
-        store.close().await;
-        for file in std::fs::read_dir(folder.path()).unwrap().flatten().filter(|f| f.path().is_file()) {
-            let bytes = std::fs::read(file.path()).unwrap();
-            assert!(!bytes.windows(6).any(|w| w == b"hunter"), "{:?}", file.path());
+        for place in places().await {
+            let store = place.create().await;
+            let arn = "arn:aws:secretsmanager:r:1:secret:camera-abcdef";
+            store.create_managed_secret(arn, "camera", None, &BTreeMap::new()).await.unwrap();
+            let exists = store.create_managed_secret("arn:other", "camera", None, &BTreeMap::new()).await;
+            assert!(matches!(exists, Err(StoreError::Exists { .. })));
+            let value = |text: &str| SecretValue::Text(text.into());
+            for (version, text) in [("1", "hunter1"), ("2", "hunter2"), ("3", "hunter3")] {
+                assert!(store.put_secret_value(arn, version, &value(text)).await.unwrap());
+            }
+            assert!(store.put_secret_value(arn, "3", &value("hunter3")).await.unwrap(), "again is nothing new");
+            assert!(!store.put_secret_value(arn, "3", &value("other")).await.unwrap());
+            let read = async |version, stage| store.secret_value(arn, version, stage).await.unwrap().map(|(v, s)| (v.version_id, s));
+            assert!(read(None, None).await == Some(("3".into(), value("hunter3"))));
+            assert!(read(None, Some(PREVIOUS)).await == Some(("2".into(), value("hunter2"))));
+            assert!(read(Some("1"), None).await.is_none());
+            assert_eq!(store.managed_secret("camera").await.unwrap().unwrap().arn, arn);
+            assert_eq!(store.managed_secret("arn:aws:secretsmanager:r:1:secret:camera").await.unwrap().unwrap().arn, arn);
+            let values: Vec<Vec<u8>> = sqlx::query_scalar("SELECT value FROM secret_version").fetch_all(&store.pool).await.unwrap();
+            assert!(!values.is_empty() && !values.iter().any(|v| v.windows(6).any(|w| w == b"hunter")));
+            store.schedule_secret_deletion(arn, Some(now_ms() + 60_000)).await.unwrap();
+            assert!(store.managed_secret(arn).await.unwrap().unwrap().deletion_ms.is_some());
+            store.schedule_secret_deletion(arn, Some(now_ms())).await.unwrap();
+            assert!(store.managed_secret(arn).await.unwrap().is_none() && read(None, None).await.is_none());
+            store.close().await;
+            for file in std::fs::read_dir(place.folder.path()).unwrap().flatten().filter(|f| f.path().is_file()) {
+                let bytes = std::fs::read(file.path()).unwrap();
+                assert!(!bytes.windows(6).any(|w| w == b"hunter"), "{:?}", file.path());
+            }
         }
     }
 }

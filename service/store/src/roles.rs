@@ -318,26 +318,28 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::places;
 
     #[tokio::test]
     async fn a_role_has_its_own_policies_and_attached_ones_and_takes_both_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::create(folder.path()).await.unwrap();
-        let tags = BTreeMap::new();
-        let new = NewRole { name: "r", path: "/", description: None, trust_policy: "{}", max_session_s: 3600, tags: &tags };
-        let role = store.create_role(new.clone()).await.unwrap();
-        assert!(matches!(store.create_role(new).await, Err(StoreError::Exists { .. })));
-        store.put_role_policy(&role.role_id, "p", "1").await.unwrap();
-        store.put_role_policy(&role.role_id, "p", "2").await.unwrap();
-        assert_eq!(store.role_policies(&role.role_id).await.unwrap(), [("p".to_owned(), "2".to_owned())]);
-        let policy = store.create_managed_policy("arn:p", "m", "/", None, "3").await.unwrap();
-        store.attach_policy(&role.role_id, &policy.policy_id).await.unwrap();
-        store.attach_policy(&role.role_id, &policy.policy_id).await.unwrap();
-        assert_eq!(store.attached_policies(&role.role_id).await.unwrap().len(), 1);
-        assert_eq!(store.delete_managed_policy("arn:p").await.unwrap(), None, "it is attached");
-        assert!(store.delete_role("r").await.unwrap());
-        assert!(store.role_policies(&role.role_id).await.unwrap().is_empty());
-        assert_eq!(store.delete_managed_policy("arn:p").await.unwrap(), Some(true));
-        assert_eq!(store.delete_managed_policy("arn:p").await.unwrap(), Some(false));
+        for place in places().await {
+            let store = place.create().await;
+            let tags = BTreeMap::new();
+            let new = NewRole { name: "r", path: "/", description: None, trust_policy: "{}", max_session_s: 3600, tags: &tags };
+            let role = store.create_role(new.clone()).await.unwrap();
+            assert!(matches!(store.create_role(new).await, Err(StoreError::Exists { .. })));
+            store.put_role_policy(&role.role_id, "p", "1").await.unwrap();
+            store.put_role_policy(&role.role_id, "p", "2").await.unwrap();
+            assert_eq!(store.role_policies(&role.role_id).await.unwrap(), [("p".to_owned(), "2".to_owned())]);
+            let policy = store.create_managed_policy("arn:p", "m", "/", None, "3").await.unwrap();
+            store.attach_policy(&role.role_id, &policy.policy_id).await.unwrap();
+            store.attach_policy(&role.role_id, &policy.policy_id).await.unwrap();
+            assert_eq!(store.attached_policies(&role.role_id).await.unwrap().len(), 1);
+            assert_eq!(store.delete_managed_policy("arn:p").await.unwrap(), None, "it is attached");
+            assert!(store.delete_role("r").await.unwrap());
+            assert!(store.role_policies(&role.role_id).await.unwrap().is_empty());
+            assert_eq!(store.delete_managed_policy("arn:p").await.unwrap(), Some(true));
+            assert_eq!(store.delete_managed_policy("arn:p").await.unwrap(), Some(false));
+        }
     }
 }

@@ -58,25 +58,27 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::object_places;
     use crate::now_ms;
 
     #[tokio::test]
     async fn uploads_are_listed_in_order_and_given_up_with_their_parts() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::create(folder.path()).await.unwrap();
-        for key in ["a/2", "a/1", "b", "a/1"] {
-            store.create_upload("bucket", key, "x").await.unwrap();
+        for place in object_places().await {
+            let store = place.create().await;
+            for key in ["a/2", "a/1", "b", "a/1"] {
+                store.create_upload("bucket", key, "x").await.unwrap();
+            }
+            let all = store.list_uploads("bucket", "a/", ("", ""), 10).await.unwrap();
+            assert_eq!(all.iter().map(|u| u.key.as_str()).collect::<Vec<_>>(), ["a/1", "a/1", "a/2"]);
+            let second = store.list_uploads("bucket", "a/", (&all[0].key, &all[0].upload_id), 1).await.unwrap();
+            assert_eq!(second, all[1..2]);
+            let upload = store.upload(&all[0].upload_id, "bucket", "a/1").await.unwrap().unwrap();
+            let mut writer = store.object_writer().await.unwrap();
+            writer.write(b"part").await.unwrap();
+            store.put_part(&upload, 1, writer.finish().await.unwrap()).await.unwrap();
+            assert_eq!(store.abort_uploads_before(now_ms() - 60_000).await.unwrap(), 0);
+            assert_eq!(store.abort_uploads_before(now_ms() + 1).await.unwrap(), 4);
+            assert!(store.list_uploads("bucket", "", ("", ""), 10).await.unwrap().is_empty());
         }
-        let all = store.list_uploads("bucket", "a/", ("", ""), 10).await.unwrap();
-        assert_eq!(all.iter().map(|u| u.key.as_str()).collect::<Vec<_>>(), ["a/1", "a/1", "a/2"]);
-        let second = store.list_uploads("bucket", "a/", (&all[0].key, &all[0].upload_id), 1).await.unwrap();
-        assert_eq!(second, all[1..2]);
-        let upload = store.upload(&all[0].upload_id, "bucket", "a/1").await.unwrap().unwrap();
-        let mut writer = store.object_writer().await.unwrap();
-        writer.write(b"part").await.unwrap();
-        store.put_part(&upload, 1, writer.finish().await.unwrap()).await.unwrap();
-        assert_eq!(store.abort_uploads_before(now_ms() - 60_000).await.unwrap(), 0);
-        assert_eq!(store.abort_uploads_before(now_ms() + 1).await.unwrap(), 4);
-        assert!(store.list_uploads("bucket", "", ("", ""), 10).await.unwrap().is_empty());
     }
 }

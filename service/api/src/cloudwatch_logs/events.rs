@@ -50,8 +50,10 @@ pub(super) async fn put(api: &Api, input: Put) -> Result<Value, LogsError> {
         return Err(wrong("InvalidParameterException", format!("Upload too large: {bytes} bytes exceeds limit of {MAX_BATCH}")));
     }
     let stream = stream(api, &input.log_group_name, &input.log_stream_name).await?;
+    // PostgreSQL's texts hold no zero; an application may write one.
+    let whole = |message: String| if message.contains('\0') { message.replace('\0', "\u{fffd}") } else { message };
     let events: Vec<NewEvent> =
-        input.log_events.into_iter().map(|e| NewEvent { timestamp_ms: e.timestamp, message: e.message }).collect();
+        input.log_events.into_iter().map(|e| NewEvent { timestamp_ms: e.timestamp, message: whole(e.message) }).collect();
     api.fleet.store.put_log_events(stream, &events).await?;
     Ok(json!({ "nextSequenceToken": identifiers::token::<28>() }))
 }
