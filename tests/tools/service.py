@@ -132,6 +132,7 @@ class Copy(Service):
     """A second copy of a service, on the same database and bucket, with a data directory of its own."""
 
     def __init__(self, of):
+        self.addresses = {name: f"127.0.0.1:{free_port()}" for name in of.addresses}
         self.folder = of.folder / f"copy-{len(of.copies)}"
         self.data = self.folder / "data"
         shutil.copytree(of.data, self.data)
@@ -143,6 +144,7 @@ class Moved(Service):
     """A service in a data directory that somebody else made."""
 
     def __init__(self, of, data):
+        self.addresses = {name: f"127.0.0.1:{free_port()}" for name in of.addresses}
         self.folder, self.data = data.parent, data
         self.backends, self.key, self.secrets, self.process, self.copies = of.backends, of.key, of.secrets, None, []
         of.copies.append(self)
