@@ -100,7 +100,7 @@ class Servers:
 
     def new_database(self, name, options=""):
         """The arguments that lead to another, empty database on the same server."""
-        self.psql(f"CREATE DATABASE {name} {options}")
+        self.psql(f'CREATE DATABASE "{name}" {options}')
         file = self.folder / f"database-{name}"
         file.write_text(self.url.replace("/service?", f"/{name}?"))
         file.chmod(0o600)

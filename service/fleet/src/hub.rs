@@ -137,6 +137,8 @@ struct Connection {
     /// As the other copies of the service know it, once they do.
     noted: Option<Noted>,
     mailbox: Arc<Mailbox>,
+    /// Whether its session is there. Until then what it hears is what its session asked for before.
+    open: bool,
     /// Whether its session outlives it: quality 1 goes through the store.
     durable: bool,
     certificate: String,
@@ -170,6 +172,7 @@ impl Hub {
         let connection = Connection {
             serial,
             mailbox: mailbox.clone(),
+            open: false,
             durable: false,
             certificate,
             subscriptions: Vec::new(),
@@ -184,6 +187,7 @@ impl Hub {
     /// The connection's session is there: from now on it hears what it asked for.
     pub(crate) fn open(&self, client: &str, serial: u64, durable: bool, subscriptions: Vec<Subscription>) {
         if let Some(connection) = self.lock().get_mut(client).filter(|c| c.serial == serial) {
+            connection.open = true;
             connection.durable = durable;
             connection.subscriptions = subscriptions;
             // What came since the session was read.
@@ -293,10 +297,10 @@ impl Hub {
         connection.subscriptions.len() < before
     }
 
-    /// What a client that is connected here asked to hear.
+    /// What a client that is connected here asked to hear; `None` as long as its session is not there: ask the store.
     pub(crate) fn listening(&self, client: &str) -> Option<Listening> {
         let connections = self.lock();
-        let connection = connections.get(client)?;
+        let connection = connections.get(client).filter(|c| c.open)?;
         Some(Listening { durable: connection.durable, subscriptions: connection.subscriptions.clone() })
     }
 
@@ -338,6 +342,17 @@ mod tests {
         assert!(!hub.leave("a", first));
         assert!(hub.connected("a"));
         assert!(hub.leave("a", second));
+    }
+
+    /// A message that comes while a client connects belongs into its session, which is in the store.
+    #[test]
+    fn a_connection_hears_for_itself_once_its_session_is_there() {
+        let hub = Hub::default();
+        let (serial, mailbox) = hub.connect("a", "certificate");
+        assert!(hub.listening("a").is_none());
+        hub.open("a", serial, true, vec![subscription("t")]);
+        assert!(hub.listening("a").is_some_and(|l| l.durable && l.subscriptions.len() == 1));
+        assert!(mailbox.take_more(), "and looks into the store for what came meanwhile");
     }
 
     #[test]

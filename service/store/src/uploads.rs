@@ -57,7 +57,6 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::testing::object_places;
     use crate::now_ms;
 
