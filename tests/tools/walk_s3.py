@@ -43,6 +43,14 @@ def test_a_large_file_over_http_and_https(w):
     (w.folder / "back").unlink()
 
 
+def test_an_empty_object_and_another_on_the_same_connection(w):
+    s3, began = w.boto("s3"), time.monotonic()
+    for key, body in (("first", b""), ("second", b"something"), ("third", b""), ("fourth", b"more")):
+        s3.put_object(Bucket=w.bucket, Key=f"small/{key}", Body=body)
+        assert s3.get_object(Bucket=w.bucket, Key=f"small/{key}")["Body"].read() == body
+    assert time.monotonic() - began < 30, "boto3 waited for the rest of an answer that was there"
+
+
 def test_one_piece_over_both(w):
     body = bytes(range(256)) * 8192
     secure = w.boto("s3", endpoint_url=f"https://{w.service.endpoints['device_https']}", verify=str(w.service.data / "ca.pem"))

@@ -4,9 +4,11 @@ use crate::health::Health;
 use crate::metrics::{self, Metrics};
 use crate::page::session::Transport;
 use crate::page::{self, Page};
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Extension, Path, State};
-use axum::http::{HeaderMap, Request};
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::http::{HeaderMap, HeaderValue, Request};
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::{Router, middleware};
 use axum::routing::{MethodRouter, get};
@@ -44,7 +46,20 @@ pub fn router(api: Api, health: Health, metrics: Metrics) -> Router {
         })
         .layer(DefaultBodyLimit::disable()) // the API bounds bodies itself: objects are large
         .layer(middleware::from_fn_with_state(metrics, metrics::observe))
+        .layer(middleware::from_fn(close_what_was_not_continued))
         .with_state(api)
+}
+
+/// Who expects to be told to continue and has nothing to send is answered at once, without being told. botocore then
+/// gives that answer's status to the next request on the connection, too, and waits a minute for the rest of it: the
+/// connection ends here instead.
+async fn close_what_was_not_continued(request: Request<Body>, next: Next) -> Response {
+    let expects = request.headers().contains_key(EXPECT) && request.body().is_end_stream();
+    let mut response = next.run(request).await;
+    if expects {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What is answered on the port for Prometheus.
