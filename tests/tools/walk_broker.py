@@ -149,6 +149,9 @@ def test_what_version_5_is_told(w):
     client = Client(w.a, keepalive=0, expiry=10**9)
     assert (client.properties.ServerKeepAlive, client.properties.SessionExpiryInterval) == (1200, 7 * 24 * 3600)
     client.close(properties=properties(PacketTypes.DISCONNECT, SessionExpiryInterval=0))
+    # Whoever comes back before the service has read the farewell takes the session over.
+    status = lambda: w.boto("panorama").describe_device(DeviceId=w.a.device_id)["DeviceConnectionStatus"]
+    waits("the farewell", lambda: status() != "ONLINE")
     assert not Client(w.a, clean=False).present
 
 
