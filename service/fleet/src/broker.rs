@@ -23,7 +23,7 @@ use crate::pace::Pace;
 use crate::topics::{Request, may_subscribe, publication};
 use crate::{Fleet, FleetError};
 use belvedere_store::certificates::CertificateKind;
-use belvedere_store::copies::Connection;
+use belvedere_store::connections::Connection;
 use belvedere_store::mqtt_sessions::Subscription;
 use belvedere_store::{identifiers, now_ms};
 use mqtt_protocol_core::mqtt::packet::{MqttString, Packet, Property, Qos, RetainHandling, SubEntry, v3_1_1, v5_0};

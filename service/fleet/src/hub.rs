@@ -2,7 +2,7 @@
 //! ([`crate::delivery`] decides); then a mailbox only says that there is more.
 
 use crate::message::Message;
-use belvedere_store::copies::Connection as Noted;
+use belvedere_store::connections::Connection as Noted;
 use belvedere_store::mqtt_sessions::Subscription;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

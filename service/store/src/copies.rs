@@ -1,16 +1,14 @@
-//! Several copies of the service on one database: who runs, who has whose connection, and what one tells another.
+//! Several copies of the service on one database: who runs, and which of them does what one is enough for. Who has
+//! whose connection, and what one tells another, is in [`crate::connections`].
 //!
 //! A copy says every few seconds that it lives. Whoever finds one that has been silent for [`SILENT_MS`] removes it with
-//! its connections; should it only have slept, it finds that out with its next sign of life and joins anew. Notes are
-//! rows, so that they arrive if their receiver lives; `NOTIFY` only saves it from asking all the time.
+//! its connections; should it only have slept, it finds that out with its next sign of life and joins anew.
 //!
 //! SQLite has one copy, which is alone: whatever it finds at its start is dead.
 
 use crate::database::Kind;
-use crate::devices::LEASE_MS;
 use crate::error::{stored, text};
 use crate::{Store, StoreError, now_ms};
-use sqlx::postgres::PgListener;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,45 +16,12 @@ use std::time::Duration;
 pub const SILENT_MS: i64 = 30_000;
 /// How often a copy gives one.
 pub const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
-/// How often a copy asks for notes when nobody wakes it.
-const ASK: Duration = Duration::from_secs(1);
-const CHANNEL: &str = "belvedere_copy_note";
-/// Notes that are taken at a time.
-const BATCH: i64 = 256;
 
 /// What all copies of one service have in common, by names that people read: account, bucket and so on.
 pub type Identity = BTreeMap<String, String>;
 
-/// A client's connection, as all copies know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connection {
-    /// The client.
-    pub client: String,
-    /// A name that no other connection has.
-    pub connection: String,
-    /// Whose.
-    pub device_id: String,
-    /// Whether it is the device itself, and not its claim.
-    pub is_device: bool,
-}
-
-/// What another copy says about a client that is connected here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// The client.
-    pub client: String,
-    /// What the sender wrote.
-    pub note: String,
-}
-
 /// Ends when it is dropped, or with its copy.
 pub struct Turn(#[allow(dead_code)] sqlx::Transaction<'static, sqlx::Any>);
-
-/// Waits for notes.
-pub struct Notes {
-    store: Store,
-    listener: Option<PgListener>,
-}
 
 impl Store {
     /// Whether other copies of the service may run beside this one.
@@ -206,120 +171,6 @@ impl Store {
         Ok(())
     }
 
-    /// A client connected here. The name of the connection that it had at another copy until now, which must end.
-    pub async fn note_connection(&self, new: &Connection) -> Result<Option<String>, StoreError> {
-        let error = |e| StoreError::database("note a connection", e);
-        let mut transaction = self.begin_exclusive(&format!("mqtt_connection {}", new.client)).await.map_err(error)?;
-        let elsewhere: Option<String> =
-            sqlx::query_scalar("SELECT connection FROM mqtt_connection WHERE client = $1 AND copy_id <> $2")
-                .bind(&new.client)
-                .bind(&*self.copy)
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(error)?;
-        write_connection(&mut transaction, &self.copy, new).await.map_err(error)?;
-        transaction.commit().await.map_err(error)?;
-        Ok(elsewhere)
-    }
-
-    /// A connection that is still here after the others took this copy for dead. False if the client has a newer one.
-    pub async fn note_connection_again(&self, old: &Connection) -> Result<bool, StoreError> {
-        let error = |e| StoreError::database("note a connection again", e);
-        let mut transaction = self.begin_exclusive(&format!("mqtt_connection {}", old.client)).await.map_err(error)?;
-        let current: Option<String> = sqlx::query_scalar("SELECT connection FROM mqtt_connection WHERE client = $1")
-            .bind(&old.client)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(error)?;
-        if current.is_some_and(|current| current != old.connection) {
-            return Ok(false);
-        }
-        write_connection(&mut transaction, &self.copy, old).await.map_err(error)?;
-        transaction.commit().await.map_err(error)?;
-        Ok(true)
-    }
-
-    /// A connection ended. False if the client has another one by now, here or elsewhere.
-    pub async fn forget_connection(&self, old: &Connection) -> Result<bool, StoreError> {
-        let error = |e| StoreError::database("forget a connection", e);
-        let now = now_ms();
-        let mut transaction = self.begin_exclusive(&format!("mqtt_connection {}", old.client)).await.map_err(error)?;
-        let last = sqlx::query("DELETE FROM mqtt_connection WHERE client = $1 AND connection = $2")
-            .bind(&old.client)
-            .bind(&old.connection)
-            .execute(&mut *transaction)
-            .await
-            .map_err(error)?
-            .rows_affected()
-            == 1;
-        if last && old.is_device {
-            sqlx::query("UPDATE device SET connected = 0, lease_expires_ms = $1, updated_ms = $2 WHERE device_id = $3")
-                .bind(now + LEASE_MS)
-                .bind(now)
-                .bind(&old.device_id)
-                .execute(&mut *transaction)
-                .await
-                .map_err(error)?;
-        }
-        transaction.commit().await.map_err(error)?;
-        Ok(last)
-    }
-
-    /// Tells the copy that has a client's connection; false if no other copy has one.
-    pub async fn tell_copy(&self, client: &str, note: &str) -> Result<bool, StoreError> {
-        if !self.is_shared() {
-            return Ok(false);
-        }
-        let error = |e| StoreError::database("tell another copy", e);
-        let mut transaction = self.pool.begin().await.map_err(error)?;
-        let receiver: Option<String> = sqlx::query_scalar(
-            "INSERT INTO copy_note (copy_id, client, note) \
-             SELECT copy_id, client, $2 FROM mqtt_connection WHERE client = $1 AND copy_id <> $3 RETURNING copy_id",
-        )
-        .bind(client)
-        .bind(note)
-        .bind(&*self.copy)
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(error)?;
-        if let Some(receiver) = &receiver {
-            wake(&mut transaction, receiver).await.map_err(error)?;
-        }
-        transaction.commit().await.map_err(error)?;
-        Ok(receiver.is_some())
-    }
-
-    /// Tells all other copies.
-    pub async fn tell_copies(&self, client: &str, note: &str) -> Result<(), StoreError> {
-        if !self.is_shared() {
-            return Ok(());
-        }
-        let error = |e| StoreError::database("tell other copies", e);
-        let mut transaction = self.pool.begin().await.map_err(error)?;
-        let receivers: Vec<String> = sqlx::query_scalar(
-            "INSERT INTO copy_note (copy_id, client, note) \
-             SELECT copy_id, $1, $2 FROM service_copy WHERE copy_id <> $3 RETURNING copy_id",
-        )
-        .bind(client)
-        .bind(note)
-        .bind(&*self.copy)
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(error)?;
-        for receiver in &receivers {
-            wake(&mut transaction, receiver).await.map_err(error)?;
-        }
-        transaction.commit().await.map_err(error)
-    }
-
-    /// Begins to wait for notes; `None` for a copy that is alone.
-    pub async fn notes(&self) -> Result<Option<Notes>, StoreError> {
-        let Some(url) = &self.database else { return Ok(None) };
-        let error = |e| StoreError::database("listen to the other copies", e);
-        let mut listener = PgListener::connect(url.expose()).await.map_err(error)?;
-        listener.listen(CHANNEL).await.map_err(error)?;
-        Ok(Some(Notes { store: self.clone(), listener: Some(listener) }))
-    }
 }
 
 /// In what two services differ, for people; `None`: they are one.
@@ -330,77 +181,11 @@ fn difference(here: &Identity, there: &Identity) -> Option<String> {
     Some(format!("its {name} is {there}, here it is {here}"))
 }
 
-async fn write_connection(transaction: &mut sqlx::Transaction<'static, sqlx::Any>, copy: &str, new: &Connection) -> sqlx::Result<()> {
-    let now = now_ms();
-    sqlx::query(
-        "INSERT INTO mqtt_connection (client, copy_id, connection, device_id, is_device, since_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (client) DO UPDATE SET copy_id = $2, connection = $3, \
-         device_id = $4, is_device = $5, since_ms = $6",
-    )
-    .bind(&new.client)
-    .bind(copy)
-    .bind(&new.connection)
-    .bind(&new.device_id)
-    .bind(i64::from(new.is_device))
-    .bind(now)
-    .execute(&mut **transaction)
-    .await?;
-    if new.is_device {
-        sqlx::query("UPDATE device SET connected = 1, lease_expires_ms = $1, updated_ms = $2 WHERE device_id = $3")
-            .bind(now + LEASE_MS)
-            .bind(now)
-            .bind(&new.device_id)
-            .execute(&mut **transaction)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn wake(transaction: &mut sqlx::Transaction<'static, sqlx::Any>, copy: &str) -> sqlx::Result<()> {
-    sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(copy).execute(&mut **transaction).await.map(drop)
-}
-
-impl Notes {
-    /// The next notes, in the order in which they were written; perhaps none. May be cancelled only while it waits, which
-    /// it does before anything else.
-    pub async fn next(&mut self) -> Result<Vec<Note>, StoreError> {
-        if let Some(listener) = &mut self.listener {
-            // Whatever wakes: a note for this copy, for another one, the time, or a lost connection that was made anew.
-            let _ = tokio::time::timeout(ASK, async {
-                loop {
-                    match listener.recv().await {
-                        Ok(told) if told.payload() == &*self.store.copy => return,
-                        Ok(_) => {}
-                        Err(_) => return tokio::time::sleep(ASK).await,
-                    }
-                }
-            })
-            .await;
-        }
-        self.store.take_notes().await
-    }
-}
-
-impl Store {
-    async fn take_notes(&self) -> Result<Vec<Note>, StoreError> {
-        let mut notes: Vec<(i64, String, String)> = sqlx::query_as(
-            "DELETE FROM copy_note WHERE sequence IN (SELECT sequence FROM copy_note WHERE copy_id = $1 ORDER BY sequence LIMIT $2) \
-             RETURNING sequence, client, note",
-        )
-        .bind(&*self.copy)
-        .bind(BATCH)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|e| StoreError::database("read notes of other copies", e))?;
-        notes.sort_unstable_by_key(|note| note.0);
-        Ok(notes.into_iter().map(|(_, client, note)| Note { client, note }).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::devices::{NewDevice, Tags};
+    use crate::connections::Connection;
     use crate::testing::{Place, object_places, places};
 
     async fn with_device(place: &Place) -> Store {

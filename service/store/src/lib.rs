@@ -11,6 +11,7 @@ pub mod application_instances;
 pub mod audit;
 mod blobs;
 pub mod certificates;
+pub mod connections;
 pub mod copies;
 mod counts;
 pub mod database;
