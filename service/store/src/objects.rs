@@ -63,7 +63,7 @@ struct Unnamed {
 impl Drop for Unnamed {
     fn drop(&mut self) {
         if self.safe {
-            self.blobs.forget(&self.name);
+            self.blobs.discard(&self.name);
         }
     }
 }

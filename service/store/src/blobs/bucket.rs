@@ -67,11 +67,20 @@ impl Bucket {
     }
 
     pub(crate) fn forget(self: &Arc<Self>, name: &str) {
+        self.remove_after(FORGET_AFTER, name);
+    }
+
+    /// Deletes a blob that nobody ever named, in the background.
+    pub(crate) fn discard(self: &Arc<Self>, name: &str) {
+        self.remove_after(Duration::ZERO, name);
+    }
+
+    fn remove_after(self: &Arc<Self>, pause: Duration, name: &str) {
         let (bucket, name) = (self.clone(), name.to_owned());
         // Without a runtime, or if it ends before, the sweep does it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                tokio::time::sleep(FORGET_AFTER).await;
+                tokio::time::sleep(pause).await;
                 if let Err(e) = bucket.remove(&name).await {
                     tracing::warn!("a blob that is not needed any more stays until it is swept: {e}");
                 }

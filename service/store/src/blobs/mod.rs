@@ -99,6 +99,14 @@ impl Blobs {
         }
     }
 
+    /// Deletes a blob that no row ever named: nobody reads it.
+    pub(crate) fn discard(&self, name: &str) {
+        match self {
+            Blobs::Directory(directory) => directory.forget(name),
+            Blobs::Bucket(bucket) => bucket.discard(name),
+        }
+    }
+
     /// Names of blobs after `after`, in their order, at most a thousand; only those that are old enough to be waste if
     /// nobody names them. The last name that was looked at, or `None` at the end.
     pub(crate) async fn waste(&self, after: &str) -> Result<(Vec<String>, Option<String>), StoreError> {
