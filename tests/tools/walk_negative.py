@@ -10,9 +10,9 @@ import urllib.parse
 import published_model
 import values
 import walking
-from walking import waits
 from botocore.credentials import Credentials
 from raw import Raw, request_of
+from walking import waits
 
 # A device that is there, so that a wrong input that were taken would change something.
 KNOWN = {}
