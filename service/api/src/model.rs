@@ -308,8 +308,11 @@ fn text_fault(text: &Text, s: &str) -> Option<String> {
     if length > text.max {
         return Some(format!("Member must have length less than or equal to {}", text.max));
     }
-    let pattern = text.pattern?;
-    (!matches(pattern, s)).then(|| format!("Member must satisfy regular expression pattern: {pattern}"))
+    match text.pattern {
+        Some(pattern) if !matches(pattern, s) => Some(format!("Member must satisfy regular expression pattern: {pattern}")),
+        // The models say nothing of it, but PostgreSQL's texts hold none.
+        _ => s.contains('\0').then(|| "Member must not contain U+0000".into()),
+    }
 }
 
 fn kind(shape: &Shape) -> &'static str {
@@ -381,6 +384,7 @@ mod tests {
             (json!({ "Kind": "C" }), "Kind: Member must satisfy enum value set: [A, B]"),
             (json!({ "Tags": {"a": "xyzz"} }), "Tags.a: Member must have length less than or equal to 3"),
             (json!({ "Tags": {"a": "", "b": "", "c": ""} }), "Tags: Map must have at most 2 entries"),
+            (json!({ "Tags": {"a": "x\0"} }), "Tags.a: Member must not contain U+0000"),
             (json!({ "Inner": {} }), "Inner.Flag: Member must not be null"),
             (json!({ "Tags": {"A": ""} }), "Tags.A: Map key: Member must satisfy regular expression pattern: ^[a-z]+$"),
             (json!({ "Tags": {"a": 1} }), "Tags.a: Member must be a string"),

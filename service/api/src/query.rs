@@ -15,7 +15,8 @@ const MAX_FIELDS: usize = 5000;
 pub struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// From the body, or from the query where there is no body. `None` if it is too large, not UTF-8, or says something twice.
+    /// From the body, or from the query where there is no body. `None` if it is too large, not UTF-8 without zeros, or
+    /// says something twice.
     pub fn of(parts: &Parts, body: &[u8]) -> Option<Form> {
         let text = match body {
             [] => parts.uri.query().unwrap_or(""),
@@ -25,7 +26,8 @@ impl Form {
             return None;
         }
         let pairs = query_pairs(text);
-        let text = |bytes| String::from_utf8(bytes).ok();
+        // PostgreSQL's texts hold no zero.
+        let text = |bytes| String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
         let fields: Vec<(String, String)> = pairs.into_iter().map(|(n, v)| Some((text(n)?, text(v)?))).collect::<Option<_>>()?;
         let mut names = std::collections::HashSet::new();
         fields.iter().all(|(name, _)| names.insert(name.as_str())).then_some(())?;
@@ -157,6 +159,7 @@ mod tests {
         let parts = axum::http::Request::builder().uri("/").body(()).unwrap().into_parts().0;
         assert!(Form::of(&parts, b"a=\xff").is_none());
         assert!(Form::of(&parts, b"a=%ff").is_none());
+        assert!(Form::of(&parts, b"a=%00").is_none());
         assert!(Form::of(&parts, b"TopicArn=mine&TopicArn=yours").is_none(), "said twice");
         assert!(Form::of(&parts, &b"a&".repeat(MAX_FIELDS + 1)).is_none());
     }

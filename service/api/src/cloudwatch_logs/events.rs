@@ -6,7 +6,7 @@ use crate::model::{Member, Shape, Text};
 use belvedere_store::identifiers;
 use belvedere_store::logs::{Event, From as Part, NewEvent, OVERHEAD, Position};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Most bytes of messages in one call, as CloudWatch counts them.
 const MAX_BATCH: usize = 1_048_576;
@@ -43,6 +43,16 @@ struct InputEvent {
     message: String,
 }
 
+/// What an application wrote is kept as far as it can be: a zero becomes the sign for what cannot be shown.
+pub(super) fn without_zeros(mut input: Map<String, Value>) -> Map<String, Value> {
+    for event in input.get_mut("logEvents").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(Value::String(message)) = event.get_mut("message").filter(|m| m.as_str().is_some_and(|m| m.contains('\0'))) {
+            *message = message.replace('\0', "\u{fffd}");
+        }
+    }
+    input
+}
+
 /// Events of any age are taken: an appliance that was without a network for weeks has them still.
 pub(super) async fn put(api: &Api, input: Put) -> Result<Value, LogsError> {
     let bytes: usize = input.log_events.iter().map(|e| e.message.len() + OVERHEAD).sum();
@@ -50,10 +60,8 @@ pub(super) async fn put(api: &Api, input: Put) -> Result<Value, LogsError> {
         return Err(wrong("InvalidParameterException", format!("Upload too large: {bytes} bytes exceeds limit of {MAX_BATCH}")));
     }
     let stream = stream(api, &input.log_group_name, &input.log_stream_name).await?;
-    // PostgreSQL's texts hold no zero; an application may write one.
-    let whole = |message: String| if message.contains('\0') { message.replace('\0', "\u{fffd}") } else { message };
     let events: Vec<NewEvent> =
-        input.log_events.into_iter().map(|e| NewEvent { timestamp_ms: e.timestamp, message: whole(e.message) }).collect();
+        input.log_events.into_iter().map(|e| NewEvent { timestamp_ms: e.timestamp, message: e.message }).collect();
     api.fleet.store.put_log_events(stream, &events).await?;
     Ok(json!({ "nextSequenceToken": identifiers::token::<28>() }))
 }

@@ -102,7 +102,7 @@ async fn run(api: &Api, request: Request) -> Result<Value, LogsError> {
         }
         "CreateLogGroup" => groups::create_group(api, checked(groups::CREATE_GROUP, input)?).await,
         "CreateLogStream" => groups::create_stream(api, checked(groups::STREAM_OF_GROUP, input)?).await,
-        "PutLogEvents" => events::put(api, checked(events::PUT, input)?).await,
+        "PutLogEvents" => events::put(api, checked(events::PUT, events::without_zeros(input))?).await,
         // Appliances write logs; they have no business reading them.
         _ if request.caller.is_device() => {
             Err(wrong("AccessDeniedException", format!("an appliance may not call logs:{operation}")))
