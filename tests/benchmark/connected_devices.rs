@@ -2,14 +2,21 @@
 //! seconds each. Two commands:
 //!
 //!     connected-devices certificates KEYS FOLDER COUNT
-//!     connected-devices run HOST:PORT FOLDER PID COUNT… -- SECONDS
+//!     connected-devices run message|shadow HOST:PORT FOLDER PID COUNT… -- SECONDS
 //!
 //! The first writes certificates of COUNT devices, and one for a server on 127.0.0.1, signed by the authority in KEYS;
 //! the second brings up so many devices step by step, lets each step report for SECONDS, and prints one line of JSON a
-//! step: seconds to connect, latency of acknowledged reports, memory and CPU time of the process PID.
+//! step: seconds to connect, times of acknowledged reports, memory and processor time of the process PID, and (as
+//! `client_…`) this program's own. A report is a message of 290 bytes, or as large a change of the device's shadow, which a
+//! server that knows shadows carries out before it acknowledges.
 
+mod processes;
+
+use belvedere_device_protocol::shadow::{DEVICE, DeviceState, topic};
+use belvedere_device_protocol::{ConnectionStatus, EthernetStatus, NetworkStatus};
 use belvedere_fleet::authority::Authority;
 use belvedere_fleet::identity::fingerprint;
+use processes::{processor_seconds, resident_kib};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::error::Error;
@@ -89,7 +96,6 @@ fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
 /// What all devices count together.
 #[derive(Default)]
 struct Counts {
-    connected: AtomicUsize,
     failed: AtomicUsize,
     latencies_us: Mutex<Vec<u32>>,
 }
@@ -119,13 +125,47 @@ async fn connect(device: Device, address: &str, roots: Arc<rustls::RootCertStore
     Ok((stream, device.name))
 }
 
-async fn report(mut stream: Stream, name: &str, number: usize, counts: &Counts) -> Outcome<()> {
-    let body = format!("{{\"uptime_s\":{number},\"filler\":\"{}\"}}", "x".repeat(250));
-    let report = [field(&format!("panorama/{name}/report")), vec![0, 2], body.into_bytes()].concat();
-    let report = packet(0x32, &report);
+/// What a device says every ten seconds.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A message that nobody asked to hear.
+    Message,
+    /// The state that an appliance reports in its shadow.
+    Shadow,
+}
+
+impl Kind {
+    fn packet(self, name: &str, uptime_s: u64) -> Outcome<Vec<u8>> {
+        let (topic, body) = match self {
+            Kind::Message => {
+                let body = serde_json::json!({ "uptime_s": uptime_s, "filler": "x".repeat(250) });
+                (format!("panorama/{name}/report"), body)
+            }
+            Kind::Shadow => {
+                let port = EthernetStatus {
+                    connection_status: ConnectionStatus::Connected,
+                    ip_address: "10.0.0.2/24".into(),
+                    hw_address: "02:00:00:00:00:01".into(),
+                };
+                let state = DeviceState {
+                    software_version: "1.0.0".into(),
+                    board: "simulated".into(),
+                    network: NetworkStatus { ethernet0_status: Some(port.clone()), ethernet1_status: Some(port), ntp_status: None },
+                    uptime_s,
+                };
+                let body = serde_json::json!({ "state": { "reported": state } });
+                (topic(name, DEVICE, "update"), body)
+            }
+        };
+        Ok(packet(0x32, &[field(&topic), vec![0, 2], serde_json::to_vec(&body)?].concat()))
+    }
+}
+
+async fn report(mut stream: Stream, kind: Kind, name: &str, number: usize, counts: &Counts) -> Outcome<()> {
     // Spread over the ten seconds.
     sleep(EVERY * (number as u32 % 1000) / 1000).await;
-    loop {
+    for count in 0.. {
+        let report = kind.packet(name, count * EVERY.as_secs())?;
         let begun = Instant::now();
         stream.write_all(&report).await?;
         let mut answer = [0; 4];
@@ -137,41 +177,31 @@ async fn report(mut stream: Stream, name: &str, number: usize, counts: &Counts) 
         counts.latencies_us.lock().map_err(|_| "poisoned")?.push(took.as_micros() as u32);
         sleep(EVERY.saturating_sub(took)).await;
     }
+    Ok(())
 }
 
-/// Resident memory (KiB) and CPU time (seconds) of a process.
-fn usage(pid: &str) -> Outcome<(f64, f64)> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    let resident: f64 = resident.trim().trim_end_matches(" kB").parse()?;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit(')').next().ok_or("no fields")?.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    Ok((resident, ticks / 100.0))
-}
-
-async fn run(address: &str, folder: &Path, pid: &str, steps: &[usize], seconds: u64) -> Outcome<()> {
+async fn run(kind: Kind, address: &str, folder: &Path, pid: i32, steps: &[usize], seconds: u64) -> Outcome<()> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(folder.join("ca.crt"))?)?;
     let roots = Arc::new(roots);
     let mut waiting = devices(folder)?.into_iter().enumerate();
     let counts = Arc::new(Counts::default());
     let places = Arc::new(Semaphore::new(AT_ONCE));
-    let (empty, _) = usage(pid)?;
+    let client = i32::try_from(std::process::id())?;
+    let (empty, client_empty) = (resident_kib(pid)?, resident_kib(client)?);
+    let mut before = 0;
     for step in steps {
-        let (before, begun) = (counts.connected.load(Ordering::Relaxed), Instant::now());
-        let (_, cpu_before) = usage(pid)?;
-        for (number, device) in waiting.by_ref().take(step - before) {
+        let (new, begun) = (step.checked_sub(before).ok_or("steps must grow")?, Instant::now());
+        before = *step;
+        let cpu_before = processor_seconds(pid)?;
+        for (number, device) in waiting.by_ref().take(new) {
             let place = places.clone().acquire_owned().await?;
             let (counts, roots, address) = (counts.clone(), roots.clone(), address.to_owned());
             tokio::spawn(async move {
                 let connected = connect(device, &address, roots).await;
                 drop(place);
                 let outcome = match connected {
-                    Ok((stream, name)) => {
-                        counts.connected.fetch_add(1, Ordering::Relaxed);
-                        report(stream, &name, number, &counts).await
-                    }
+                    Ok((stream, name)) => report(stream, kind, &name, number, &counts).await,
                     Err(e) => Err(e),
                 };
                 if let Err(e) = outcome {
@@ -183,30 +213,40 @@ async fn run(address: &str, folder: &Path, pid: &str, steps: &[usize], seconds: 
         }
         let _all = places.acquire_many(AT_ONCE as u32).await?;
         let connecting = begun.elapsed().as_secs_f64();
-        let (_, cpu_connected) = usage(pid)?;
+        let cpu_connected = processor_seconds(pid)?;
         // The first round of reports is not measured.
         sleep(EVERY).await;
         counts.latencies_us.lock().map_err(|_| "poisoned")?.clear();
-        let (_, cpu_begun) = usage(pid)?;
+        let (begun, cpu_begun, client_begun) = (Instant::now(), processor_seconds(pid)?, processor_seconds(client)?);
         sleep(Duration::from_secs(seconds)).await;
-        let (resident, cpu) = usage(pid)?;
+        let (wall, cpu, client_cpu) = (begun.elapsed().as_secs_f64(), processor_seconds(pid)?, processor_seconds(client)?);
         let mut latencies = std::mem::take(&mut *counts.latencies_us.lock().map_err(|_| "poisoned")?);
         latencies.sort_unstable();
         let at = |part: f64| latencies.get((latencies.len() as f64 * part) as usize).map_or(0.0, |l| f64::from(*l) / 1000.0);
-        println!(
-            "{{\"devices\":{step},\"failed\":{},\"connect_s\":{connecting:.1},\"connect_cpu_ms\":{:.2},\"resident_mib\":{:.1},\
-             \"kib_a_device\":{:.1},\"reports_a_second\":{:.0},\"p50_ms\":{:.1},\"p99_ms\":{:.1},\"cpu_percent\":{:.1}}}",
-            counts.failed.load(Ordering::Relaxed),
-            (cpu_connected - cpu_before) * 1000.0 / (step - before) as f64,
-            resident / 1024.0,
-            (resident - empty) / *step as f64,
-            latencies.len() as f64 / seconds as f64,
-            at(0.5),
-            at(0.99),
-            (cpu - cpu_begun) * 100.0 / seconds as f64,
-        );
+        let resident = resident_kib(pid)?;
+        let line = serde_json::json!({
+            "devices": step,
+            "failed": counts.failed.load(Ordering::Relaxed),
+            "connect_s": rounded(connecting, 1),
+            "connect_cpu_ms": rounded((cpu_connected - cpu_before) * 1000.0 / new.max(1) as f64, 3),
+            "resident_kib": resident,
+            "kib_a_device": rounded((resident - empty) / *step as f64, 2),
+            "reports_a_second": rounded(latencies.len() as f64 / wall, 1),
+            "p50_ms": rounded(at(0.5), 2),
+            "p99_ms": rounded(at(0.99), 2),
+            "cpu_percent": rounded((cpu - cpu_begun) * 100.0 / wall, 2),
+            "cpu_us_a_report": rounded((cpu - cpu_begun) * 1e6 / latencies.len().max(1) as f64, 1),
+            "client_cpu_percent": rounded((client_cpu - client_begun) * 100.0 / wall, 1),
+            "client_kib_a_device": rounded((resident_kib(client)? - client_empty) / *step as f64, 1),
+        });
+        println!("{line}");
     }
     Ok(())
+}
+
+fn rounded(number: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (number * scale).round() / scale
 }
 
 fn main() -> Outcome<()> {
@@ -214,11 +254,12 @@ fn main() -> Outcome<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["certificates", keys, folder, count] => certificates(Path::new(keys), Path::new(folder), count.parse()?),
-        ["run", address, folder, pid, steps @ .., "--", seconds] => {
+        ["run", kind @ ("message" | "shadow"), address, folder, pid, steps @ .., "--", seconds] => {
+            let kind = if *kind == "shadow" { Kind::Shadow } else { Kind::Message };
             let steps: Result<Vec<usize>, _> = steps.iter().map(|s| s.parse()).collect();
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(run(address, Path::new(folder), pid, &steps?, seconds.parse()?))
+            runtime.block_on(run(kind, address, Path::new(folder), pid.parse()?, &steps?, seconds.parse()?))
         }
-        _ => Err("connected-devices certificates KEYS FOLDER COUNT | run HOST:PORT FOLDER PID COUNT… -- SECONDS".into()),
+        _ => Err("connected-devices certificates KEYS FOLDER COUNT | run message|shadow HOST:PORT FOLDER PID COUNT… -- SECONDS".into()),
     }
 }
