@@ -29,15 +29,11 @@ pub fn role_arn(account: &str, role: &Role) -> String {
 
 /// Answers a request.
 pub async fn answer(api: &Api, request: Request) -> Response {
-    match run(api, request).await {
-        Ok((action, result)) => query::answer(NAMESPACE, &action, &result),
-        Err(error) => query::error(NAMESPACE, &error),
-    }
+    query::respond(NAMESPACE, run(api, request).await)
 }
 
 async fn run(api: &Api, request: Request) -> Result<(String, String), QueryError> {
-    let body = request.body.collect().await.map_err(|e| QueryError::new("InvalidRequest", e.to_string()))?;
-    let form = Form::of(&request.parts, &body).ok_or_else(|| QueryError::new("MalformedQueryString", "the form is not well formed"))?;
+    let form = query::read(request).await?.form;
     let result = match form.action() {
         "CreateRole" => create_role(api, &form).await,
         "GetRole" => get_role(api, &form).await,
@@ -55,7 +51,7 @@ async fn run(api: &Api, request: Request) -> Result<(String, String), QueryError
         "AttachRolePolicy" => attach(api, &form).await,
         "DetachRolePolicy" => detach(api, &form).await,
         "ListAttachedRolePolicies" => list_attached(api, &form).await,
-        other => Err(QueryError::new("InvalidAction", format!("Could not find operation {other}"))),
+        _ => Err(query::unknown(&form)),
     };
     Ok((form.action().to_owned(), result?))
 }

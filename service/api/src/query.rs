@@ -1,37 +1,43 @@
-//! AWS's query protocol: a form in, XML out. STS, IAM, CloudFormation.
+//! AWS's query protocol: a form in, XML out. One reader for all who speak it, since what is decided about must be what is
+//! done: STS, IAM and CloudFormation ask a form for its fields, SNS and CloudWatch for the input that a shape describes
+//! ([`crate::wire::query`]).
 
+use crate::caller::Caller;
+use crate::entry::Request;
 use crate::sigv4::canonical::query_pairs;
 use crate::xml::element;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use belvedere_store::identifiers;
+use std::collections::BTreeMap;
 
 /// Most fields of a form.
-const MAX_FIELDS: usize = 5000;
+const MAX_FIELDS: usize = 100_000;
 
-/// The fields of a request, in order. No name is there twice: what is decided about is what is done, whoever reads it.
+/// The fields of a request. No name is there twice: nobody finds the one, and somebody else the other.
 #[derive(Debug, Clone, Default)]
-pub struct Form(Vec<(String, String)>);
+pub struct Form(BTreeMap<String, String>);
 
 impl Form {
     /// From the body, or from the query where there is no body. `None` if it is too large, not UTF-8 without zeros, or
     /// says something twice.
     pub fn of(parts: &Parts, body: &[u8]) -> Option<Form> {
-        let text = match body {
+        let form = match body {
             [] => parts.uri.query().unwrap_or(""),
             body => std::str::from_utf8(body).ok()?,
         };
-        if text.bytes().filter(|b| *b == b'&').count() > MAX_FIELDS {
+        if form.bytes().filter(|b| *b == b'&').count() > MAX_FIELDS {
             return None;
         }
-        let pairs = query_pairs(text);
         // PostgreSQL's texts hold no zero.
         let text = |bytes| String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
-        let fields: Vec<(String, String)> = pairs.into_iter().map(|(n, v)| Some((text(n)?, text(v)?))).collect::<Option<_>>()?;
-        let mut names = std::collections::HashSet::new();
-        fields.iter().all(|(name, _)| names.insert(name.as_str())).then_some(())?;
-        drop(names);
+        let mut fields = BTreeMap::new();
+        for (name, value) in query_pairs(form) {
+            if fields.insert(text(name)?, text(value)?).is_some() {
+                return None;
+            }
+        }
         Some(Form(fields))
     }
 
@@ -42,12 +48,17 @@ impl Form {
 
     /// A field.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// All fields.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether any field has this name or lies below it.
     pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(n, _)| n == name || n.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+        self.0.keys().any(|n| n == name || n.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
     }
 
     /// `<name>.member.1`, `<name>.member.2`, ….
@@ -106,12 +117,43 @@ impl From<belvedere_store::StoreError> for QueryError {
     }
 }
 
+/// A request of which the form is all that there is to read.
+pub struct Asked {
+    /// What is asked for.
+    pub form: Form,
+    /// Who asks.
+    pub caller: Caller,
+    /// Region of the request's signature, which ARNs carry.
+    pub region: String,
+}
+
+/// Reads a request.
+pub async fn read(request: Request) -> Result<Asked, QueryError> {
+    let body = request.body.collect().await.map_err(|e| QueryError::new("InvalidRequest", e.to_string()))?;
+    let form = Form::of(&request.parts, &body);
+    let form = form.ok_or_else(|| QueryError::new("MalformedQueryString", "the form is not well formed"))?;
+    Ok(Asked { form, caller: request.caller, region: request.region })
+}
+
+/// An operation that is not there.
+pub fn unknown(form: &Form) -> QueryError {
+    QueryError::new("InvalidAction", format!("Could not find operation {}", form.action()))
+}
+
+/// The operation's name with its result, or an error, as an answer.
+pub fn respond(namespace: &str, outcome: Result<(String, String), QueryError>) -> Response {
+    match outcome {
+        Ok((action, result)) => answer(namespace, &action, &result),
+        Err(refused) => error(namespace, &refused),
+    }
+}
+
 fn xml(status: StatusCode, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, "text/xml")], body).into_response()
 }
 
 /// `<ActionResponse><ActionResult>…`; `result` is markup, its text already escaped.
-pub fn answer(namespace: &str, action: &str, result: &str) -> Response {
+fn answer(namespace: &str, action: &str, result: &str) -> Response {
     let id = element("RequestId", &identifiers::token::<16>());
     xml(
         StatusCode::OK,
@@ -161,6 +203,7 @@ mod tests {
         assert!(Form::of(&parts, b"a=%ff").is_none());
         assert!(Form::of(&parts, b"a=%00").is_none());
         assert!(Form::of(&parts, b"TopicArn=mine&TopicArn=yours").is_none(), "said twice");
-        assert!(Form::of(&parts, &b"a&".repeat(MAX_FIELDS + 1)).is_none());
+        let many: String = (0..MAX_FIELDS + 2).map(|n| format!("{n}&")).collect();
+        assert!(Form::of(&parts, many.as_bytes()).is_none());
     }
 }

@@ -7,7 +7,8 @@
 use crate::Api;
 use crate::entry::Request;
 use crate::model::{Member, Shape, Text, check};
-use crate::wire::query::Query;
+use crate::query::Form;
+use crate::wire::query::input;
 use crate::wire::{Output, xml_answer, xml_error};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -108,10 +109,8 @@ async fn run(api: &Api, request: Request) -> Result<(String, Output), Refused> {
     if request.caller.is_device() {
         return Err(Refused::new(StatusCode::FORBIDDEN, "AuthorizationError", "an appliance may not call sns"));
     }
-    let query = request.parts.uri.query().unwrap_or("").to_owned();
     let body = request.body.collect().await.map_err(|e| Refused::invalid(e.to_string()))?;
-    let form = if body.is_empty() { query } else { String::from_utf8(body.to_vec()).map_err(|_| Refused::invalid("the body is not UTF-8"))? };
-    let query = Query::parse(&form).map_err(Refused::invalid)?;
+    let query = Form::of(&request.parts, &body).ok_or_else(|| Refused::invalid("the form is not well formed"))?;
     let action = query.action().to_owned();
     let region = &request.region;
     let output = match action.as_str() {
@@ -154,8 +153,8 @@ async fn run(api: &Api, request: Request) -> Result<(String, Output), Refused> {
     Ok((action, output))
 }
 
-fn typed<T: DeserializeOwned>(query: &Query, shape: &[Member]) -> Result<T, Refused> {
-    let input: Map<String, Value> = query.input(shape);
+fn typed<T: DeserializeOwned>(query: &Form, shape: &[Member]) -> Result<T, Refused> {
+    let input: Map<String, Value> = input(query, shape).map_err(Refused::invalid)?;
     if let Some(fault) = check(shape, &input).first() {
         return Err(Refused::invalid(format!("Invalid parameter: {} Reason: {}", fault.name, fault.message)));
     }

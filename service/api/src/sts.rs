@@ -6,7 +6,7 @@ use crate::access::policy::{Principal, TrustPolicy};
 use crate::caller::Caller;
 use crate::entry::Request;
 use crate::iam;
-use crate::query::{self, Form, QueryError};
+use crate::query::{self, Asked, Form, QueryError};
 use crate::xml::element;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -24,20 +24,17 @@ const CHAINED_DURATION: i64 = 3600;
 
 /// Answers a request.
 pub async fn answer(api: &Api, request: Request) -> Response {
-    match run(api, request).await {
-        Ok((action, result)) => query::answer(NAMESPACE, action, &result),
-        Err(error) => query::error(NAMESPACE, &error),
-    }
+    query::respond(NAMESPACE, run(api, request).await)
 }
 
-async fn run(api: &Api, request: Request) -> Result<(&'static str, String), QueryError> {
-    let body = request.body.collect().await.map_err(|e| QueryError::new("InvalidRequest", e.to_string()))?;
-    let form = Form::of(&request.parts, &body).ok_or_else(|| QueryError::new("MalformedQueryString", "the form is not well formed"))?;
-    match form.action() {
-        "GetCallerIdentity" => Ok(("GetCallerIdentity", identity(api, &request.caller))),
-        "AssumeRole" => Ok(("AssumeRole", assume(api, &request.caller, &form).await?)),
-        other => Err(QueryError::new("InvalidAction", format!("Could not find operation {other}"))),
-    }
+async fn run(api: &Api, request: Request) -> Result<(String, String), QueryError> {
+    let Asked { form, caller, .. } = query::read(request).await?;
+    let result = match form.action() {
+        "GetCallerIdentity" => identity(api, &caller),
+        "AssumeRole" => assume(api, &caller, &form).await?,
+        _ => return Err(query::unknown(&form)),
+    };
+    Ok((form.action().to_owned(), result))
 }
 
 fn identity(api: &Api, caller: &Caller) -> String {

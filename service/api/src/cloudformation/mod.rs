@@ -25,7 +25,7 @@ use crate::access::authorise;
 use crate::access::evaluate::Question;
 use crate::caller::Caller;
 use crate::entry::Request;
-use crate::query::{self, Form, QueryError, members};
+use crate::query::{self, Asked, Form, QueryError, members};
 use crate::xml::element;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -53,16 +53,12 @@ struct Call<'a> {
 
 /// Answers a request.
 pub async fn answer(api: &Api, request: Request) -> Response {
-    match run(api, request).await {
-        Ok((action, result)) => query::answer(NAMESPACE, &action, &result),
-        Err(error) => query::error(NAMESPACE, &error),
-    }
+    query::respond(NAMESPACE, run(api, request).await)
 }
 
 async fn run(api: &Api, request: Request) -> Result<(String, String), QueryError> {
-    let body = request.body.collect().await.map_err(|e| QueryError::new("InvalidRequest", e.to_string()))?;
-    let form = Form::of(&request.parts, &body).ok_or_else(|| QueryError::new("MalformedQueryString", "the form is not well formed"))?;
-    let call = Call { api, caller: request.caller, region: request.region, form };
+    let Asked { form, caller, region } = query::read(request).await?;
+    let call = Call { api, caller, region, form };
     let result = match call.form.action() {
         "CreateChangeSet" => call.create_change_set().await,
         "DescribeChangeSet" => call.describe_change_set().await,
@@ -79,7 +75,7 @@ async fn run(api: &Api, request: Request) -> Result<(String, String), QueryError
         "DescribeStackResources" => call.resources("StackResources").await,
         "GetTemplate" => call.get_template().await,
         "GetTemplateSummary" | "ValidateTemplate" => call.summary().await,
-        other => Err(QueryError::new("InvalidAction", format!("Could not find operation {other}"))),
+        _ => Err(query::unknown(&call.form)),
     };
     Ok((call.form.action().to_owned(), result?))
 }

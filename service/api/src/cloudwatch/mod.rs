@@ -10,7 +10,7 @@ use crate::Api;
 use crate::caller::Caller;
 use crate::entry::Request;
 use crate::model::{Member, check};
-use crate::wire::query::Query;
+use crate::wire::query;
 use crate::wire::{Output, cbor, gunzip, xml_answer, xml_error};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -181,14 +181,9 @@ pub fn read(form: Form, parts: &Parts, body: &[u8]) -> Result<(String, Map<Strin
     let target = parts.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("");
     match form {
         Form::Query => {
-            let text = match body.is_empty() {
-                true => parts.uri.query().unwrap_or(""),
-                false => std::str::from_utf8(body).map_err(|_| unreadable("the body is not UTF-8".into()))?,
-            };
-            let query = Query::parse(text).map_err(unreadable)?;
-            let operation = query.action().to_owned();
-            let input = shape_of(&operation).map(|shape| query.input(shape)).unwrap_or_default();
-            Ok((operation, input))
+            let form = crate::query::Form::of(parts, body).ok_or_else(|| unreadable("the form is not well formed".into()))?;
+            let input = shape_of(form.action()).map(|shape| query::input(&form, shape)).transpose();
+            Ok((form.action().to_owned(), input.map_err(unreadable)?.unwrap_or_default()))
         }
         Form::Json | Form::Cbor => {
             let operation = match form {
