@@ -6,7 +6,7 @@ use crate::model::{Member, Shape, Text, check};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use belvedere_store::managed_secrets::{ManagedSecret, SecretValue, SecretVersion};
+use belvedere_store::managed_secrets::{ManagedSecret, NewSecret, SecretValue, SecretVersion};
 use belvedere_store::{StoreError, identifiers, now_ms};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// Largest value, bytes.
 const MAX_VALUE: usize = 65_536;
 /// Most secrets.
-const MAX_SECRETS: usize = 10_000;
+const MAX_SECRETS: i64 = 10_000;
 const MAX_PAGE: usize = 100;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 const DEFAULT_WINDOW_DAYS: i64 = 30;
@@ -203,20 +203,26 @@ async fn create(api: &Api, region: &str, input: Create) -> Result<Value, Secrets
         }
         return Err(wrong("ResourceExistsException", format!("The operation failed because the secret {} already exists.", input.name)));
     }
-    if store.list_managed_secrets().await?.len() >= MAX_SECRETS {
+    if store.count_managed_secrets().await? >= MAX_SECRETS {
         return Err(wrong("LimitExceededException", format!("there are {MAX_SECRETS} secrets already")));
     }
     let account = &api.fleet.settings.account;
     let suffix = &identifiers::base32(&identifiers::random::<8>())[..6];
     let arn = format!("arn:aws:secretsmanager:{region}:{account}:secret:{}-{suffix}", input.name);
     let tags: BTreeMap<String, String> = input.tags.into_iter().map(|t| (t.key, t.value)).collect();
-    store.create_managed_secret(&arn, &input.name, input.description.as_deref(), &tags).await.map_err(|e| match e {
+    let new = NewSecret {
+        arn: &arn,
+        name: &input.name,
+        description: input.description.as_deref(),
+        tags: &tags,
+        first: value.as_ref().map(|value| (version.as_str(), value)),
+    };
+    store.create_managed_secret(new).await.map_err(|e| match e {
         StoreError::Exists { .. } => wrong("ResourceExistsException", format!("The operation failed because the secret {} already exists.", input.name)),
         other => other.into(),
     })?;
     let mut answer = json!({ "ARN": arn, "Name": input.name });
-    if let Some(value) = value {
-        store.put_secret_value(&arn, &version, &value).await?;
+    if value.is_some() {
         answer["VersionId"] = version.into();
     }
     Ok(answer)
@@ -359,13 +365,11 @@ async fn list(api: &Api, input: List) -> Result<Value, SecretsError> {
     let secrets = api.fleet.store.list_managed_secrets().await?;
     let mut rest = secrets.into_iter().filter(|s| s.name > after && s.deletion_ms.is_none());
     let size = input.max_results.unwrap_or(MAX_PAGE);
-    let mut page = Vec::new();
-    let mut last = String::new();
-    for secret in rest.by_ref().take(size) {
-        let versions = api.fleet.store.secret_versions(&secret.arn).await?;
-        page.push(show(&secret, &versions, "SecretVersionsToStages"));
-        last = secret.name;
-    }
+    let secrets: Vec<ManagedSecret> = rest.by_ref().take(size).collect();
+    let (first, last) = (secrets.first().map_or("", |s| &s.name), secrets.last().map_or("", |s| &s.name));
+    let versions = api.fleet.store.secret_versions_between(first, last).await?;
+    let shown = |secret| show(secret, versions.get(&secret.arn).map_or(&[], Vec::as_slice), "SecretVersionsToStages");
+    let page: Vec<Value> = secrets.iter().map(shown).collect();
     let mut answer = json!({ "SecretList": page });
     if rest.next().is_some() {
         answer["NextToken"] = hex::encode(last).into();

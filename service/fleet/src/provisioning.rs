@@ -64,7 +64,6 @@ impl Fleet {
             tags: new.tags,
             networking: new.networking,
         };
-        self.store.create_device(device).await?;
         let row = Certificate {
             fingerprint: claim.issued.fingerprint,
             common_name: claim_client_id.clone(),
@@ -72,7 +71,7 @@ impl Fleet {
             kind: CertificateKind::Claim,
             expires_ms: claim.issued.expires_ms,
         };
-        self.store.add_claim(&row).await?;
+        self.store.create_device_with_claim(device, row).await?;
         let archive = belvedere_provisioning_archive::write(&Archive {
             configuration: Configuration {
                 format_version: FORMAT_VERSION,

@@ -4,10 +4,13 @@ use crate::metrics::application_errors;
 use crate::{Fleet, FleetError};
 use belvedere_device_protocol::ApplicationReport;
 use belvedere_device_protocol::shadow::{APPLICATIONS, DEVICE, DeviceState};
+use belvedere_store::devices::{Device, LEASE_MS};
 use belvedere_store::metrics::Meeting;
 use belvedere_store::now_ms;
 use serde_json::{Value, json};
 
+/// How often a device that has nothing new to say renews its lease.
+const RENEWAL_MS: i64 = 60_000;
 /// Statuses after which an instance is gone from the device.
 const REMOVED: &str = "REMOVAL_SUCCEEDED";
 
@@ -21,6 +24,14 @@ fn in_words(status: &str) -> &'static str {
         "REMOVAL_PENDING" | "REMOVAL_REQUESTED" | "REMOVAL_IN_PROGRESS" => "The appliance removes the application.",
         _ => "The appliance deploys the application.",
     }
+}
+
+/// Whether a report is to be written into the device's row: when it says something new, and once a minute because the
+/// device was in touch. Its words are in the shadow in any case.
+fn is_news(device: &Device, version: &str, network: &Value, now: i64) -> bool {
+    let known = device.software_version.as_deref() == Some(version) && device.network_status.as_ref() == Some(network);
+    let in_touch_ms = device.lease_expires_ms.map(|expires| expires - LEASE_MS);
+    !known || in_touch_ms.is_none_or(|at| now - at >= RENEWAL_MS)
 }
 
 impl Fleet {
@@ -48,6 +59,9 @@ impl Fleet {
             version = "NOT_AVAILABLE".into();
         }
         let network = serde_json::to_value(&state.network).unwrap_or_default();
+        if !is_news(&device, &version, &network, now_ms()) {
+            return Ok(());
+        }
         Ok(self.store.set_device_state(&device.device_id, &version, &network).await?)
     }
 
@@ -99,5 +113,39 @@ impl Fleet {
             self.store.put_samples(&[sample], Meeting::Greatest).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_report_is_written_once_a_minute_and_a_new_one_at_once() {
+        let device = |version: Option<&str>, lease_expires_ms| Device {
+            sequence: 1,
+            device_id: "device-a".into(),
+            name: "a".into(),
+            thing_name: "a".into(),
+            description: None,
+            tags: Default::default(),
+            networking: None,
+            provisioning_status: "SUCCEEDED".into(),
+            created_ms: 0,
+            updated_ms: 0,
+            serial_number: None,
+            software_version: version.map(str::to_owned),
+            network_status: Some(json!({})),
+            network_status_ms: Some(0),
+            lease_expires_ms,
+            connected: true,
+        };
+        let now = 10_000_000;
+        let news = |version, in_touch_ms: i64, network| is_news(&device(version, Some(in_touch_ms + LEASE_MS)), "1.0.0", &network, now);
+        assert!(!news(Some("1.0.0"), now - RENEWAL_MS + 1, json!({})));
+        assert!(news(Some("1.0.0"), now - RENEWAL_MS, json!({})));
+        assert!(news(Some("0.9.0"), now, json!({})) && news(None, now, json!({})));
+        assert!(news(Some("1.0.0"), now, json!({ "NtpStatus": {} })));
+        assert!(is_news(&device(Some("1.0.0"), None), "1.0.0", &json!({}), now));
     }
 }

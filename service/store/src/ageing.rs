@@ -24,6 +24,7 @@ impl Store {
     /// Forgets what ended before the horizon. A device's newest job stays: it is shown with the device, and its number
     /// is never given again.
     pub async fn forget_history(&self, horizon: Horizon) -> Result<Forgotten, StoreError> {
+        self.purge_managed_secrets().await?;
         let instances = self
             .forget(
                 "DELETE FROM application_instance WHERE status = 'REMOVAL_SUCCEEDED' AND updated_ms < $1",

@@ -2,7 +2,11 @@
 
 use crate::database::DatabaseRow;
 use crate::{Store, StoreError};
-use sqlx::Row;
+use sqlx::{AnyConnection, Row};
+use std::sync::LazyLock;
+
+/// Entries of one statement.
+const TOGETHER: usize = 32;
 
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,29 +43,45 @@ fn entry(row: &DatabaseRow) -> Result<AuditEntry, StoreError> {
     })
 }
 
+/// A statement that adds so many entries.
+fn insertion(rows: usize) -> String {
+    let row = |n: usize| format!("(${}, ${}, ${}, ${}, ${}, ${}, ${}, ${})", n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7, n + 8);
+    let rows: Vec<String> = (0..rows).map(|n| row(n * 8)).collect();
+    let into = "INSERT INTO audit (time_ms, request_id, caller, access_key_id, source, action, resource, status) VALUES ";
+    into.to_owned() + &rows.join(", ")
+}
+
+/// Two statements, so that both stay prepared.
+static ONE: LazyLock<String> = LazyLock::new(|| insertion(1));
+static MANY: LazyLock<String> = LazyLock::new(|| insertion(TOGETHER));
+
+async fn insert(connection: &mut AnyConnection, statement: &'static str, entries: &[AuditEntry]) -> sqlx::Result<()> {
+    let mut query = sqlx::query(statement);
+    for entry in entries {
+        query = query.bind(entry.time_ms).bind(&entry.request_id).bind(&entry.caller).bind(&entry.access_key_id);
+        query = query.bind(&entry.source).bind(&entry.action).bind(&entry.resource).bind(entry.status);
+    }
+    query.execute(connection).await.map(drop)
+}
+
 impl Store {
     /// Adds entries; they are on the disk when this returns.
     pub async fn add_audit_entries(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         let error = |e| StoreError::database("write the audit log", e);
-        let mut transaction = self.pool.begin().await.map_err(error)?;
-        for entry in entries {
-            sqlx::query(
-                "INSERT INTO audit (time_ms, request_id, caller, access_key_id, source, action, resource, status) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            )
-            .bind(entry.time_ms)
-            .bind(&entry.request_id)
-            .bind(&entry.caller)
-            .bind(&entry.access_key_id)
-            .bind(&entry.source)
-            .bind(&entry.action)
-            .bind(&entry.resource)
-            .bind(entry.status)
-            .execute(&mut *transaction)
-            .await
-            .map_err(error)?;
-        }
-        transaction.commit().await.map_err(error)
+        let entries = entries.to_vec();
+        let added = self.change(None, move |connection| {
+            Box::pin(async move {
+                let (many, few) = entries.as_chunks::<TOGETHER>();
+                for entries in many {
+                    insert(connection, &MANY, entries).await?;
+                }
+                for entry in few.chunks(1) {
+                    insert(connection, &ONE, entry).await?;
+                }
+                Ok(())
+            })
+        });
+        added.await.map_err(error)
     }
 
     /// The newest entries since a time, at most `limit`, oldest first.
@@ -110,13 +130,13 @@ mod tests {
                 resource: "*".into(),
                 status: 200,
             };
-            let all: Vec<AuditEntry> = (1..=10).map(entry).collect();
+            let all: Vec<AuditEntry> = (1..=2 * TOGETHER as i64 + 10).map(entry).collect();
             store.add_audit_entries(&all).await.unwrap();
             assert_eq!(store.audit_entries(0, 100).await.unwrap(), all);
-            assert_eq!(store.audit_entries(4, 3).await.unwrap(), all[7..]);
+            assert_eq!(store.audit_entries(4, 3).await.unwrap(), all[all.len() - 3..]);
             assert_eq!(store.prune_audit(3, 100).await.unwrap(), 2);
-            assert_eq!(store.prune_audit(0, 5).await.unwrap(), 3);
-            assert_eq!(store.audit_entries(0, 100).await.unwrap(), all[5..]);
+            assert_eq!(store.prune_audit(0, 5).await.unwrap() as usize, all.len() - 2 - 5);
+            assert_eq!(store.audit_entries(0, 100).await.unwrap(), all[all.len() - 5..]);
         }
     }
 }

@@ -3,9 +3,9 @@
 //! A claim is `active` until it is `consumed`; a device certificate is `pending` until its thing is registered, then
 //! `active`, and `revoked` when the device gets a newer one. What is not in the table does not connect.
 
-use crate::database::DatabaseRow;
+use crate::database::{self, DatabaseRow};
 use crate::{Store, StoreError, now_ms};
-use sqlx::Row;
+use sqlx::{AnyConnection, Row};
 use std::collections::HashSet;
 
 /// What a certificate is for.
@@ -44,24 +44,23 @@ fn certificate(row: &DatabaseRow) -> Result<Certificate, StoreError> {
     })
 }
 
-impl Store {
-    /// Remembers a new claim.
-    pub async fn add_claim(&self, claim: &Certificate) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO certificate (fingerprint, common_name, device_id, kind, status, created_ms, expires_ms) \
-             VALUES ($1, $2, $3, 'claim', 'active', $4, $5)",
-        )
-        .bind(&claim.fingerprint)
-        .bind(&claim.common_name)
-        .bind(&claim.device_id)
-        .bind(now_ms())
-        .bind(claim.expires_ms)
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(|e| StoreError::insert("store a claim certificate", &claim.common_name, e))
-    }
+/// Remembers a new claim.
+pub(crate) async fn add_claim(connection: &mut AnyConnection, claim: &Certificate, now: i64) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO certificate (fingerprint, common_name, device_id, kind, status, created_ms, expires_ms) \
+         VALUES ($1, $2, $3, 'claim', 'active', $4, $5)",
+    )
+    .bind(&claim.fingerprint)
+    .bind(&claim.common_name)
+    .bind(&claim.device_id)
+    .bind(now)
+    .bind(claim.expires_ms)
+    .execute(connection)
+    .await
+    .map(drop)
+}
 
+impl Store {
     /// A certificate that may be used now: known, active, not expired.
     pub async fn usable_certificate(&self, fingerprint: &str) -> Result<Option<Certificate>, StoreError> {
         sqlx::query("SELECT * FROM certificate WHERE fingerprint = $1 AND status = 'active' AND expires_ms > $2")
@@ -77,13 +76,9 @@ impl Store {
 
     /// Fingerprints of all certificates that may be used now.
     pub async fn standing_certificates(&self) -> Result<HashSet<String>, StoreError> {
-        let fingerprints: Vec<String> =
-            sqlx::query_scalar("SELECT fingerprint FROM certificate WHERE status = 'active' AND expires_ms > $1")
-                .bind(now_ms())
-                .fetch_all(&self.pool)
-                .await
-                .map_err(|e| StoreError::database("list certificates", e))?;
-        Ok(fingerprints.into_iter().collect())
+        let all = database::standing_certificates(&self.pool, self.kind, now_ms()).await;
+        let all = all.map_err(|e| StoreError::database("list certificates", e))?;
+        Ok(all.split_ascii_whitespace().map(str::to_owned).collect())
     }
 
     /// Locks a device out: none of its certificates may be used from now on. False if none stood.

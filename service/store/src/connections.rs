@@ -4,6 +4,7 @@
 
 use crate::devices::LEASE_MS;
 use crate::{Store, StoreError, now_ms};
+use sqlx::AnyConnection;
 use sqlx::postgres::PgListener;
 use std::time::Duration;
 
@@ -44,18 +45,20 @@ pub struct Notes {
 impl Store {
     /// A client connected here. The name of the connection that it had at another copy until now, which must end.
     pub async fn note_connection(&self, new: &Connection) -> Result<Option<String>, StoreError> {
-        let error = |e| StoreError::database("note a connection", e);
-        let mut transaction = self.begin_exclusive(&format!("mqtt_connection {}", new.client)).await.map_err(error)?;
-        let elsewhere: Option<String> =
-            sqlx::query_scalar("SELECT connection FROM mqtt_connection WHERE client = $1 AND copy_id <> $2")
-                .bind(&new.client)
-                .bind(&*self.copy)
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(error)?;
-        write_connection(&mut transaction, &self.copy, new).await.map_err(error)?;
-        transaction.commit().await.map_err(error)?;
-        Ok(elsewhere)
+        let (lock, copy, new) = (format!("mqtt_connection {}", new.client), self.copy.clone(), new.clone());
+        let noted = self.change(Some(&lock), move |connection| {
+            Box::pin(async move {
+                let elsewhere: Option<String> =
+                    sqlx::query_scalar("SELECT connection FROM mqtt_connection WHERE client = $1 AND copy_id <> $2")
+                        .bind(&new.client)
+                        .bind(&*copy)
+                        .fetch_optional(&mut *connection)
+                        .await?;
+                write_connection(connection, &copy, &new).await?;
+                Ok(elsewhere)
+            })
+        });
+        noted.await.map_err(|e| StoreError::database("note a connection", e))
     }
 
     /// A connection that is still here after the others took this copy for dead. False if the client has a newer one.
@@ -77,28 +80,27 @@ impl Store {
 
     /// A connection ended. False if the client has another one by now, here or elsewhere.
     pub async fn forget_connection(&self, old: &Connection) -> Result<bool, StoreError> {
-        let error = |e| StoreError::database("forget a connection", e);
-        let now = now_ms();
-        let mut transaction = self.begin_exclusive(&format!("mqtt_connection {}", old.client)).await.map_err(error)?;
-        let last = sqlx::query("DELETE FROM mqtt_connection WHERE client = $1 AND connection = $2")
-            .bind(&old.client)
-            .bind(&old.connection)
-            .execute(&mut *transaction)
-            .await
-            .map_err(error)?
-            .rows_affected()
-            == 1;
-        if last && old.is_device {
-            sqlx::query("UPDATE device SET connected = 0, lease_expires_ms = $1, updated_ms = $2 WHERE device_id = $3")
-                .bind(now + LEASE_MS)
-                .bind(now)
-                .bind(&old.device_id)
-                .execute(&mut *transaction)
-                .await
-                .map_err(error)?;
-        }
-        transaction.commit().await.map_err(error)?;
-        Ok(last)
+        let (lock, old, now) = (format!("mqtt_connection {}", old.client), old.clone(), now_ms());
+        let forgotten = self.change(Some(&lock), move |connection| {
+            Box::pin(async move {
+                let deleted = sqlx::query("DELETE FROM mqtt_connection WHERE client = $1 AND connection = $2")
+                    .bind(&old.client)
+                    .bind(&old.connection)
+                    .execute(&mut *connection)
+                    .await?;
+                let last = deleted.rows_affected() == 1;
+                if last && old.is_device {
+                    sqlx::query("UPDATE device SET connected = 0, lease_expires_ms = $1, updated_ms = $2 WHERE device_id = $3")
+                        .bind(now + LEASE_MS)
+                        .bind(now)
+                        .bind(&old.device_id)
+                        .execute(connection)
+                        .await?;
+                }
+                Ok(last)
+            })
+        });
+        forgotten.await.map_err(|e| StoreError::database("forget a connection", e))
     }
 
     /// Tells the copy that has a client's connection; false if no other copy has one.
@@ -158,7 +160,7 @@ impl Store {
     }
 }
 
-async fn write_connection(transaction: &mut sqlx::Transaction<'static, sqlx::Any>, copy: &str, new: &Connection) -> sqlx::Result<()> {
+async fn write_connection(connection: &mut AnyConnection, copy: &str, new: &Connection) -> sqlx::Result<()> {
     let now = now_ms();
     sqlx::query(
         "INSERT INTO mqtt_connection (client, copy_id, connection, device_id, is_device, since_ms) \
@@ -171,14 +173,14 @@ async fn write_connection(transaction: &mut sqlx::Transaction<'static, sqlx::Any
     .bind(&new.device_id)
     .bind(i64::from(new.is_device))
     .bind(now)
-    .execute(&mut **transaction)
+    .execute(&mut *connection)
     .await?;
     if new.is_device {
         sqlx::query("UPDATE device SET connected = 1, lease_expires_ms = $1, updated_ms = $2 WHERE device_id = $3")
             .bind(now + LEASE_MS)
             .bind(now)
             .bind(&new.device_id)
-            .execute(&mut **transaction)
+            .execute(connection)
             .await?;
     }
     Ok(())

@@ -28,7 +28,7 @@ pub const FILE: &str = "service.sqlite";
 
 /// Connections of one copy of the service to PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 10;
-/// SQLite has one writer; more connections than this only wait.
+/// Connections that read SQLite's file, and now and then write.
 const SQLITE_CONNECTIONS: u32 = 4;
 
 /// Which of the two.
@@ -46,6 +46,16 @@ const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 20000; PRAGMA journal_mode 
 
 /// Opens SQLite's file in a data directory.
 pub(crate) async fn open_file(data: &Path, create: bool) -> Result<AnyPool, StoreError> {
+    file(data, create, SQLITE_CONNECTIONS).await
+}
+
+/// Opens it once more, for writing. SQLite has one writer at a time, and those who find it taken sleep and try again, so
+/// that the last may come first and all come late; who asks this pool for its one connection gets it in turn.
+pub(crate) async fn open_writer(data: &Path) -> Result<AnyPool, StoreError> {
+    file(data, false, 1).await
+}
+
+async fn file(data: &Path, create: bool, connections: u32) -> Result<AnyPool, StoreError> {
     let data = std::fs::canonicalize(data).map_err(|e| StoreError::io("open", data, e))?;
     let path = data.join(FILE);
     let Some(text) = path.to_str() else {
@@ -54,21 +64,23 @@ pub(crate) async fn open_file(data: &Path, create: bool) -> Result<AnyPool, Stor
     };
     let text = text.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     let url = format!("sqlite://{text}?mode={}", if create { "rwc" } else { "rw" });
-    connect(&url, Kind::Sqlite).await
+    connect(&url, Kind::Sqlite, connections).await
 }
 
 /// Connects to a PostgreSQL server. Its URL may hold a password: it goes into no message.
 pub(crate) async fn open_server(url: &DatabaseUrl) -> Result<AnyPool, StoreError> {
-    connect(url.expose(), Kind::Postgres).await
+    connect(url.expose(), Kind::Postgres, POSTGRES_CONNECTIONS).await
 }
 
-async fn connect(url: &str, kind: Kind) -> Result<AnyPool, StoreError> {
+async fn connect(url: &str, kind: Kind, connections: u32) -> Result<AnyPool, StoreError> {
     let error = |e| StoreError::database("open the database", e);
     install_default_drivers();
     let options: AnyConnectOptions = url.parse().map_err(error)?;
     let options = options.log_slow_statements(log::LevelFilter::Warn, Duration::from_secs(5));
     let pool = AnyPoolOptions::new()
-        .max_connections(if kind == Kind::Sqlite { SQLITE_CONNECTIONS } else { POSTGRES_CONNECTIONS })
+        .max_connections(connections)
+        // A server may have gone away meanwhile; a file does not, and to ask it costs as much as a small query.
+        .test_before_acquire(kind == Kind::Postgres)
         .acquire_timeout(Duration::from_secs(30));
     let pool = match kind {
         Kind::Sqlite => {
@@ -80,7 +92,7 @@ async fn connect(url: &str, kind: Kind) -> Result<AnyPool, StoreError> {
 }
 
 /// Begins a transaction beside which no other one of the same `lock` runs, here or in another copy of the service.
-/// In SQLite that is any other writer; in PostgreSQL those that name the same lock.
+/// In SQLite that is any other writer; in PostgreSQL those that name the same lock. `pool` is the one for writing.
 pub(crate) async fn begin_exclusive(pool: &AnyPool, kind: Kind, lock: &str) -> sqlx::Result<Transaction<'static, Any>> {
     match kind {
         Kind::Sqlite => pool.begin_with("BEGIN IMMEDIATE").await,
@@ -96,7 +108,7 @@ impl Store {
     /// Begins a transaction that reads rows before it writes what follows from them. `lock` names these rows (a table,
     /// or a table and a key); everybody who changes them in this way gives the same name, and one name only.
     pub(crate) async fn begin_exclusive(&self, lock: &str) -> sqlx::Result<Transaction<'static, Any>> {
-        begin_exclusive(&self.pool, self.kind, lock).await
+        begin_exclusive(&self.writer, self.kind, lock).await
     }
 }
 
@@ -151,6 +163,16 @@ pub(crate) async fn bytes(pool: &AnyPool, kind: Kind) -> sqlx::Result<i64> {
         Kind::Postgres => "SELECT pg_database_size(current_database())",
     };
     sqlx::query_scalar(sql).fetch_one(pool).await
+}
+
+/// Fingerprints of all certificates that may be used at a time, with spaces between them. They are asked for every two
+/// seconds: ten thousand rows cost twenty times as much as one.
+pub(crate) async fn standing_certificates(pool: &AnyPool, kind: Kind, now: i64) -> sqlx::Result<String> {
+    let sql = match kind {
+        Kind::Sqlite => "SELECT coalesce(group_concat(fingerprint, ' '), '') FROM certificate WHERE status = 'active' AND expires_ms > $1",
+        Kind::Postgres => "SELECT coalesce(string_agg(fingerprint, ' '), '') FROM certificate WHERE status = 'active' AND expires_ms > $1",
+    };
+    sqlx::query_scalar(sql).bind(now).fetch_one(pool).await
 }
 
 /// What the database finds wrong with itself. PostgreSQL keeps references whole by itself and checks its pages when it
@@ -210,7 +232,8 @@ mod tests {
         for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
             let path = file.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.extension().is_none_or(|e| e != "rs") || name == "database.rs" {
+            // Two files' tests have tables of their own.
+            if path.extension().is_none_or(|e| e != "rs") || ["database.rs", "together.rs"].contains(&name.as_str()) {
                 continue;
             }
             for text in literals(&std::fs::read_to_string(&path).unwrap()) {

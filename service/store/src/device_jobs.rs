@@ -155,11 +155,16 @@ impl Store {
 
     /// The newest job of one device or of each, by device.
     pub async fn latest_device_jobs(&self, device_id: Option<&str>) -> Result<BTreeMap<String, DeviceJob>, StoreError> {
-        let query = format!(
-            "{SELECT} WHERE ($1 IS NULL OR device_id = $1) \
-             AND number = (SELECT max(number) FROM device_job newest WHERE newest.device_id = job.device_id)"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(device_id).fetch_all(&self.pool).await;
+        // Of one device by the key; the newest of each would look at every job that there ever was.
+        let which = match device_id {
+            Some(_) => "WHERE device_id = $1 ORDER BY number DESC LIMIT 1",
+            None => "WHERE number = (SELECT max(number) FROM device_job newest WHERE newest.device_id = job.device_id)",
+        };
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(format!("{SELECT} {which}")));
+        if let Some(device_id) = device_id {
+            query = query.bind(device_id);
+        }
+        let rows = query.fetch_all(&self.pool).await;
         let rows = rows.map_err(|e| StoreError::database("look up the latest jobs", e))?;
         rows.iter().map(|row| job(row).map(|j| (j.device_id.clone(), j))).collect()
     }

@@ -1,5 +1,6 @@
 //! Devices of the fleet.
 
+use crate::certificates::{Certificate, add_claim};
 use crate::database::{DatabaseRow, flag};
 use crate::error::{stored, text};
 use crate::{Store, StoreError, now_ms};
@@ -94,23 +95,33 @@ fn device(row: &DatabaseRow) -> Result<Device, StoreError> {
 impl Store {
     /// Adds a device in `AWAITING_PROVISIONING`; [`StoreError::Exists`] if the name is taken.
     pub async fn create_device(&self, new: NewDevice<'_>) -> Result<(), StoreError> {
+        self.add_device(new, None).await
+    }
+
+    /// Adds a device together with the claim with which it comes.
+    pub async fn create_device_with_claim(&self, new: NewDevice<'_>, claim: Certificate) -> Result<(), StoreError> {
+        self.add_device(new, Some(claim)).await
+    }
+
+    async fn add_device(&self, new: NewDevice<'_>, claim: Option<Certificate>) -> Result<(), StoreError> {
+        let (device_id, name, thing_name) = (new.device_id.to_owned(), new.name.to_owned(), new.thing_name.to_owned());
+        let (description, tags, networking) = (new.description.map(str::to_owned), text(new.tags), new.networking.map(text));
         let now = now_ms();
-        sqlx::query(
-            "INSERT INTO device (device_id, name, thing_name, description, tags, networking, provisioning_status, \
-             created_ms, updated_ms) VALUES ($1, $2, $3, $4, $5, $6, 'AWAITING_PROVISIONING', $7, $8)",
-        )
-        .bind(new.device_id)
-        .bind(new.name)
-        .bind(new.thing_name)
-        .bind(new.description)
-        .bind(text(new.tags))
-        .bind(new.networking.map(text))
-        .bind(now)
-        .bind(now)
-        .execute(&self.pool)
-        .await
-        .map_err(|e| StoreError::insert("store a device", new.name, e))?;
-        Ok(())
+        let created = self.change(None, move |connection| {
+            Box::pin(async move {
+                let device = sqlx::query(
+                    "INSERT INTO device (device_id, name, thing_name, description, tags, networking, provisioning_status, \
+                     created_ms, updated_ms) VALUES ($1, $2, $3, $4, $5, $6, 'AWAITING_PROVISIONING', $7, $7)",
+                );
+                let device = device.bind(device_id).bind(name).bind(thing_name).bind(description).bind(tags).bind(networking);
+                device.bind(now).execute(&mut *connection).await?;
+                match claim {
+                    Some(claim) => add_claim(connection, &claim, now).await,
+                    None => Ok(()),
+                }
+            })
+        });
+        created.await.map_err(|e| StoreError::insert("store a device", new.name, e))
     }
 
     /// By identifier.
@@ -158,20 +169,18 @@ impl Store {
         software_version: &str,
         network_status: &Value,
     ) -> Result<(), StoreError> {
+        let (device_id, version, network) = (device_id.to_owned(), software_version.to_owned(), text(network_status));
         let now = now_ms();
-        sqlx::query(
-            "UPDATE device SET software_version = $1, network_status = $2, network_status_ms = $3, lease_expires_ms = $4, \
-             updated_ms = $5 WHERE device_id = $6",
-        )
-        .bind(software_version)
-        .bind(text(network_status))
-        .bind(now)
-        .bind(now + LEASE_MS)
-        .bind(now)
-        .bind(device_id)
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(|e| StoreError::database("store a device's state", e))
+        let stored = self.change(None, move |connection| {
+            Box::pin(async move {
+                let stored = sqlx::query(
+                    "UPDATE device SET software_version = $1, network_status = $2, network_status_ms = $3, \
+                     lease_expires_ms = $4, updated_ms = $5 WHERE device_id = $6",
+                );
+                let stored = stored.bind(version).bind(network).bind(now).bind(now + LEASE_MS).bind(now).bind(device_id);
+                stored.execute(connection).await.map(drop)
+            })
+        });
+        stored.await.map_err(|e| StoreError::database("store a device's state", e))
     }
 }

@@ -136,7 +136,9 @@ mod tests {
         for place in places().await {
             let store = place.create().await;
             store.create_access_key("x").await.unwrap();
-            store.create_managed_secret("arn:a", "a", None, &Default::default()).await.unwrap();
+            let tags = Default::default();
+            let new = crate::managed_secrets::NewSecret { arn: "arn:a", name: "a", description: None, tags: &tags, first: None };
+            store.create_managed_secret(new).await.unwrap();
             let value = crate::managed_secrets::SecretValue::Text("hunter2".into());
             assert!(store.put_secret_value("arn:a", "1", &value).await.unwrap());
             let of = |what: &str, sealed: &[Sealed]| {

@@ -45,6 +45,7 @@ pub mod shadows;
 pub mod stacks;
 pub mod tags;
 pub mod template_jobs;
+mod together;
 pub mod uploads;
 #[cfg(test)]
 mod testing;
@@ -61,11 +62,15 @@ use secrets::SecretBox;
 use sqlx::AnyPool;
 use std::path::Path;
 use std::sync::Arc;
+use together::Together;
 
 /// The open store. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
+    /// For what is written often, or reads before it writes. With PostgreSQL the same pool.
+    writer: AnyPool,
+    together: Arc<Together>,
     kind: Kind,
     blobs: Blobs,
     secrets: Arc<SecretBox>,
@@ -157,8 +162,13 @@ impl Store {
             Some(url) => (database::open_server(url).await?, Kind::Postgres),
             None => (database::open_file(data, create).await?, Kind::Sqlite),
         };
+        let writer = match kind {
+            Kind::Postgres => pool.clone(),
+            Kind::Sqlite => database::open_writer(data).await?,
+        };
         let copy = identifiers::token::<16>().into();
-        Ok(Store { pool, kind, blobs, secrets: Arc::new(secrets), copy, database: places.database.clone() })
+        let (together, secrets) = (Arc::default(), Arc::new(secrets));
+        Ok(Store { pool, writer, together, kind, blobs, secrets, copy, database: places.database.clone() })
     }
 
     /// Whether other copies of the service may write objects, too.
@@ -173,6 +183,7 @@ impl Store {
 
     /// Waits for what is under way and closes the database.
     pub async fn close(&self) {
+        self.writer.close().await;
         self.pool.close().await;
     }
 }

@@ -5,8 +5,8 @@
 use crate::database::DatabaseRow;
 use crate::error::{stored, text};
 use crate::{Store, StoreError, now_ms};
-use sqlx::Row;
-use std::collections::BTreeMap;
+use sqlx::{AnyConnection, Row};
+use std::collections::{BTreeMap, HashMap};
 
 /// The stage of the newest version.
 pub const CURRENT: &str = "AWSCURRENT";
@@ -64,6 +64,7 @@ impl SecretValue {
 }
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
+const PURGE: &str = "DELETE FROM secret WHERE deletion_ms <= $1";
 
 pub(crate) fn purpose(arn: &str) -> String {
     format!("managed secret {arn}")
@@ -84,47 +85,73 @@ fn secret(row: &DatabaseRow) -> Result<ManagedSecret, StoreError> {
     })
 }
 
+/// What is needed for a new secret.
+pub struct NewSecret<'a> {
+    /// Unique.
+    pub arn: &'a str,
+    /// Unique.
+    pub name: &'a str,
+    /// For people.
+    pub description: Option<&'a str>,
+    /// Tags.
+    pub tags: &'a BTreeMap<String, String>,
+    /// The first version's name, and its value.
+    pub first: Option<(&'a str, &'a SecretValue)>,
+}
+
 impl Store {
-    /// Makes a secret; [`StoreError::Exists`] if its name is taken (also by one that is to be deleted).
-    pub async fn create_managed_secret(
-        &self,
-        arn: &str,
-        name: &str,
-        description: Option<&str>,
-        tags: &BTreeMap<String, String>,
-    ) -> Result<(), StoreError> {
-        self.purge_managed_secrets().await?;
-        let now = now_ms();
-        sqlx::query("INSERT INTO secret (arn, name, description, tags, created_ms, changed_ms) VALUES ($1, $2, $3, $4, $5, $6)")
-            .bind(arn)
-            .bind(name)
-            .bind(description)
-            .bind(text(tags))
-            .bind(now)
-            .bind(now)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(|e| StoreError::insert("store a secret", &format!("the secret {name}"), e))
+    /// Makes a secret, with its first version if there is one; [`StoreError::Exists`] if its name is taken (also by one
+    /// that is to be deleted).
+    pub async fn create_managed_secret(&self, new: NewSecret<'_>) -> Result<(), StoreError> {
+        let (what, now) = (format!("the secret {}", new.name), now_ms());
+        let (arn, name, tags) = (new.arn.to_owned(), new.name.to_owned(), text(new.tags));
+        let description = new.description.map(str::to_owned);
+        let first = new.first.map(|(version_id, value)| {
+            let (kind, bytes) = value.parts();
+            (version_id.to_owned(), kind, self.secrets.seal(&purpose(new.arn), bytes))
+        });
+        let made = self.change(None, move |connection| {
+            Box::pin(async move {
+                sqlx::query(PURGE).bind(now).execute(&mut *connection).await?;
+                sqlx::query("INSERT INTO secret (arn, name, description, tags, created_ms, changed_ms) VALUES ($1, $2, $3, $4, $5, $5)")
+                    .bind(&arn)
+                    .bind(name)
+                    .bind(description)
+                    .bind(tags)
+                    .bind(now)
+                    .execute(&mut *connection)
+                    .await?;
+                match first {
+                    Some((version_id, kind, sealed)) => add_version(connection, &arn, &version_id, kind, sealed, now).await,
+                    None => Ok(()),
+                }
+            })
+        });
+        made.await.map_err(|e| StoreError::insert("store a secret", &what, e))
     }
 
     /// A secret by its name, its ARN, or its ARN without the last seven characters.
     pub async fn managed_secret(&self, id: &str) -> Result<Option<ManagedSecret>, StoreError> {
-        self.purge_managed_secrets().await?;
         let name = id.split_once(":secret:").map_or(id, |(_, name)| name);
-        let row = sqlx::query("SELECT * FROM secret WHERE arn = $1 OR name = $2 ORDER BY CASE WHEN arn = $1 THEN 0 ELSE 1 END")
-            .bind(id)
-            .bind(name)
-            .fetch_optional(&self.pool)
-            .await;
+        let row = sqlx::query(
+            "SELECT * FROM secret WHERE (arn = $1 OR name = $2) AND (deletion_ms IS NULL OR deletion_ms > $3) \
+             ORDER BY CASE WHEN arn = $1 THEN 0 ELSE 1 END",
+        );
+        let row = row.bind(id).bind(name).bind(now_ms()).fetch_optional(&self.pool).await;
         row.map_err(|e| StoreError::database("look up a secret", e))?.as_ref().map(secret).transpose()
     }
 
     /// All secrets, by name.
     pub async fn list_managed_secrets(&self) -> Result<Vec<ManagedSecret>, StoreError> {
-        self.purge_managed_secrets().await?;
-        let rows = sqlx::query("SELECT * FROM secret ORDER BY name").fetch_all(&self.pool).await;
+        let rows = sqlx::query("SELECT * FROM secret WHERE deletion_ms IS NULL OR deletion_ms > $1 ORDER BY name");
+        let rows = rows.bind(now_ms()).fetch_all(&self.pool).await;
         rows.map_err(|e| StoreError::database("list secrets", e))?.iter().map(secret).collect()
+    }
+
+    /// How many there are.
+    pub async fn count_managed_secrets(&self) -> Result<i64, StoreError> {
+        let count = sqlx::query_scalar("SELECT count(*) FROM secret").fetch_one(&self.pool).await;
+        count.map_err(|e| StoreError::database("count secrets", e))
     }
 
     /// Gives a secret a new current version. The same version with the same value again changes nothing and is true;
@@ -144,16 +171,7 @@ impl Store {
             sqlx::query(statement).bind(arn).bind(stage).execute(&mut *transaction).await.map_err(error)?;
         }
         let now = now_ms();
-        sqlx::query("INSERT INTO secret_version (arn, version_id, stage, kind, value, created_ms) VALUES ($1, $2, $3, $4, $5, $6)")
-            .bind(arn)
-            .bind(version_id)
-            .bind(CURRENT)
-            .bind(kind)
-            .bind(sealed)
-            .bind(now)
-            .execute(&mut *transaction)
-            .await
-            .map_err(error)?;
+        add_version(&mut transaction, arn, version_id, kind, sealed, now).await.map_err(error)?;
         sqlx::query("UPDATE secret SET changed_ms = $1 WHERE arn = $2").bind(now).bind(arn).execute(&mut *transaction).await.map_err(error)?;
         transaction.commit().await.map_err(error)?;
         Ok(true)
@@ -205,6 +223,24 @@ impl Store {
         Ok(rows.into_iter().map(|(version_id, stage, created_ms)| SecretVersion { version_id, stage, created_ms }).collect())
     }
 
+    /// The versions of all secrets whose names are in a range, its ends included, without their values; by ARN.
+    pub async fn secret_versions_between(&self, first: &str, last: &str) -> Result<HashMap<String, Vec<SecretVersion>>, StoreError> {
+        let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
+            "SELECT arn, version_id, stage, secret_version.created_ms FROM secret_version JOIN secret USING (arn) \
+             WHERE name >= $1 AND name <= $2 ORDER BY stage",
+        )
+        .bind(first)
+        .bind(last)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| StoreError::database("list versions of secrets", e))?;
+        let mut versions: HashMap<String, Vec<SecretVersion>> = HashMap::new();
+        for (arn, version_id, stage, created_ms) in rows {
+            versions.entry(arn).or_default().push(SecretVersion { version_id, stage, created_ms });
+        }
+        Ok(versions)
+    }
+
     /// Notes that a secret's value was given out today.
     pub async fn note_secret_access(&self, secret: &ManagedSecret) -> Result<(), StoreError> {
         let today = now_ms() / DAY_MS * DAY_MS;
@@ -244,23 +280,31 @@ impl Store {
         self.purge_managed_secrets().await
     }
 
-    /// Deletes the secrets whose time has come.
-    async fn purge_managed_secrets(&self) -> Result<(), StoreError> {
-        let due: i64 = sqlx::query_scalar("SELECT count(*) FROM secret WHERE deletion_ms <= $1")
-            .bind(now_ms())
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|e| StoreError::database("look for secrets to delete", e))?;
-        if due == 0 {
-            return Ok(());
-        }
-        sqlx::query("DELETE FROM secret WHERE deletion_ms <= $1")
-            .bind(now_ms())
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(|e| StoreError::database("delete secrets", e))
+    /// Deletes the secrets whose time has come. Nobody sees them since then.
+    pub(crate) async fn purge_managed_secrets(&self) -> Result<(), StoreError> {
+        let purged = sqlx::query(PURGE).bind(now_ms()).execute(&self.pool).await;
+        purged.map(drop).map_err(|e| StoreError::database("delete secrets", e))
     }
+}
+
+async fn add_version(
+    connection: &mut AnyConnection,
+    arn: &str,
+    version_id: &str,
+    kind: &str,
+    sealed: Vec<u8>,
+    now: i64,
+) -> sqlx::Result<()> {
+    sqlx::query("INSERT INTO secret_version (arn, version_id, stage, kind, value, created_ms) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(arn)
+        .bind(version_id)
+        .bind(CURRENT)
+        .bind(kind)
+        .bind(sealed)
+        .bind(now)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]
@@ -273,10 +317,12 @@ mod tests {
         for place in places().await {
             let store = place.create().await;
             let arn = "arn:aws:secretsmanager:r:1:secret:camera-abcdef";
-            store.create_managed_secret(arn, "camera", None, &BTreeMap::new()).await.unwrap();
-            let exists = store.create_managed_secret("arn:other", "camera", None, &BTreeMap::new()).await;
-            assert!(matches!(exists, Err(StoreError::Exists { .. })));
             let value = |text: &str| SecretValue::Text(text.into());
+            let (tags, first) = (BTreeMap::new(), value("hunter1"));
+            let new = |arn| NewSecret { arn, name: "camera", description: None, tags: &tags, first: Some(("1", &first)) };
+            store.create_managed_secret(new(arn)).await.unwrap();
+            assert!(matches!(store.create_managed_secret(new("arn:other")).await, Err(StoreError::Exists { .. })));
+            assert!(store.secret_versions("arn:other").await.unwrap().is_empty());
             for (version, text) in [("1", "hunter1"), ("2", "hunter2"), ("3", "hunter3")] {
                 assert!(store.put_secret_value(arn, version, &value(text)).await.unwrap());
             }
@@ -286,13 +332,22 @@ mod tests {
             assert!(read(None, None).await == Some(("3".into(), value("hunter3"))));
             assert!(read(None, Some(PREVIOUS)).await == Some(("2".into(), value("hunter2"))));
             assert!(read(Some("1"), None).await.is_none());
+            let listed = store.secret_versions_between("camera", "camera").await.unwrap();
+            assert_eq!(listed[arn], store.secret_versions(arn).await.unwrap());
+            assert!(store.secret_versions_between("camera2", "z").await.unwrap().is_empty());
             assert_eq!(store.managed_secret("camera").await.unwrap().unwrap().arn, arn);
             assert_eq!(store.managed_secret("arn:aws:secretsmanager:r:1:secret:camera").await.unwrap().unwrap().arn, arn);
             let values: Vec<Vec<u8>> = sqlx::query_scalar("SELECT value FROM secret_version").fetch_all(&store.pool).await.unwrap();
             assert!(!values.is_empty() && !values.iter().any(|v| v.windows(6).any(|w| w == b"hunter")));
             store.schedule_secret_deletion(arn, Some(now_ms() + 60_000)).await.unwrap();
             assert!(store.managed_secret(arn).await.unwrap().unwrap().deletion_ms.is_some());
-            store.schedule_secret_deletion(arn, Some(now_ms())).await.unwrap();
+            // Its time comes while nobody looks: it is not seen any more, and its name is free.
+            sqlx::query("UPDATE secret SET deletion_ms = $1").bind(now_ms()).execute(&store.pool).await.unwrap();
+            assert!(store.managed_secret(arn).await.unwrap().is_none() && store.list_managed_secrets().await.unwrap().is_empty());
+            store.create_managed_secret(new("arn:other")).await.unwrap();
+            assert_eq!(store.count_managed_secrets().await.unwrap(), 1);
+            store.schedule_secret_deletion("arn:other", Some(now_ms())).await.unwrap();
+            assert_eq!(store.count_managed_secrets().await.unwrap(), 0);
             assert!(store.managed_secret(arn).await.unwrap().is_none() && read(None, None).await.is_none());
             store.close().await;
             for file in std::fs::read_dir(place.folder.path()).unwrap().flatten().filter(|f| f.path().is_file()) {

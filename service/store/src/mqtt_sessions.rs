@@ -3,7 +3,8 @@
 //! gives them and is locked meanwhile.
 
 use crate::{Store, StoreError, now_ms};
-use sqlx::Row;
+use sqlx::{AnyConnection, Row};
+use std::sync::LazyLock;
 
 /// Messages that wait for one client.
 pub const MAX_QUEUED: i64 = 1000;
@@ -13,6 +14,14 @@ pub const MAX_QUEUED_BYTES: i64 = 8 * 1024 * 1024;
 pub const MAX_AGE_MS: i64 = 7 * 24 * 3600 * 1000;
 /// A connected client's session is not ended before this, whatever its own time.
 const CONNECTED_MS: i64 = 3 * 60 * 1000;
+
+/// Sessions that one statement keeps.
+const KEPT_TOGETHER: usize = 64;
+static KEEP: LazyLock<String> = LazyLock::new(|| {
+    let clients: Vec<String> = (0..KEPT_TOGETHER).map(|n| format!("${}", n + 3)).collect();
+    let expires = "$1 + CASE WHEN expiry_ms > $2 THEN expiry_ms ELSE $2 END";
+    format!("UPDATE mqtt_session SET expires_ms = {expires} WHERE client IN ({})", clients.join(", "))
+});
 
 /// `sent_number` of a session whose connection has not ended in order: whatever waits may have been sent on it.
 const NOT_KNOWN: i64 = i64::MAX;
@@ -100,66 +109,11 @@ impl Store {
         expiry_ms: i64,
         clean: bool,
     ) -> Result<Session, StoreError> {
-        let error = |e| StoreError::database("open an MQTT session", e);
-        let now = now_ms();
-        let mut transaction = self.begin_exclusive(&format!("mqtt_session {client}")).await.map_err(error)?;
-        sqlx::query("DELETE FROM mqtt_session WHERE client = $1 AND ($2 = 1 OR expires_ms <= $3)")
-            .bind(client)
-            .bind(i64::from(clean))
-            .bind(now)
-            .execute(&mut *transaction)
-            .await
-            .map_err(error)?;
-        let numbers: Option<(i64, i64)> = sqlx::query_as("SELECT sent_number, next_number FROM mqtt_session WHERE client = $1")
-            .bind(client)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(error)?;
-        let sent = numbers.map(|(sent, next)| sent.min(next));
-        let subscriptions: Vec<(String, i64, i64, i64)> = match sent {
-            None => Vec::new(),
-            Some(_) => {
-                sqlx::query_as("SELECT filter, quality, no_local, keep_retain FROM mqtt_subscription WHERE client = $1 ORDER BY filter")
-                    .bind(client)
-                    .fetch_all(&mut *transaction)
-                    .await
-                    .map_err(error)?
-            }
-        };
-        let query = match (sent, expiry_ms) {
-            (None, 0) => None,
-            (Some(_), 0) => Some(sqlx::query("DELETE FROM mqtt_session WHERE client = $1").bind(client)),
-            (None, _) => Some(
-                sqlx::query(
-                    "INSERT INTO mqtt_session (client, connection, expiry_ms, expires_ms, next_number, sent_number, queued, queued_bytes) \
-                     VALUES ($1, $2, $3, $4, 1, $5, 0, 0)",
-                )
-                .bind(client)
-                .bind(connection)
-                .bind(expiry_ms)
-                .bind(now + expiry_ms.max(CONNECTED_MS))
-                .bind(NOT_KNOWN),
-            ),
-            (Some(_), _) => Some(
-                sqlx::query(
-                    "UPDATE mqtt_session SET connection = $2, expiry_ms = $3, expires_ms = $4, sent_number = $5 WHERE client = $1",
-                )
-                .bind(client)
-                .bind(connection)
-                .bind(expiry_ms)
-                .bind(now + expiry_ms.max(CONNECTED_MS))
-                .bind(NOT_KNOWN),
-            ),
-        };
-        if let Some(query) = query {
-            query.execute(&mut *transaction).await.map_err(error)?;
-        }
-        transaction.commit().await.map_err(error)?;
-        Ok(Session {
-            present: sent.is_some(),
-            subscriptions: subscriptions.into_iter().map(subscription).collect(),
-            sent_number: sent.unwrap_or(1),
-        })
+        let (lock, client, name, now) = (format!("mqtt_session {client}"), client.to_owned(), connection.to_owned(), now_ms());
+        let opened = self.change(Some(&lock), move |connection| {
+            Box::pin(async move { open(connection, &client, &name, expiry_ms, clean, now).await })
+        });
+        opened.await.map_err(|e| StoreError::database("open an MQTT session", e))
     }
 
     /// The connection of a session ended in order: messages below `sent_number` were sent on it. Nothing happens when
@@ -189,15 +143,14 @@ impl Store {
     pub async fn keep_mqtt_sessions(&self, connected: &[String]) -> Result<u64, StoreError> {
         let error = |e| StoreError::database("keep MQTT sessions", e);
         let now = now_ms();
-        let mut transaction = self.pool.begin().await.map_err(error)?;
-        for client in connected {
-            sqlx::query("UPDATE mqtt_session SET expires_ms = $2 + CASE WHEN expiry_ms > $3 THEN expiry_ms ELSE $3 END WHERE client = $1")
-                .bind(client)
-                .bind(now)
-                .bind(CONNECTED_MS)
-                .execute(&mut *transaction)
-                .await
-                .map_err(error)?;
+        let mut transaction = self.writer.begin().await.map_err(error)?;
+        for clients in connected.chunks(KEPT_TOGETHER) {
+            // A short list names its last one again, so that there is one statement.
+            let mut query = sqlx::query(KEEP.as_str()).bind(now).bind(CONNECTED_MS);
+            for client in clients.iter().chain(std::iter::repeat(&clients[clients.len() - 1])).take(KEPT_TOGETHER) {
+                query = query.bind(client);
+            }
+            query.execute(&mut *transaction).await.map_err(error)?;
         }
         let ended = sqlx::query("DELETE FROM mqtt_session WHERE expires_ms <= $1").bind(now).execute(&mut *transaction).await;
         let ended = ended.map_err(error)?.rows_affected();
@@ -223,7 +176,7 @@ impl Store {
     /// Adds or replaces subscriptions of a session.
     pub async fn add_mqtt_subscriptions(&self, client: &str, new: &[Subscription]) -> Result<(), StoreError> {
         let error = |e| StoreError::database("store MQTT subscriptions", e);
-        let mut transaction = self.pool.begin().await.map_err(error)?;
+        let mut transaction = self.writer.begin().await.map_err(error)?;
         for subscription in new {
             // A session that another connection has ended meanwhile takes none.
             sqlx::query(
@@ -246,7 +199,7 @@ impl Store {
     /// Removes subscriptions of a session.
     pub async fn remove_mqtt_subscriptions(&self, client: &str, filters: &[String]) -> Result<(), StoreError> {
         let error = |e| StoreError::database("remove MQTT subscriptions", e);
-        let mut transaction = self.pool.begin().await.map_err(error)?;
+        let mut transaction = self.writer.begin().await.map_err(error)?;
         for filter in filters {
             sqlx::query("DELETE FROM mqtt_subscription WHERE client = $1 AND filter = $2")
                 .bind(client)
@@ -262,7 +215,7 @@ impl Store {
     pub async fn queue_mqtt_messages(&self, messages: &[NewMessage]) -> Result<Vec<Queued>, StoreError> {
         let error = |e| StoreError::database("queue MQTT messages", e);
         let now = now_ms();
-        let mut transaction = self.pool.begin().await.map_err(error)?;
+        let mut transaction = self.writer.begin().await.map_err(error)?;
         let mut outcomes = vec![Queued::NoSession; messages.len()];
         // Two copies of the service that queue for the same clients lock them in the same order.
         let mut order: Vec<usize> = (0..messages.len()).collect();
@@ -361,10 +314,79 @@ impl Store {
     /// Messages of a client are delivered, or too old.
     pub async fn remove_mqtt_messages(&self, client: &str, numbers: &[i64]) -> Result<(), StoreError> {
         let error = |e| StoreError::database("remove MQTT messages", e);
-        let mut transaction = self.pool.begin().await.map_err(error)?;
+        let mut transaction = self.writer.begin().await.map_err(error)?;
         remove(&mut transaction, client, numbers).await.map_err(error)?;
         transaction.commit().await.map_err(error)
     }
+}
+
+/// See [`Store::open_mqtt_session`].
+async fn open(
+    connection: &mut AnyConnection,
+    client: &str,
+    name: &str,
+    expiry_ms: i64,
+    clean: bool,
+    now: i64,
+) -> sqlx::Result<Session> {
+    sqlx::query("DELETE FROM mqtt_session WHERE client = $1 AND ($2 = 1 OR expires_ms <= $3)")
+        .bind(client)
+        .bind(i64::from(clean))
+        .bind(now)
+        .execute(&mut *connection)
+        .await?;
+    let numbers: Option<(i64, i64)> = match clean {
+        true => None,
+        false => {
+            sqlx::query_as("SELECT sent_number, next_number FROM mqtt_session WHERE client = $1")
+                .bind(client)
+                .fetch_optional(&mut *connection)
+                .await?
+        }
+    };
+    let sent = numbers.map(|(sent, next)| sent.min(next));
+    let subscriptions: Vec<(String, i64, i64, i64)> = match sent {
+        None => Vec::new(),
+        Some(_) => {
+            sqlx::query_as("SELECT filter, quality, no_local, keep_retain FROM mqtt_subscription WHERE client = $1 ORDER BY filter")
+                .bind(client)
+                .fetch_all(&mut *connection)
+                .await?
+        }
+    };
+    let query = match (sent, expiry_ms) {
+        (None, 0) => None,
+        (Some(_), 0) => Some(sqlx::query("DELETE FROM mqtt_session WHERE client = $1").bind(client)),
+        (None, _) => Some(
+            sqlx::query(
+                "INSERT INTO mqtt_session (client, connection, expiry_ms, expires_ms, next_number, sent_number, queued, queued_bytes) \
+                 VALUES ($1, $2, $3, $4, 1, $5, 0, 0)",
+            )
+            .bind(client)
+            .bind(name)
+            .bind(expiry_ms)
+            .bind(now + expiry_ms.max(CONNECTED_MS))
+            .bind(NOT_KNOWN),
+        ),
+        (Some(_), _) => Some(
+            sqlx::query(
+                "UPDATE mqtt_session SET connection = $2, expiry_ms = $3, expires_ms = $4, sent_number = $5 WHERE client = $1",
+            )
+            .bind(client)
+            .bind(name)
+            .bind(expiry_ms)
+            .bind(now + expiry_ms.max(CONNECTED_MS))
+            .bind(NOT_KNOWN),
+        ),
+    };
+    if let Some(query) = query {
+        query.execute(&mut *connection).await?;
+    }
+    Ok(Session {
+        present: sent.is_some(),
+        subscriptions: subscriptions.into_iter().map(subscription).collect(),
+        sent_number: sent.unwrap_or(1),
+    })
 }
 
 async fn remove(transaction: &mut sqlx::Transaction<'_, sqlx::Any>, client: &str, numbers: &[i64]) -> sqlx::Result<()> {
@@ -458,6 +480,9 @@ mod tests {
             let store = store_with_a_device(&place).await;
             store.open_mqtt_session("a", "c", 1, false).await.unwrap();
             assert_eq!(store.keep_mqtt_sessions(&["a".into()]).await.unwrap(), 0);
+            let mut many: Vec<String> = (0..KEPT_TOGETHER + 5).map(|n| format!("other {n}")).collect();
+            many.push("a".into());
+            assert_eq!(store.keep_mqtt_sessions(&many).await.unwrap(), 0);
             assert!(store.open_mqtt_session("a", "c", 1, false).await.unwrap().present);
             store.leave_mqtt_session("a", "c", 1, 1).await.unwrap();
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -163,7 +163,6 @@ impl Store {
         etag: String,
         crc32: Option<String>,
     ) -> Result<ObjectInfo, StoreError> {
-        let error = |e| StoreError::database("store an object's row", e);
         let object = ObjectInfo {
             bucket: bucket.to_owned(),
             key: key.to_owned(),
@@ -175,36 +174,50 @@ impl Store {
             modified_ms: now_ms(),
             file: written.name().to_owned(),
         };
-        let mut transaction = self.begin_exclusive(&format!("object {bucket}/{key}")).await.map_err(error)?;
-        let old: Option<String> = sqlx::query_scalar("SELECT file FROM object WHERE bucket = $1 AND key = $2")
-            .bind(bucket)
-            .bind(key)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(error)?;
-        sqlx::query(
-            "INSERT INTO object (bucket, key, size, etag, sha256, crc32, content_type, modified_ms, file) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (bucket, key) DO UPDATE SET size = $3, etag = $4, \
-             sha256 = $5, crc32 = $6, content_type = $7, modified_ms = $8, file = $9",
-        )
-        .bind(bucket)
-        .bind(key)
-        .bind(object.size as i64)
-        .bind(&object.etag)
-        .bind(&object.sha256)
-        .bind(&object.crc32)
-        .bind(content_type)
-        .bind(object.modified_ms)
-        .bind(&object.file)
-        .execute(&mut *transaction)
-        .await
-        .map_err(error)?;
-        transaction.commit().await.map_err(error)?;
-        written.keep();
-        if let Some(old) = old {
-            self.blobs.forget(&old);
-        }
-        Ok(object)
+        // In a task of its own: whoever gives up in the middle must not take the bytes away from a row that stays.
+        let (store, named) = (self.clone(), object.clone());
+        let naming = tokio::spawn(async move {
+            let old = store.write_object_row(named).await?;
+            written.keep();
+            if let Some(old) = old {
+                store.blobs.forget(&old);
+            }
+            Ok(())
+        });
+        let stopped = |e| StoreError::Objects { operation: "name an object", detail: format!("{e}") };
+        naming.await.map_err(stopped)?.map(|()| object)
+    }
+
+    /// Adds or replaces the row; the blob that it named before.
+    async fn write_object_row(&self, new: ObjectInfo) -> Result<Option<String>, StoreError> {
+        let lock = format!("object {}/{}", new.bucket, new.key);
+        let written = self.change(Some(&lock), move |connection| {
+            Box::pin(async move {
+                let old: Option<String> = sqlx::query_scalar("SELECT file FROM object WHERE bucket = $1 AND key = $2")
+                    .bind(&new.bucket)
+                    .bind(&new.key)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                sqlx::query(
+                    "INSERT INTO object (bucket, key, size, etag, sha256, crc32, content_type, modified_ms, file) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (bucket, key) DO UPDATE SET size = $3, \
+                     etag = $4, sha256 = $5, crc32 = $6, content_type = $7, modified_ms = $8, file = $9",
+                )
+                .bind(new.bucket)
+                .bind(new.key)
+                .bind(new.size as i64)
+                .bind(new.etag)
+                .bind(new.sha256)
+                .bind(new.crc32)
+                .bind(new.content_type)
+                .bind(new.modified_ms)
+                .bind(new.file)
+                .execute(connection)
+                .await?;
+                Ok(old)
+            })
+        });
+        written.await.map_err(|e| StoreError::database("store an object's row", e))
     }
 
     /// Writes a small object whole.

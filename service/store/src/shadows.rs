@@ -33,17 +33,17 @@ impl Store {
         expected: u64,
         document: Option<&str>,
     ) -> Result<bool, StoreError> {
-        sqlx::query(
-            "INSERT INTO shadow (thing_name, name, version, document) VALUES ($1, $2, $3 + 1, $4) \
-             ON CONFLICT (thing_name, name) DO UPDATE SET version = $3 + 1, document = $4 WHERE shadow.version = $3",
-        )
-        .bind(thing_name)
-        .bind(name)
-        .bind(expected as i64)
-        .bind(document)
-        .execute(&self.pool)
-        .await
-        .map(|done| done.rows_affected() == 1)
-        .map_err(|e| StoreError::database("write a shadow", e))
+        let (thing_name, name, document) = (thing_name.to_owned(), name.to_owned(), document.map(str::to_owned));
+        let replaced = self.change(None, move |connection| {
+            Box::pin(async move {
+                let replaced = sqlx::query(
+                    "INSERT INTO shadow (thing_name, name, version, document) VALUES ($1, $2, $3 + 1, $4) \
+                     ON CONFLICT (thing_name, name) DO UPDATE SET version = $3 + 1, document = $4 WHERE shadow.version = $3",
+                );
+                let replaced = replaced.bind(thing_name).bind(name).bind(expected as i64).bind(document);
+                Ok(replaced.execute(connection).await?.rows_affected() == 1)
+            })
+        });
+        replaced.await.map_err(|e| StoreError::database("write a shadow", e))
     }
 }
