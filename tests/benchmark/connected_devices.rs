@@ -180,14 +180,14 @@ async fn report(mut stream: Stream, kind: Kind, name: &str, number: usize, count
     Ok(())
 }
 
-async fn run(kind: Kind, address: &str, folder: &Path, pid: i32, steps: &[usize], seconds: u64) -> Outcome<()> {
+async fn run(kind: Kind, address: &str, folder: &Path, pid: u32, steps: &[usize], seconds: u64) -> Outcome<()> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(folder.join("ca.crt"))?)?;
     let roots = Arc::new(roots);
     let mut waiting = devices(folder)?.into_iter().enumerate();
     let counts = Arc::new(Counts::default());
     let places = Arc::new(Semaphore::new(AT_ONCE));
-    let client = i32::try_from(std::process::id())?;
+    let client = std::process::id();
     let (empty, client_empty) = (resident_kib(pid)?, resident_kib(client)?);
     let mut before = 0;
     for step in steps {

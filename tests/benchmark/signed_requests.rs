@@ -164,8 +164,8 @@ fn main() -> Outcome<()> {
         body: body.clone(),
         headers: headers.ok_or("headers are NAME:VALUE")?,
     };
-    let (server, connections): (i32, usize) = (pid.parse()?, connections.parse()?);
-    let client = i32::try_from(std::process::id())?;
+    let (server, connections): (u32, usize) = (pid.parse()?, connections.parse()?);
+    let client = std::process::id();
     let begin = Instant::now() + WARM_UP;
     let end = begin + Duration::from_secs_f64(seconds.parse()?);
     let workers: Vec<_> = (0..connections)
