@@ -4,7 +4,7 @@
 //!     signed-requests HOST:PORT PID CONNECTIONS SECONDS SERVICE METHOD TARGET BODY [NAME:VALUE…]
 //!
 //! Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. `{n}` in TARGET and BODY becomes a word that no other
-//! request has; without it the request is signed once, in advance. The first second is not measured. One line of JSON:
+//! request has; without it the request is signed every five seconds only. The first second is not measured. One line of JSON:
 //! requests a second, their times from the first byte sent to the last one received, and the processor time of the server
 //! PID and of this client. An answer that is not 2xx ends everything.
 
@@ -22,6 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const WARM_UP: Duration = Duration::from_secs(1);
+/// So long a signature is used: the service refuses one that comes again after 15 seconds.
+const SIGNATURE: Duration = Duration::from_secs(5);
 const REGION: &str = "us-east-1";
 const UNIQUE: &str = "{n}";
 
@@ -129,11 +131,12 @@ fn asking(asked: &Asked, number: usize, begin: Instant, end: Instant) -> Outcome
     let mut kept = Kept { address: asked.address.clone(), stream: None, buffer: Vec::new(), made: 0 };
     let unique = asked.target.contains(UNIQUE) || asked.body.contains(UNIQUE);
     let run = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-    let mut request = asked.signed("")?;
+    let (mut request, mut signed) = (asked.signed("")?, Instant::now());
     let mut times = Vec::new();
     for count in 0_u64.. {
-        if unique {
+        if unique || signed.elapsed() > SIGNATURE {
             request = asked.signed(&format!("{run}-{number}-{count}"))?;
+            signed = Instant::now();
         }
         let begun = Instant::now();
         if begun >= end {
