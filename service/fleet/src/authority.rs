@@ -116,6 +116,11 @@ impl Authority {
         self.sign(params)
     }
 
+    /// A certificate for this service as somebody's client, with its key.
+    pub fn client(&self, common_name: &str) -> Result<IssuedPair, FleetError> {
+        self.sign(leaf(common_name, ExtendedKeyUsagePurpose::ClientAuth, Duration::days(SERVER_VALIDITY_DAYS)))
+    }
+
     /// A claim with its key.
     pub fn claim(&self, common_name: &str) -> Result<IssuedPair, FleetError> {
         let validity = Duration::milliseconds(CLAIM_VALIDITY_MS);

@@ -108,6 +108,13 @@ async fn connection(link: &mut Wire, fleet: &Fleet, identity: Identity, mut stop
         link.refuse(code).await?;
         return Err(End::silent(reason));
     }
+    if identity.kind == CertificateKind::Device && fleet.has_external_broker() {
+        // Its owner must provision it anew, so that it learns where the broker is.
+        let reason = format!("{}: devices connect to the external broker, claims alone come here", identity.name);
+        tracing::warn!(identity = identity.name, "connection refused: {reason}");
+        link.refuse(ConnectReasonCode::UseAnotherServer).await?;
+        return Err(End::silent(reason));
+    }
     if identity.kind == CertificateKind::Claim {
         hello.expiry_s = 0;
     }
@@ -356,25 +363,14 @@ impl Conversation {
             let reason = format!("{} published to {topic}, which is not its topic", identity.name);
             return Err(End::new(DisconnectReasonCode::NotAuthorized, reason));
         };
-        let payload = message.payload.as_slice();
-        match request {
-            Request::Shadow { shadow, operation } => {
-                fleet.shadow_request(&identity.name, shadow, operation, payload).await?;
-            }
-            Request::Job(request) => fleet.job_request(&identity.name, &identity.device_id, request, payload).await?,
-            Request::CreateFromCsr => fleet.create_from_csr(identity, payload).await?,
-            Request::RegisterThing => fleet.register_thing(identity, payload).await?,
-            Request::Message => {
-                message.quality = u8::from(qos != Qos::AtMostOnce);
-                message.publisher = Some(identity.name.clone());
-                let kept = !message.retain || fleet.retain(&message).await?;
-                fleet.publish(message).await?;
-                if !kept {
-                    return Ok(PubackReasonCode::QuotaExceeded);
-                }
-            }
+        if fleet.carry_out(identity, &request, &message.payload).await? {
+            return Ok(PubackReasonCode::Success);
         }
-        Ok(PubackReasonCode::Success)
+        message.quality = u8::from(qos != Qos::AtMostOnce);
+        message.publisher = Some(identity.name.clone());
+        let kept = !message.retain || fleet.retain(&message).await?;
+        fleet.publish(message).await?;
+        Ok(if kept { PubackReasonCode::Success } else { PubackReasonCode::QuotaExceeded })
     }
 
     /// The granted qualities, and the subscriptions that want what was retained.

@@ -62,6 +62,9 @@ impl Fleet {
     /// outlives its connection.
     pub async fn publish(&self, message: Message) -> Result<(), FleetError> {
         let Some(client) = owner(&message.topic).map(str::to_owned) else { return Ok(()) };
+        if let Some(external) = &self.external {
+            return self.publish_to_broker(external, message).await;
+        }
         let Some(listening) = self.hub().listening(&client) else {
             // Perhaps it is connected to another copy of the service.
             let subscriptions = self.store.mqtt_subscriptions(&client).await?;
@@ -146,6 +149,10 @@ impl Fleet {
     /// Keeps a client's message for later subscribers; an empty one forgets what was kept.
     pub async fn retain(&self, message: &Message) -> Result<bool, FleetError> {
         let Some(client) = owner(&message.topic) else { return Ok(true) };
+        if self.external.is_some() {
+            // It keeps what is published to be kept.
+            return Ok(true);
+        }
         if message.payload.is_empty() {
             self.store.forget_retained_mqtt_message(&message.topic).await?;
             return Ok(true);

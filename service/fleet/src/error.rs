@@ -33,6 +33,14 @@ pub enum FleetError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The external broker.
+    #[error("cannot {operation}: {detail}")]
+    Broker {
+        /// What was being done.
+        operation: &'static str,
+        /// Why not.
+        detail: String,
+    },
     /// A shadow was changed by others again and again.
     #[error("shadow {shadow} of {thing} changes too fast")]
     ShadowBusy {

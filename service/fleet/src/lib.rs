@@ -22,6 +22,8 @@
 //! | `delivery` | who hears a message, and where it waits |
 //! | `outbox` | what one connection sends, and what it waits for |
 //! | [`hub`] | who is connected |
+//! | [`external`] | an external broker instead of our own: mosquitto with its dynamic-security plug-in |
+//! | `requests` | what a client asks by publishing, whichever broker it came through |
 //! | `watch` | what is looked at again and again: revoked certificates, ended sessions, overdue jobs |
 //! | [`tls`] | TLS settings |
 
@@ -33,6 +35,7 @@ pub mod credentials;
 mod delivery;
 pub mod deployments;
 mod error;
+pub mod external;
 pub mod hub;
 pub mod identity;
 pub mod job;
@@ -44,6 +47,7 @@ mod outbox;
 mod pace;
 pub mod provisioning;
 pub mod reports;
+mod requests;
 pub mod shadow;
 pub mod shadows;
 pub mod tls;
@@ -55,6 +59,7 @@ pub use error::FleetError;
 use authority::Authority;
 use belvedere_device_protocol::{Endpoint, Endpoints};
 use belvedere_store::Store;
+use external::External;
 use hub::Hub;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -94,6 +99,7 @@ pub struct Fleet {
     writers: Arc<delivery::Writers>,
     asking: Arc<credentials::Asking>,
     copies: Arc<AtomicU64>,
+    external: Option<Arc<External>>,
 }
 
 impl Fleet {
@@ -107,7 +113,13 @@ impl Fleet {
             writers: Arc::default(),
             asking: Arc::default(),
             copies: Arc::new(AtomicU64::new(1)),
+            external: None,
         }
+    }
+
+    /// The same fleet, its devices at an external broker.
+    pub fn with_broker(self, external: External) -> Fleet {
+        Fleet { external: Some(Arc::new(external)), ..self }
     }
 
     /// Who is connected.
@@ -121,6 +133,7 @@ impl Fleet {
         let revoked = self.store.revoke_certificates(device_id).await?;
         self.hub.disconnect(&device.thing_name);
         self.hub.disconnect(&identity::claim_name(device_id));
+        self.dismiss_from_broker(&device.thing_name).await;
         Ok(revoked)
     }
 
@@ -131,6 +144,7 @@ impl Fleet {
         let deleted = self.store.delete_device(device_id).await?;
         self.hub.disconnect(&device.thing_name);
         self.hub.disconnect(&identity::claim_name(device_id));
+        self.dismiss_from_broker(&device.thing_name).await;
         Ok(deleted)
     }
 }

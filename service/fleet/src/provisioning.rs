@@ -20,7 +20,6 @@ use belvedere_store::certificates::{Certificate, CertificateKind};
 use belvedere_store::devices::{NewDevice, Tags};
 use belvedere_store::{identifiers, now_ms};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// How long an ownership token is good, milliseconds.
 const TOKEN_MS: i64 = 5 * 60 * 1000;
@@ -150,6 +149,12 @@ impl Fleet {
         let serial = parameter("SerialNumber");
         let software = parameter("SoftwareVersion");
         let token = hash(&request.certificate_ownership_token);
+        // Before the claim is consumed, which ends its connection: there is time for it, and without its password, which
+        // only the answer has, nobody gets anywhere at the broker.
+        let broker = match self.store.device(&claim.device_id).await? {
+            Some(device) => self.admit_to_broker(&device.thing_name).await,
+            None => None,
+        };
         let active =
             self.store.activate_certificate(&claim.fingerprint, &token, serial.as_deref(), software.as_deref()).await?;
         let Some(certificate) = active else {
@@ -157,7 +162,8 @@ impl Fleet {
             return Ok(Err(rejected(403, "InvalidCertificateOwnershipToken", text)));
         };
         tracing::info!(device_id = certificate.device_id, thing = certificate.common_name, "device provisioned");
-        Ok(Ok(ThingRegistered { thing_name: certificate.common_name, device_configuration: BTreeMap::new() }))
+        let device_configuration = broker.map(|broker| broker.members()).unwrap_or_default();
+        Ok(Ok(ThingRegistered { thing_name: certificate.common_name, device_configuration }))
     }
 
     fn answer<T: Serialize>(&self, claim: &Identity, topic: &str, answer: Result<T, Rejected>) {

@@ -40,6 +40,26 @@ pub enum Command {
     /// Print the API's model for AWS tools that no longer carry it:
     /// `belvedere-service model > panorama.json; aws configure add-model --service-model file://panorama.json`
     Model,
+    /// Make the files of an external broker (init --broker mqtts://host:port) for mosquitto 2.0
+    #[command(after_help = "Copy ca.pem, server.pem, server.key and patterns.acl to --configuration, and dynamic-security.json to \
+                            --state; docs/service.md has the commands. The certificate is good for 825 days: call this again, and \
+                            replace server.pem and server.key. Leave dynamic-security.json of a broker that runs as it is.")]
+    BrokerConfiguration {
+        /// Directory of the service
+        #[arg(long)]
+        data: PathBuf,
+        /// Further names or addresses of the broker for its certificate (those of its URL are always in it)
+        #[arg(long = "name")]
+        names: Vec<String>,
+        /// Where certificate and key will be on the broker's machine
+        #[arg(long, default_value = "/etc/mosquitto/belvedere")]
+        configuration: PathBuf,
+        /// Where the broker may write
+        #[arg(long, default_value = "/var/lib/mosquitto")]
+        state: PathBuf,
+        /// Directory for the files; made if missing. Nothing there is overwritten
+        directory: PathBuf,
+    },
     /// Devices, from the command line
     Devices {
         /// Directory of the service

@@ -4,11 +4,13 @@
 //! |---|---|---|---|
 //! | rows | `--database URL`, `--database-file FILE` | the URL, or the file's path | `BELVEDERE_DATABASE` (a URL) |
 //! | objects | `--objects URL` | the URL | `BELVEDERE_OBJECTS` |
+//! | devices' MQTT | `--broker URL` | the URL | `BELVEDERE_BROKER` |
 //! | keys of the object store | `--objects-credentials FILE` | the file's path | `BELVEDERE_OBJECTS_ACCESS_KEY_ID`, `…_SECRET_ACCESS_KEY` |
 //!
 //! Everybody on a machine can read command lines, so no password is taken from one.
 
 use crate::ServerError;
+use belvedere_fleet::external::BrokerUrl;
 use belvedere_store::places::{DatabaseUrl, ObjectsCredentials, ObjectsPlace, ObjectsUrl, Places};
 use belvedere_store::{Store, StoreError};
 use clap::Args;
@@ -37,6 +39,11 @@ pub struct Backends {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objects_credentials: Option<PathBuf>,
+    /// mosquitto instead of the service's own MQTT broker: mqtts://host:port, or mqtts://host:port?devices=host:port if
+    /// devices reach it elsewhere. `belvedere-service broker-configuration` makes its files
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker: Option<String>,
 }
 
 /// The environment's words, where there are any. Split off for tests.
@@ -44,6 +51,7 @@ pub struct Backends {
 struct Environment {
     database: Option<String>,
     objects: Option<String>,
+    broker: Option<String>,
     key: Option<String>,
     secret: Option<String>,
     token: Option<String>,
@@ -55,6 +63,7 @@ impl Environment {
         Environment {
             database: word("DATABASE"),
             objects: word("OBJECTS"),
+            broker: word("BROKER"),
             key: word("OBJECTS_ACCESS_KEY_ID"),
             secret: word("OBJECTS_SECRET_ACCESS_KEY"),
             token: word("OBJECTS_SESSION_TOKEN"),
@@ -107,8 +116,22 @@ impl Backends {
         if kept.objects.is_none() {
             kept.objects = environment.objects.clone();
         }
+        if kept.broker.is_none() {
+            kept.broker = environment.broker.clone();
+        }
+        kept.broker_in(&environment)?;
         kept.places_in(environment)?;
         Ok(kept)
+    }
+
+    /// The external broker, if devices connect to one.
+    pub fn broker(&self) -> Result<Option<BrokerUrl>, ServerError> {
+        self.broker_in(&Environment::read())
+    }
+
+    fn broker_in(&self, environment: &Environment) -> Result<Option<BrokerUrl>, ServerError> {
+        let url = environment.broker.as_ref().or(self.broker.as_ref());
+        url.map(|text| BrokerUrl::parse(text).map_err(|e| argument("--broker", &e))).transpose()
     }
 
     /// Where rows and objects are now.
@@ -242,5 +265,16 @@ mod tests {
         let kept = objects.given_in(keys()).unwrap();
         assert!(!serde_json::to_string(&kept).unwrap().contains("geheim"), "keys are not kept");
         assert_eq!(kept.places_in(keys()).unwrap().objects.unwrap().credentials.secret, "geheim");
+    }
+
+    #[test]
+    fn a_broker_has_no_password_in_its_url_and_the_environment_stands_above_it() {
+        let given = |url: &str| Backends { broker: Some(url.into()), ..Backends::default() };
+        let kept = given("mqtts://a:1").given_in(Environment::default()).unwrap();
+        assert_eq!(kept.broker_in(&Environment::default()).unwrap().unwrap().service.port, 1);
+        let elsewhere = Environment { broker: Some("mqtts://b".into()), ..Environment::default() };
+        assert_eq!(kept.broker_in(&elsewhere).unwrap().unwrap().devices.host, "b");
+        let refused = given("mqtts://u:geheim@a").given_in(Environment::default()).unwrap_err().to_string();
+        assert!(refused.contains("--broker") && !refused.contains("geheim"), "{refused}");
     }
 }

@@ -14,5 +14,10 @@ pub fn identity(configuration: &Configuration, authority: &Authority) -> Identit
         ("bucket", configuration.bucket.clone()),
         ("device authority", certificate),
     ];
-    parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let mut identity: Identity = parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    // One that has none says nothing, as versions that knew none did. What cannot be read is refused elsewhere.
+    if let Ok(Some(url)) = configuration.backends.broker() {
+        identity.insert("broker".into(), format!("{}:{}", url.devices.host, url.devices.port));
+    }
+    identity
 }

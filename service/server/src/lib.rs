@@ -22,6 +22,7 @@
 pub mod arguments;
 pub mod backends;
 pub mod backup;
+pub mod broker_configuration;
 pub mod certificate;
 pub mod audit;
 pub mod configuration;

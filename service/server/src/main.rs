@@ -9,7 +9,7 @@ use belvedere_service::configuration::Configuration;
 use belvedere_service::doctor::{Depth, Level, examine, text, worst};
 use belvedere_service::initialise::{New, initialise};
 use belvedere_service::serve::{Options, Signals, serve};
-use belvedere_service::{ServerError, audit, keys, logging, page, time};
+use belvedere_service::{ServerError, audit, broker_configuration, keys, logging, page, time};
 use clap::Parser;
 use std::io::Write;
 use std::path::Path;
@@ -66,6 +66,18 @@ async fn run(command: Command) -> Result<ExitCode, ServerError> {
             }
         }
         Command::Audit { data, minutes, limit, json } => audit::print(&data, minutes, limit, json).await?,
+        Command::BrokerConfiguration { data, names, configuration, state, directory } => {
+            let wanted = broker_configuration::Wanted {
+                data: &data,
+                names: &names,
+                configuration: &configuration,
+                state: &state,
+                directory: &directory,
+            };
+            for file in broker_configuration::write(wanted).await? {
+                println!("{}", file.display());
+            }
+        }
         Command::Keys { data, command } => run_keys(&data, command).await?,
         Command::Devices { data, command } => run_devices(&data, command).await?,
         Command::Page { data } => println!("{}", page::link(&data).await?),

@@ -58,6 +58,12 @@ struct Lines {
     level: &'static str,
 }
 
+/// Of an external broker; without one there is no such number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Broker {
+    broker: &'static str,
+}
+
 type Fractional = Gauge<f64, AtomicU64>;
 
 /// All numbers. Cheap to clone.
@@ -70,6 +76,7 @@ pub struct Metrics {
     known: Arc<Mutex<HashSet<String>>>,
     devices: Gauge,
     connected: Gauge,
+    broker: Family<Broker, Gauge>,
     instances: Family<Health, Gauge>,
     store: Family<Part, Gauge>,
     dropped: Family<Reason, Counter>,
@@ -95,6 +102,7 @@ impl Default for Metrics {
             known: Arc::default(),
             devices: Gauge::default(),
             connected: Gauge::default(),
+            broker: Family::default(),
             instances: Family::default(),
             store: Family::default(),
             dropped: Family::default(),
@@ -111,6 +119,7 @@ impl Default for Metrics {
         ours.register("requests_under_way", "Requests that have no answer yet", metrics.under_way.clone());
         ours.register("devices", "Devices there are", metrics.devices.clone());
         ours.register("devices_connected", "Devices connected to any copy of the service", metrics.connected.clone());
+        ours.register("broker_connected", "Whether this copy is connected to the external broker", metrics.broker.clone());
         ours.register("application_instances", "Application instances by health", metrics.instances.clone());
         ours.register_with_unit("store", "Size of what is stored", Unit::Bytes, metrics.store.clone());
         ours.register("messages_dropped", "Messages to devices that were dropped, by reason", metrics.dropped.clone());
@@ -151,6 +160,9 @@ impl Metrics {
         let store = &fleet.store;
         let (connected, devices) = store.device_counts().await?;
         self.connected.set(connected);
+        if let Some(connected) = fleet.external_broker_connected() {
+            self.broker.get_or_create(&Broker { broker: "external" }).set(connected.into());
+        }
         self.devices.set(devices);
         self.instances.clear();
         for (health, count) in store.health_counts().await? {

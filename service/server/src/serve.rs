@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::{ServerError, history, http, lock, notifications, supervisor};
 use belvedere_api::Api;
 use belvedere_fleet::authority::Authority;
+use belvedere_fleet::external::External;
 use belvedere_fleet::tls::{ClientCertificate, server_config};
 use belvedere_fleet::{Fleet, Settings, broker};
 use belvedere_store::{Store, StoreError};
@@ -146,7 +147,10 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
         bucket: configuration.bucket.clone(),
         endpoints: belvedere_fleet::endpoints(reach(mqtt_at), reach(device_https_at), &configuration.region),
     };
-    let fleet = Fleet::new(store.clone(), settings, authority.clone());
+    let mut fleet = Fleet::new(store.clone(), settings, authority.clone());
+    if let Some(url) = configuration.backends.broker()? {
+        fleet = fleet.with_broker(External::new(url, &authority, &store)?);
+    }
     let (health, metrics) = (Health::new(store.clone(), data), Metrics::default());
     let asked = fleet.ask_again().await?;
     if asked > 0 {
@@ -195,7 +199,7 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     };
     let (_, _, _, _, _, _, people, _, _, _) = tokio::join!(
         history::forget(store.clone(), configuration.history, stop.clone()),
-        watching.keep_watch(stop.clone()),
+        async { tokio::join!(watching.keep_watch(stop.clone()), watching.keep_broker(stop.clone())) },
         touching.keep_in_touch(&identity, stop.clone()),
         http::serve(api, router.clone(), None, farewell, stop.clone()),
         http::serve_with_mqtt(device_https, router.clone(), fleet.clone(), https_tls, farewell, stop.clone()),

@@ -24,6 +24,7 @@ const SEALED: &[(&str, &str, Purpose)] = &[
 /// Columns of bytes that hold what was sent, as it was sent.
 #[cfg(test)]
 const PLAIN: &[(&str, &str)] = &[
+    ("broker_message", "payload"),
     ("mqtt_message", "payload"),
     ("mqtt_message", "properties"),
     ("mqtt_retained", "payload"),

@@ -10,6 +10,7 @@ pub mod alarms;
 pub mod application_instances;
 pub mod audit;
 mod blobs;
+pub mod broker_messages;
 pub mod certificates;
 pub mod connections;
 pub mod copies;

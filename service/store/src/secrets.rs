@@ -5,6 +5,7 @@
 use crate::StoreError;
 use crate::identifiers::random;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::hmac;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -17,6 +18,7 @@ const NONCE: usize = 12;
 /// Seals and opens small values.
 pub struct SecretBox {
     key: LessSafeKey,
+    derive: hmac::Key,
 }
 
 impl SecretBox {
@@ -37,7 +39,16 @@ impl SecretBox {
     pub fn of(content: &[u8]) -> Result<SecretBox, StoreError> {
         let bytes = hex::decode(content.trim_ascii()).map_err(|_| StoreError::Sealed)?;
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| StoreError::Sealed)?;
-        Ok(SecretBox { key: LessSafeKey::new(key) })
+        // Two algorithms do not share a key: this one is made from it.
+        let derive = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), b"belvedere: derived secrets");
+        let derive = hmac::Key::new(hmac::HMAC_SHA256, derive.as_ref());
+        Ok(SecretBox { key: LessSafeKey::new(key), derive })
+    }
+
+    /// A secret that follows from the key file and its purpose: the same in every copy of the service and after a
+    /// restore, and stored nowhere. Hexadecimal, 256 bits.
+    pub fn derived(&self, purpose: &str) -> String {
+        hex::encode(hmac::sign(&self.derive, purpose.as_bytes()))
     }
 
     /// Nonce, then cipher text and tag.
@@ -78,5 +89,13 @@ mod tests {
         *sealed.last_mut().unwrap() ^= 1;
         assert!(secrets.unseal("camera", &sealed).is_err());
         assert!(secrets.unseal("camera", b"short").is_err());
+    }
+
+    #[test]
+    fn a_derived_secret_follows_from_the_key_and_the_purpose_alone() {
+        let (a, b) = (SecretBox::of(&[b'1'; 64]).unwrap(), SecretBox::of(&[b'2'; 64]).unwrap());
+        assert_eq!(a.derived("x"), SecretBox::of(&[b'1'; 64]).unwrap().derived("x"));
+        assert!(a.derived("x") != a.derived("y") && a.derived("x") != b.derived("x"));
+        assert_eq!(a.derived("x").len(), 64);
     }
 }
