@@ -1,7 +1,8 @@
-"""Where the service under test keeps its rows and objects.
+"""Where the service under test keeps its rows and objects, and where its devices connect.
 
 BELVEDERE_TEST_BACKENDS: nothing or `directory`: SQLite and files; `postgres`: PostgreSQL and an S3 server, each started
-here and ended with the program (tests/tools/postgres and tests/tools/s3 live as long as their input is open)."""
+here and ended with the program (tests/tools/postgres and tests/tools/s3 live as long as their input is open);
+`broker`: mosquitto instead of the service's own MQTT broker; several with commas."""
 
 import atexit
 import base64
@@ -10,8 +11,11 @@ import io
 import json
 import os
 import pathlib
+import shutil
+import signal
 import sqlite3
 import subprocess
+import tempfile
 import urllib.parse
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -151,9 +155,66 @@ class Servers:
             yield f"bucket {path.name}", path.read_bytes()
 
 
-def chosen(folder):
-    name = os.environ.get("BELVEDERE_TEST_BACKENDS") or "directory"
-    return {"directory": lambda: Directory(), "postgres": lambda: Servers(folder)}[name]()
+class Broker:
+    """mosquitto, with the files that the service made for it. Its queue survives a restart."""
+
+    def __init__(self, port):
+        # Beside the service's folder, which another user may not enter.
+        self.folder, self.port = pathlib.Path(tempfile.mkdtemp(prefix="belvedere-mosquitto-")), port
+        self.arguments = ["--broker", f"mqtts://127.0.0.1:{self.port}"]
+        self.process = None
+        atexit.register(self.end)
+
+    def prepare(self, program, data):
+        subprocess.run([program, "broker-configuration", "--data", data, "--configuration", self.folder, "--state", self.folder, self.folder],
+                       check=True, stdout=subprocess.DEVNULL)
+
+    def start(self):
+        self.process = subprocess.Popen([HERE / "mosquitto", self.folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline().strip()
+        if not line:
+            raise RuntimeError("tests/tools/mosquitto does not start; it says why above")
+        self.pid = int(line)
+
+    def stop(self):
+        """SIGTERM."""
+        if self.process:
+            self.process.stdin.close()
+            self.process.wait(timeout=60)
+            self.process = None
+
+    def kill(self):
+        """As a power cut."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.stop()
+
+    def end(self):
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log(self):
+        return (self.folder / "mosquitto.log").read_text()
+
+
+class With:
+    """Backends with an external broker."""
+
+    def __init__(self, backends, broker):
+        self.backends, self.broker = backends, broker
+        self.arguments = [*backends.arguments, *broker.arguments]
+
+    def __getattr__(self, name):
+        return getattr(self.backends, name)
+
+
+def chosen(folder, free_port, broker=False):
+    """`broker`: the walk is about the external broker."""
+    names = (os.environ.get("BELVEDERE_TEST_BACKENDS") or "directory").split(",")
+    unknown = set(names) - {"directory", "postgres", "broker"}
+    if unknown:
+        raise ValueError(f"there are no backends {unknown}: directory, postgres, broker")
+    backends = Servers(folder) if "postgres" in names else Directory()
+    return With(backends, Broker(free_port())) if broker or "broker" in names else backends
 
 
 def forms(secret):

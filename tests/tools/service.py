@@ -13,6 +13,8 @@ import time
 
 import backends
 
+# What the service says when it is connected to an external broker and hears it.
+LISTENS = "listening to the broker"
 BIN = pathlib.Path(os.environ["BELVEDERE_BIN"])
 
 
@@ -32,10 +34,14 @@ def free_port():
 class Service:
     """`limits`: a section of service.json; without one there are neither quotas nor rates."""
 
-    def __init__(self, limits=None):
+    # The external broker that belongs to it.
+    broker = None
+
+    def __init__(self, limits=None, broker=False):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="belvedere-tools-"))
         self.data = self.folder / "data"
-        self.backends = backends.chosen(self.folder)
+        self.backends = backends.chosen(self.folder, free_port, broker)
+        self.broker = getattr(self.backends, "broker", None)
         subprocess.run([BIN / "belvedere-keys", "init", self.folder / "keys"], check=True, stdout=subprocess.DEVNULL)
         printed = subprocess.run(
             [BIN / "belvedere-service", "init", "--data", self.data, "--keys", self.folder / "keys", "--unlimited",
@@ -45,6 +51,9 @@ class Service:
         self.key = dict(line.split("=", 1) for line in printed.splitlines())
         if limits:
             self.limit(**limits)
+        if self.broker:
+            self.broker.prepare(BIN / "belvedere-service", self.data)
+            self.broker.start()
         self.process = None
         self.copies = []
         # Kept for all its starts, so that devices find it again.
@@ -74,6 +83,7 @@ class Service:
     def start(self, extra=(), **addresses):
         addresses = {**self.addresses, **addresses}
         (self.data / "endpoints.json").unlink(missing_ok=True)
+        heard = self.log().count(LISTENS)
         log = open(self.folder / "service.log", "ab")
         self.process = subprocess.Popen(
             [BIN / "belvedere-service", "serve", "--data", self.data, "--advertise-host", "127.0.0.1",
@@ -86,6 +96,11 @@ class Service:
                 raise RuntimeError("the service does not start:\n" + self.log()[-2000:])
             time.sleep(0.05)
         self.endpoints = json.loads((self.data / "endpoints.json").read_text())
+        # When the service begins to listen to an external broker, it makes all devices come again: not in the middle of a test.
+        while self.broker and self.broker.process and self.log().count(LISTENS) == heard:
+            if time.monotonic() > end:
+                raise RuntimeError("the service does not find its broker:\n" + self.log()[-2000:])
+            time.sleep(0.05)
 
     def stop(self):
         """SIGTERM; it must end by itself, well."""
@@ -125,6 +140,8 @@ class Service:
         if self.process:
             self.process.kill()
             self.process.wait()
+        if self.broker:
+            self.broker.end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -28,7 +28,7 @@ class Refused(Exception):
 class Link:
     """An MQTT connection and everything that came over it."""
 
-    def __init__(self, endpoint, ca, certificate, key, client_id, version=mqtt.MQTTv311, will=None, **session):
+    def __init__(self, endpoint, ca, certificate, key, client_id, version=mqtt.MQTTv311, will=None, password=None, **session):
         self.messages = queue.Queue()
         self.ended = queue.Queue()
         connected = queue.Queue()
@@ -40,6 +40,8 @@ class Link:
         self.client.tls_set_context(context)
         if will:
             self.client.will_set(*will)
+        if password:
+            self.client.username_pw_set(client_id, password)
         self.client.on_connect = lambda c, u, f, reason, p: connected.put(reason)
         self.client.on_message = lambda c, u, m: self.messages.put((m.topic, m.payload))
         self.client.on_subscribe = lambda c, u, mid, codes, p: subscribed.put(codes)
@@ -120,6 +122,8 @@ class Device:
         self.endpoints = self.configuration["endpoints"]
         self.ca = self.folder / "service-ca.pem"
         self.thing = None
+        # Where MQTT goes on once the device is registered, unless the service names another broker then.
+        self.mqtt, self.password = self.endpoints["mqtt"], None
 
     def claim_link(self, **options):
         return Link(
@@ -147,10 +151,15 @@ class Device:
     def register(self, link, token):
         topic = f"$aws/provisioning-templates/{self.configuration['provisioning_template']}/provision/json"
         assert link.subscribe(topic + "/accepted") and link.subscribe(topic + "/rejected")
-        return link.ask(topic, {
+        registered = link.ask(topic, {
             "certificateOwnershipToken": token,
             "parameters": {"SerialNumber": "20261122", "SoftwareVersion": "0.1.0"},
         })
+        named = registered["deviceConfiguration"]
+        if "mqttHost" in named:
+            self.mqtt = {"host": named["mqttHost"], "port": int(named["mqttPort"])}
+            self.password = named["mqttPassword"]
+        return registered
 
     def provision(self):
         link = self.claim_link()
@@ -161,8 +170,8 @@ class Device:
 
     def link(self, **options):
         return Link(
-            self.endpoints["mqtt"], self.ca, self.folder / "device.certificate.pem", self.folder / "device.private-key.pem",
-            options.pop("client_id", self.thing), **options,
+            self.mqtt, self.ca, self.folder / "device.certificate.pem", self.folder / "device.private-key.pem",
+            options.pop("client_id", self.thing), **{"password": self.password, **options},
         )
 
     def shadow(self, name, operation):

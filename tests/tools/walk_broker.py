@@ -51,6 +51,8 @@ class Client:
         self.client.max_inflight_messages_set(50)
         if will:
             self.client.will_set(*will)
+        if device.password:
+            self.client.username_pw_set(device.thing, device.password)
         self.client.on_connect = lambda c, u, flags, reason, p: connected.put((flags, reason, p))
         self.client.on_message = lambda c, u, m: self.messages.put(m)
         self.client.on_subscribe = lambda c, u, mid, codes, p: self.subscribed.put([str(code) for code in codes])
@@ -61,7 +63,7 @@ class Client:
             more["clean_start"] = clean
             if expiry is not None:
                 more["properties"] = properties(PacketTypes.CONNECT, SessionExpiryInterval=expiry)
-        self.client.connect("127.0.0.1", port or device.endpoints["mqtt"]["port"], keepalive=keepalive, **more)
+        self.client.connect("127.0.0.1", port or device.mqtt["port"], keepalive=keepalive, **more)
         self.client.loop_start()
         flags, self.reason, self.properties = connected.get(timeout=PATIENCE)
         self.present = getattr(flags, "session_present", False)
@@ -109,7 +111,8 @@ def provision(w, name):
 def mosquitto(device, program, *arguments, port=None, timeout=60):
     """mosquitto_pub or mosquitto_sub with a device's certificate."""
     done = subprocess.run(
-        [program, "-h", "127.0.0.1", "-p", str(port or device.endpoints["mqtt"]["port"]), "-i", device.thing,
+        [program, "-h", "127.0.0.1", "-p", str(port or device.mqtt["port"]), "-i", device.thing,
+         *(["-u", device.thing, "-P", device.password] if device.password else []),
          "--cafile", str(device.ca), "--cert", str(device.folder / "device.certificate.pem"),
          "--key", str(device.folder / "device.private-key.pem"), "--tls-version", "tlsv1.3", *arguments],
         capture_output=True, text=True, timeout=timeout)
@@ -140,6 +143,7 @@ def test_mosquitto_in_both_versions(w):
         assert output == "", output
 
 
+@walking.own_broker("mosquitto tells its own limits")
 def test_what_version_5_is_told(w):
     client = Client(w.a)
     told = client.properties
@@ -168,7 +172,9 @@ def test_properties_reach_the_subscriber(w):
     assert (got.ContentType, got.UserProperty, got.CorrelationData, got.ResponseTopic) == ("text/plain", [("a", "1"), ("a", "2")], b"\x00\x01", topic + "/back")
     assert 25 <= got.MessageExpiryInterval <= 30, got
     assert (second.topic, second.payload) == (topic, b"two")
-    # Not what the client itself says, if it asks so.
+    # Not what the client itself says, if it asks so. (mosquitto 2.0 hears this only with a filter's first subscription.)
+    if w.service.broker:
+        client.client.unsubscribe(topic)
     assert client.subscribe(topic, noLocal=True) == ["Granted QoS 1"]
     client.publish(topic, "three")
     client.silent()
@@ -195,14 +201,23 @@ def test_nothing_of_another_device_is_in_reach(w):
         assert w.b.listener.subscribe(name) == ["Granted QoS 1"]
     for topic in all_topics(w.b.thing) + ["anywhere", f"$aws/things/{w.a.thing}/jobs/notify", f"$aws/things/{w.a.thing}/shadow/update/accepted"]:
         client = Client(w.a)
+        if w.service.broker:  # mosquitto says so, and lets the connection stand
+            assert str(client.publish(topic, "{}")) == "Not authorized", topic
+            client.close()
+            continue
         client.client.publish(topic, "{}", 1)
         assert client.ended.get(timeout=PATIENCE) == "Not authorized", topic
         client.client.loop_stop()
     code, _, error = mosquitto(w.a, "mosquitto_pub", "-V", "mqttv311", "-q", "1", "-t", f"panorama/{w.b.thing}", "-m", "x")
-    assert code != 0, error
+    assert code != 0 or w.service.broker, error
     # Nor with another name, nor with a will there.
-    assert str(Client(type("", (), {**w.a.__dict__, "thing": w.b.thing})()).reason) == "Client identifier not valid"
-    assert str(Client(w.a, will=(f"panorama/{w.b.thing}", "x")).reason) == "Not authorized"
+    no = "Not authorized" if w.service.broker else "Client identifier not valid"
+    assert str(Client(type("", (), {**w.a.__dict__, "thing": w.b.thing})()).reason) == no
+    client = Client(w.a, will=(f"panorama/{w.b.thing}", "x"))
+    if w.service.broker:  # mosquitto asks when the will is due
+        client.cut()
+    else:
+        assert str(client.reason) == "Not authorized"
     w.b.listener.silent()
     assert w.b.listener.ended.empty()
     w.b.listener.close()
@@ -294,7 +309,7 @@ def test_a_session_ends_at_its_time(w):
     client = Client(w.a, clean=False, expiry=1)
     client.subscribe(f"panorama/{w.a.thing}/x")
     client.close()
-    time.sleep(1.5)
+    time.sleep(5 if w.service.broker else 1.5)  # mosquitto looks now and then
     assert not Client(w.a, clean=False).present
 
 
@@ -315,6 +330,7 @@ def test_last_will(w):
         Client(w.a, version).close()
 
 
+@walking.own_broker("mosquitto has limits of its own: it counts neither subscriptions nor slashes")
 def test_limits(w):
     client = Client(w.a)
     space = f"panorama/{w.a.thing}"
@@ -347,7 +363,8 @@ def test_a_second_connection_takes_over(w):
     client.publish(topic, "unacknowledged")
     client.next()
     second = Client(w.a, clean=False, expiry=60)
-    assert client.ended.get(timeout=PATIENCE) == "Session taken over"
+    said = client.ended.get(timeout=PATIENCE)
+    assert said == "Session taken over" or w.service.broker, said  # mosquitto 2.0.11 says nothing
     assert second.present and second.next().payload == b"unacknowledged"
     time.sleep(0.5)
     devices = {d["DeviceId"]: d for d in w.service.aws("panorama", "list-devices")["Devices"]}
@@ -357,6 +374,7 @@ def test_a_second_connection_takes_over(w):
     second.close(properties=properties(PacketTypes.DISCONNECT, SessionExpiryInterval=0))
 
 
+@walking.own_broker("the port of HTTPS is the service's, mosquitto has one of its own")
 def test_mqtt_on_the_port_of_https(w):
     port = w.a.endpoints["https"]["port"]
     for version in (THREE, FIVE):
@@ -415,6 +433,7 @@ def ends(stream):
     return True
 
 
+@walking.own_broker("they test our own reader of packets")
 def test_hostile_packets_end_their_connection_and_nothing_else(w):
     # Connections that never get through the handshake: looked at again at the end.
     slow = [socket.create_connection(("127.0.0.1", w.a.endpoints[name]["port"])) for name in ("mqtt", "https") for _ in range(20)]
@@ -506,4 +525,5 @@ def test_revoked_on_the_command_line(w):
     assert client.ended.get(timeout=PATIENCE) == "Administrative action"
 
 
-walking.run(globals())
+if __name__ == "__main__":
+    walking.run(globals())

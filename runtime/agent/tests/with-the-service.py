@@ -1,6 +1,8 @@
 """Provisioning and agent against the real service, on a host, as ordinary processes.
 
-    with-the-service.py <directory of the programs>      (needs boto3, as in the virtual environment of the AWS CLI)
+    with-the-service.py <directory of the programs> [--broker]     (needs boto3, as in the virtual environment of the AWS CLI)
+
+--broker: the service's devices are at mosquitto (tests/tools/mosquitto).
 
 Real: belvedere-keys, belvedere-service, belvedere-provisioning, belvedere-agent, TLS, MQTT, boto3. Played here: the Varlink
 sockets of network, front-panel, init and applications. Prints one line per step; exits 0 when all was seen.
@@ -18,6 +20,10 @@ import time
 import boto3
 
 PROGRAMS = pathlib.Path(sys.argv[1])
+BROKER = "--broker" in sys.argv[2:]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests/tools"))
+import backends  # noqa: E402
+
 WORK = pathlib.Path(tempfile.mkdtemp(prefix="belvedere-agent-test-"))
 STARTED = time.monotonic()
 processes = []
@@ -97,7 +103,13 @@ def main():
     os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
     data, keys = WORK / "service", WORK / "keys"
     subprocess.run([PROGRAMS / "belvedere-keys", "init", keys], check=True, stdout=subprocess.DEVNULL)
-    initial = subprocess.run([PROGRAMS / "belvedere-service", "init", "--data", data, "--keys", keys], check=True, capture_output=True, text=True).stdout
+    broker = backends.Broker(free_port()) if BROKER else None
+    initial = subprocess.run(
+        [PROGRAMS / "belvedere-service", "init", "--data", data, "--keys", keys, *(broker.arguments if broker else [])],
+        check=True, capture_output=True, text=True).stdout
+    if broker:
+        broker.prepare(PROGRAMS / "belvedere-service", data)
+        broker.start()
     api, https, mqtt = free_port(), free_port(), free_port()
     serve = ["serve", "--data", data, "--api", f"127.0.0.1:{api}", "--device-https", f"127.0.0.1:{https}",
              "--mqtt", f"127.0.0.1:{mqtt}", "--advertise-host", "127.0.0.1"]
@@ -145,6 +157,9 @@ def main():
     assert "a line of init" in (stick / "panorama/occ.log").read_text()
     assert network.called("Keep") and not network.called("Revert")
     assert panorama.describe_device(DeviceId=device)["ProvisioningStatus"] == "SUCCEEDED"
+    identity = json.loads((WORK / "identity/identity.json").read_text())["identity"]
+    assert identity["endpoints"]["mqtt"]["port"] == (broker.port if broker else mqtt), identity["endpoints"]
+    assert ("mqtt_password" in identity) == BROKER
 
     # The same archive again, after it was used: the service says no, the stick says it, nothing changes.
     again = WORK / "again"
@@ -213,7 +228,11 @@ def main():
     service.terminate()
     service.wait(timeout=30)
     say("the service is gone")
+    if broker:
+        broker.stop()
     wait("the front panel knows", lambda: panel.called("SetNetwork")[-1]["condition"] is None)
+    if broker:
+        broker.start()
     lines["applications"].append({"sequence": 2, "application_instance_id": instance, "stream": "code_node",
                                   "timestamp_ms": int(time.time() * 1000), "message": "said while offline"})
     report("DEPLOYMENT_SUCCEEDED", "ERROR")
