@@ -1,16 +1,21 @@
-"""Every operation of the API once, as a client of boto3's: `every_operation.py FOLDER DEVICE`, keys and endpoint in the
-environment. FOLDER is for a project; DEVICE has joined, and takes what is deployed.
+"""Every operation of the API once: `every_operation.py FOLDER DEVICE library|command-line`, keys and endpoint in the
+environment. FOLDER is for a project; DEVICE has joined, and takes what is deployed. What calls is boto3, or the AWS CLI
+that is found first.
 
-Runs under any boto3 that knows the panorama model, by itself or from AWS_DATA_PATH. Prints, as JSON, boto3's version and what
-each operation answered."""
+Runs under any boto3 that knows the panorama model, by itself or from AWS_DATA_PATH. Prints, as JSON, the tool's version and
+what each operation answered."""
 
+import base64
+import datetime
 import hashlib
 import json
 import pathlib
+import subprocess
 import sys
 import time
 
 import boto3
+from botocore import xform_name
 from botocore.exceptions import ClientError
 
 import project
@@ -31,19 +36,57 @@ def upload(s3, place, folder, name):
     return patch
 
 
-def main(folder, joined):
+class Library:
+    """boto3."""
+
+    version = f"boto3 {boto3.__version__}"
+
+    def __init__(self, _folder):
+        self.client = boto3.client("panorama")
+
+    def call(self, operation, arguments):
+        try:
+            answer = getattr(self.client, xform_name(operation))(**arguments)
+        except ClientError as error:
+            raise RuntimeError(f"{error} {error.response.get('Reason', '')}") from error
+        answer.pop("ResponseMetadata")
+        return answer
+
+
+class CommandLine:
+    """The AWS CLI. Its words for bytes and times become those of the library."""
+
+    def __init__(self, folder):
+        self.input = folder / "input.json"
+        self.version = subprocess.run(["aws", "--version"], check=True, capture_output=True, text=True).stdout.split()[0].replace("/", " ")
+
+    def call(self, operation, arguments):
+        self.input.write_text(json.dumps(arguments))
+        done = subprocess.run(["aws", "panorama", xform_name(operation, "-"), "--cli-input-json", f"file://{self.input}"],
+                              capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        answer = json.loads(done.stdout or "{}")
+        if "Certificates" in answer:
+            answer["Certificates"] = base64.b64decode(answer["Certificates"])
+        if isinstance(made := answer.get("CreatedTime"), str):
+            answer["CreatedTime"] = datetime.datetime.fromisoformat(made)
+        elif made is not None:
+            answer["CreatedTime"] = datetime.datetime.fromtimestamp(made)
+        return answer
+
+
+def main(folder, joined, tool):
     panorama, s3 = boto3.client("panorama"), boto3.client("s3")
     answered = {}
 
     def call(operation, **arguments):
-        method = "".join("_" + c.lower() if c.isupper() else c for c in operation).lstrip("_")
         try:
-            answer = getattr(panorama, method)(**arguments)
-            answer.pop("ResponseMetadata")
+            answer = tool.call(operation, arguments)
             answered[operation] = "answered"
             return answer
-        except ClientError as error:
-            answered[operation] = f"{error.response['Error']['Code']} {error.response.get('Reason', '')}: {error.response['Error']['Message']}"
+        except RuntimeError as error:
+            answered[operation] = str(error)
             raise
 
     def wait(operation, wanted, **arguments):
@@ -121,5 +164,6 @@ def main(folder, joined):
 if __name__ == "__main__":
     place = pathlib.Path(sys.argv[1])
     project.make(place, ACCOUNT, "CAMERA", model_bytes=1 << 17)
-    answered, known = main(place, sys.argv[2])
-    print(json.dumps({"boto3": boto3.__version__, "known": sorted(known), "answered": answered}))
+    tool = {"library": Library, "command-line": CommandLine}[sys.argv[3]](place)
+    answered, known = main(place, sys.argv[2], tool)
+    print(json.dumps({"tool": tool.version, "known": sorted(known), "answered": answered}))
