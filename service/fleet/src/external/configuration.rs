@@ -92,6 +92,7 @@ max_qos 1
 max_keepalive {LONGEST_KEEP_ALIVE}
 max_packet_size {packet}
 max_inflight_messages 100
+set_tcp_nodelay true
 max_queued_messages 200000
 max_queued_bytes 268435456
 persistent_client_expiration 7d

@@ -12,7 +12,7 @@ use rumqttc::v5::mqttbytes::v5::{
     ConnectProperties, Filter, Packet, PubAckReason, Publish, PublishProperties, RetainForwardRule, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
-use rumqttc::{Outgoing as Sent, TlsConfiguration, Transport};
+use rumqttc::{NetworkOptions, Outgoing as Sent, TlsConfiguration, Transport};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -125,6 +125,10 @@ impl Link {
             ..ConnectProperties::new()
         });
         options.set_outgoing_inflight_upper_limit(IN_FLIGHT);
+        // An answer is a small packet that waits for its acknowledgement: TCP must not wait for more of them.
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        options.set_network_options(network);
         let (client, mut events) = AsyncClient::new(options, QUEUE);
         let (heard, messages) = mpsc::unbounded_channel();
         let (ending, ended) = watch::channel(None);
