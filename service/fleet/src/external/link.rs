@@ -53,6 +53,22 @@ pub(super) struct Access {
     pub(super) password: String,
 }
 
+/// Why the broker does not have a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unsent {
+    /// It will not take it.
+    Refused(String),
+    /// Nobody knows: the connection ended, or too much waits.
+    Lost(String),
+}
+
+impl From<Unsent> for FleetError {
+    fn from(unsent: Unsent) -> FleetError {
+        let (Unsent::Refused(detail) | Unsent::Lost(detail)) = unsent;
+        error("publish to the broker", detail)
+    }
+}
+
 type Acknowledged = oneshot::Sender<Result<(), String>>;
 
 /// Who waits for which acknowledgement. rumqttc gives packet identifiers in the order of its queue, and tells them.
@@ -169,8 +185,8 @@ impl Link {
     }
 
     /// Publishes; the broker has it when this returns.
-    pub(super) async fn publish(&self, message: &Outgoing) -> Result<(), FleetError> {
-        let failed = |detail: String| error("publish to the broker", detail);
+    pub(super) async fn publish(&self, message: &Outgoing) -> Result<(), Unsent> {
+        let lost = |detail: &str| Unsent::Lost(detail.to_owned());
         let seconds = message.expires_ms.map(|at| u32::try_from((at - now_ms()).max(1) / 1000).unwrap_or(u32::MAX).max(1));
         let properties = PublishProperties { message_expiry_interval: seconds, ..PublishProperties::default() };
         let quality = if message.quality > 0 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
@@ -178,20 +194,20 @@ impl Link {
             // Both under one lock: the order of those who wait is that of rumqttc's queue.
             let mut publications = lock(&self.expected.publications);
             if self.is_over() {
-                return Err(failed("the connection ended".into()));
+                return Err(lost("the connection ended"));
             }
             let (who, received) = oneshot::channel();
             let (topic, payload) = (message.topic.clone(), message.payload.clone());
             self.client
                 .try_publish_with_properties(topic, quality, message.retain, payload, properties)
-                .map_err(|_| failed("too much waits for it, or the topic is not one".into()))?;
+                .map_err(|_| lost("too much waits for it"))?;
             publications.queued.push_back(who);
             received
         };
         match timeout(PATIENCE, received).await {
-            Ok(Ok(outcome)) => outcome.map_err(failed),
-            Ok(Err(_)) => Err(failed("the connection ended".into())),
-            Err(_) => Err(failed("it does not acknowledge".into())),
+            Ok(Ok(outcome)) => outcome.map_err(Unsent::Refused),
+            Ok(Err(_)) => Err(lost("the connection ended")),
+            Err(_) => Err(lost("it does not acknowledge")),
         }
     }
 
@@ -241,7 +257,7 @@ impl Link {
         let message = Outgoing { sequence: 0, topic, payload, quality: 1, retain: false, expires_ms: None };
         let outcome = match self.publish(&message).await {
             Ok(()) => timeout(PATIENCE, answer).await.map_err(|_| failed("its plug-in does not answer")),
-            Err(e) => Err(e),
+            Err(e) => Err(e.into()),
         };
         lock(&self.expected.answers).remove(&correlation);
         outcome?.map_err(|_| failed("the connection ended"))

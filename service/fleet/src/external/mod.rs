@@ -45,7 +45,7 @@ use belvedere_device_protocol::provisioning::Broker;
 use belvedere_store::Store;
 use belvedere_store::broker_messages::Waiting;
 use hearing::Lanes;
-use link::{Access, Link, Purpose};
+use link::{Access, Link, Purpose, Unsent};
 use rumqttc::v5::mqttbytes::QoS;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
@@ -222,7 +222,11 @@ impl Fleet {
         {
             match link.publish(&message).await {
                 Ok(()) => return Ok(()),
-                Err(e) => tracing::warn!(topic = message.topic, "a message waits: {e}"),
+                Err(Unsent::Refused(why)) => {
+                    self.refused(&message, &why);
+                    return Ok(());
+                }
+                Err(Unsent::Lost(why)) => tracing::warn!(topic = message.topic, "a message waits: {why}"),
             }
         }
         if !self.store.add_broker_message(&message).await? {
@@ -338,18 +342,31 @@ impl Fleet {
                 _ = ticks.tick() => {}
                 () = external.wake.notified() => {}
             }
-            if purpose == Purpose::Listen {
-                self.compare(link, &mut known).await?;
-                self.send_waiting(external, link).await?;
-            } else {
-                // The listening copy sends what waits.
-                external.backlog.store(false, Ordering::Release);
-            }
-            if self.store.listens_to_broker().await? != (purpose == Purpose::Listen) {
-                tracing::info!("another copy of the service began or ended to listen to the broker");
-                return Ok(());
+            // Whatever fails is tried again: only a connection that is over is made anew, since all devices come again then.
+            let turn = async {
+                if purpose == Purpose::Listen {
+                    self.compare(link, &mut known).await?;
+                    self.send_waiting(external, link).await?;
+                } else {
+                    // The listening copy sends what waits.
+                    external.backlog.store(false, Ordering::Release);
+                }
+                self.store.listens_to_broker().await.map_err(FleetError::from)
+            };
+            match turn.await {
+                Ok(listens) if listens != (purpose == Purpose::Listen) => {
+                    tracing::info!("another copy of the service began or ended to listen to the broker");
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(e) => tracing::error!("cannot keep the broker up to date, trying again: {e}"),
             }
         }
+    }
+
+    fn refused(&self, message: &Waiting, why: &str) {
+        tracing::error!(topic = message.topic, "the broker does not take a message: {why}");
+        self.hub().dropped("the broker", &message.topic, Drop::QueueFull);
     }
 
     /// Tells the broker what is different: devices that may connect and are not known there, and those that may not any
@@ -363,8 +380,11 @@ impl Fleet {
         let missing: Vec<String> = standing.difference(known).cloned().collect();
         for things in missing.chunks(BATCH) {
             let commands = things.iter().flat_map(|thing| security::admit(thing, &device_password(&self.store, thing)));
-            command(link, commands.collect()).await?;
-            known.extend(things.iter().cloned());
+            match command(link, commands.collect()).await {
+                Ok(()) => known.extend(things.iter().cloned()),
+                // The others must not wait for these.
+                Err(e) => tracing::error!(?things, "the broker does not know some of these yet: {e}"),
+            }
         }
         let fallen: Vec<String> = known.difference(&standing).cloned().collect();
         for things in fallen.chunks(BATCH) {
@@ -384,7 +404,10 @@ impl Fleet {
             }
             external.backlog.store(true, Ordering::Release);
             for message in waiting {
-                link.publish(&message).await?;
+                match link.publish(&message).await {
+                    Err(Unsent::Refused(why)) => self.refused(&message, &why),
+                    outcome => outcome?,
+                }
                 self.store.remove_broker_message(message.sequence).await?;
             }
         }
