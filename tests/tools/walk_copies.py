@@ -272,6 +272,30 @@ def test_a_killed_copy_loses_nothing(w):
     assert link.wait(w.device.jobs("$next/get/accepted"))["execution"]["jobId"] == w.job
     assert online(at_b(w, "panorama"), w)
     link.close()
+
+
+def test_what_the_killed_copy_looked_after_goes_on(w):
+    """Its device is gone with it, and the other copy looks at alarms now. Half a minute passes here at once."""
+    w.service.start()
+    link = at(w, w.service)
+    waits("connected", lambda: online(at_b(w, "panorama"), w))
+    # The older of the two looks at alarms: it shall be the one that dies.
+    first = w.service.ask("SELECT copy_id FROM mqtt_connection")[0][0]
+    w.service.ask(f"UPDATE service_copy SET started_ms = 1 WHERE copy_id = '{first}'")
+    w.service.process.kill()
+    w.service.process.wait()
+    link.wait_for_end()
+    cloudwatch = at_b(w, "cloudwatch")
+    cloudwatch.put_metric_data(Namespace="Sample", MetricData=[
+        {"MetricName": "Cold", "Timestamp": time.time() - 60 * n, "Value": 1} for n in range(1, 4)])
+    cloudwatch.put_metric_alarm(
+        AlarmName="cold", Namespace="Sample", MetricName="Cold", Statistic="Maximum", Period=60, EvaluationPeriods=3, DatapointsToAlarm=1,
+        Threshold=5, ComparisonOperator="LessThanThreshold")
+    state = lambda: cloudwatch.describe_alarms(AlarmNames=["cold"])["MetricAlarms"][0]["StateValue"]
+    assert online(at_b(w, "panorama"), w) and state() == "INSUFFICIENT_DATA", "nobody knows yet"
+    w.service.ask(f"UPDATE service_copy SET seen_ms = seen_ms - 31000 WHERE copy_id = '{first}'")
+    waits("the device is gone with its copy", lambda: not online(at_b(w, "panorama"), w))
+    waits("the other copy looks at the alarm", lambda: state() == "ALARM")
     assert w.b.stop() == 0
 
 

@@ -6,9 +6,9 @@
 //!
 //! SQLite has one copy, which is alone: whatever it finds at its start is dead.
 
-use crate::database::Kind;
+use crate::database::{self, Kind};
 use crate::error::{stored, text};
-use crate::{Store, StoreError, now_ms};
+use crate::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ impl Store {
     /// of another service, and beside any when the objects are files that the other one does not see.
     pub async fn join_copies(&self, identity: &Identity) -> Result<(), StoreError> {
         let error = |e| StoreError::database("join the other copies", e);
-        self.bury_silent_copies().await?;
+        let now = self.time_ms().await?;
+        self.bury_silent_copies(now).await?;
         let mut here = identity.clone();
         here.insert("object store".into(), self.blobs.place());
         let mut transaction = self.begin_exclusive("service_copy").await.map_err(error)?;
@@ -52,7 +53,6 @@ impl Store {
                 return Err(StoreError::AnotherService { difference });
             }
         }
-        let now = now_ms();
         sqlx::query(
             "INSERT INTO service_copy (copy_id, started_ms, seen_ms, identity) VALUES ($1, $2, $2, $3) \
              ON CONFLICT (copy_id) DO UPDATE SET seen_ms = $2",
@@ -69,13 +69,14 @@ impl Store {
     /// Says that this copy lives; false if the others have buried it meanwhile: it must join again, and note its
     /// connections.
     pub async fn sign_of_life(&self) -> Result<bool, StoreError> {
+        let now = self.time_ms().await?;
         let lives = sqlx::query("UPDATE service_copy SET seen_ms = $1 WHERE copy_id = $2")
-            .bind(now_ms())
+            .bind(now)
             .bind(&*self.copy)
             .execute(&self.pool)
             .await
             .map_err(|e| StoreError::database("give a sign of life", e))?;
-        self.bury_silent_copies().await?;
+        self.bury_silent_copies(now).await?;
         Ok(lives.rows_affected() == 1)
     }
 
@@ -130,30 +131,44 @@ impl Store {
         }
     }
 
+    /// Machines' clocks differ: who has been silent for how long is decided by the database's.
+    async fn time_ms(&self) -> Result<i64, StoreError> {
+        database::time_ms(&self.pool, self.kind).await.map_err(|e| StoreError::database("ask for the time", e))
+    }
+
     /// Ends the copy: its connections are over.
     pub async fn leave_copies(&self) -> Result<(), StoreError> {
         self.bury("copy_id = $1 AND $2 = $2", 0).await
     }
 
     /// Removes copies that are silent, or (SQLite) that are not this one.
-    async fn bury_silent_copies(&self) -> Result<(), StoreError> {
-        let before = if self.is_shared() { now_ms() - SILENT_MS } else { i64::MAX };
+    async fn bury_silent_copies(&self, now_ms: i64) -> Result<(), StoreError> {
+        let before = if self.is_shared() { now_ms - SILENT_MS } else { i64::MAX };
         self.bury("copy_id <> $1 AND seen_ms < $2", before).await
     }
 
     async fn bury(&self, which: &'static str, before: i64) -> Result<(), StoreError> {
         let error = |e| StoreError::database("bury a copy", e);
         let mut transaction = self.begin_exclusive("service_copy").await.map_err(error)?;
-        let connected = format!(
-            "UPDATE device SET connected = 0 WHERE connected = 1 AND device_id IN (SELECT device_id FROM mqtt_connection \
-             WHERE is_device = 1 AND copy_id IN (SELECT copy_id FROM service_copy WHERE {which}))"
+        // Connections before devices, as wherever both change.
+        let over = format!(
+            "DELETE FROM mqtt_connection WHERE copy_id IN (SELECT copy_id FROM service_copy WHERE {which}) RETURNING device_id, is_device"
         );
-        sqlx::query(sqlx::AssertSqlSafe(connected))
+        let over: Vec<(String, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(over))
             .bind(&*self.copy)
             .bind(before)
-            .execute(&mut *transaction)
+            .fetch_all(&mut *transaction)
             .await
             .map_err(error)?;
+        let mut devices: Vec<String> = over.into_iter().filter(|(_, device)| *device != 0).map(|(id, _)| id).collect();
+        devices.sort();
+        for device_id in devices {
+            sqlx::query("UPDATE device SET connected = 0 WHERE device_id = $1")
+                .bind(device_id)
+                .execute(&mut *transaction)
+                .await
+                .map_err(error)?;
+        }
         let buried = format!("DELETE FROM service_copy WHERE {which}");
         let buried = sqlx::query(sqlx::AssertSqlSafe(buried)).bind(&*self.copy).bind(before).execute(&mut *transaction).await;
         let buried = buried.map_err(error)?.rows_affected();

@@ -147,6 +147,17 @@ pub(crate) async fn set_highest_sequence(connection: &mut AnyConnection, kind: K
     Ok(())
 }
 
+/// The time by the one clock that all copies of the service share, milliseconds since 1970.
+pub(crate) async fn time_ms(pool: &AnyPool, kind: Kind) -> sqlx::Result<i64> {
+    match kind {
+        Kind::Sqlite => Ok(crate::now_ms()),
+        Kind::Postgres => {
+            let sql = "SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)";
+            sqlx::query_scalar(sql).fetch_one(pool).await
+        }
+    }
+}
+
 /// The tables that are there.
 pub(crate) async fn tables(pool: &AnyPool, kind: Kind) -> sqlx::Result<Vec<String>> {
     let sql = match kind {
@@ -295,6 +306,16 @@ mod tests {
             let read: Vec<Values> =
                 sqlx::query_as("SELECT number, word, body FROM t ORDER BY number IS NULL").fetch_all(&store.pool).await.unwrap();
             assert_eq!(read, values.map(|(number, word, body)| (number, word.map(str::to_owned), body)));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_database_s_time_is_the_time() {
+        for place in places().await {
+            let store = place.create().await;
+            let before = crate::now_ms();
+            let told = super::time_ms(&store.pool, store.kind).await.unwrap();
+            assert!((before..=crate::now_ms()).contains(&told), "{before} {told}");
         }
     }
 
