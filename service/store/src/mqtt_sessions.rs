@@ -17,10 +17,13 @@ const CONNECTED_MS: i64 = 3 * 60 * 1000;
 
 /// Sessions that one statement keeps.
 const KEPT_TOGETHER: usize = 64;
-static KEEP: LazyLock<String> = LazyLock::new(|| {
+/// Keeps them. PostgreSQL locks their rows one by one: in the order in which others queue messages for them.
+static KEEP: LazyLock<[String; 2]> = LazyLock::new(|| {
     let clients: Vec<String> = (0..KEPT_TOGETHER).map(|n| format!("${}", n + 3)).collect();
+    let clients = clients.join(", ");
     let expires = "$1 + CASE WHEN expiry_ms > $2 THEN expiry_ms ELSE $2 END";
-    format!("UPDATE mqtt_session SET expires_ms = {expires} WHERE client IN ({})", clients.join(", "))
+    let in_order = format!("SELECT client FROM mqtt_session WHERE client IN ({clients}) ORDER BY client FOR UPDATE");
+    [clients, in_order].map(|clients| format!("UPDATE mqtt_session SET expires_ms = {expires} WHERE client IN ({clients})"))
 });
 
 /// `sent_number` of a session whose connection has not ended in order: whatever waits may have been sent on it.
@@ -144,9 +147,12 @@ impl Store {
         let error = |e| StoreError::database("keep MQTT sessions", e);
         let now = now_ms();
         let mut transaction = self.writer.begin().await.map_err(error)?;
+        let keep = &KEEP[usize::from(self.is_shared())];
+        let mut connected = connected.to_vec();
+        connected.sort();
         for clients in connected.chunks(KEPT_TOGETHER) {
             // A short list names its last one again, so that there is one statement.
-            let mut query = sqlx::query(KEEP.as_str()).bind(now).bind(CONNECTED_MS);
+            let mut query = sqlx::query(keep.as_str()).bind(now).bind(CONNECTED_MS);
             for client in clients.iter().chain(std::iter::repeat(&clients[clients.len() - 1])).take(KEPT_TOGETHER) {
                 query = query.bind(client);
             }
