@@ -152,7 +152,10 @@ class Servers:
         for line in dump.splitlines():
             yield "PostgreSQL", line
         for path in self.objects():
-            yield f"bucket {path.name}", path.read_bytes()
+            try:
+                yield f"bucket {path.name}", path.read_bytes()
+            except FileNotFoundError:
+                pass  # replaced a minute ago, and gone between two looks
 
 
 class Broker:
