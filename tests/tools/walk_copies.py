@@ -204,14 +204,19 @@ def test_quotas_and_rates_hold_for_all_together(w):
     both(lambda: provision(one, "one"), lambda: provision(other, "other"))
     there = w.boto("panorama").list_devices()["Devices"]
     assert len(there) == 6 and {r.code for r in refused} == {"ServiceQuotaExceededException"}, (len(there), refused)
-    began, answers = time.monotonic(), []
-    while time.monotonic() - began < 5:
-        answers.append(one.call("GET", "/devices").status)
-        time.sleep(0.02)
-    took = time.monotonic() - began
-    admitted = answers.count(200)
-    print(f"measured: one of four copies admitted {admitted} of {len(answers)} requests in {took:.1f} s, at a rate of 8 a second")
-    assert set(answers) == {200, 429} and admitted <= 8 / 4 * took + 8 / 4 + 1, (admitted, took)
+
+    def admitted():
+        began, answers = time.monotonic(), []
+        while time.monotonic() - began < 3:
+            answers.append(one.call("GET", "/devices").status)
+            time.sleep(0.02)
+        took, count = time.monotonic() - began, answers.count(200)
+        print(f"measured: one of four copies admitted {count} of {len(answers)} requests in {took:.1f} s, at a rate of 8 a second")
+        assert set(answers) == {200, 429}, set(answers)
+        return count <= 8 / 4 * took + 8 / 4 + 1
+
+    # A copy counts the others every few seconds.
+    waits("a quarter of the rate", admitted)
     for copy in limited:
         assert copy.stop() == 0
     for device_id in made:
