@@ -255,7 +255,7 @@ class Reporter:
                 self.may.add(self.count)
                 reported = {"software_version": "1", "board": "simulated", "count": self.count}
                 link.client.publish(self.device.shadow("device", "update"), json.dumps({"state": {"reported": reported}}), 1)
-                if not self.accepted(link):
+                if not self.accepted(link, alive):
                     return  # the connection is gone, and what was asked may have been done
                 self.may = {self.count}
                 self.done += 1
@@ -263,12 +263,13 @@ class Reporter:
         finally:
             link.client.loop_stop()
 
-    def accepted(self, link):
+    def accepted(self, link, alive):
         while True:
             try:
                 topic, _ = link.messages.get(timeout=0.1)
             except queue.Empty:
-                if not link.ended.empty():
+                # A broker of its own stays when the service is killed.
+                if not link.ended.empty() or not alive.is_set():
                     return False
                 continue
             if topic == self.device.shadow("device", "update/accepted"):
@@ -281,7 +282,7 @@ class Reporter:
         try:
             topics = {self.device.shadow("device", "get/" + w) for w in ("accepted", "rejected")}
             while True:
-                topic, payload = link.messages.get(timeout=30)
+                topic, payload = link.messages.get(timeout=60)
                 if topic in topics:
                     break
             count = json.loads(payload).get("state", {}).get("reported", {}).get("count", 0)
