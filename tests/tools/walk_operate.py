@@ -130,18 +130,18 @@ def test_backup_while_it_runs_and_restore(w):
     assert not new.exists()
     program(w, "restore", file, "--data", new, "--secrets-key", key)
     assert "0 errors, 0 warnings" in program(w, "doctor", "--data", new, "--bytes").replace("1 warnings", "0 warnings")
-    # The restored service is the same service.
+    # The restored service is the same service, and takes the other one's place.
+    assert w.service.stop() == 0
     original, w.service.data = w.service.data, new
-    running = w.service.process
-    w.service.start(**{name: "127.0.0.1:0" for name in w.service.addresses})  # beside the one that runs
+    w.service.start()
     try:
         assert w.boto("s3").get_object(Bucket=w.bucket, Key="notes/a.txt")["Body"].read() == b"first"
         assert w.boto("panorama").describe_device(DeviceId=w.device_id)["Name"] == "door"
         assert "CAMERA" in [n["Name"] for n in w.boto("panorama").list_nodes()["Nodes"]]
     finally:
         assert w.service.stop() == 0
-        w.service.data, w.service.process = original, running
-        w.service.endpoints = json.loads((original / "endpoints.json").read_text())
+        w.service.data = original
+        w.service.start()
     assert "not empty" in program(w, "restore", file, "--data", new, "--secrets-key", key, fails=True)
 
 
