@@ -128,7 +128,7 @@ def test_backup_while_it_runs_and_restore(w):
     key = w.service.data / "secrets.key"
     assert "refused" in program(w, "restore", w.folder / "changed.tar", "--data", new, "--secrets-key", key, fails=True)
     assert not new.exists()
-    program(w, "restore", file, "--data", new, "--secrets-key", key)
+    program(w, "restore", file, "--data", new, "--secrets-key", key, *(w.service.broker.arguments if w.service.broker else []))
     assert "0 errors, 0 warnings" in program(w, "doctor", "--data", new, "--bytes").replace("1 warnings", "0 warnings")
     # The restored service is the same service, and takes the other one's place.
     assert w.service.stop() == 0
