@@ -129,13 +129,9 @@ def deploy(w, name, text, *more, **options):
     while int(time.time()) <= getattr(w, "deployed", 0):
         time.sleep(0.05)
     try:
-        return deployed(w, name, path, *more, **options)
+        return w.service.run("aws", "cloudformation", "deploy", "--template-file", path, "--stack-name", f"panorama-{name}", *more, **options)
     finally:
         w.deployed = int(time.time())
-
-
-def deployed(w, name, path, *more, **options):
-    return w.service.run("aws", "cloudformation", "deploy", "--template-file", path, "--stack-name", f"panorama-{name}", *more, **options)
 
 
 def test_what_is_not_there(w):

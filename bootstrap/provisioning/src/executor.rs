@@ -217,9 +217,9 @@ fn carry_out_step(
         Step::WipeArchive => {
             // The good news first: a stick without an archive and without a result would be taken for a mistake.
             let result = success(archive, progress).text(world.now());
-            let wiped = stick.write_ours(RESULT_FILE, result.as_bytes()).and_then(|()| stick.retire(name));
-            wiped.and_then(|()| stick.erase_retired())
-                .map_err(|message| {
+            let wiped = stick.write_ours(RESULT_FILE, result.as_bytes());
+            let wiped = wiped.and_then(|()| stick.retire(name)).and_then(|()| stick.erase_retired());
+            wiped.map_err(|message| {
                 error("wipe", format!("the archive could not be wiped from the stick ({message}): delete it yourself, it holds a key"))
             })
         }

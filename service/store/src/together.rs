@@ -118,8 +118,22 @@ impl Store {
     }
 }
 
+/// The task that writes. If a change panics, those who wait are told, and the next one who comes starts another task.
+struct Writer<'a>(&'a Together);
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.writing = false;
+            queue.jobs.clear();
+        }
+    }
+}
+
 /// Writes until nobody waits.
 async fn write_all(store: Store) {
+    let _writer = Writer(&store.together);
     loop {
         let mut jobs = store.together.take();
         if jobs.is_empty() {
@@ -161,6 +175,18 @@ mod tests {
             })
         });
         added.await
+    }
+
+    #[tokio::test]
+    async fn a_change_that_panics_holds_nobody_up() {
+        let [place, _] = places().await;
+        let store = place.create().await;
+        sqlx::query("CREATE TABLE t (number BIGINT NOT NULL UNIQUE)").execute(&store.pool).await.unwrap();
+        let broken = store.change::<i64, _>(None, |_| Box::pin(async { panic!("as a fault of ours would") }));
+        assert!(matches!(broken.await, Err(sqlx::Error::WorkerCrashed)));
+        let next = tokio::time::timeout(std::time::Duration::from_secs(30), add(&store, 1));
+        assert_eq!(next.await.expect("the next change is made").unwrap(), 1);
+        store.close().await;
     }
 
     #[tokio::test]
