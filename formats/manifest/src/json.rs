@@ -107,14 +107,30 @@ fn place(json: &Value, path: &Path) -> String {
             Segment::Enum { .. } | Segment::Unknown => {}
         }
     }
-    if text.is_empty() { DOCUMENT.to_owned() } else { text }
+    finished(text)
+}
+
+/// A place as errors show it. Elements of our documents lie six deep at most; what lies deeper is no element of ours, and
+/// its way is cut in the middle.
+fn finished(text: String) -> String {
+    const SHOWN: usize = 400;
+    let characters = text.chars().count();
+    match characters {
+        0 => DOCUMENT.to_owned(),
+        1..=SHOWN => text,
+        _ => {
+            let beginning = text.chars().take(SHOWN / 2);
+            let end = text.chars().skip(characters - SHOWN / 2 + 1);
+            beginning.chain(['…']).chain(end).collect()
+        }
+    }
 }
 
 fn push_member(text: &mut String, key: &str) {
     if !text.is_empty() {
         text.push('.');
     }
-    text.extend(key.chars().take(40));
+    text.extend(key.chars().take(40).map(|character| if character.is_control() { '\u{fffd}' } else { character }));
 }
 
 fn push_index(text: &mut String, index: usize, element: Option<&Value>) {
@@ -171,8 +187,7 @@ fn only_lists_are_arrays<'a>(json: &'a Value, path: &mut Vec<Step<'a>>, whole: &
                     }
                 }
             }
-            let place = if text.is_empty() { DOCUMENT.to_owned() } else { text };
-            Err(Error::new(place, Rule::Schema, "is a list, and may not be one"))
+            Err(Error::new(finished(text), Rule::Schema, "is a list, and may not be one"))
         }
         _ => Ok(()),
     }
@@ -235,5 +250,27 @@ fn expected_words(expected: &str) -> &str {
         _ if expected.starts_with("struct ") || expected.starts_with("internally tagged") => "an object",
         _ if expected.starts_with("enum ") => "a text",
         _ => expected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_that_is_deeper_than_any_document_is_cut_in_the_middle() {
+        let key = "k".repeat(100);
+        let deep = |inside: &str| (0..100).fold(inside.to_owned(), |inner, i| format!("{{\"{i:04}{key}\":{inner}}}"));
+        for inside in ["!", "{\"a\":1,\"a\":2}", "[]"] {
+            let error = read::<Value>(&deep(inside), 1_000_000, "graph").expect_err(inside);
+            assert_eq!(error.element.chars().count(), 400, "{error}");
+            assert!(error.element.starts_with("0099kkk") && error.element.contains("k…k"), "{error}");
+        }
+    }
+
+    #[test]
+    fn escapes_count_in_what_is_shown() {
+        assert_eq!(shown(&"\u{1}".repeat(80)).chars().count(), 80 / 5 * 5 + 3);
+        assert_eq!(shown("it's \"so\""), "\"it's \\\"so\\\"\"");
     }
 }

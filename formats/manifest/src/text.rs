@@ -49,12 +49,23 @@ pub(crate) fn shown(text: &str) -> String {
     shown_at_most(text, 80)
 }
 
-/// The same with another length.
+/// The same with another length. What an escape takes counts: 40 control characters would be shown as 200.
 pub(crate) fn shown_at_most(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        None => format!("{text:?}"),
-        Some((end, _)) => format!("{:?}", format!("{}…", text.get(..end).unwrap_or_default())),
+    let (mut line, mut taken) = (String::from("\""), 0);
+    for character in text.chars() {
+        let escaped = (character != '\'').then(|| character.escape_debug());
+        taken += escaped.as_ref().map_or(1, ExactSizeIterator::len);
+        if taken > characters {
+            line.push('…');
+            break;
+        }
+        match escaped {
+            Some(escaped) => line.extend(escaped),
+            None => line.push(character),
+        }
     }
+    line.push('"');
+    line
 }
 
 fn length(text: &str, least: usize, most: usize) -> bool {
