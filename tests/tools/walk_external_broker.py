@@ -4,9 +4,12 @@ broker`); here is what is different: who may come, and that nothing is lost when
 
 import base64
 import json
+import os
 import pathlib
 import queue
+import re
 import signal
+import subprocess
 import time
 
 import backends
@@ -15,6 +18,8 @@ from service import LISTENS, Copy
 from simulated_device import Device, Link, Refused, mqtt
 from walk_broker import Client
 from walking import waits
+
+PROGRAM = pathlib.Path(os.environ["BELVEDERE_BIN"]) / "belvedere-service"
 
 
 def provision(w, name):
@@ -257,11 +262,9 @@ def test_of_several_copies_the_newest_listens_and_another_one_when_it_is_killed(
 
 
 def test_revocation_cuts_and_keeps_out(w):
-    import os
-    program = pathlib.Path(os.environ["BELVEDERE_BIN"]) / "belvedere-service"
     client = Client(w.b)
     began = time.monotonic()
-    w.service.run(program, "devices", "--data", w.service.data, "revoke", w.b.device_id)
+    w.service.run(PROGRAM, "devices", "--data", w.service.data, "revoke", w.b.device_id)
     assert client.ended.get(timeout=60) == "Administrative action"
     seconds = time.monotonic() - began
     assert seconds < 5, seconds
@@ -277,6 +280,26 @@ def test_revocation_cuts_and_keeps_out(w):
     restart_broker(w)
     no(w.b.link)
     no(w.a.link)
+
+
+def test_doctor_looks_at_the_broker_too(w):
+    doctor = lambda: subprocess.run([PROGRAM, "doctor", "--data", w.service.data], capture_output=True, text=True)
+    device = provision(w, "patient")
+    device.provision()
+    w.service.secrets.append(device.password)
+    done = doctor()
+    assert done.returncode == 0 and re.search(r"ok +broker .* answers, and knows [1-9]\d* devices\n", done.stdout), done.stdout
+    link = device.link()
+    waits("online", lambda: status(w, device) == "ONLINE", 5)
+    done = doctor()
+    assert "0 errors" in done.stdout and status(w, device) == "ONLINE", "looking disturbs nobody"
+    link.close()
+    said = w.service.log().count(LISTENS)
+    w.service.broker.stop()
+    done = doctor()
+    assert done.returncode == 1 and re.search(r"ERROR +broker .*\n +next: .*mosquitto", done.stdout), done.stdout
+    w.service.broker.start()
+    waits("the service hears the broker again", lambda: w.service.log().count(LISTENS) > said)
 
 
 def test_passwords_are_nowhere_in_clear(w):

@@ -234,7 +234,7 @@ impl Stick for FakeStick {
     }
 }
 
-const RETIRED: &str = "used-archive";
+const RETIRED: &str = "belvedere-used-archive";
 const ARCHIVE: &str = "certificates-omni_front_door.zip";
 
 fn stick_with(files: &[(&str, Vec<u8>)]) -> Rc<RefCell<Durable>> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The folder that is ours.
 const OURS: &str = "panorama";
 /// What an archive is called from the moment that it is used up until it is overwritten and gone.
-const RETIRED: &str = "used-archive";
+const RETIRED: &str = "belvedere-used-archive";
 /// Entries of a root folder that are looked at.
 const MAX_ENTRIES: usize = 4096;
 /// Never more is overwritten.

@@ -125,6 +125,37 @@ impl External {
     }
 }
 
+/// An external broker, looked at from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Examined {
+    /// Devices that it knows.
+    pub devices: usize,
+    /// Devices that may connect and that it does not know.
+    pub missing: usize,
+    /// Devices that it knows and that may not connect any more.
+    pub fallen: usize,
+}
+
+impl External {
+    /// Connects, asks the broker which devices it knows, and compares them with those that may connect. Changes nothing, and
+    /// may be done while a service is connected.
+    pub async fn examine(&self, store: &Store) -> Result<Examined, FleetError> {
+        let (link, _heard) = Link::open(&self.access, Purpose::Speak).await?;
+        let known = async {
+            link.subscribe([security::ANSWER.to_owned()], QoS::AtMostOnce).await?;
+            devices_of(&link).await
+        };
+        let known = known.await;
+        link.close().await;
+        let (known, standing) = (known?, BTreeSet::from_iter(store.standing_things().await?));
+        Ok(Examined {
+            devices: known.len(),
+            missing: standing.difference(&known).count(),
+            fallen: known.difference(&standing).count(),
+        })
+    }
+}
+
 /// The service's own password at the broker.
 fn service_password(store: &Store) -> String {
     store.secrets().derived("external broker: the service")

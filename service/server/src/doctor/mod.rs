@@ -1,6 +1,7 @@
 //! `doctor`: is everything as it must be? Looks, changes nothing, and says what to do next. Every check answers for itself:
 //! one that cannot be made is a finding like any other.
 
+mod broker;
 mod certificates;
 mod files;
 mod running;
@@ -72,6 +73,7 @@ pub async fn examine(data: &Path, depth: Depth) -> Vec<Finding> {
     match configuration.attach_store(data).await {
         Ok(store) => {
             findings.extend(rows::examine(&store, depth, running.is_some()).await);
+            findings.extend(broker::examine(&configuration, &store, running.is_some()).await);
             store.close().await;
         }
         Err(e) => findings.push(error("database", e.to_string(), "restore a backup with `belvedere-service restore`, or use a newer program")),
