@@ -109,3 +109,19 @@ impl Value {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_number_is_as_precise_as_the_document_wrote_it(number in -f64::from(f32::MAX)..f64::from(f32::MAX), small in -1.0..1.0) {
+            for number in [number, small] {
+                let read: serde_json::Value = serde_json::from_str(&format!("{number:?}")).unwrap();
+                prop_assert_eq!(PortType::Float32.read(&read), Ok(Value::Float32(number)));
+            }
+        }
+    }
+}
