@@ -110,12 +110,20 @@ fn play(arguments: &Arguments, progress: &mut Progress) -> Result<(), Trouble> {
     progress.note(&verdict.to_string());
     print!("\n{}", progress.summary());
 
-    let tools = scene.tools.environment().into_iter().map(|(name, value)| format!("    export {name}={value}\n")).collect::<String>();
-    println!("\nWhere to look\n  the monitor     {0}/monitor.png (now, refreshed every 3 s)\n  the console     {1}\n  logs            {2}/*.log", monitor.display(), scene.appliance()?.console_log().display(), state.display());
-    println!("  the lights      {}\n  the API         paste this, then for example `aws panorama describe-device --device-id {device_id}`", scene.appliance()?.lights());
-    println!("    export PATH={}:$PATH\n{tools}", scene.tools.programs.display());
+    let files = [
+        format!("the monitor     {}/monitor.png", monitor.display()),
+        format!("the console     {}", scene.appliance()?.console_log().display()),
+        format!("logs            {}/*.log", state.display()),
+    ];
     if arguments.once {
+        println!("\nEverything ends now. What stays to be looked at\n  {}", files.join("\n  "));
         return Ok(());
+    }
+    println!("\nWhere to look (the picture is new every 3 s)\n  {}", files.join("\n  "));
+    println!("  the lights      {}\n  the API         paste this, then for example `aws panorama describe-device --device-id {device_id}`", scene.appliance()?.lights());
+    println!("    export PATH={}:$PATH", scene.tools.programs.display());
+    for (name, value) in scene.tools.environment() {
+        println!("    export {name}={value}");
     }
     println!("Ctrl-C ends everything.");
     let mut shown = String::new();
