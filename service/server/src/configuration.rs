@@ -118,7 +118,7 @@ impl Configuration {
     }
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file whole or not at all; when this returns, it is on the disk under its name.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), ServerError> {
     let temporary = path.with_extension("new");
     let error = |source| ServerError::File { operation: "write", path: path.to_owned(), source };
@@ -126,5 +126,8 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), ServerError
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(error)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(error)?;
-    std::fs::rename(&temporary, path).map_err(error)
+    std::fs::rename(&temporary, path).map_err(error)?;
+    // Without this the old name may come back after a power cut.
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(error)
 }
