@@ -17,7 +17,11 @@ pub async fn examine(configuration: &Configuration, store: &Store, running: bool
         Err(e) => return vec![error(ABOUT, e.to_string(), "mend \"broker\" of \"backends\" in service.json, or BELVEDERE_BROKER")],
     };
     let place = format!("{}:{}", url.service.host, url.service.port);
-    match look(configuration, store, url).await {
+    let external = match external(configuration, store, url) {
+        Ok(external) => external,
+        Err(e) => return vec![error(ABOUT, format!("{place} cannot be asked: {e}"), "mend the device authority first")],
+    };
+    match external.examine(store).await {
         Ok(examined) => judge(&place, examined, running),
         Err(e) => {
             let next = "see that mosquitto runs there with the files of `belvedere-service broker-configuration` and what its log says; \
@@ -27,10 +31,10 @@ pub async fn examine(configuration: &Configuration, store: &Store, running: bool
     }
 }
 
-async fn look(configuration: &Configuration, store: &Store, url: BrokerUrl) -> Result<Examined, ServerError> {
+fn external(configuration: &Configuration, store: &Store, url: BrokerUrl) -> Result<External, ServerError> {
     let (certificate, key) = configuration.authority();
     let authority = Authority::open(&certificate, &key)?;
-    Ok(External::new(url, &authority, store)?.examine(store).await?)
+    Ok(External::new(url, &authority, store)?)
 }
 
 fn judge(place: &str, Examined { devices, missing, fallen }: Examined, running: bool) -> Vec<Finding> {
