@@ -72,13 +72,32 @@ class Link:
 
     def publish(self, topic, document, qos=1):
         payload = document if isinstance(document, (str, bytes)) else json.dumps(document)
-        self.client.publish(topic, payload, qos).wait_for_publish(PATIENCE)
+        published = self.client.publish(topic, payload, qos)
+        end = time.monotonic() + PATIENCE
+        while published.rc != mqtt.MQTT_ERR_SUCCESS or not published.is_published():
+            if not self.client.is_connected():
+                raise Refused("the connection was cut")
+            if time.monotonic() > end:
+                raise TimeoutError(f"{topic} was not acknowledged")
+            time.sleep(0.002)
+
+    def _heard(self, end):
+        """The next message until then. A connection that was cut says no more: its end is not waited for."""
+        while True:
+            over = not self.client.is_connected()  # asked first: what came before the end is heard
+            try:
+                return self.messages.get(timeout=min(0.2, max(0.01, end - time.monotonic())))
+            except queue.Empty:
+                if over:
+                    raise Refused("the connection was cut") from None
+                if time.monotonic() > end:
+                    raise
 
     def wait(self, topic, patience=PATIENCE):
         """The next message at a topic; others are passed over."""
         end = time.monotonic() + patience
         while True:
-            name, payload = self.messages.get(timeout=max(0.01, end - time.monotonic()))
+            name, payload = self._heard(end)
             if name == topic:
                 return json.loads(payload)
 
@@ -87,7 +106,7 @@ class Link:
         self.publish(topic, document)
         end = time.monotonic() + PATIENCE
         while True:
-            name, payload = self.messages.get(timeout=max(0.01, end - time.monotonic()))
+            name, payload = self._heard(end)
             if name == topic + "/accepted":
                 return json.loads(payload)
             if name == topic + "/rejected":

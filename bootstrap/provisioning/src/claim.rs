@@ -1,7 +1,7 @@
 //! Exchanging the claim for a device certificate: AWS IoT Core's "fleet provisioning by claim" over MQTT.
 //!
-//! The claim may be used again until it expires: after a power cut between the service's answer and our commit, the same
-//! stick provisions again, and the service replaces what it registered.
+//! Until RegisterThing the claim may be used again: after a power cut the same stick provisions again. RegisterThing uses it
+//! up: after a power cut between the service's answer and our commit, the device must be provisioned anew.
 
 use crate::tls::client_config;
 use belvedere_device_protocol::provisioning::{

@@ -3,8 +3,8 @@
 //! # Write order, and what a power cut after each number leaves
 //!
 //! 1. The tried network configuration is in force, not kept — the old identity, the old network.
-//! 2. The claim was exchanged at the service — the same; the stick provisions again while the claim lasts, the service
-//!    replaces what it registered.
+//! 2. The claim was exchanged at the service, which uses it up — the same; the stick's result says that the claim was used:
+//!    the device is deleted in the service and provisioned again. (AWS IoT Core lets a claim be used more often.)
 //! 3. **`identity.json` is replaced** (one durable rename; the network configuration that belongs to it is in it, with
 //!    `network_kept: false`) — the new identity. At the next start the network configuration is tried and kept from there.
 //! 4. The network service keeps the configuration — the same.

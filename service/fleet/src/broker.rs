@@ -225,6 +225,10 @@ impl Conversation {
                 }
             }
             if let Some(cut) = self.mailbox.is_cut() {
+                // RegisterThing uses its claim up, which cuts this connection: not before its answer is out.
+                if self.identity.kind == CertificateKind::Claim {
+                    self.outbox.deliver(link, &self.fleet, &self.mailbox).await?;
+                }
                 return Err(cut.into());
             }
             self.outbox.deliver(link, &self.fleet, &self.mailbox).await?;
