@@ -2,10 +2,10 @@
 //! than what came, and what a client encodes comes out as it was.
 #![no_main]
 
+use belvedere_signature::Scope;
 use belvedere_signature::canonical::{sha256, signing_key};
 use belvedere_signature::chunks::{ChunkError, Chunks};
 use belvedere_signature::claims::SeedSignature;
-use belvedere_signature::Scope;
 use libfuzzer_sys::fuzz_target;
 
 type Decoded = Result<(Vec<u8>, Vec<(String, String)>), ChunkError>;

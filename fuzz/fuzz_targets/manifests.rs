@@ -39,7 +39,10 @@ fuzz_target!(|data: &[u8]| {
                 assert!(package.named_files().all(|file| !file.place.is_empty()));
                 // What it is written as is read as the same.
                 let again = parse_package(&package.to_document());
-                assert!(again.is_ok_and(|again| again == package), "a package that was read cannot be written and read again");
+                assert!(
+                    again.is_ok_and(|again| again == package),
+                    "a package that was read cannot be written and read again"
+                );
             }
         }
         3 => {
@@ -59,7 +62,10 @@ fuzz_target!(|data: &[u8]| {
         // A graph, its overrides, and a package that stands for every package it lists.
         _ => {
             let mut documents = text.splitn(3, '\0');
-            let (Some(graph), Some(overrides), Some(package)) = (documents.next(), documents.next(), documents.next()) else { return };
+            let (Some(graph), Some(overrides), Some(package)) = (documents.next(), documents.next(), documents.next())
+            else {
+                return;
+            };
             let (Ok(graph), Ok(package)) = (parse_graph(graph), parse_package(package)) else { return };
             let overrides = parse_overrides(overrides).ok();
             let mut set = PackageSet::default();

@@ -79,6 +79,10 @@ fuzz_target!(|data: &[u8]| {
         ]),
     };
     if let Ok(archive) = parse(&bytes, &Limits::default()) {
-        assert_eq!(parse(&write(&archive), &Limits::default()).as_ref(), Ok(&archive), "what was accepted can be written and read again");
+        assert_eq!(
+            parse(&write(&archive), &Limits::default()).as_ref(),
+            Ok(&archive),
+            "what was accepted can be written and read again"
+        );
     }
 });

@@ -10,8 +10,8 @@ use crate::root_image::Facts;
 use crate::root_tree::Ingredients;
 use crate::unified_kernel::Parts;
 use crate::{
-    boot_partition, debian, device_tree, disk, firmware_variables, initramfs, kernel, python,
-    root_image, root_tree, signing, unified_kernel,
+    boot_partition, debian, device_tree, disk, firmware_variables, initramfs, kernel, python, root_image, root_tree,
+    signing, unified_kernel,
 };
 use belvedere_boot_slots::{self as boot_slots, Slot, Table};
 use belvedere_keys::{KeyDirectory, UefiKey};
@@ -55,11 +55,7 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
     let begun = progress.begin("packages", "which versions Debian offers");
     let mut names = vec![kernel::SOURCE_PACKAGE.to_owned()];
     let wanted = root_tree::wanted(root_tree::PACKAGES);
-    names.extend(
-        wanted
-            .iter()
-            .map(|wanted| format!("{}:arm64", wanted.package)),
-    );
+    names.extend(wanted.iter().map(|wanted| format!("{}:arm64", wanted.package)));
     let mut packages = debian::resolve(&names)?;
     let kernel_source = packages.remove(0);
     progress.done("packages", begun, &format!("{} of them", packages.len()));
@@ -79,11 +75,7 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
             image_sha256: hex::encode(digest_file(&kernel.file("Image"))?),
         },
         debian_packages: packages.iter().map(DebianPackage::from).collect(),
-        python_wheels: python::WHEELS
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(str::to_owned)
-            .collect(),
+        python_wheels: python::WHEELS.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect(),
         files: Vec::new(),
     };
     let ingredients = Ingredients {
@@ -106,9 +98,7 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
         // `init` does not take the missing programs for a fault.
         line += " belvedere.development";
     }
-    let signed = sign_all(
-        &cache, &keys, &tools, board, &parts, &programs, &line, progress,
-    )?;
+    let signed = sign_all(&cache, &keys, &tools, board, &parts, &programs, &line, progress)?;
 
     let begun = progress.begin("disk", "boot partitions and partition table");
     let output = &request.output;
@@ -117,25 +107,14 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
         (root.file("root.erofs"), "root.erofs"),
         (root.file("manifest.json"), "manifest.json"),
         (signed.file("uki.efi"), "uki.efi"),
-        (
-            signed.file("firmware-variables.fd"),
-            "firmware-variables.fd",
-        ),
+        (signed.file("firmware-variables.fd"), "firmware-variables.fd"),
         (device_tree.file("device-tree.dtb"), "device-tree.dtb"),
     ] {
-        replace(&output.join(name), |path| {
-            fs::copy(&from, path)
-                .map(|_| ())
-                .map_err(Error::file("copy", &from))
-        })?;
+        replace(&output.join(name), |path| fs::copy(&from, path).map(|_| ()).map_err(Error::file("copy", &from)))?;
     }
     let hash_text = format!("{}\n", facts.root_hash);
-    replace(&output.join("root-hash"), |path| {
-        fs::write(path, &hash_text).map_err(Error::file("write", path))
-    })?;
-    replace(&output.join("disk.img"), |path| {
-        make_disk(path, &signed, &root, &facts)
-    })?;
+    replace(&output.join("root-hash"), |path| fs::write(path, &hash_text).map_err(Error::file("write", path)))?;
+    replace(&output.join("disk.img"), |path| make_disk(path, &signed, &root, &facts))?;
     progress.done("disk", begun, "written");
 
     let report = output.join("build-report.txt");
@@ -144,30 +123,20 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
 
 fn check_version(version: &str) -> Result<()> {
     let parts: Vec<&str> = version.split('.').collect();
-    let number = |part: &&str| {
-        !part.is_empty() && part.len() <= 5 && part.bytes().all(|byte| byte.is_ascii_digit())
-    };
+    let number = |part: &&str| !part.is_empty() && part.len() <= 5 && part.bytes().all(|byte| byte.is_ascii_digit());
     if parts.len() == 3 && parts.iter().all(number) {
         return Ok(());
     }
-    Err(Error::invalid(
-        format!("version {version:?}"),
-        "must be three numbers, as in 1.2.3",
-    ))
+    Err(Error::invalid(format!("version {version:?}"), "must be three numbers, as in 1.2.3"))
 }
 
 fn initial_ram_disk(cache: &Cache, programs: &Programs) -> Result<Stage> {
     let inputs = Inputs::new("initramfs 1").with_file("init", &programs.init())?;
-    cache.stage("initramfs", &inputs, |directory| {
-        initramfs::make(&programs.init(), &directory.join("initramfs.zst"))
-    })
+    cache.stage("initramfs", &inputs, |directory| initramfs::make(&programs.init(), &directory.join("initramfs.zst")))
 }
 
 /// Everything that is signed: the stage holds `bootloader.efi`, `uki.efi` and `firmware-variables.fd`.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is a result of another stage"
-)]
+#[expect(clippy::too_many_arguments, reason = "each is a result of another stage")]
 fn sign_all(
     cache: &Cache,
     keys: &KeyDirectory,
@@ -178,10 +147,7 @@ fn sign_all(
     command_line: &str,
     progress: &mut Progress,
 ) -> Result<Stage> {
-    let begun = progress.begin(
-        "signing",
-        "bootloader, unified kernel image, firmware variables",
-    );
+    let begun = progress.begin("signing", "bootloader, unified kernel image, firmware variables");
     let mut inputs = Inputs::new("signed 2")
         .with("command line", command_line)
         .with("guid", keys.owner_guid()?)
@@ -189,40 +155,20 @@ fn sign_all(
     for key in UefiKey::ALL {
         inputs = inputs.with_file("certificate", &keys.uefi_certificate(key))?;
     }
-    for (label, path) in [
-        ("stub", parts.stub),
-        ("kernel", parts.kernel),
-        ("initramfs", parts.initramfs),
-        ("device tree", parts.device_tree),
-    ] {
+    for (label, path) in
+        [("stub", parts.stub), ("kernel", parts.kernel), ("initramfs", parts.initramfs), ("device tree", parts.device_tree)]
+    {
         inputs = inputs.with_file(label, path)?;
     }
     inputs = inputs.with_file("bootloader", &programs.bootloader())?;
-    inputs = inputs.with_file(
-        "firmware variables",
-        Path::new(board.firmware_variables_template),
-    )?;
+    inputs = inputs.with_file("firmware variables", Path::new(board.firmware_variables_template))?;
     inputs = inputs.with("tools", tools.as_os_str().as_encoded_bytes());
     let stage = cache.stage("signed", &inputs, |directory| {
-        signing::sign(
-            keys,
-            &programs.bootloader(),
-            &directory.join("bootloader.efi"),
-        )?;
-        unified_kernel::make(
-            keys,
-            parts,
-            command_line,
-            directory,
-            &directory.join("uki.efi"),
-        )?;
+        signing::sign(keys, &programs.bootloader(), &directory.join("bootloader.efi"))?;
+        unified_kernel::make(keys, parts, command_line, directory, &directory.join("uki.efi"))?;
         firmware_variables::make(tools, keys, board, &directory.join("firmware-variables.fd"))
     })?;
-    progress.done(
-        "signing",
-        begun,
-        if stage.warm { "from the cache" } else { "done" },
-    );
+    progress.done("signing", begun, if stage.warm { "from the cache" } else { "done" });
     Ok(stage)
 }
 
@@ -231,10 +177,7 @@ fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts) -> Result
     let mut partitions = Vec::new();
     for (slot, serial) in [(Slot::A, 0xbe1f_000a), (Slot::B, 0xbe1f_000b)] {
         let partition = path.with_extension(slot.esp());
-        let kernel = slot
-            .kernel_path()
-            .trim_start_matches('\\')
-            .replace('\\', "/");
+        let kernel = slot.kernel_path().trim_start_matches('\\').replace('\\', "/");
         let mut files = vec![("EFI/BOOT/BOOTAA64.EFI", bootloader.as_path())];
         // Slot b is empty until the first update.
         if slot == Slot::A {
@@ -243,12 +186,7 @@ fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts) -> Result
         boot_partition::make(&partition, &slot.esp().to_uppercase(), serial, &files)?;
         partitions.push(partition);
     }
-    let slices = disk::layout(
-        partitions[0].clone(),
-        partitions[1].clone(),
-        slot_table(),
-        root.file("root.erofs"),
-    );
+    let slices = disk::layout(partitions[0].clone(), partitions[1].clone(), slot_table(), root.file("root.erofs"));
     disk::make(path, &slices, facts.root_hash.as_bytes())?;
     for partition in partitions {
         fs::remove_file(&partition).map_err(Error::file("remove", &partition))?;
@@ -260,10 +198,7 @@ fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts) -> Result
 fn slot_table() -> Vec<u8> {
     let table = Table::empty(Slot::A).committed(Slot::A);
     let mut bytes = vec![0; boot_slots::PARTITION_SIZE as usize];
-    for (copy, offset) in boot_slots::initial(table)
-        .iter()
-        .zip(boot_slots::COPY_OFFSETS)
-    {
+    for (copy, offset) in boot_slots::initial(table).iter().zip(boot_slots::COPY_OFFSETS) {
         let start = offset as usize;
         bytes[start..start + copy.len()].copy_from_slice(copy);
     }
@@ -284,13 +219,10 @@ mod tests {
     #[test]
     fn a_new_appliance_starts_slot_a() {
         let bytes = slot_table();
-        let [first, second] = boot_slots::COPY_OFFSETS
-            .map(|offset| &bytes[offset as usize..offset as usize + boot_slots::BLOCK]);
+        let [first, second] =
+            boot_slots::COPY_OFFSETS.map(|offset| &bytes[offset as usize..offset as usize + boot_slots::BLOCK]);
         let table = boot_slots::Copies::read(first, second).current().unwrap();
-        assert_eq!(
-            (table.preferred, table.last_good, table.generation),
-            (Slot::A, Some(Slot::A), 2)
-        );
+        assert_eq!((table.preferred, table.last_good, table.generation), (Slot::A, Some(Slot::A), 2));
         assert_eq!(table.record(Slot::A).state, boot_slots::State::Good);
         assert_eq!(table.record(Slot::B).state, boot_slots::State::Empty);
     }
@@ -300,16 +232,7 @@ mod tests {
         for right in ["0.1.0", "10.20.30"] {
             assert!(check_version(right).is_ok(), "{right}");
         }
-        for wrong in [
-            "",
-            "1",
-            "1.2",
-            "1.2.3.4",
-            "1.2.x",
-            "1..3",
-            "1.2.3 init=/bin/sh",
-            "1.2.999999",
-        ] {
+        for wrong in ["", "1", "1.2", "1.2.3.4", "1.2.x", "1..3", "1.2.3 init=/bin/sh", "1.2.999999"] {
             assert!(check_version(wrong).is_err(), "{wrong}");
         }
     }

@@ -36,10 +36,7 @@ pub fn make(image: &Path, label: &str, serial: u32, files: &[(&str, &Path)]) -> 
             }
         }
     }
-    run(
-        program("mmd").arg("-i").arg(image).args(&directories),
-        "making directories on an EFI system partition",
-    )?;
+    run(program("mmd").arg("-i").arg(image).args(&directories), "making directories on an EFI system partition")?;
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(FIXED_TIME);
     for (path, source) in files {
         // mcopy keeps the source's time: give it a copy with ours.
@@ -50,14 +47,7 @@ pub fn make(image: &Path, label: &str, serial: u32, files: &[(&str, &Path)]) -> 
             .open(&copy)
             .and_then(|file| file.set_modified(time))
             .map_err(Error::file("set time of", &copy))?;
-        run(
-            program("mcopy")
-                .args(["-m", "-i"])
-                .arg(image)
-                .arg(&copy)
-                .arg(format!("::{path}")),
-            &format!("copying {path}"),
-        )?;
+        run(program("mcopy").args(["-m", "-i"]).arg(image).arg(&copy).arg(format!("::{path}")), &format!("copying {path}"))?;
         fs::remove_file(&copy).map_err(Error::file("remove", &copy))?;
     }
     Ok(())
@@ -72,10 +62,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("source");
         fs::write(&source, vec![7; 100_000]).unwrap();
-        let files = [
-            ("EFI/BOOT/BOOTAA64.EFI", source.as_path()),
-            ("EFI/belvedere/slot-a.efi", source.as_path()),
-        ];
+        let files = [("EFI/BOOT/BOOTAA64.EFI", source.as_path()), ("EFI/belvedere/slot-a.efi", source.as_path())];
         let mut hashes = Vec::new();
         for name in ["one", "two"] {
             let image = directory.path().join(name);
@@ -87,14 +74,7 @@ mod tests {
         assert_eq!(hashes[0], hashes[1]);
         let image = directory.path().join("one");
         run(program("fsck.fat").arg("-n").arg(&image), "checking").unwrap();
-        let read = run(
-            program("mtype")
-                .arg("-i")
-                .arg(&image)
-                .arg("::EFI/belvedere/slot-a.efi"),
-            "reading",
-        )
-        .unwrap();
+        let read = run(program("mtype").arg("-i").arg(&image).arg("::EFI/belvedere/slot-a.efi"), "reading").unwrap();
         assert_eq!(read, fs::read(&source).unwrap());
     }
 }

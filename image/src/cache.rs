@@ -45,10 +45,7 @@ impl Inputs {
     pub fn with_tree(self, label: &str, path: &Path) -> Result<Self> {
         let mut this = self.with(label, "tree");
         for entry in sorted_entries(path)? {
-            let name = entry
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default();
+            let name = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let metadata = fs::symlink_metadata(&entry).map_err(Error::file("look at", &entry))?;
             if metadata.is_dir() {
                 this = this.with_tree(&name, &entry)?.with(&name, "end");
@@ -158,21 +155,12 @@ impl Cache {
     ///
     /// # Errors
     /// Those of `build`, and when the cache cannot be written.
-    pub fn stage(
-        &self,
-        name: &str,
-        inputs: &Inputs,
-        build: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<Stage> {
+    pub fn stage(&self, name: &str, inputs: &Inputs, build: impl FnOnce(&Path) -> Result<()>) -> Result<Stage> {
         let hash = inputs.hash();
         let parent = self.work_directory(name)?;
         let directory = parent.join(&hash);
         if directory.is_dir() {
-            return Ok(Stage {
-                directory,
-                hash,
-                warm: true,
-            });
+            return Ok(Stage { directory, hash, warm: true });
         }
         let building = parent.join(".building");
         if building.exists() {
@@ -181,11 +169,7 @@ impl Cache {
         fs::create_dir(&building).map_err(Error::file("create", &building))?;
         build(&building)?;
         fs::rename(&building, &directory).map_err(Error::file("rename", &building))?;
-        Ok(Stage {
-            directory,
-            hash,
-            warm: false,
-        })
+        Ok(Stage { directory, hash, warm: false })
     }
 }
 
@@ -218,26 +202,17 @@ mod tests {
         });
         assert!(failed.is_err());
         let built = cache
-            .stage("s", &inputs, |path| {
-                fs::write(path.join("whole"), "x").map_err(Error::file("write", path))
-            })
+            .stage("s", &inputs, |path| fs::write(path.join("whole"), "x").map_err(Error::file("write", path)))
             .unwrap();
         assert!(!built.warm && built.file("whole").exists() && !built.file("half").exists());
-        let again = cache
-            .stage("s", &inputs, |_| panic!("built twice"))
-            .unwrap();
+        let again = cache.stage("s", &inputs, |_| panic!("built twice")).unwrap();
         assert!(again.warm);
     }
 
     #[test]
     fn a_tree_is_told_apart_by_names_links_and_content() {
         let directory = tempfile::tempdir().unwrap();
-        let hash = || {
-            Inputs::new("t")
-                .with_tree("tree", directory.path())
-                .unwrap()
-                .hash()
-        };
+        let hash = || Inputs::new("t").with_tree("tree", directory.path()).unwrap().hash();
         let empty = hash();
         fs::write(directory.path().join("a"), "1").unwrap();
         let one = hash();

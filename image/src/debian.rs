@@ -27,10 +27,7 @@ fn parse_uri_line(line: &str) -> Option<Package> {
     let mut parts = file.strip_suffix(".deb")?.split('_');
     let (name, version, architecture) = (parts.next()?, parts.next()?, parts.next()?);
     let sha256 = digest.strip_prefix("SHA256:")?;
-    if sha256.len() != 64
-        || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit())
-        || parts.next().is_some()
-    {
+    if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) || parts.next().is_some() {
         return None;
     }
     Some(Package {
@@ -46,20 +43,13 @@ fn parse_uri_line(line: &str) -> Option<Package> {
 /// # Errors
 /// When apt knows one of them not, or states no SHA-256.
 pub fn resolve(names: &[String]) -> Result<Vec<Package>> {
-    let output = run(
-        program("apt-get")
-            .args(["download", "--print-uris"])
-            .args(names),
-        "asking which Debian packages there are",
-    )?;
+    let output =
+        run(program("apt-get").args(["download", "--print-uris"]).args(names), "asking which Debian packages there are")?;
     let output = String::from_utf8_lossy(&output);
     let mut packages = Vec::new();
     for name in names {
         let plain = name.split(':').next().unwrap_or(name);
-        let package = output
-            .lines()
-            .filter_map(parse_uri_line)
-            .find(|package| package.name == plain);
+        let package = output.lines().filter_map(parse_uri_line).find(|package| package.name == plain);
         packages.push(package.ok_or_else(|| Error::Missing {
             what: format!("Debian package {name}"),
             advice: "type: dpkg --add-architecture arm64 && apt-get update".into(),
@@ -85,17 +75,9 @@ pub fn fetch(cache: &Cache, package: &Package) -> Result<PathBuf> {
     fs::create_dir(&temporary).map_err(Error::file("create", &temporary))?;
     let mut wanted = format!("{}={}", package.name, package.version);
     if package.architecture != "all" {
-        wanted = format!(
-            "{}:{}={}",
-            package.name, package.architecture, package.version
-        );
+        wanted = format!("{}:{}={}", package.name, package.architecture, package.version);
     }
-    run(
-        program("apt-get")
-            .args(["-q", "download", &wanted])
-            .current_dir(&temporary),
-        &format!("downloading {wanted}"),
-    )?;
+    run(program("apt-get").args(["-q", "download", &wanted]).current_dir(&temporary), &format!("downloading {wanted}"))?;
     let file = crate::cache::sorted_entries(&temporary)?
         .into_iter()
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
@@ -104,10 +86,7 @@ pub fn fetch(cache: &Cache, package: &Package) -> Result<PathBuf> {
     if digest != package.sha256 {
         return Err(Error::invalid(
             &wanted,
-            format!(
-                "the downloaded file has SHA-256 {digest}, apt promised {}",
-                package.sha256
-            ),
+            format!("the downloaded file has SHA-256 {digest}, apt promised {}", package.sha256),
         ));
     }
     fs::rename(&file, &path).map_err(Error::file("rename", &file))?;
@@ -122,10 +101,7 @@ pub fn fetch(cache: &Cache, package: &Package) -> Result<PathBuf> {
 /// When the file is not a package.
 pub fn unpack(file: &Path, into: &Path) -> Result<()> {
     fs::create_dir_all(into).map_err(Error::file("create", into))?;
-    run(
-        program("dpkg-deb").arg("-x").arg(file).arg(into),
-        &format!("unpacking {}", file.display()),
-    )?;
+    run(program("dpkg-deb").arg("-x").arg(file).arg(into), &format!("unpacking {}", file.display()))?;
     Ok(())
 }
 
@@ -141,21 +117,13 @@ mod tests {
         );
         let package = parse_uri_line(&line).unwrap();
         assert_eq!(
-            (
-                package.name.as_str(),
-                package.version.as_str(),
-                package.architecture.as_str()
-            ),
+            (package.name.as_str(), package.version.as_str(), package.architecture.as_str()),
             ("crun", "1:1.8.1-1+deb12u1", "arm64")
         );
         assert_eq!(package.sha256, digest);
-        for wrong in [
-            "",
-            "E: nothing",
-            "'u' crun.deb 1 SHA256:00",
-            &line.replace("SHA256", "MD5Sum"),
-            &line.replace("e4a2", "e4"),
-        ] {
+        for wrong in
+            ["", "E: nothing", "'u' crun.deb 1 SHA256:00", &line.replace("SHA256", "MD5Sum"), &line.replace("e4a2", "e4")]
+        {
             assert!(parse_uri_line(wrong).is_none(), "{wrong}");
         }
     }

@@ -19,13 +19,7 @@ impl Tpm {
         fs::create_dir(&state).map_err(Error::file("create", &state))?;
         let socket = directory.join("tpm.sock");
         let child = Command::new("swtpm")
-            .args([
-                "socket",
-                "--tpm2",
-                "--flags",
-                "not-need-init,startup-clear",
-                "--tpmstate",
-            ])
+            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"])
             .arg(format!("dir={}", state.display()))
             .arg("--ctrl")
             .arg(format!("type=unixio,path={}", socket.display()))
@@ -33,9 +27,7 @@ impl Tpm {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|_| Error::ProgramMissing {
-                program: "swtpm".into(),
-            })?;
+            .map_err(|_| Error::ProgramMissing { program: "swtpm".into() })?;
         let tpm = Self(child);
         let deadline = Instant::now() + Duration::from_secs(60);
         while !socket.exists() {
@@ -61,10 +53,7 @@ impl Drop for Tpm {
 /// # Errors
 /// When QEMU or the compiler fails.
 pub fn build(cache: &Cache, board: &Board, progress: &mut Progress) -> Result<Stage> {
-    let qemu_version = run(
-        program("qemu-system-aarch64").arg("--version"),
-        "asking for QEMU's version",
-    )?;
+    let qemu_version = run(program("qemu-system-aarch64").arg("--version"), "asking for QEMU's version")?;
     let mut inputs = Inputs::new("device tree 1")
         .with("qemu", qemu_version)
         .with("machine", board.machine)
@@ -83,34 +72,19 @@ pub fn build(cache: &Cache, board: &Board, progress: &mut Progress) -> Result<St
                     .arg(format!("{},dumpdtb={}", board.machine, dump.display()))
                     .args(board.machine_arguments)
                     .arg("-chardev")
-                    .arg(format!(
-                        "socket,id=tpm,path={}",
-                        directory.join("tpm.sock").display()
-                    ))
-                    .args([
-                        "-tpmdev",
-                        "emulator,id=tpm0,chardev=tpm",
-                        "-device",
-                        "tpm-tis-device,tpmdev=tpm0",
-                    ]),
+                    .arg(format!("socket,id=tpm,path={}", directory.join("tpm.sock").display()))
+                    .args(["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis-device,tpmdev=tpm0"]),
                 "dumping the machine's device tree",
             )?;
         }
-        let machine = run(
-            program("dtc")
-                .args(["-q", "-I", "dtb", "-O", "dts"])
-                .arg(&dump),
-            "decompiling the machine's device tree",
-        )?;
+        let machine =
+            run(program("dtc").args(["-q", "-I", "dtb", "-O", "dts"]).arg(&dump), "decompiling the machine's device tree")?;
         let source = directory.join("device-tree.dts");
         let whole = [machine.as_slice(), board.device_tree_additions.as_bytes()].concat();
         fs::write(&source, whole).map_err(Error::file("write", &source))?;
         let output = directory.join("device-tree.dtb");
         run(
-            program("dtc")
-                .args(["-q", "-I", "dts", "-O", "dtb", "-o"])
-                .arg(&output)
-                .arg(&source),
+            program("dtc").args(["-q", "-I", "dts", "-O", "dtb", "-o"]).arg(&output).arg(&source),
             "compiling the board's device tree",
         )?;
         let state = directory.join("tpm");
@@ -118,14 +92,6 @@ pub fn build(cache: &Cache, board: &Board, progress: &mut Progress) -> Result<St
         let _ = fs::remove_file(directory.join("tpm.sock"));
         fs::remove_file(&dump).map_err(Error::file("remove", &dump))
     })?;
-    progress.done(
-        "device tree",
-        begun,
-        if stage.warm {
-            "from the cache"
-        } else {
-            "compiled"
-        },
-    );
+    progress.done("device tree", begun, if stage.warm { "from the cache" } else { "compiled" });
     Ok(stage)
 }

@@ -43,37 +43,12 @@ pub struct Slice {
 }
 
 /// The appliance's partitions, in the order on the disk.
-pub fn layout(
-    esp_a: PathBuf,
-    esp_b: PathBuf,
-    boot_slots: Vec<u8>,
-    root_image: PathBuf,
-) -> Vec<Slice> {
-    let slice = |name, bytes, efi, content| Slice {
-        name,
-        bytes,
-        efi,
-        content,
-    };
+pub fn layout(esp_a: PathBuf, esp_b: PathBuf, boot_slots: Vec<u8>, root_image: PathBuf) -> Vec<Slice> {
+    let slice = |name, bytes, efi, content| Slice { name, bytes, efi, content };
     vec![
-        slice(
-            "esp-a",
-            crate::boot_partition::BYTES,
-            true,
-            Content::File(esp_a),
-        ),
-        slice(
-            "esp-b",
-            crate::boot_partition::BYTES,
-            true,
-            Content::File(esp_b),
-        ),
-        slice(
-            "boot-slots",
-            BOOT_SLOTS_BYTES,
-            false,
-            Content::Bytes(boot_slots),
-        ),
+        slice("esp-a", crate::boot_partition::BYTES, true, Content::File(esp_a)),
+        slice("esp-b", crate::boot_partition::BYTES, true, Content::File(esp_b)),
+        slice("boot-slots", BOOT_SLOTS_BYTES, false, Content::Bytes(boot_slots)),
         slice("system-a", SYSTEM_BYTES, false, Content::File(root_image)),
         slice("system-b", SYSTEM_BYTES, false, Content::Empty),
         // Filled by the updater when a required release is committed.
@@ -126,8 +101,8 @@ pub fn make(path: &Path, slices: &[Slice], identity: &[u8]) -> Result<()> {
         );
         start += slice.bytes;
     }
-    let mut file = write_table(file, partitions, total, identity)
-        .map_err(|error| Error::invalid(path.display().to_string(), error))?;
+    let mut file =
+        write_table(file, partitions, total, identity).map_err(|error| Error::invalid(path.display().to_string(), error))?;
 
     let mut start = MEGABYTE;
     for slice in slices {
@@ -151,15 +126,11 @@ fn write_table(
     identity: &[u8],
 ) -> std::result::Result<File, String> {
     let sectors = u32::try_from(total / SECTOR - 1).unwrap_or(u32::MAX);
-    ProtectiveMBR::with_lb_size(sectors)
-        .overwrite_lba0(&mut file)
-        .map_err(|error| error.to_string())?;
+    ProtectiveMBR::with_lb_size(sectors).overwrite_lba0(&mut file).map_err(|error| error.to_string())?;
     let config = GptConfig::new().writable(true).change_partition_count(true);
-    let mut disk = config
-        .create_from_device(file, Some(derived_guid(&[b"disk", identity])))
-        .map_err(|error| error.to_string())?;
-    disk.update_partitions(partitions)
-        .map_err(|error| error.to_string())?;
+    let mut disk =
+        config.create_from_device(file, Some(derived_guid(&[b"disk", identity]))).map_err(|error| error.to_string())?;
+    disk.update_partitions(partitions).map_err(|error| error.to_string())?;
     disk.write().map_err(|error| error.to_string())
 }
 
@@ -168,9 +139,7 @@ fn copy(from: &mut impl Read, to: &mut File, path: &Path, start: u64, slice: &Sl
     let mut buffer = vec![0; 64 << 10];
     let mut position = 0;
     loop {
-        let length = from
-            .read(&mut buffer)
-            .map_err(Error::file("read the content of a partition of", path))?;
+        let length = from.read(&mut buffer).map_err(Error::file("read the content of a partition of", path))?;
         if length == 0 {
             return Ok(());
         }
@@ -181,10 +150,8 @@ fn copy(from: &mut impl Read, to: &mut File, path: &Path, start: u64, slice: &Sl
             ));
         }
         if buffer[..length].iter().any(|&byte| byte != 0) {
-            to.seek(SeekFrom::Start(start + position))
-                .map_err(Error::file("seek in", path))?;
-            to.write_all(&buffer[..length])
-                .map_err(Error::file("write", path))?;
+            to.seek(SeekFrom::Start(start + position)).map_err(Error::file("seek in", path))?;
+            to.write_all(&buffer[..length]).map_err(Error::file("write", path))?;
         }
         position += length as u64;
     }
@@ -197,18 +164,8 @@ mod tests {
 
     fn slices(content: &[u8]) -> Vec<Slice> {
         vec![
-            Slice {
-                name: "esp-a",
-                bytes: 2 * MEGABYTE,
-                efi: true,
-                content: Content::Bytes(content.to_vec()),
-            },
-            Slice {
-                name: "data",
-                bytes: 3 * MEGABYTE,
-                efi: false,
-                content: Content::Empty,
-            },
+            Slice { name: "esp-a", bytes: 2 * MEGABYTE, efi: true, content: Content::Bytes(content.to_vec()) },
+            Slice { name: "data", bytes: 3 * MEGABYTE, efi: false, content: Content::Empty },
         ]
     }
 
@@ -217,25 +174,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("disk.img");
         make(&path, &slices(b"hello"), b"identity").unwrap();
-        let verdict =
-            String::from_utf8(run(program("sgdisk").arg("-v").arg(&path), "checking").unwrap())
-                .unwrap();
+        let verdict = String::from_utf8(run(program("sgdisk").arg("-v").arg(&path), "checking").unwrap()).unwrap();
         assert!(verdict.contains("No problems found"), "{verdict}");
-        let table =
-            String::from_utf8(run(program("sgdisk").arg("-p").arg(&path), "listing").unwrap())
-                .unwrap();
-        assert!(
-            table
-                .lines()
-                .any(|line| line.contains(" EF00 ") && line.ends_with("esp-a")),
-            "{table}"
-        );
-        assert!(
-            table
-                .lines()
-                .any(|line| line.contains(" 8300 ") && line.ends_with("data")),
-            "{table}"
-        );
+        let table = String::from_utf8(run(program("sgdisk").arg("-p").arg(&path), "listing").unwrap()).unwrap();
+        assert!(table.lines().any(|line| line.contains(" EF00 ") && line.ends_with("esp-a")), "{table}");
+        assert!(table.lines().any(|line| line.contains(" 8300 ") && line.ends_with("data")), "{table}");
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(&bytes[MEGABYTE as usize..MEGABYTE as usize + 5], b"hello");
     }

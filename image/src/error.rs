@@ -56,24 +56,14 @@ pub enum Error {
 
 impl Error {
     /// For `map_err`: attaches operation and path to an input/output error.
-    pub fn file(
-        operation: &'static str,
-        path: impl AsRef<Path>,
-    ) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn file(operation: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_owned();
-        move |source| Self::File {
-            operation,
-            path,
-            source,
-        }
+        move |source| Self::File { operation, path, source }
     }
 
     /// Something has not the form it must have.
     pub fn invalid(what: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Invalid {
-            what: what.into(),
-            reason: reason.into(),
-        }
+        Self::Invalid { what: what.into(), reason: reason.into() }
     }
 }
 

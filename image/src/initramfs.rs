@@ -42,40 +42,16 @@ fn append(archive: &mut Vec<u8>, number: u32, entry: &Entry<'_>) {
 
 /// The archive, not compressed: `/init`, `/dev` with a console to complain on, and mount points.
 fn archive(init: &[u8]) -> Vec<u8> {
-    let directory = |name| Entry {
-        name,
-        mode: 0o040_755,
-        links: 2,
-        device: (0, 0),
-        content: &[],
-    };
+    let directory = |name| Entry { name, mode: 0o040_755, links: 2, device: (0, 0), content: &[] };
     let entries = [
         directory("dev"),
-        Entry {
-            name: "dev/console",
-            mode: 0o020_600,
-            links: 1,
-            device: (5, 1),
-            content: &[],
-        },
-        Entry {
-            name: "init",
-            mode: 0o100_755,
-            links: 1,
-            device: (0, 0),
-            content: init,
-        },
+        Entry { name: "dev/console", mode: 0o020_600, links: 1, device: (5, 1), content: &[] },
+        Entry { name: "init", mode: 0o100_755, links: 1, device: (0, 0), content: init },
         directory("proc"),
         directory("root"),
         directory("run"),
         directory("sys"),
-        Entry {
-            name: "TRAILER!!!",
-            mode: 0,
-            links: 1,
-            device: (0, 0),
-            content: &[],
-        },
+        Entry { name: "TRAILER!!!", mode: 0, links: 1, device: (0, 0), content: &[] },
     ];
     let mut bytes = Vec::with_capacity(init.len() + 4096);
     for (number, entry) in (1..).zip(&entries) {
@@ -92,19 +68,12 @@ fn archive(init: &[u8]) -> Vec<u8> {
 pub fn make(init: &Path, output: &Path) -> Result<()> {
     let content = std::fs::read(init).map_err(Error::file("read", init))?;
     if content.get(..4) != Some(b"\x7fELF") {
-        return Err(Error::invalid(
-            init.display().to_string(),
-            "not an ELF program",
-        ));
+        return Err(Error::invalid(init.display().to_string(), "not an ELF program"));
     }
     let plain = output.with_extension("cpio");
     std::fs::write(&plain, archive(&content)).map_err(Error::file("write", &plain))?;
     run(
-        program("zstd")
-            .args(["-q", "-f", "-19", "--no-progress", "--rm"])
-            .arg(&plain)
-            .arg("-o")
-            .arg(output),
+        program("zstd").args(["-q", "-f", "-19", "--no-progress", "--rm"]).arg(&plain).arg("-o").arg(output),
         "compressing the initramfs",
     )?;
     Ok(())
@@ -124,25 +93,18 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .expect("cpio is installed");
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(&archive(b"\x7fELF and more"))
-            .unwrap();
+        child.stdin.take().unwrap().write_all(&archive(b"\x7fELF and more")).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());
         let listing = String::from_utf8(output.stdout).unwrap();
         assert!(
-            listing.lines().any(|line| line.starts_with("-rwxr-xr-x")
-                && line.ends_with(" init")
-                && line.contains(" 13 ")),
+            listing.lines().any(|line| line.starts_with("-rwxr-xr-x") && line.ends_with(" init") && line.contains(" 13 ")),
             "{listing}"
         );
         assert!(
-            listing.lines().any(|line| line.starts_with("crw-------")
-                && line.contains("5,   1")
-                && line.ends_with("dev/console")),
+            listing
+                .lines()
+                .any(|line| line.starts_with("crw-------") && line.contains("5,   1") && line.ends_with("dev/console")),
             "{listing}"
         );
     }

@@ -15,11 +15,7 @@ pub const SOURCE_PACKAGE: &str = "linux-source-6.12";
 
 /// `aarch64-linux-gnu-`, or nothing on an Arm host.
 fn cross_prefix() -> &'static str {
-    if cfg!(target_arch = "aarch64") {
-        ""
-    } else {
-        "aarch64-linux-gnu-"
-    }
+    if cfg!(target_arch = "aarch64") { "" } else { "aarch64-linux-gnu-" }
 }
 
 /// Lines of the fragment that the final configuration does not contain. Kconfig drops what depends on something that
@@ -31,11 +27,7 @@ fn lost_lines<'a>(fragment: &'a str, configuration: &str) -> Vec<&'a str> {
         .map(str::trim)
         .filter(|line| line.starts_with("CONFIG_"))
         .filter(|line| match line.strip_suffix("=n") {
-            Some(name) => lines.iter().any(|other| {
-                other
-                    .strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with('='))
-            }),
+            Some(name) => lines.iter().any(|other| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))),
             None => !lines.contains(line),
         })
         .collect()
@@ -43,18 +35,15 @@ fn lost_lines<'a>(fragment: &'a str, configuration: &str) -> Vec<&'a str> {
 
 fn make(tree: &Path) -> Command {
     let mut command = program("nice");
-    command
-        .args(["-n", "10", "make", "--silent", "-C"])
-        .arg(tree)
-        .args([
-            "ARCH=arm64",
-            &format!("CROSS_COMPILE={}", cross_prefix()),
-            // Part of the kernel's version text.
-            "KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 2026",
-            "KBUILD_BUILD_USER=belvedere",
-            "KBUILD_BUILD_HOST=belvedere",
-            "KBUILD_BUILD_VERSION=1",
-        ]);
+    command.args(["-n", "10", "make", "--silent", "-C"]).arg(tree).args([
+        "ARCH=arm64",
+        &format!("CROSS_COMPILE={}", cross_prefix()),
+        // Part of the kernel's version text.
+        "KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 2026",
+        "KBUILD_BUILD_USER=belvedere",
+        "KBUILD_BUILD_HOST=belvedere",
+        "KBUILD_BUILD_VERSION=1",
+    ]);
     command
 }
 
@@ -72,14 +61,7 @@ fn source_tree(cache: &Cache, package: &Package) -> Result<PathBuf> {
     }
     debian::unpack(&file, &unpacking)?;
     let archive = unpacking.join(format!("usr/src/{SOURCE_PACKAGE}.tar.xz"));
-    run(
-        program("tar")
-            .arg("-C")
-            .arg(&unpacking)
-            .arg("-xf")
-            .arg(&archive),
-        "unpacking the kernel's source",
-    )?;
+    run(program("tar").arg("-C").arg(&unpacking).arg("-xf").arg(&archive), "unpacking the kernel's source")?;
     let unpacked = unpacking.join(SOURCE_PACKAGE);
     fs::rename(&unpacked, &tree).map_err(Error::file("rename", &unpacked))?;
     fs::remove_dir_all(&unpacking).map_err(Error::file("remove", &unpacking))?;
@@ -90,77 +72,42 @@ fn source_tree(cache: &Cache, package: &Package) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When the source cannot be had, a line of the configuration is lost, or the compiler fails.
-pub fn build(
-    cache: &Cache,
-    board: &Board,
-    package: &Package,
-    progress: &mut Progress,
-) -> Result<Stage> {
+pub fn build(cache: &Cache, board: &Board, package: &Package, progress: &mut Progress) -> Result<Stage> {
     let compiler = format!("{}gcc", cross_prefix());
-    let compiler = run(
-        program(&compiler).arg("--version"),
-        "asking for the compiler's version",
-    )?;
-    let compiler = String::from_utf8_lossy(&compiler)
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let compiler = run(program(&compiler).arg("--version"), "asking for the compiler's version")?;
+    let compiler = String::from_utf8_lossy(&compiler).lines().next().unwrap_or_default().to_owned();
     let inputs = Inputs::new("kernel 1")
         .with("source", &package.sha256)
         .with("configuration", board.kernel_configuration)
         .with("compiler", &compiler);
-    let begun = progress.begin(
-        "kernel",
-        "Linux from Debian's source (the first time takes about 12 minutes on 2 cores)",
-    );
+    let begun = progress.begin("kernel", "Linux from Debian's source (the first time takes about 12 minutes on 2 cores)");
     let stage = cache.stage("kernel", &inputs, |directory| {
         let tree = source_tree(cache, package)?;
         let fragment = directory.join("fragment");
-        fs::write(&fragment, board.kernel_configuration)
-            .map_err(Error::file("write", &fragment))?;
+        fs::write(&fragment, board.kernel_configuration).map_err(Error::file("write", &fragment))?;
         run(make(&tree).arg("allnoconfig"), "configuring the kernel")?;
         run(
-            program("sh")
-                .current_dir(&tree)
-                .args(["scripts/kconfig/merge_config.sh", "-m", ".config"])
-                .arg(&fragment),
+            program("sh").current_dir(&tree).args(["scripts/kconfig/merge_config.sh", "-m", ".config"]).arg(&fragment),
             "merging the kernel's configuration",
         )?;
         run(make(&tree).arg("olddefconfig"), "configuring the kernel")?;
         let configuration_file = tree.join(".config");
-        let configuration = fs::read_to_string(&configuration_file)
-            .map_err(Error::file("read", &configuration_file))?;
+        let configuration = fs::read_to_string(&configuration_file).map_err(Error::file("read", &configuration_file))?;
         let lost = lost_lines(board.kernel_configuration, &configuration);
         if !lost.is_empty() {
             return Err(Error::invalid(
                 "the kernel's configuration",
-                format!(
-                    "Kconfig dropped {}; add what they depend on",
-                    lost.join(", ")
-                ),
+                format!("Kconfig dropped {}; add what they depend on", lost.join(", ")),
             ));
         }
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
-        run(
-            make(&tree).arg(format!("-j{processors}")).arg("Image"),
-            "compiling the kernel",
-        )?;
+        run(make(&tree).arg(format!("-j{processors}")).arg("Image"), "compiling the kernel")?;
         let image = tree.join("arch/arm64/boot/Image");
         fs::copy(&image, directory.join("Image")).map_err(Error::file("copy", &image))?;
-        fs::copy(&configuration_file, directory.join("config"))
-            .map_err(Error::file("copy", &configuration_file))?;
+        fs::copy(&configuration_file, directory.join("config")).map_err(Error::file("copy", &configuration_file))?;
         fs::remove_file(&fragment).map_err(Error::file("remove", &fragment))
     })?;
-    progress.done(
-        "kernel",
-        begun,
-        if stage.warm {
-            "from the cache"
-        } else {
-            "compiled"
-        },
-    );
+    progress.done("kernel", begun, if stage.warm { "from the cache" } else { "compiled" });
     Ok(stage)
 }
 
@@ -170,13 +117,8 @@ mod tests {
 
     #[test]
     fn lost_lines_are_found_and_unset_ones_are_not_lost() {
-        let fragment =
-            "# note\nCONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\nCONFIG_D=n\nCONFIG_E=5\nCONFIG_F=n\n";
-        let configuration =
-            "CONFIG_A=y\n# CONFIG_B is not set\n# CONFIG_C is not set\nCONFIG_E=6\nCONFIG_F=y\n";
-        assert_eq!(
-            lost_lines(fragment, configuration),
-            ["CONFIG_B=y", "CONFIG_E=5", "CONFIG_F=n"]
-        );
+        let fragment = "# note\nCONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\nCONFIG_D=n\nCONFIG_E=5\nCONFIG_F=n\n";
+        let configuration = "CONFIG_A=y\n# CONFIG_B is not set\n# CONFIG_C is not set\nCONFIG_E=6\nCONFIG_F=y\n";
+        assert_eq!(lost_lines(fragment, configuration), ["CONFIG_B=y", "CONFIG_E=5", "CONFIG_F=n"]);
     }
 }

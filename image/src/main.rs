@@ -45,47 +45,21 @@ enum Command {
 }
 
 fn cache_directory() -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
-    let base =
-        base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     base.unwrap_or_else(std::env::temp_dir).join("belvedere")
 }
 
 fn main() -> ExitCode {
-    let Command::Build {
-        board: name,
-        keys,
-        programs,
-        output,
-        cache,
-        release,
-        allow_missing,
-    } = Arguments::parse().command;
+    let Command::Build { board: name, keys, programs, output, cache, release, allow_missing } = Arguments::parse().command;
     let Some(board) = board::find(&name) else {
         let names: Vec<&str> = board::BOARDS.iter().map(|board| board.name).collect();
-        eprintln!(
-            "belvedere-image: there is no board {name}; there is {}",
-            names.join(", ")
-        );
+        eprintln!("belvedere-image: there is no board {name}; there is {}", names.join(", "));
         return ExitCode::FAILURE;
     };
-    let missing_parts = if allow_missing {
-        MissingParts::Leave
-    } else {
-        MissingParts::Refuse
-    };
+    let missing_parts = if allow_missing { MissingParts::Leave } else { MissingParts::Refuse };
     let cache = cache.unwrap_or_else(cache_directory);
-    let request = Request {
-        board,
-        keys,
-        programs,
-        output,
-        cache,
-        version: release,
-        missing_parts,
-    };
+    let request = Request { board, keys, programs, output, cache, version: release, missing_parts };
     match build(&request, &mut Progress::new()) {
         Ok(()) => {
             println!("{}", request.output.join("disk.img").display());

@@ -10,11 +10,7 @@ pub const FIXED_TIME: u64 = 1_767_225_600;
 /// A program with the environment that reproducible work needs.
 pub fn program(name: &str) -> Command {
     let mut command = Command::new(name);
-    command
-        .env("LC_ALL", "C.UTF-8")
-        .env("TZ", "UTC")
-        .env("SOURCE_DATE_EPOCH", FIXED_TIME.to_string())
-        .stdin(Stdio::null());
+    command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").env("SOURCE_DATE_EPOCH", FIXED_TIME.to_string()).stdin(Stdio::null());
     command
 }
 
@@ -25,9 +21,7 @@ pub fn program(name: &str) -> Command {
 pub fn run(command: &mut Command, task: &str) -> Result<Vec<u8>> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::ProgramMissing {
-            program: name.clone(),
-        },
+        std::io::ErrorKind::NotFound => Error::ProgramMissing { program: name.clone() },
         _ => Error::Program {
             program: name.clone(),
             task: task.into(),

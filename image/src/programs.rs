@@ -14,16 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Services that an image must hold, `init` first.
 pub const REQUIRED: &[&str] = &[
-    "init",
-    "front-panel",
-    "network",
-    "provisioning",
-    "agent",
-    "camera",
-    "decoder",
-    "inference",
-    "display",
-    "applications",
+    "init", "front-panel", "network", "provisioning", "agent", "camera", "decoder", "inference", "display", "applications",
 ];
 
 /// What to do about missing parts.
@@ -68,19 +59,10 @@ impl Programs {
                 missing.push(name.into());
             }
         }
-        let programs = Self {
-            directory: directory.to_owned(),
-            missing,
-        };
+        let programs = Self { directory: directory.to_owned(), missing };
         for file in [programs.bootloader(), programs.kernel_stub()] {
             if !file.is_file() {
-                return Err(missing_part(
-                    directory,
-                    &file
-                        .strip_prefix(directory)
-                        .unwrap_or(&file)
-                        .to_string_lossy(),
-                ));
+                return Err(missing_part(directory, &file.strip_prefix(directory).unwrap_or(&file).to_string_lossy()));
             }
         }
         Ok(programs)
@@ -124,35 +106,16 @@ mod tests {
         fs::write(path.join("python/panoramasdk/__init__.py"), "").unwrap();
         fs::write(path.join("efi/belvedere-bootloader.efi"), "").unwrap();
         fs::write(path.join("efi/belvedere-kernel-stub.efi"), "").unwrap();
-        assert!(
-            Programs::open(path, MissingParts::Leave).is_err(),
-            "without init"
-        );
+        assert!(Programs::open(path, MissingParts::Leave).is_err(), "without init");
         fs::write(path.join("bin/belvedere-init"), "").unwrap();
-        let error = Programs::open(path, MissingParts::Refuse)
-            .unwrap_err()
-            .to_string();
+        let error = Programs::open(path, MissingParts::Refuse).unwrap_err().to_string();
         assert!(error.contains("belvedere-front-panel"), "{error}");
-        assert_eq!(
-            Programs::open(path, MissingParts::Leave)
-                .unwrap()
-                .missing
-                .len(),
-            REQUIRED.len() - 1
-        );
+        assert_eq!(Programs::open(path, MissingParts::Leave).unwrap().missing.len(), REQUIRED.len() - 1);
         for service in REQUIRED {
             fs::write(path.join(format!("bin/belvedere-{service}")), "").unwrap();
         }
-        assert!(
-            Programs::open(path, MissingParts::Refuse)
-                .unwrap()
-                .missing
-                .is_empty()
-        );
+        assert!(Programs::open(path, MissingParts::Refuse).unwrap().missing.is_empty());
         fs::remove_file(path.join("efi/belvedere-bootloader.efi")).unwrap();
-        assert!(
-            Programs::open(path, MissingParts::Leave).is_err(),
-            "without bootloader"
-        );
+        assert!(Programs::open(path, MissingParts::Leave).is_err(), "without bootloader");
     }
 }

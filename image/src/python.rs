@@ -18,13 +18,8 @@ const BUILD_TOOLS: &str = include_str!("../build-tools.txt");
 /// When `venv` or `pip` fails.
 pub fn tools(cache: &Cache, progress: &mut Progress) -> Result<PathBuf> {
     let begun = progress.begin("build tools", "virt-firmware from PyPI");
-    let version = run(
-        program("python3").arg("--version"),
-        "asking for Python's version",
-    )?;
-    let inputs = Inputs::new("build tools 1")
-        .with("python", version)
-        .with("requirements", BUILD_TOOLS);
+    let version = run(program("python3").arg("--version"), "asking for Python's version")?;
+    let inputs = Inputs::new("build tools 1").with("python", version).with("requirements", BUILD_TOOLS);
     let parent = cache.work_directory("build-tools")?;
     let directory = parent.join(&inputs.hash()[..16]);
     let complete = directory.join("complete");
@@ -33,32 +28,17 @@ pub fn tools(cache: &Cache, progress: &mut Progress) -> Result<PathBuf> {
         if directory.exists() {
             fs::remove_dir_all(&directory).map_err(Error::file("remove", &directory))?;
         }
-        run(
-            program("python3").args(["-m", "venv"]).arg(&directory),
-            "making a virtual environment",
-        )?;
+        run(program("python3").args(["-m", "venv"]).arg(&directory), "making a virtual environment")?;
         let requirements = directory.join("requirements.txt");
         fs::write(&requirements, BUILD_TOOLS).map_err(Error::file("write", &requirements))?;
         let pip = directory.join("bin/pip").to_string_lossy().into_owned();
         run(
-            program(&pip)
-                .args([
-                    "install",
-                    "-q",
-                    "--disable-pip-version-check",
-                    "--no-deps",
-                    "-r",
-                ])
-                .arg(&requirements),
+            program(&pip).args(["install", "-q", "--disable-pip-version-check", "--no-deps", "-r"]).arg(&requirements),
             "installing virt-firmware from PyPI",
         )?;
         fs::write(&complete, "").map_err(Error::file("write", &complete))?;
     }
-    progress.done(
-        "build tools",
-        begun,
-        if warm { "from the cache" } else { "installed" },
-    );
+    progress.done("build tools", begun, if warm { "from the cache" } else { "installed" });
     Ok(directory)
 }
 
@@ -77,53 +57,25 @@ pub fn onnx_runtime(cache: &Cache, tools: &Path, progress: &mut Progress) -> Res
         let pip = tools.join("bin/pip").to_string_lossy().into_owned();
         run(
             program(&pip)
-                .args([
-                    "download",
-                    "-q",
-                    "--disable-pip-version-check",
-                    "--no-deps",
-                    "--require-hashes",
-                ])
-                .args([
-                    "--only-binary=:all:",
-                    "--platform",
-                    "manylinux_2_28_aarch64",
-                    "--python-version",
-                    "311",
-                    "-d",
-                ])
+                .args(["download", "-q", "--disable-pip-version-check", "--no-deps", "--require-hashes"])
+                .args(["--only-binary=:all:", "--platform", "manylinux_2_28_aarch64", "--python-version", "311", "-d"])
                 .arg(&wheels)
                 .arg("-r")
                 .arg(&requirements),
             "downloading ONNX Runtime from PyPI",
         )?;
-        let wheel = crate::cache::sorted_entries(&wheels)?
-            .pop()
-            .ok_or_else(|| Error::invalid("pip download", "gave no file"))?;
+        let wheel =
+            crate::cache::sorted_entries(&wheels)?.pop().ok_or_else(|| Error::invalid("pip download", "gave no file"))?;
         let unpacked = directory.join("unpacked");
-        run(
-            program("python3")
-                .args(["-m", "zipfile", "-e"])
-                .arg(&wheel)
-                .arg(&unpacked),
-            "unpacking ONNX Runtime",
-        )?;
+        run(program("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked), "unpacking ONNX Runtime")?;
         let library = crate::cache::sorted_entries(&unpacked.join("onnxruntime/capi"))?
             .into_iter()
-            .find(|path| {
-                path.file_name()
-                    .is_some_and(|name| name.to_string_lossy().starts_with("libonnxruntime.so"))
-            })
-            .ok_or_else(|| {
-                Error::invalid(wheel.display().to_string(), "holds no libonnxruntime.so")
-            })?;
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libonnxruntime.so")))
+            .ok_or_else(|| Error::invalid(wheel.display().to_string(), "holds no libonnxruntime.so"))?;
         for (from, to) in [
             (library, "libonnxruntime.so"),
             (unpacked.join("onnxruntime/LICENSE"), "LICENSE"),
-            (
-                unpacked.join("onnxruntime/ThirdPartyNotices.txt"),
-                "ThirdPartyNotices.txt",
-            ),
+            (unpacked.join("onnxruntime/ThirdPartyNotices.txt"), "ThirdPartyNotices.txt"),
         ] {
             fs::copy(&from, directory.join(to)).map_err(Error::file("copy", &from))?;
         }
@@ -131,14 +83,6 @@ pub fn onnx_runtime(cache: &Cache, tools: &Path, progress: &mut Progress) -> Res
         fs::remove_dir_all(&wheels).map_err(Error::file("remove", &wheels))?;
         fs::remove_file(&requirements).map_err(Error::file("remove", &requirements))
     })?;
-    progress.done(
-        "onnxruntime",
-        begun,
-        if stage.warm {
-            "from the cache"
-        } else {
-            "downloaded"
-        },
-    );
+    progress.done("onnxruntime", begun, if stage.warm { "from the cache" } else { "downloaded" });
     Ok(stage)
 }

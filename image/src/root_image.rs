@@ -27,11 +27,7 @@ pub struct Facts {
 
 impl From<Verity> for Facts {
     fn from(verity: Verity) -> Self {
-        Self {
-            data_blocks: verity.data_blocks,
-            root_hash: hex::encode(verity.root_hash),
-            salt: hex::encode(verity.salt),
-        }
+        Self { data_blocks: verity.data_blocks, root_hash: hex::encode(verity.root_hash), salt: hex::encode(verity.salt) }
     }
 }
 
@@ -63,28 +59,20 @@ pub fn build(
     manifest: Manifest,
     progress: &mut Progress,
 ) -> Result<(Stage, Facts)> {
-    let begun = progress.begin(
-        "root image",
-        "Debian packages, our programs, EROFS, dm-verity",
-    );
-    let mut inputs = ingredients
-        .inputs()?
-        .with("uuid", UUID)
-        .with("salt", verity::SALT)
-        .with("file system", "lz4hc,12 16384 1");
+    let begun = progress.begin("root image", "Debian packages, our programs, EROFS, dm-verity");
+    let mut inputs =
+        ingredients.inputs()?.with("uuid", UUID).with("salt", verity::SALT).with("file system", "lz4hc,12 16384 1");
     inputs = inputs.with(
         "kernel",
-        serde_json::to_string(&manifest.kernel)
-            .map_err(|error| Error::invalid("manifest", error.to_string()))?,
+        serde_json::to_string(&manifest.kernel).map_err(|error| Error::invalid("manifest", error.to_string()))?,
     );
     let stage = cache.stage("root-image", &inputs, |directory| {
         let (tree, scratch) = (directory.join("tree"), directory.join("scratch"));
         let manifest = root_tree::gather(cache, &tree, &scratch, ingredients, manifest)?;
         let image = directory.join("root.erofs");
         make_file_system(&tree, &image)?;
-        let uuid: [u8; 16] = uuid::Uuid::parse_str(UUID)
-            .map_err(|error| Error::invalid(UUID, error.to_string()))?
-            .into_bytes();
+        let uuid: [u8; 16] =
+            uuid::Uuid::parse_str(UUID).map_err(|error| Error::invalid(UUID, error.to_string()))?.into_bytes();
         let facts = Facts::from(verity::append(&image, verity::SALT, uuid)?);
         for (name, text) in [
             ("facts.json", serde_json::to_string_pretty(&facts)),
@@ -101,17 +89,10 @@ pub fn build(
     })?;
     let path = stage.file("facts.json");
     let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-    let facts: Facts = serde_json::from_str(&text)
-        .map_err(|error| Error::invalid(path.display().to_string(), error.to_string()))?;
+    let facts: Facts =
+        serde_json::from_str(&text).map_err(|error| Error::invalid(path.display().to_string(), error.to_string()))?;
     let megabytes = (facts.data_blocks * verity::BLOCK as u64) as f64 / 1e6;
-    progress.done(
-        "root image",
-        begun,
-        &format!(
-            "{megabytes:.1} MB {}",
-            if stage.warm { "from the cache" } else { "made" }
-        ),
-    );
+    progress.done("root image", begun, &format!("{megabytes:.1} MB {}", if stage.warm { "from the cache" } else { "made" }));
     Ok((stage, facts))
 }
 
@@ -144,10 +125,7 @@ mod tests {
         };
         let first = image(1, &names);
         let reversed: Vec<&str> = names.iter().rev().copied().collect();
-        assert!(
-            first == image(2, &reversed),
-            "differs with the order in which files were made"
-        );
+        assert!(first == image(2, &reversed), "differs with the order in which files were made");
         assert!(first != image(3, &names[1..]));
     }
 }

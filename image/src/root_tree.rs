@@ -30,10 +30,7 @@ pub fn wanted(list: &str) -> Vec<Wanted<'_>> {
         .filter_map(|line| {
             let mut words = line.split_whitespace();
             let package = words.next()?;
-            Some(Wanted {
-                package,
-                patterns: words.filter(|word| *word != "-").collect(),
-            })
+            Some(Wanted { package, patterns: words.filter(|word| *word != "-").collect() })
         })
         .collect()
 }
@@ -54,9 +51,7 @@ fn component_matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((head, tail)) => name.strip_prefix(head).is_some_and(|rest| {
-            (0..=rest.len())
-                .filter(|&at| rest.is_char_boundary(at))
-                .any(|at| component_matches(tail, &rest[at..]))
+            (0..=rest.len()).filter(|&at| rest.is_char_boundary(at)).any(|at| component_matches(tail, &rest[at..]))
         }),
     }
 }
@@ -82,10 +77,7 @@ impl Tree<'_> {
             fs::create_dir_all(parent).map_err(Error::file("create", parent))?;
         }
         if let Some(other) = self.sources.insert(path.to_owned(), source.to_owned()) {
-            return Err(Error::invalid(
-                format!("/{path}"),
-                format!("comes from {other} and from {source}"),
-            ));
+            return Err(Error::invalid(format!("/{path}"), format!("comes from {other} and from {source}")));
         }
         Ok(target)
     }
@@ -93,15 +85,13 @@ impl Tree<'_> {
     fn copy(&mut self, from: &Path, path: &str, mode: u32, source: &str) -> Result<()> {
         let target = self.place(path, source)?;
         fs::copy(from, &target).map_err(Error::file("copy", from))?;
-        fs::set_permissions(&target, Permissions::from_mode(mode))
-            .map_err(Error::file("set mode of", &target))
+        fs::set_permissions(&target, Permissions::from_mode(mode)).map_err(Error::file("set mode of", &target))
     }
 
     fn write(&mut self, path: &str, content: &str) -> Result<()> {
         let target = self.place(path, "belvedere")?;
         fs::write(&target, content).map_err(Error::file("write", &target))?;
-        fs::set_permissions(&target, Permissions::from_mode(0o644))
-            .map_err(Error::file("set mode of", &target))
+        fs::set_permissions(&target, Permissions::from_mode(0o644)).map_err(Error::file("set mode of", &target))
     }
 
     fn link(&mut self, path: &str, target: &Path, source: &str) -> Result<()> {
@@ -115,9 +105,7 @@ impl Tree<'_> {
             let name = entry
                 .file_name()
                 .and_then(|name| name.to_str())
-                .ok_or_else(|| {
-                    Error::invalid(entry.display().to_string(), "its name is not UTF-8")
-                })?;
+                .ok_or_else(|| Error::invalid(entry.display().to_string(), "its name is not UTF-8"))?;
             if name == "__pycache__" {
                 continue;
             }
@@ -129,11 +117,7 @@ impl Tree<'_> {
                 let target = fs::read_link(&entry).map_err(Error::file("read link", &entry))?;
                 self.link(&inner, &target, source)?;
             } else {
-                let mode = if metadata.permissions().mode() & 0o111 == 0 {
-                    0o644
-                } else {
-                    0o755
-                };
+                let mode = if metadata.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
                 self.copy(&entry, &inner, mode, source)?;
             }
         }
@@ -149,12 +133,7 @@ impl Tree<'_> {
         let mut found = 0;
         for path in &files {
             let copyright = *path == format!("usr/share/doc/{}/copyright", wanted.package);
-            if !copyright
-                && !wanted
-                    .patterns
-                    .iter()
-                    .any(|pattern| matches(pattern, &merged(path)))
-            {
+            if !copyright && !wanted.patterns.iter().any(|pattern| matches(pattern, &merged(path))) {
                 continue;
             }
             found += usize::from(!copyright);
@@ -164,11 +143,7 @@ impl Tree<'_> {
                 let target = fs::read_link(&from).map_err(Error::file("read link", &from))?;
                 self.link(&merged(path), &target, &source)?;
             } else {
-                let mode = if metadata.permissions().mode() & 0o111 == 0 {
-                    0o644
-                } else {
-                    0o755
-                };
+                let mode = if metadata.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
                 self.copy(&from, &merged(path), mode, &source)?;
             }
         }
@@ -185,16 +160,8 @@ impl Tree<'_> {
 /// Paths of all files and links below a directory, relative, sorted.
 fn list_files(directory: &Path, prefix: &str, files: &mut Vec<String>) -> Result<()> {
     for entry in sorted_entries(directory)? {
-        let name = entry
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let path = if prefix.is_empty() {
-            name
-        } else {
-            format!("{prefix}/{name}")
-        };
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let metadata = fs::symlink_metadata(&entry).map_err(Error::file("look at", &entry))?;
         if metadata.is_dir() {
             list_files(&entry, &path, files)?;
@@ -208,10 +175,7 @@ fn list_files(directory: &Path, prefix: &str, files: &mut Vec<String>) -> Result
 fn passwd() -> String {
     let mut text = String::from("root:x:0:0:root:/:/nonexistent\n");
     for user in USERS {
-        text += &format!(
-            "{0}:x:{1}:{1}:Belvedere {0}:/:/nonexistent\n",
-            user.name, user.id
-        );
+        text += &format!("{0}:x:{1}:{1}:Belvedere {0}:/:/nonexistent\n", user.name, user.id);
     }
     text + "nobody:x:65534:65534:nobody:/:/nonexistent\n"
 }
@@ -244,10 +208,8 @@ impl Ingredients<'_> {
     /// # Errors
     /// When a file cannot be read.
     pub fn inputs(&self) -> Result<Inputs> {
-        let mut inputs = Inputs::new("root tree 1")
-            .with("list", PACKAGES)
-            .with("version", self.version)
-            .with("board", self.board);
+        let mut inputs =
+            Inputs::new("root tree 1").with("list", PACKAGES).with("version", self.version).with("board", self.board);
         inputs = inputs.with("passwd", passwd()).with("group", group());
         for package in self.packages {
             inputs = inputs.with("package", &package.sha256);
@@ -274,27 +236,14 @@ pub fn gather(
     mut manifest: Manifest,
 ) -> Result<Manifest> {
     fs::create_dir_all(root).map_err(Error::file("create", root))?;
-    let mut tree = Tree {
-        root,
-        sources: BTreeMap::new(),
-    };
+    let mut tree = Tree { root, sources: BTreeMap::new() };
     // Merged /usr: links first, so that nothing can make directories of these names.
     for name in ["bin", "lib", "sbin"] {
         let directory = root.join("usr").join(name);
         fs::create_dir_all(&directory).map_err(Error::file("create", &directory))?;
         tree.link(name, Path::new(&format!("usr/{name}")), "belvedere")?;
     }
-    for name in [
-        "dev",
-        "etc",
-        "mnt",
-        "proc",
-        "root",
-        "run",
-        "sys",
-        "tmp",
-        "var/lib/belvedere",
-    ] {
+    for name in ["dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "var/lib/belvedere"] {
         let directory = root.join(name);
         fs::create_dir_all(&directory).map_err(Error::file("create", &directory))?;
     }
@@ -307,23 +256,12 @@ pub fn gather(
 
     let programs = &ingredients.programs.directory;
     for program in sorted_entries(&programs.join("bin"))? {
-        let name = program
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        tree.copy(
-            &program,
-            &format!("usr/lib/belvedere/bin/{name}"),
-            0o755,
-            "belvedere",
-        )?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        tree.copy(&program, &format!("usr/lib/belvedere/bin/{name}"), 0o755, "belvedere")?;
     }
-    for (part, path) in [
-        ("lib", "usr/lib/belvedere/lib"),
-        ("python", "usr/lib/belvedere/python"),
-        ("licences", "usr/share/doc/belvedere"),
-    ] {
+    for (part, path) in
+        [("lib", "usr/lib/belvedere/lib"), ("python", "usr/lib/belvedere/python"), ("licences", "usr/share/doc/belvedere")]
+    {
         let directory = programs.join(part);
         if directory.is_dir() {
             tree.copy_tree(&directory, path, "belvedere")?;
@@ -346,40 +284,18 @@ pub fn gather(
 
     tree.write("etc/passwd", &passwd())?;
     tree.write("etc/group", &group())?;
-    tree.write(
-        "etc/subuid",
-        &format!("applications:{CONTAINER_FIRST_ID}:{CONTAINER_IDS}\n"),
-    )?;
-    tree.write(
-        "etc/subgid",
-        &format!("applications:{CONTAINER_FIRST_ID}:{CONTAINER_IDS}\n"),
-    )?;
+    tree.write("etc/subuid", &format!("applications:{CONTAINER_FIRST_ID}:{CONTAINER_IDS}\n"))?;
+    tree.write("etc/subgid", &format!("applications:{CONTAINER_FIRST_ID}:{CONTAINER_IDS}\n"))?;
     tree.write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")?;
     tree.write("etc/hostname", "belvedere\n")?;
-    tree.write(
-        "etc/nsswitch.conf",
-        "passwd: files\ngroup: files\nhosts: files dns\n",
-    )?;
-    tree.link(
-        "etc/resolv.conf",
-        Path::new("/run/belvedere/resolv.conf"),
-        "belvedere",
-    )?;
+    tree.write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")?;
+    tree.link("etc/resolv.conf", Path::new("/run/belvedere/resolv.conf"), "belvedere")?;
     tree.link("etc/mtab", Path::new("/proc/self/mounts"), "belvedere")?;
-    tree.write(
-        "usr/lib/belvedere/release/version",
-        &format!("{}\n", ingredients.version),
-    )?;
-    tree.write(
-        "usr/lib/belvedere/release/board",
-        &format!("{}\n", ingredients.board),
-    )?;
+    tree.write("usr/lib/belvedere/release/version", &format!("{}\n", ingredients.version))?;
+    tree.write("usr/lib/belvedere/release/board", &format!("{}\n", ingredients.board))?;
     tree.write(
         "etc/os-release",
-        &format!(
-            "NAME=Belvedere\nID=belvedere\nVERSION_ID={0}\nPRETTY_NAME=\"Belvedere {0}\"\n",
-            ingredients.version
-        ),
+        &format!("NAME=Belvedere\nID=belvedere\nVERSION_ID={0}\nPRETTY_NAME=\"Belvedere {0}\"\n", ingredients.version),
     )?;
 
     for (path, source) in &tree.sources {
@@ -394,9 +310,8 @@ pub fn gather(
             });
         }
     }
-    let text = serde_json::to_string_pretty(&manifest)
-        .map_err(|error| Error::invalid("manifest", error.to_string()))?
-        + "\n";
+    let text =
+        serde_json::to_string_pretty(&manifest).map_err(|error| Error::invalid("manifest", error.to_string()))? + "\n";
     tree.write("usr/lib/belvedere/release/manifest.json", &text)?;
     Ok(manifest)
 }
@@ -417,10 +332,7 @@ mod tests {
 
     #[test]
     fn files_from_before_merged_usr_go_to_usr() {
-        assert_eq!(
-            merged("lib/ld-linux-aarch64.so.1"),
-            "usr/lib/ld-linux-aarch64.so.1"
-        );
+        assert_eq!(merged("lib/ld-linux-aarch64.so.1"), "usr/lib/ld-linux-aarch64.so.1");
         assert_eq!(merged("sbin/mke2fs"), "usr/sbin/mke2fs");
         assert_eq!(merged("etc/mke2fs.conf"), "etc/mke2fs.conf");
         assert_eq!(merged("usr/bin/crun"), "usr/bin/crun");
@@ -429,29 +341,18 @@ mod tests {
     #[test]
     fn the_list_of_packages_is_understood() {
         let list = wanted(PACKAGES);
+        assert!(list.iter().any(|wanted| wanted.package == "crun" && wanted.patterns == ["usr/bin/crun"]));
+        assert!(list.iter().any(|wanted| wanted.package == "gcc-12-base" && wanted.patterns.is_empty()));
         assert!(
             list.iter()
-                .any(|wanted| wanted.package == "crun" && wanted.patterns == ["usr/bin/crun"])
+                .all(|wanted| { !wanted.patterns.iter().any(|pattern| pattern.starts_with('/') || pattern.contains("..")) })
         );
-        assert!(
-            list.iter()
-                .any(|wanted| wanted.package == "gcc-12-base" && wanted.patterns.is_empty())
-        );
-        assert!(list.iter().all(|wanted| {
-            !wanted
-                .patterns
-                .iter()
-                .any(|pattern| pattern.starts_with('/') || pattern.contains(".."))
-        }));
     }
 
     #[test]
     fn two_sources_of_one_file_are_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let mut tree = Tree {
-            root: directory.path(),
-            sources: BTreeMap::new(),
-        };
+        let mut tree = Tree { root: directory.path(), sources: BTreeMap::new() };
         tree.write("etc/hosts", "a").unwrap();
         assert!(tree.write("etc/hosts", "b").is_err());
     }
@@ -460,11 +361,7 @@ mod tests {
     fn every_service_has_its_user_and_nobody_has_a_shell() {
         let passwd = passwd();
         for user in USERS {
-            assert!(
-                passwd
-                    .lines()
-                    .any(|line| line.starts_with(&format!("{0}:x:{1}:{1}:", user.name, user.id)))
-            );
+            assert!(passwd.lines().any(|line| line.starts_with(&format!("{0}:x:{1}:{1}:", user.name, user.id))));
         }
         assert!(passwd.lines().all(|line| line.ends_with(":/nonexistent")));
     }

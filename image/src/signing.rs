@@ -14,10 +14,7 @@ use std::path::Path;
 /// # Errors
 /// When `sbsign` refuses the image or the key, or the result does not verify.
 pub fn sign(keys: &KeyDirectory, image: &Path, output: &Path) -> Result<()> {
-    let (key, certificate) = (
-        keys.uefi_key(UefiKey::Db),
-        keys.uefi_certificate(UefiKey::Db),
-    );
+    let (key, certificate) = (keys.uefi_key(UefiKey::Db), keys.uefi_certificate(UefiKey::Db));
     run(
         program("faketime")
             .args(["-f", "2026-01-01 00:00:00", "sbsign", "--key"])
@@ -29,21 +26,10 @@ pub fn sign(keys: &KeyDirectory, image: &Path, output: &Path) -> Result<()> {
             .arg(image),
         &format!("signing {}", image.display()),
     )?;
-    run(
-        program("sbverify")
-            .arg("--cert")
-            .arg(&certificate)
-            .arg(output),
-        &format!("verifying {}", output.display()),
-    )?;
-    let length = fs::metadata(output)
-        .map_err(Error::file("look at", output))?
-        .len();
+    run(program("sbverify").arg("--cert").arg(&certificate).arg(output), &format!("verifying {}", output.display()))?;
+    let length = fs::metadata(output).map_err(Error::file("look at", output))?.len();
     if length == 0 {
-        return Err(Error::invalid(
-            output.display().to_string(),
-            "sbsign wrote nothing",
-        ));
+        return Err(Error::invalid(output.display().to_string(), "sbsign wrote nothing"));
     }
     Ok(())
 }

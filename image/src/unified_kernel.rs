@@ -33,13 +33,7 @@ pub struct Parts<'a> {
 ///
 /// # Errors
 /// When a part cannot be read, does not fit together, or cannot be signed.
-pub fn make(
-    keys: &KeyDirectory,
-    parts: &Parts<'_>,
-    command_line: &str,
-    scratch: &Path,
-    output: &Path,
-) -> Result<()> {
+pub fn make(keys: &KeyDirectory, parts: &Parts<'_>, command_line: &str, scratch: &Path, output: &Path) -> Result<()> {
     let signed_kernel = scratch.join("kernel.signed.efi");
     sign(keys, parts.kernel, &signed_kernel)?;
     let read = |path: &Path| fs::read(path).map_err(Error::file("read", path));
@@ -69,24 +63,13 @@ mod tests {
     #[test]
     fn the_command_line_says_what_init_needs() {
         let board = crate::board::find("qemu-aarch64").unwrap();
-        let facts = Facts {
-            data_blocks: 12,
-            root_hash: "ab".into(),
-            salt: "cd".into(),
-        };
+        let facts = Facts { data_blocks: 12, root_hash: "ab".into(), salt: "cd".into() };
         let line = command_line(board, &facts, "1.2.3");
         for word in [
-            "belvedere.root_hash=ab",
-            "belvedere.root_blocks=12",
-            "belvedere.root_salt=cd",
-            "belvedere.board=qemu-aarch64",
-            "belvedere.version=1.2.3",
-            "acpi=off",
+            "belvedere.root_hash=ab", "belvedere.root_blocks=12", "belvedere.root_salt=cd", "belvedere.board=qemu-aarch64",
+            "belvedere.version=1.2.3", "acpi=off",
         ] {
-            assert!(
-                line.split(' ').any(|other| other == word),
-                "{word} in {line}"
-            );
+            assert!(line.split(' ').any(|other| other == word), "{word} in {line}");
         }
         assert!(line.len() < 2048, "arm64's limit");
     }

@@ -56,10 +56,7 @@ fn tree(salt: &[u8], leaves: Vec<[u8; 32]>) -> (Vec<u8>, [u8; 32]) {
     let mut hashes = leaves;
     while hashes.len() > 1 {
         let level = pack(&hashes);
-        hashes = level
-            .chunks_exact(BLOCK)
-            .map(|block| hash_block(salt, block))
-            .collect();
+        hashes = level.chunks_exact(BLOCK).map(|block| hash_block(salt, block)).collect();
         levels.push(level);
     }
     levels.reverse();
@@ -91,36 +88,18 @@ fn superblock(data_blocks: u64, salt: &[u8; 32], uuid: &[u8; 16]) -> Vec<u8> {
 /// When the file is empty or cannot be read or written.
 pub fn append(image: &Path, salt: [u8; 32], uuid: [u8; 16]) -> Result<Verity> {
     debug_assert_eq!(HASHES_PER_BLOCK, 128);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(image)
-        .map_err(Error::file("open", image))?;
-    let bytes = file
-        .metadata()
-        .map_err(Error::file("look at", image))?
-        .len();
+    let mut file = OpenOptions::new().read(true).write(true).open(image).map_err(Error::file("open", image))?;
+    let bytes = file.metadata().map_err(Error::file("look at", image))?.len();
     if bytes == 0 {
-        return Err(Error::invalid(
-            image.display().to_string(),
-            "an empty file system cannot be protected",
-        ));
+        return Err(Error::invalid(image.display().to_string(), "an empty file system cannot be protected"));
     }
     let data_blocks = bytes.div_ceil(BLOCK as u64);
-    file.set_len(data_blocks * BLOCK as u64)
-        .map_err(Error::file("extend", image))?;
+    file.set_len(data_blocks * BLOCK as u64).map_err(Error::file("extend", image))?;
     let (levels, root_hash) = tree(&salt, leaves(&mut file, image, &salt)?);
-    file.seek(SeekFrom::Start(data_blocks * BLOCK as u64))
-        .map_err(Error::file("seek in", image))?;
-    file.write_all(&superblock(data_blocks, &salt, &uuid))
-        .map_err(Error::file("write", image))?;
-    file.write_all(&levels)
-        .map_err(Error::file("write", image))?;
-    Ok(Verity {
-        data_blocks,
-        root_hash,
-        salt,
-    })
+    file.seek(SeekFrom::Start(data_blocks * BLOCK as u64)).map_err(Error::file("seek in", image))?;
+    file.write_all(&superblock(data_blocks, &salt, &uuid)).map_err(Error::file("write", image))?;
+    file.write_all(&levels).map_err(Error::file("write", image))?;
+    Ok(Verity { data_blocks, root_hash, salt })
 }
 
 fn leaves(file: &mut File, image: &Path, salt: &[u8; 32]) -> Result<Vec<[u8; 32]>> {
@@ -130,19 +109,12 @@ fn leaves(file: &mut File, image: &Path, salt: &[u8; 32]) -> Result<Vec<[u8; 32]
     loop {
         let mut filled = 0;
         while filled < buffer.len() {
-            match file
-                .read(&mut buffer[filled..])
-                .map_err(Error::file("read", image))?
-            {
+            match file.read(&mut buffer[filled..]).map_err(Error::file("read", image))? {
                 0 => break,
                 length => filled += length,
             }
         }
-        hashes.extend(
-            buffer[..filled]
-                .chunks_exact(BLOCK)
-                .map(|block| hash_block(salt, block)),
-        );
+        hashes.extend(buffer[..filled].chunks_exact(BLOCK).map(|block| hash_block(salt, block)));
         if filled < buffer.len() {
             return Ok(hashes);
         }
@@ -157,10 +129,7 @@ mod tests {
     /// Asks the reference implementation.
     fn veritysetup_verify(image: &Path, verity: &Verity) -> bool {
         Command::new("veritysetup")
-            .args([
-                "verify",
-                &format!("--hash-offset={}", verity.data_blocks * BLOCK as u64),
-            ])
+            .args(["verify", &format!("--hash-offset={}", verity.data_blocks * BLOCK as u64)])
             .args([image, image])
             .arg(hex::encode(verity.root_hash))
             .output()
@@ -173,9 +142,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("image");
         // Ends in the middle of a block, to see it filled up; every block differs.
-        let content: Vec<u8> = (0..blocks * BLOCK - 100)
-            .map(|i| (i / BLOCK * 31 + i % 251) as u8)
-            .collect();
+        let content: Vec<u8> = (0..blocks * BLOCK - 100).map(|i| (i / BLOCK * 31 + i % 251) as u8).collect();
         std::fs::write(&path, content).unwrap();
         let verity = append(&path, SALT, *b"belvedere-verity").unwrap();
         assert_eq!(verity.data_blocks, blocks as u64);
@@ -196,20 +163,11 @@ mod tests {
         let (_directory, path, verity) = image_of(blocks);
         assert!(veritysetup_verify(&path, &verity));
         let whole = std::fs::read(&path).unwrap();
-        for position in [
-            5,
-            blocks * BLOCK / 2,
-            blocks * BLOCK - 1,
-            (blocks + 1) * BLOCK + 40,
-            whole.len() - BLOCK + 40,
-        ] {
+        for position in [5, blocks * BLOCK / 2, blocks * BLOCK - 1, (blocks + 1) * BLOCK + 40, whole.len() - BLOCK + 40] {
             let mut changed = whole.clone();
             changed[position] ^= 0x10;
             std::fs::write(&path, changed).unwrap();
-            assert!(
-                !veritysetup_verify(&path, &verity),
-                "a change at byte {position} was accepted"
-            );
+            assert!(!veritysetup_verify(&path, &verity), "a change at byte {position} was accepted");
         }
     }
 

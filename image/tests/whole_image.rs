@@ -13,29 +13,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What takes long or comes from outside is taken from the user's cache; what this project makes is made anew.
-const KEPT: &[&str] = &[
-    "kernel",
-    "kernel-tree",
-    "debian-packages",
-    "onnxruntime",
-    "build-tools",
-];
+const KEPT: &[&str] = &["kernel", "kernel-tree", "debian-packages", "onnxruntime", "build-tools"];
 
 fn user_cache() -> PathBuf {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let base =
-        base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     base.expect("HOME is set").join("belvedere")
 }
 
 fn programs() -> PathBuf {
     let gathered = Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/programs");
     let directory = std::env::var_os("BELVEDERE_PROGRAMS").map_or(gathered, PathBuf::from);
-    assert!(
-        directory.is_dir(),
-        "{} is missing: run scripts/build-appliance",
-        directory.display()
-    );
+    assert!(directory.is_dir(), "{} is missing: run scripts/build-appliance", directory.display());
     directory
 }
 
@@ -66,20 +55,12 @@ fn build_anew(directory: &Path, name: &str, keys: &Path) -> PathBuf {
 }
 
 fn same(first: &Path, second: &Path) -> bool {
-    Command::new("cmp")
-        .arg("-s")
-        .args([first, second])
-        .status()
-        .unwrap()
-        .success()
+    Command::new("cmp").arg("-s").args([first, second]).status().unwrap().success()
 }
 
 fn veritysetup_verify(image: &Path, facts: &Facts) -> bool {
     Command::new("veritysetup")
-        .args([
-            "verify",
-            &format!("--hash-offset={}", facts.data_blocks * verity::BLOCK as u64),
-        ])
+        .args(["verify", &format!("--hash-offset={}", facts.data_blocks * verity::BLOCK as u64)])
         .args([image, image])
         .arg(&facts.root_hash)
         .output()
@@ -97,37 +78,17 @@ fn the_same_parts_give_the_same_bytes_and_one_flipped_bit_is_refused() {
 
     let first = build_anew(directory.path(), "first", &keys);
     let second = build_anew(directory.path(), "second", &keys);
-    for name in [
-        "root.erofs",
-        "uki.efi",
-        "device-tree.dtb",
-        "manifest.json",
-        "firmware-variables.fd",
-        "disk.img",
-    ] {
-        assert!(
-            same(&first.join(name), &second.join(name)),
-            "{name} differs"
-        );
+    for name in ["root.erofs", "uki.efi", "device-tree.dtb", "manifest.json", "firmware-variables.fd", "disk.img"] {
+        assert!(same(&first.join(name), &second.join(name)), "{name} differs");
     }
 
     // The root image: the reference implementation accepts it, and no changed block.
     let image = first.join("root.erofs");
-    let root_hash = fs::read_to_string(first.join("root-hash"))
-        .unwrap()
-        .trim()
-        .to_owned();
+    let root_hash = fs::read_to_string(first.join("root-hash")).unwrap().trim().to_owned();
     let whole = fs::read(&image).unwrap();
     // The tree of n blocks begins behind the superblock, which is where the magic is.
-    let superblock = whole
-        .chunks(verity::BLOCK)
-        .position(|block| block.starts_with(b"verity\0\0"))
-        .unwrap();
-    let facts = Facts {
-        data_blocks: superblock as u64,
-        root_hash,
-        salt: hex::encode(verity::SALT),
-    };
+    let superblock = whole.chunks(verity::BLOCK).position(|block| block.starts_with(b"verity\0\0")).unwrap();
+    let facts = Facts { data_blocks: superblock as u64, root_hash, salt: hex::encode(verity::SALT) };
     assert!(veritysetup_verify(&image, &facts));
     let mut changed = whole.clone();
     changed[superblock / 2 * verity::BLOCK + 77] ^= 1;
@@ -137,44 +98,15 @@ fn the_same_parts_give_the_same_bytes_and_one_flipped_bit_is_refused() {
 
     // The disk: its table is right, and the system partition holds the root image.
     let disk = first.join("disk.img");
-    let verdict = run(
-        program("sgdisk").arg("-v").arg(&disk),
-        "checking the partition table",
-    )
-    .unwrap();
+    let verdict = run(program("sgdisk").arg("-v").arg(&disk), "checking the partition table").unwrap();
     assert!(String::from_utf8_lossy(&verdict).contains("No problems found"));
     let table = gpt::GptConfig::new().open(&disk).unwrap();
-    let names: Vec<&str> = table
-        .partitions()
-        .values()
-        .map(|partition| partition.name.as_str())
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "esp-a",
-            "esp-b",
-            "boot-slots",
-            "system-a",
-            "system-b",
-            "system-minimum",
-            "data"
-        ]
-    );
-    let system = table
-        .partitions()
-        .values()
-        .find(|partition| partition.name == "system-a")
-        .unwrap();
+    let names: Vec<&str> = table.partitions().values().map(|partition| partition.name.as_str()).collect();
+    assert_eq!(names, ["esp-a", "esp-b", "boot-slots", "system-a", "system-b", "system-minimum", "data"]);
+    let system = table.partitions().values().find(|partition| partition.name == "system-a").unwrap();
     let offset = system.first_lba * 512;
     let comparison = Command::new("cmp")
-        .args([
-            "-s",
-            "-n",
-            &whole.len().to_string(),
-            "-i",
-            &format!("{offset}:0"),
-        ])
+        .args(["-s", "-n", &whole.len().to_string(), "-i", &format!("{offset}:0")])
         .args([&disk, &image])
         .status()
         .unwrap();
@@ -185,14 +117,7 @@ fn the_same_parts_give_the_same_bytes_and_one_flipped_bit_is_refused() {
     belvedere_keys::create(&strangers, belvedere_keys::Validity::default()).unwrap();
     let verifies = |keys: &Path| {
         let certificate = keys.join("uefi-db.crt");
-        Command::new("sbverify")
-            .arg("--cert")
-            .arg(certificate)
-            .arg(first.join("uki.efi"))
-            .output()
-            .unwrap()
-            .status
-            .success()
+        Command::new("sbverify").arg("--cert").arg(certificate).arg(first.join("uki.efi")).output().unwrap().status.success()
     };
     assert!(verifies(&keys));
     assert!(!verifies(&strangers));

@@ -28,10 +28,7 @@ pub struct Validity {
 
 impl Default for Validity {
     fn default() -> Self {
-        Self {
-            uefi_days: 7305,
-            device_authority_days: 7305,
-        }
+        Self { uefi_days: 7305, device_authority_days: 7305 }
     }
 }
 
@@ -52,14 +49,8 @@ pub fn create(directory: impl AsRef<Path>, validity: Validity) -> Result<KeyDire
     fill(&staging, validity)?;
     sync(&staging.path)?;
     fs::rename(&staging.path, directory).map_err(|source| match source.kind() {
-        std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists => {
-            Error::NotEmpty(directory.to_owned())
-        }
-        _ => Error::File {
-            operation: "rename the finished hierarchy to",
-            path: directory.to_owned(),
-            source,
-        },
+        std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists => Error::NotEmpty(directory.to_owned()),
+        _ => Error::File { operation: "rename the finished hierarchy to", path: directory.to_owned(), source },
     })?;
     sync(&parent)?;
     KeyDirectory::open(directory)
@@ -72,11 +63,7 @@ fn refuse_unless_empty(directory: &Path) -> Result<(), Error> {
             Some(_) => Err(Error::NotEmpty(directory.to_owned())),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(Error::File {
-            operation: "use as a key directory:",
-            path: directory.to_owned(),
-            source,
-        }),
+        Err(source) => Err(Error::File { operation: "use as a key directory:", path: directory.to_owned(), source }),
     }
 }
 
@@ -88,10 +75,7 @@ fn fill(staging: &Staging, validity: Validity) -> Result<(), Error> {
             UefiKey::Db => "Belvedere development UEFI db",
         };
         let stem = key.stem();
-        staging.write(
-            &format!("{stem}.key"),
-            &generate(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"])?,
-        )?;
+        staging.write(&format!("{stem}.key"), &generate(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"])?)?;
         // No authority extensions: the firmware takes each of the three as trust anchor and signer in one.
         let certificate = self_sign(staging, stem, name, validity.uefi_days, "")?;
         let der = openssl::run(&["x509", "-outform", "DER"], &certificate)?;
@@ -100,18 +84,9 @@ fn fill(staging: &Staging, validity: Validity) -> Result<(), Error> {
 
     let release = generate(&["ED25519"])?;
     staging.write("release.key", &release)?;
-    staging.write(
-        "release.pub",
-        &openssl::run(&["pkey", "-pubout"], &release)?,
-    )?;
+    staging.write("release.pub", &openssl::run(&["pkey", "-pubout"], &release)?)?;
 
-    let authority = generate(&[
-        "EC",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-pkeyopt",
-        "ec_param_enc:named_curve",
-    ])?;
+    let authority = generate(&["EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-pkeyopt", "ec_param_enc:named_curve"])?;
     staging.write("device-ca.key", &authority)?;
     self_sign(
         staging,
@@ -135,13 +110,7 @@ fn generate(algorithm: &[&str]) -> Result<Vec<u8>, Error> {
 }
 
 /// Writes `<stem>.crt`, signed by `<stem>.key`, and returns it (PEM).
-fn self_sign(
-    staging: &Staging,
-    stem: &str,
-    common_name: &str,
-    days: u32,
-    extensions: &str,
-) -> Result<Vec<u8>, Error> {
+fn self_sign(staging: &Staging, stem: &str, common_name: &str, days: u32, extensions: &str) -> Result<Vec<u8>, Error> {
     let key = staging.path.join(format!("{stem}.key"));
     // `-config /dev/stdin`: nothing but keys and certificates is ever written to the directory.
     let configuration = format!(
@@ -181,15 +150,8 @@ fn log_key(staging: &Staging) -> Result<(), Error> {
 }
 
 fn age_text(prefix: &str, der: &[u8]) -> Result<String, Error> {
-    let malformed = || Error::Openssl {
-        command: "pkey".to_owned(),
-        message: "unexpected X25519 encoding".to_owned(),
-    };
-    let key = der
-        .len()
-        .checked_sub(32)
-        .and_then(|start| der.get(start..))
-        .ok_or_else(malformed)?;
+    let malformed = || Error::Openssl { command: "pkey".to_owned(), message: "unexpected X25519 encoding".to_owned() };
+    let key = der.len().checked_sub(32).and_then(|start| der.get(start..)).ok_or_else(malformed)?;
     let prefix = Hrp::parse(prefix).map_err(|_| malformed())?;
     bech32::encode::<Bech32>(prefix, key).map_err(|_| malformed())
 }
@@ -211,9 +173,7 @@ fn random_guid() -> Result<String, Error> {
 }
 
 fn sync(directory: &Path) -> Result<(), Error> {
-    File::open(directory)
-        .and_then(|open| open.sync_all())
-        .map_err(file_error("sync", directory))
+    File::open(directory).and_then(|open| open.sync_all()).map_err(file_error("sync", directory))
 }
 
 /// The directory that becomes the hierarchy; removed again if it does not.
@@ -226,28 +186,16 @@ impl Staging {
         let mut random = [0u8; 8];
         getrandom::fill(&mut random).map_err(Error::Random)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let path = parent.join(format!(
-            ".{name}.partial-{:016x}",
-            u64::from_le_bytes(random)
-        ));
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(file_error("create", &path))?;
+        let path = parent.join(format!(".{name}.partial-{:016x}", u64::from_le_bytes(random)));
+        DirBuilder::new().mode(0o700).create(&path).map_err(file_error("create", &path))?;
         Ok(Self { path })
     }
 
     fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
         let path = self.path.join(name);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(file_error("create", &path))?;
-        file.write_all(content)
-            .and_then(|()| file.sync_all())
-            .map_err(file_error("write", &path))
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(file_error("create", &path))?;
+        file.write_all(content).and_then(|()| file.sync_all()).map_err(file_error("write", &path))
     }
 }
 

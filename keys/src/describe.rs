@@ -26,26 +26,13 @@ pub struct Description {
 /// # Errors
 /// When a file cannot be read or is not what its name says.
 pub fn describe(keys: &KeyDirectory) -> Result<Vec<Description>, Error> {
-    FILES
-        .iter()
-        .map(|&(name, kind)| describe_file(keys, name, kind))
-        .collect()
+    FILES.iter().map(|&(name, kind)| describe_file(keys, name, kind)).collect()
 }
 
-fn describe_file(
-    keys: &KeyDirectory,
-    name: &'static str,
-    kind: KeyFile,
-) -> Result<Description, Error> {
+fn describe_file(keys: &KeyDirectory, name: &'static str, kind: KeyFile) -> Result<Description, Error> {
     let path = keys.path().join(name);
     let content = fs::read(&path).map_err(file_error("read", &path))?;
-    let mut description = Description {
-        name,
-        kind,
-        fingerprint: None,
-        expires: None,
-        value: None,
-    };
+    let mut description = Description { name, kind, fingerprint: None, expires: None, value: None };
     match name {
         "owner-guid" => description.value = Some(keys.owner_guid()?),
         "log.pub" => {

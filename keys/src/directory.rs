@@ -85,9 +85,7 @@ impl KeyDirectory {
                 return Err(Error::Exposed { path, mode });
             }
         }
-        Ok(Self {
-            directory: directory.to_owned(),
-        })
+        Ok(Self { directory: directory.to_owned() })
     }
 
     /// The directory itself.
@@ -154,20 +152,10 @@ impl KeyDirectory {
         let text = fs::read_to_string(&path).map_err(file_error("read", &path))?;
         let guid = text.trim();
         let right = guid.len() == 36
-            && guid
-                .bytes()
-                .enumerate()
-                .all(|(position, byte)| match position {
-                    8 | 13 | 18 | 23 => byte == b'-',
-                    _ => byte.is_ascii_hexdigit(),
-                });
-        if right {
-            Ok(guid.to_ascii_lowercase())
-        } else {
-            Err(Error::Malformed {
-                path,
-                expected: "a GUID",
-            })
-        }
+            && guid.bytes().enumerate().all(|(position, byte)| match position {
+                8 | 13 | 18 | 23 => byte == b'-',
+                _ => byte.is_ascii_hexdigit(),
+            });
+        if right { Ok(guid.to_ascii_lowercase()) } else { Err(Error::Malformed { path, expected: "a GUID" }) }
     }
 }

@@ -58,10 +58,7 @@ fn show(keys: &KeyDirectory) -> Result<(), Error> {
         };
         let fingerprint = file.fingerprint.map(|print| format!("sha256 {print}"));
         let expires = file.expires.map(|end| format!("until {end}"));
-        let details: Vec<String> = [file.value, fingerprint, expires]
-            .into_iter()
-            .flatten()
-            .collect();
+        let details: Vec<String> = [file.value, fingerprint, expires].into_iter().flatten().collect();
         println!("{:15} {kind:8} {}", file.name, details.join("  "));
     }
     Ok(())

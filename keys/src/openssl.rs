@@ -29,10 +29,7 @@ pub fn run(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let message: String = String::from_utf8_lossy(&output.stderr)
-        .chars()
-        .take(400)
-        .collect();
+    let message: String = String::from_utf8_lossy(&output.stderr).chars().take(400).collect();
     Err(Error::Openssl {
         command: arguments.first().copied().unwrap_or_default().to_owned(),
         message: message.trim().to_owned(),

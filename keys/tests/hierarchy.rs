@@ -27,85 +27,37 @@ fn a_new_hierarchy_is_complete_private_and_never_overwritten() {
         names.push(entry.file_name());
     }
     assert_eq!(names.len(), 16, "{names:?}");
-    assert_eq!(
-        fs::read_dir(target.parent().unwrap()).unwrap().count(),
-        1,
-        "staging directory left behind"
-    );
+    assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1, "staging directory left behind");
 
     // Each certificate belongs to its key.
     for key in UefiKey::ALL {
-        let of_key = openssl(&[
-            "pkey",
-            "-pubout",
-            "-in",
-            keys.uefi_key(key).to_str().unwrap(),
-        ]);
-        let of_certificate = openssl(&[
-            "x509",
-            "-noout",
-            "-pubkey",
-            "-in",
-            keys.uefi_certificate(key).to_str().unwrap(),
-        ]);
+        let of_key = openssl(&["pkey", "-pubout", "-in", keys.uefi_key(key).to_str().unwrap()]);
+        let of_certificate = openssl(&["x509", "-noout", "-pubkey", "-in", keys.uefi_certificate(key).to_str().unwrap()]);
         assert_eq!(of_key, of_certificate);
-        openssl(&[
-            "x509",
-            "-inform",
-            "DER",
-            "-noout",
-            "-in",
-            keys.uefi_certificate_der(key).to_str().unwrap(),
-        ]);
+        openssl(&["x509", "-inform", "DER", "-noout", "-in", keys.uefi_certificate_der(key).to_str().unwrap()]);
     }
     let authority = keys.device_authority_certificate();
-    let text = openssl(&[
-        "x509",
-        "-noout",
-        "-text",
-        "-in",
-        authority.to_str().unwrap(),
-    ]);
+    let text = openssl(&["x509", "-noout", "-text", "-in", authority.to_str().unwrap()]);
     assert!(text.contains("CA:TRUE") && text.contains("P-256"), "{text}");
     let authority = authority.to_str().unwrap().to_owned();
     openssl(&["verify", "-CAfile", &authority, &authority]);
-    assert!(
-        fs::read_to_string(keys.log_key())
-            .unwrap()
-            .starts_with("AGE-SECRET-KEY-1")
-    );
-    assert!(
-        fs::read_to_string(keys.log_public_key())
-            .unwrap()
-            .starts_with("age1")
-    );
+    assert!(fs::read_to_string(keys.log_key()).unwrap().starts_with("AGE-SECRET-KEY-1"));
+    assert!(fs::read_to_string(keys.log_public_key()).unwrap().starts_with("age1"));
     assert_eq!(keys.owner_guid().unwrap().len(), 36);
     for file in describe(&keys).unwrap() {
         let shown = format!("{file:?}");
-        assert!(
-            !shown.contains("PRIVATE") && !shown.contains("SECRET"),
-            "{shown}"
-        );
+        assert!(!shown.contains("PRIVATE") && !shown.contains("SECRET"), "{shown}");
     }
 
     let before = fs::read(keys.release_key()).unwrap();
-    assert!(matches!(
-        create(&target, Validity::default()),
-        Err(Error::NotEmpty(_))
-    ));
+    assert!(matches!(create(&target, Validity::default()), Err(Error::NotEmpty(_))));
     assert_eq!(fs::read(keys.release_key()).unwrap(), before);
 
     fs::set_permissions(keys.release_key(), fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(
-        KeyDirectory::open(&target),
-        Err(Error::Exposed { .. })
-    ));
+    assert!(matches!(KeyDirectory::open(&target), Err(Error::Exposed { .. })));
     fs::set_permissions(keys.release_key(), fs::Permissions::from_mode(0o600)).unwrap();
     fs::remove_file(keys.log_key()).unwrap();
-    assert!(matches!(
-        KeyDirectory::open(&target),
-        Err(Error::Missing(_))
-    ));
+    assert!(matches!(KeyDirectory::open(&target), Err(Error::Missing(_))));
 }
 
 #[test]
@@ -114,8 +66,5 @@ fn two_hierarchies_share_nothing() {
     let one = create(scratch.path().join("one"), Validity::default()).unwrap();
     let two = create(scratch.path().join("two"), Validity::default()).unwrap();
     assert_ne!(one.owner_guid().unwrap(), two.owner_guid().unwrap());
-    assert_ne!(
-        fs::read(one.log_key()).unwrap(),
-        fs::read(two.log_key()).unwrap()
-    );
+    assert_ne!(fs::read(one.log_key()).unwrap(), fs::read(two.log_key()).unwrap());
 }

@@ -19,9 +19,7 @@ fn main() {
         let here = Path::new(&variable("CARGO_MANIFEST_DIR")).join("build-libavcodec");
         let output = Command::new(&here).args(["--where", "--target", target]).output();
         match output {
-            Ok(output) if output.status.success() => {
-                PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-            }
+            Ok(output) if output.status.success() => PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()),
             other => panic!("cannot run {}: {other:?}", here.display()),
         }
     });

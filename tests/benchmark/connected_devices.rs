@@ -150,7 +150,11 @@ impl Kind {
                 let state = DeviceState {
                     software_version: "1.0.0".into(),
                     board: "simulated".into(),
-                    network: NetworkStatus { ethernet0_status: Some(port.clone()), ethernet1_status: Some(port), ntp_status: None },
+                    network: NetworkStatus {
+                        ethernet0_status: Some(port.clone()),
+                        ethernet1_status: Some(port),
+                        ntp_status: None,
+                    },
                     uptime_s,
                 };
                 let body = serde_json::json!({ "state": { "reported": state } });
@@ -260,6 +264,9 @@ fn main() -> Outcome<()> {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(run(kind, address, Path::new(folder), pid.parse()?, &steps?, seconds.parse()?))
         }
-        _ => Err("connected-devices certificates KEYS FOLDER COUNT | run message|shadow HOST:PORT FOLDER PID COUNT… -- SECONDS".into()),
+        _ => Err(
+            "connected-devices certificates KEYS FOLDER COUNT | run message|shadow HOST:PORT FOLDER PID COUNT… -- SECONDS"
+                .into(),
+        ),
     }
 }

@@ -11,7 +11,9 @@
 mod processes;
 
 use belvedere_signature::Scope;
-use belvedere_signature::canonical::{ALGORITHM, Request, canonical_request, sha256, signature, signing_key, string_to_sign};
+use belvedere_signature::canonical::{
+    ALGORITHM, Request, canonical_request, sha256, signature, signing_key, string_to_sign,
+};
 use belvedere_signature::clock::civil;
 use processes::processor_seconds;
 use std::error::Error;

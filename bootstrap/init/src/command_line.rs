@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn missing_doubled_and_wrong_words_are_named() {
         for key in ["root_hash", "root_blocks", "root_salt", "board", "version"] {
-            let without: Vec<String> = line("").split(' ').map(|word| word.replace(&format!("belvedere.{key}="), "x=")).collect();
+            let without: Vec<String> =
+                line("").split(' ').map(|word| word.replace(&format!("belvedere.{key}="), "x=")).collect();
             let error = parse(&without.join(" ")).unwrap_err();
             assert!(error.contains(key) && error.contains("missing"), "{error}");
             let error = parse(&line(&format!(" belvedere.{key}=1"))).unwrap_err();

@@ -73,7 +73,8 @@ mod tests {
             std::fs::File::create(root.path().join(name)).unwrap();
         }
         let names = |pattern| {
-            let mut names: Vec<_> = matching(root.path(), pattern).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+            let mut names: Vec<_> =
+                matching(root.path(), pattern).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
             names.sort();
             names
         };

@@ -173,7 +173,11 @@ pub fn mount_data(console: &Console) -> Result<()> {
     ] {
         let owner = SERVICES.iter().find(|service| service.name == name).map_or(0, user_of);
         // Containers' files are below; their users must be able to pass, not to list.
-        let mode = if SERVICES.iter().any(|service| service.name == name && service.files == Files::Machine) { 0o711 } else { 0o700 };
+        let mode = if SERVICES.iter().any(|service| service.name == name && service.files == Files::Machine) {
+            0o711
+        } else {
+            0o700
+        };
         directory(path, owner, mode)?;
     }
     let data = rustix::fs::open(paths::DATA, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, Mode::empty())

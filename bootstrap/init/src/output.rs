@@ -39,7 +39,13 @@ pub fn printable(bytes: &[u8]) -> String {
     let text = text.trim_end();
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
-        let replaced = if character == '\t' { ' ' } else if character.is_control() { '\u{fffd}' } else { character };
+        let replaced = if character == '\t' {
+            ' '
+        } else if character.is_control() {
+            '\u{fffd}'
+        } else {
+            character
+        };
         line.push(replaced);
     }
     line

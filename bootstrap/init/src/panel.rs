@@ -35,11 +35,8 @@ pub fn start() -> Sender<Facts> {
 
 fn tell(facts: Facts) -> Result<(), belvedere_varlink::CallError> {
     let mut client = belvedere_varlink::Client::connect(paths::FRONT_PANEL)?;
-    let conditions = [
-        (Condition::Error, facts.error),
-        (Condition::Operating, facts.operating),
-        (Condition::Booting, !facts.operating),
-    ];
+    let conditions =
+        [(Condition::Error, facts.error), (Condition::Operating, facts.operating), (Condition::Booting, !facts.operating)];
     for (condition, active) in conditions {
         client.call(&SetCondition { source: "init".into(), condition, active })?;
     }

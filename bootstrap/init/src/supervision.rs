@@ -166,7 +166,8 @@ impl Supervision {
             let start = match entry.state {
                 State::Waiting => {
                     let patient = now.saturating_sub(self.began) < entry.policy.patience;
-                    let settled = |&other: &usize| self.is_ready(other) || matches!(self.entries[other].state, State::Absent { .. });
+                    let settled =
+                        |&other: &usize| self.is_ready(other) || matches!(self.entries[other].state, State::Absent { .. });
                     !patient || entry.policy.after.iter().all(settled)
                 }
                 State::BackOff { until } => now >= until,

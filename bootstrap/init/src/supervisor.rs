@@ -277,7 +277,8 @@ impl Supervisor {
     /// Sleeps until something happens, at most a fifth of a second: the machine's clock ticks.
     fn wait(&self, signals: &SignalFd, kernel: Option<&OwnedFd>, buttons: &Buttons) {
         let mut polled: Vec<PollFd<'_>> = Vec::new();
-        let descriptors = self.processes.iter().flat_map(|process| [&process.output, &process.ready]).flatten().chain(kernel);
+        let descriptors =
+            self.processes.iter().flat_map(|process| [&process.output, &process.ready]).flatten().chain(kernel);
         for descriptor in descriptors.map(AsFd::as_fd).chain(buttons.descriptors()).chain([signals.as_fd()]) {
             polled.push(PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         }

@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn nobody_has_the_rights_that_undo_verified_boot() {
-        let never = CapabilitySet::SYS_MODULE | CapabilitySet::SYS_RAWIO | CapabilitySet::SYS_BOOT | CapabilitySet::MAC_ADMIN;
+        let never =
+            CapabilitySet::SYS_MODULE | CapabilitySet::SYS_RAWIO | CapabilitySet::SYS_BOOT | CapabilitySet::MAC_ADMIN;
         for service in SERVICES {
             assert!(!service.capabilities.intersects(never), "{}", service.name);
         }

@@ -3,8 +3,8 @@
 //! The broadcast flag is always set: the client listens on an ordinary UDP socket, which sees no answer addressed to an
 //! address that the port does not have yet. An address is not probed by ARP before use (RFC 5227); DECLINE is never sent.
 
-use crate::plan::Address;
 use crate::packet::{Kind, Packet, REPLY, option};
+use crate::plan::Address;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -50,10 +50,22 @@ pub enum Output {
 #[derive(Debug)]
 enum State {
     Stopped,
-    Selecting { attempt: u32, next: Duration },
-    Requesting { address: Ipv4Addr, server: Ipv4Addr, attempt: u32, next: Duration },
+    Selecting {
+        attempt: u32,
+        next: Duration,
+    },
+    Requesting {
+        address: Ipv4Addr,
+        server: Ipv4Addr,
+        attempt: u32,
+        next: Duration,
+    },
     /// `next`: when to send the next renewal.
-    Bound { lease: Lease, since: Duration, next: Duration },
+    Bound {
+        lease: Lease,
+        since: Duration,
+        next: Duration,
+    },
 }
 
 /// One port's client. Times are durations since any fixed moment of a monotonic clock.
@@ -125,8 +137,7 @@ impl Client {
                 let rebinding = age >= lease.rebind_after;
                 let stage = if rebinding { lease.duration } else { lease.rebind_after };
                 let next = now + ((stage - age) / 2).max(Duration::from_secs(60)).min(stage - age);
-                let output =
-                    if rebinding { Output::Broadcast(bytes) } else { Output::Unicast(lease.server, bytes) };
+                let output = if rebinding { Output::Broadcast(bytes) } else { Output::Unicast(lease.server, bytes) };
                 self.state = State::Bound { lease, since, next };
                 vec![output]
             }

@@ -31,13 +31,8 @@ struct Arguments {
 fn main() -> ExitCode {
     let a = Arguments::parse();
     belvedere_varlink::log_to_stderr();
-    let options = Options {
-        socket: a.socket,
-        state: a.state,
-        resolv_conf: a.resolv_conf,
-        front_panel: a.front_panel,
-        ports: a.ports,
-    };
+    let options =
+        Options { socket: a.socket, state: a.state, resolv_conf: a.resolv_conf, front_panel: a.front_panel, ports: a.ports };
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -50,16 +50,26 @@ impl<S: System> Manager<S> {
                     self.slots[index] = None;
                 }
                 Some(port) if same => {
-                    log::info!("port {index} ({}): {}", port.name, if port.carrier { "cable connected" } else { "no cable" });
+                    log::info!(
+                        "port {index} ({}): {}",
+                        port.name,
+                        if port.carrier { "cable connected" } else { "no cable" }
+                    );
                     if let Some(slot) = self.slots[index].as_mut() {
                         slot.port = port.clone();
                     }
                     self.begin(index, now);
                 }
                 Some(port) => {
-                    log::info!("port {index} is {} ({}), {}", port.name, mac_text(&port.mac), if port.carrier { "cable connected" } else { "no cable" });
+                    log::info!(
+                        "port {index} is {} ({}), {}",
+                        port.name,
+                        mac_text(&port.mac),
+                        if port.carrier { "cable connected" } else { "no cable" }
+                    );
                     let seed = self.seed ^ (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    self.slots[index] = Some(Slot { port: port.clone(), client: Client::new(port.mac, seed), address: None });
+                    self.slots[index] =
+                        Some(Slot { port: port.clone(), client: Client::new(port.mac, seed), address: None });
                     report(self.system.set_up(port));
                     self.begin(index, now);
                 }

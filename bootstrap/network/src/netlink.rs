@@ -160,7 +160,9 @@ impl Netlink {
                 if length < 4 {
                     break;
                 }
-                if kind == IFA_LOCAL && let Some(value) = rest.get(4..8) {
+                if kind == IFA_LOCAL
+                    && let Some(value) = rest.get(4..8)
+                {
                     found.push((Ipv4Addr::new(value[0], value[1], value[2], value[3]), prefix));
                 }
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);

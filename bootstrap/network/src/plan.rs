@@ -57,8 +57,7 @@ impl Default for Plan {
 
 /// Checks a configuration as a whole; nothing is applied by halves.
 pub fn plan(configuration: &NetworkConfiguration) -> Result<Plan, ConfigurationError> {
-    let ports =
-        [mode("Ethernet0", configuration.ethernet0.as_ref())?, mode("Ethernet1", configuration.ethernet1.as_ref())?];
+    let ports = [mode("Ethernet0", configuration.ethernet0.as_ref())?, mode("Ethernet1", configuration.ethernet1.as_ref())?];
     let ntp_servers = configuration.ntp.as_ref().map(|ntp| ntp.ntp_servers.clone()).unwrap_or_default();
     let ntp_error = |problem: &str| ConfigurationError { field: "NtpServers".into(), problem: problem.into() };
     if ntp_servers.len() > MAX_SERVERS {

@@ -57,7 +57,9 @@ mod tests {
     fn interface(root: &Path, name: &str, place: Option<&str>, index: u32, kind: &str) {
         let path = root.join("class/net").join(name);
         fs::create_dir_all(&path).unwrap();
-        for (file, text) in [("type", kind), ("address", "52:54:00:00:00:01"), ("ifindex", &index.to_string()), ("carrier", "1")] {
+        for (file, text) in
+            [("type", kind), ("address", "52:54:00:00:00:01"), ("ifindex", &index.to_string()), ("carrier", "1")]
+        {
             fs::write(path.join(file), format!("{text}\n")).unwrap();
         }
         if let Some(place) = place {

@@ -5,7 +5,8 @@
 
 use crate::tls::client_config;
 use belvedere_device_protocol::provisioning::{
-    Broker, CREATE_FROM_CSR, CertificateCreated, CreateFromCsr, Rejected, RegisterThing, ThingRegistered, register_thing_topic,
+    Broker, CREATE_FROM_CSR, CertificateCreated, CreateFromCsr, RegisterThing, Rejected, ThingRegistered,
+    register_thing_topic,
 };
 use belvedere_provisioning_archive::Archive;
 use rumqttc::{Client, ConnectionError, Event, Incoming, MqttOptions, NetworkOptions, QoS, Transport};
@@ -63,7 +64,9 @@ impl Registration {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimError {
     /// No connection in time.
-    #[error("the service at {service} cannot be reached ({what}): check the network and that the service runs, then make a new archive and try again")]
+    #[error(
+        "the service at {service} cannot be reached ({what}): check the network and that the service runs, then make a new archive and try again"
+    )]
     Unreachable {
         /// Host and port.
         service: String,
@@ -71,7 +74,9 @@ pub enum ClaimError {
         what: String,
     },
     /// The server is not the archive's.
-    #[error("the server at {service} is not the service that made the archive ({what}): check the address, or make a new archive")]
+    #[error(
+        "the server at {service} is not the service that made the archive ({what}): check the address, or make a new archive"
+    )]
     Untrusted {
         /// Host and port.
         service: String,
@@ -79,7 +84,9 @@ pub enum ClaimError {
         what: String,
     },
     /// The service said no.
-    #[error("the service refused the claim ({what}): delete the device in the service, provision it again and use the new archive at once")]
+    #[error(
+        "the service refused the claim ({what}): delete the device in the service, provision it again and use the new archive at once"
+    )]
     Refused {
         /// Its words.
         what: String,

@@ -122,7 +122,9 @@ fn carry_out(
     }
     world.light(Condition::Registering, false);
     if let Some(problem) = failed {
-        if progress.tried && let Err(message) = world.network_revert() {
+        if progress.tried
+            && let Err(message) = world.network_revert()
+        {
             log::error!("{message}");
         }
         world.light(Condition::Error, true);
@@ -152,12 +154,17 @@ fn details(archive: &Archive, status: Option<&NetworkStatus>) -> Vec<String> {
     let c = &archive.configuration;
     let mut lines = vec![
         format!("Device: {} ({})", c.device_name, c.device_id),
-        format!("Service: {}:{} and {}:{}", c.endpoints.mqtt.host, c.endpoints.mqtt.port, c.endpoints.https.host, c.endpoints.https.port),
+        format!(
+            "Service: {}:{} and {}:{}",
+            c.endpoints.mqtt.host, c.endpoints.mqtt.port, c.endpoints.https.host, c.endpoints.https.port
+        ),
     ];
     if let Some(status) = status {
         for (port, status) in [("Ethernet0", &status.ethernet0_status), ("Ethernet1", &status.ethernet1_status)] {
             lines.push(match status {
-                Some(s) => format!("{port}: {:?}, address {}, hardware address {}", s.connection_status, s.ip_address, s.hw_address),
+                Some(s) => {
+                    format!("{port}: {:?}, address {}, hardware address {}", s.connection_status, s.ip_address, s.hw_address)
+                }
                 None => format!("{port}: not there"),
             });
         }
@@ -220,7 +227,10 @@ fn carry_out_step(
             let wiped = stick.write_ours(RESULT_FILE, result.as_bytes());
             let wiped = wiped.and_then(|()| stick.retire(name)).and_then(|()| stick.erase_retired());
             wiped.map_err(|message| {
-                error("wipe", format!("the archive could not be wiped from the stick ({message}): delete it yourself, it holds a key"))
+                error(
+                    "wipe",
+                    format!("the archive could not be wiped from the stick ({message}): delete it yourself, it holds a key"),
+                )
             })
         }
     }

@@ -335,11 +335,7 @@ fn provisioning_again_replaces_the_identity_and_counts() {
 }
 
 /// Runs with one fault, and checks that the appliance is as it was.
-fn failure(
-    durable: Rc<RefCell<Durable>>,
-    reason: &str,
-    fault: impl Fn(&mut Fake),
-) {
+fn failure(durable: Rc<RefCell<Durable>>, reason: &str, fault: impl Fn(&mut Fake)) {
     for before in [None, Some(stored(3))] {
         let files = durable.borrow().files.clone();
         let durable = Rc::new(RefCell::new(Durable { identity: before.clone(), files, ..Durable::default() }));

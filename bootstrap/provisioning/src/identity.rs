@@ -70,7 +70,10 @@ pub fn read(directory: &Path) -> Result<Option<StoredIdentity>, String> {
         // serde_json quotes no more than a wrong value's type or a name, but a key is in this file: say the place only.
         .map_err(|e| format!("{FILE} cannot be read (line {}, column {}); provision again", e.line(), e.column()))?;
     if stored.format_version != FORMAT_VERSION {
-        return Err(format!("{FILE} has format version {}, known is {FORMAT_VERSION}; provision again", stored.format_version));
+        return Err(format!(
+            "{FILE} has format version {}, known is {FORMAT_VERSION}; provision again",
+            stored.format_version
+        ));
     }
     Ok(Some(stored))
 }

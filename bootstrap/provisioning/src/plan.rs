@@ -97,9 +97,7 @@ fn no_archive(observation: &Observation<'_>) -> Plan {
     let error = ArchiveError::NoArchive;
     match observation.identity {
         Some(_) if observation.has_result => Plan::Ignore,
-        identity => {
-            Plan::Refuse { reason: error.reason(), message: error.to_string(), error_light: identity.is_none() }
-        }
+        identity => Plan::Refuse { reason: error.reason(), message: error.to_string(), error_light: identity.is_none() },
     }
 }
 

@@ -53,8 +53,12 @@ pub fn time_text(seconds: i64) -> String {
 
 /// The log files of the guide and what is in them. Lines of other services are the system's.
 pub fn log_files(entries: &[LogEntry]) -> [(&'static str, String); 4] {
-    let mut files =
-        [("occ.log", String::new()), ("ota_agent.log", String::new()), ("syslog.log", String::new()), ("kern.log", String::new())];
+    let mut files = [
+        ("occ.log", String::new()),
+        ("ota_agent.log", String::new()),
+        ("syslog.log", String::new()),
+        ("kern.log", String::new()),
+    ];
     for entry in entries {
         let index = match entry.stream.as_str() {
             "occ_log" | "provisioning" => 0,

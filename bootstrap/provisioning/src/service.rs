@@ -69,7 +69,9 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
         None
     });
     match &stored {
-        Some(stored) => log::info!("provisioned as {} (generation {})", stored.identity.thing_name, stored.identity.generation),
+        Some(stored) => {
+            log::info!("provisioned as {} (generation {})", stored.identity.thing_name, stored.identity.generation)
+        }
         None => log::info!("not provisioned: plug in a stick with a provisioning archive"),
     }
     let shared: Shared = Arc::new(Mutex::new(stored));

@@ -19,8 +19,7 @@ const MAX_ENTRIES: usize = 4096;
 const MAX_WIPE: u64 = 64 << 20;
 
 /// What a FAT volume of a stick may do to us: nothing.
-const FLAGS: MountFlags =
-    MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC).union(MountFlags::NOATIME);
+const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC).union(MountFlags::NOATIME);
 
 /// A stick whose files are under a directory.
 pub struct DirectoryStick {
@@ -140,9 +139,10 @@ impl Mounted {
         let options = options()?;
         match mount(device, target, "vfat", FLAGS | MountFlags::RDONLY, options.as_c_str()) {
             Ok(()) => Ok(Self { target: target.to_owned() }),
-            Err(rustix::io::Errno::INVAL) => {
-                Err("the stick is not formatted with FAT32: format it with FAT32, copy the archive again and plug it in again".into())
-            }
+            Err(rustix::io::Errno::INVAL) => Err(
+                "the stick is not formatted with FAT32: format it with FAT32, copy the archive again and plug it in again"
+                    .into(),
+            ),
             Err(error) => Err(format!("the stick cannot be read ({}: {error}): try another one", device.display())),
         }
     }

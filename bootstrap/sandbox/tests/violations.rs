@@ -58,10 +58,12 @@ fn perform(deed: &str) -> ! {
         "new user name space" => match unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) } {
             Ok(()) | Err(_) => DONE,
         },
-        "kill another" => match rustix::process::kill_process(rustix::process::getppid().unwrap(), rustix::process::Signal::CONT) {
-            Err(error) if refused(error) => REFUSED,
-            _ => DONE,
-        },
+        "kill another" => {
+            match rustix::process::kill_process(rustix::process::getppid().unwrap(), rustix::process::Signal::CONT) {
+                Err(error) if refused(error) => REFUSED,
+                _ => DONE,
+            }
+        }
         _ => 2,
     };
     std::process::exit(outcome)

@@ -130,8 +130,20 @@ pub fn prepare(partition: &Partition) -> Result<bool, StorageError> {
             write_block(device, offset, &Record::Formatting.bytes())?;
             // The size is in KiB. Lazy initialisation: the kernel zeroes the inode tables later, in the background.
             let kibibytes = (offset / 1024).to_string();
-            let arguments = ["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "1", "-L", "belvedere-data", "-E",
-                "lazy_itable_init=1,lazy_journal_init=1,nodiscard"];
+            let arguments = [
+                "-q",
+                "-F",
+                "-t",
+                "ext4",
+                "-b",
+                "4096",
+                "-m",
+                "1",
+                "-L",
+                "belvedere-data",
+                "-E",
+                "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+            ];
             let (code, said) = run(MKE2FS, &arguments, device, &[&format!("{kibibytes}k")])?;
             if code != Some(0) {
                 return Err(ended("mke2fs", device, code, &said));
@@ -160,12 +172,7 @@ fn ended(program: &'static str, device: &Path, code: Option<i32>, said: &str) ->
     StorageError::Program { program, device: device.display().to_string(), outcome }
 }
 
-fn run(
-    path: &str,
-    before: &[&str],
-    device: &Path,
-    behind: &[&str],
-) -> Result<(Option<i32>, String), StorageError> {
+fn run(path: &str, before: &[&str], device: &Path, behind: &[&str]) -> Result<(Option<i32>, String), StorageError> {
     let output = Command::new(path)
         .args(before)
         .arg(device)

@@ -63,7 +63,10 @@ pub enum StorageError {
     Durable(#[from] belvedere_durable::DurableError),
 }
 
-pub(crate) fn failed<E: Into<io::Error>>(operation: &'static str, object: impl AsRef<Path>) -> impl FnOnce(E) -> StorageError {
+pub(crate) fn failed<E: Into<io::Error>>(
+    operation: &'static str,
+    object: impl AsRef<Path>,
+) -> impl FnOnce(E) -> StorageError {
     let object: PathBuf = object.as_ref().to_owned();
     move |error| StorageError::Io { operation, object: object.display().to_string(), source: error.into() }
 }

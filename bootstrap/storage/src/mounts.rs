@@ -11,7 +11,13 @@ pub const PLAIN: MountFlags = MountFlags::NODEV.union(MountFlags::NOSUID);
 pub const DATA_ONLY: MountFlags = PLAIN.union(MountFlags::NOEXEC);
 
 /// Mounts; `options` are the file system's own, such as `mode=755`.
-pub fn mount(source: &str, target: impl AsRef<Path>, kind: &str, flags: MountFlags, options: &str) -> Result<(), StorageError> {
+pub fn mount(
+    source: &str,
+    target: impl AsRef<Path>,
+    kind: &str,
+    flags: MountFlags,
+    options: &str,
+) -> Result<(), StorageError> {
     let target = target.as_ref();
     let options = CString::new(options).ok().filter(|options| !options.is_empty());
     rustix::mount::mount(source, target, kind, flags, options.as_deref()).map_err(|error| StorageError::Io {

@@ -142,8 +142,8 @@ impl Client {
             ReceiveError::Io(source) => CallError::Receive { method: name, source },
         })?;
         // From here on the stream stands between two messages: it may be used again.
-        let answer: Answer = serde_json::from_slice(&bytes)
-            .map_err(|error| CallError::Decode { method: name, detail: describe(&error) })?;
+        let answer: Answer =
+            serde_json::from_slice(&bytes).map_err(|error| CallError::Decode { method: name, detail: describe(&error) })?;
         self.wire = Some(wire);
         self.last_use = Instant::now();
         let parameters = answer.parameters.unwrap_or_else(|| serde_json::Value::Object(Default::default()));

@@ -118,8 +118,11 @@ impl Server {
     /// Gives the socket another mode than 0666. Without effect after [`Server::from_listener`].
     pub fn mode(self, mode: u32) -> Result<Server, BindError> {
         if let Some(path) = &self.path {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-                .map_err(|source| BindError::Io { operation: "set the mode of", path: path.clone(), source })?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|source| BindError::Io {
+                operation: "set the mode of",
+                path: path.clone(),
+                source,
+            })?;
         }
         Ok(self)
     }
@@ -217,7 +220,10 @@ impl Drop for Place {
 }
 
 fn failure_answer(failure: &Failure) -> Answer {
-    Answer { error: Some(FAILURE.to_owned()), parameters: Some(json!({"reason": failure.reason, "message": failure.message})) }
+    Answer {
+        error: Some(FAILURE.to_owned()),
+        parameters: Some(json!({"reason": failure.reason, "message": failure.message})),
+    }
 }
 
 /// Answers calls until the peer leaves, falls silent or stops following the protocol.
@@ -270,7 +276,8 @@ fn answer(method: &str, parameters: Option<Value>, peer: Peer, routes: &BTreeMap
         };
     }
     let interfaces = || {
-        let mut names: Vec<&str> = routes.keys().filter_map(|name| name.rsplit_once('.').map(|(interface, _)| interface)).collect();
+        let mut names: Vec<&str> =
+            routes.keys().filter_map(|name| name.rsplit_once('.').map(|(interface, _)| interface)).collect();
         names.push("org.varlink.service");
         names.dedup();
         names

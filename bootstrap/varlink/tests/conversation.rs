@@ -85,7 +85,8 @@ fn the_bytes_on_the_wire_are_varlink() {
         b"{\"error\":\"org.belvedere.Error\",\"parameters\":{\"message\":\"no light\",\"reason\":\"dark\"}}\0"
     );
     // Two calls in one write, the first without an answer.
-    let two = b"{\"method\":\"org.varlink.service.GetInfo\",\"oneway\":true}\0{\"method\":\"org.varlink.service.GetInfo\"}\0";
+    let two =
+        b"{\"method\":\"org.varlink.service.GetInfo\",\"oneway\":true}\0{\"method\":\"org.varlink.service.GetInfo\"}\0";
     let answer = String::from_utf8(raw(&path, two)).unwrap();
     assert_eq!(answer.matches("interfaces").count(), 1, "{answer}");
     assert!(answer.contains("org.belvedere.FrontPanel") && answer.contains("org.varlink.service"), "{answer}");
@@ -99,7 +100,9 @@ fn unknown_methods_interfaces_and_wrong_parameters_are_refused() {
     assert!(error(r#"{"method":"org.belvedere.FrontPanel.Explode"}"#).contains("org.varlink.service.MethodNotFound"));
     assert!(error(r#"{"method":"org.example.Nothing"}"#).contains("org.varlink.service.InterfaceNotFound"));
     assert!(error(r#"{"method":"nonsense"}"#).contains("org.varlink.service.MethodNotFound"));
-    let wrong = error(r#"{"method":"org.belvedere.FrontPanel.SetCondition","parameters":{"source":"secret","condition":5,"active":true}}"#);
+    let wrong = error(
+        r#"{"method":"org.belvedere.FrontPanel.SetCondition","parameters":{"source":"secret","condition":5,"active":true}}"#,
+    );
     assert!(wrong.contains("org.varlink.service.InvalidParameter") && !wrong.contains('5'), "{wrong}");
     assert!(error(r#"{"method":"org.belvedere.FrontPanel.SetCondition"}"#).contains("missing field"));
 }

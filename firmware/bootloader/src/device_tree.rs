@@ -27,10 +27,7 @@ fn find(tree: &[u8], name: &str) -> Option<()> {
                 let start = at + 12;
                 let value = tree.get(start..start.checked_add(length)?)?;
                 if tree.get(key..)?.starts_with(b"compatible\0") {
-                    return value
-                        .split(|&byte| byte == 0)
-                        .any(|entry| entry == name.as_bytes())
-                        .then_some(());
+                    return value.split(|&byte| byte == 0).any(|entry| entry == name.as_bytes()).then_some(());
                 }
                 at = start + length.next_multiple_of(4);
             }

@@ -37,8 +37,7 @@ impl Disk {
             .and_then(|image| image.device())
             .ok_or_else(|| String::from("the firmware does not say which disk this is"))?;
         let disk = parent(&path_bytes(own)?);
-        let handles = boot::find_handles::<PartitionInfo>()
-            .map_err(|error| format!("no partitions: {}", error.status()))?;
+        let handles = boot::find_handles::<PartitionInfo>().map_err(|error| format!("no partitions: {}", error.status()))?;
         let mut partitions = Vec::new();
         for handle in handles {
             let Ok(path) = path_bytes(handle) else {
@@ -54,16 +53,8 @@ impl Disk {
                 continue;
             };
             let (name, kind) = (entry.partition_name, entry.partition_type_guid);
-            let name: String = name
-                .iter()
-                .map(|letter| char::from(*letter))
-                .take_while(|letter| *letter != '\0')
-                .collect();
-            partitions.push(Partition {
-                handle,
-                name,
-                esp: kind == GptPartitionType::EFI_SYSTEM_PARTITION,
-            });
+            let name: String = name.iter().map(|letter| char::from(*letter)).take_while(|letter| *letter != '\0').collect();
+            partitions.push(Partition { handle, name, esp: kind == GptPartitionType::EFI_SYSTEM_PARTITION });
         }
         Ok(Self { partitions })
     }
@@ -95,15 +86,12 @@ impl Disk {
             .iter()
             .find(|partition| partition.name == PARTITION)
             .ok_or_else(|| format!("this disk has no partition {PARTITION}"))?;
-        let device = shared::<BlockIO>(partition.handle)
-            .map_err(|status| format!("partition {PARTITION}: {status}"))?;
+        let device = shared::<BlockIO>(partition.handle).map_err(|status| format!("partition {PARTITION}: {status}"))?;
         let media = device.media();
         let block_size = u64::from(media.block_size());
         let usable = block_size.is_power_of_two() && block_size <= BLOCK as u64;
         if !usable || (media.last_block() + 1) * block_size < PARTITION_SIZE {
-            return Err(format!(
-                "partition {PARTITION} is too small or has {block_size}-byte blocks"
-            ));
+            return Err(format!("partition {PARTITION} is too small or has {block_size}-byte blocks"));
         }
         let id = media.media_id();
         Ok((device, id, block_size))
@@ -111,21 +99,12 @@ impl Disk {
 
     /// Device paths at which the slot's kernel may lie: its own ESP first, then the disk's other ESPs.
     pub fn kernel_paths(&self, slot: Slot) -> Vec<(String, Vec<u8>)> {
-        let mut esps: Vec<&Partition> = self
-            .partitions
-            .iter()
-            .filter(|partition| partition.esp)
-            .collect();
+        let mut esps: Vec<&Partition> = self.partitions.iter().filter(|partition| partition.esp).collect();
         esps.sort_by_key(|partition| partition.name != slot.esp());
         esps.into_iter()
             .filter_map(|partition| {
                 let mut path = without_end(&path_bytes(partition.handle).ok()?);
-                let name: Vec<u8> = slot
-                    .kernel_path()
-                    .encode_utf16()
-                    .chain([0])
-                    .flat_map(u16::to_le_bytes)
-                    .collect();
+                let name: Vec<u8> = slot.kernel_path().encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
                 let length = u16::try_from(name.len() + 4).ok()?;
                 path.extend([DeviceType::MEDIA.0, DeviceSubType::MEDIA_FILE_PATH.0]);
                 path.extend(length.to_le_bytes());
@@ -140,9 +119,7 @@ impl Disk {
 const END: [u8; 4] = [0x7f, 0xff, 4, 0];
 
 fn path_bytes(handle: Handle) -> Result<Vec<u8>, String> {
-    shared::<DevicePath>(handle)
-        .map(|path| path.as_bytes().to_vec())
-        .map_err(|status| format!("no device path: {status}"))
+    shared::<DevicePath>(handle).map(|path| path.as_bytes().to_vec()).map_err(|status| format!("no device path: {status}"))
 }
 
 fn without_end(path: &[u8]) -> Vec<u8> {
@@ -164,13 +141,8 @@ fn parent(path: &[u8]) -> Vec<u8> {
 
 /// Opens a protocol beside whoever uses it already: an exclusive one would take the disk from the file system driver.
 fn shared<P: ProtocolPointer + ?Sized>(handle: Handle) -> Result<ScopedProtocol<P>, Status> {
-    let parameters = OpenProtocolParams {
-        handle,
-        agent: boot::image_handle(),
-        controller: None,
-    };
+    let parameters = OpenProtocolParams { handle, agent: boot::image_handle(), controller: None };
     // SAFETY: this program is the only one that runs, and nothing is removed while a protocol is held: no call that
     // connects or disconnects drivers is made meanwhile.
-    unsafe { boot::open_protocol::<P>(parameters, OpenProtocolAttributes::GetProtocol) }
-        .map_err(|error| error.status())
+    unsafe { boot::open_protocol::<P>(parameters, OpenProtocolAttributes::GetProtocol) }.map_err(|error| error.status())
 }

@@ -22,8 +22,7 @@ use alloc::format;
 use alloc::string::String;
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, Change, Copies, Inputs, Light, Next, Refusal, Slot, State, Table, decide,
-    refused,
+    BLOCK, Buttons, Change, Copies, Inputs, Light, Next, Refusal, Slot, State, Table, decide, refused,
 };
 
 /// Everything the bootloader touches.
@@ -59,11 +58,7 @@ impl Rounds {
         let copies = read(machine);
         if self.back_offs == 0 && copies.current().is_none() {
             let [first, second] = copies.found();
-            machine.say(&format!(
-                "no valid slot table (copies: {:?}, {:?})",
-                first.map(|_| ()),
-                second.map(|_| ())
-            ));
+            machine.say(&format!("no valid slot table (copies: {:?}, {:?})", first.map(|_| ()), second.map(|_| ())));
         }
         let decision = decide(Inputs {
             copies: &copies,
@@ -79,26 +74,18 @@ impl Rounds {
         };
         match decision.next {
             Next::BackOff(seconds) => {
-                machine.say(&format!(
-                    "no slot can be started; trying again in {seconds} s"
-                ));
+                machine.say(&format!("no slot can be started; trying again in {seconds} s"));
                 machine.wait(seconds);
                 self.refused = [false; 3];
                 self.back_offs += 1;
             }
             Next::Start(slot) => {
-                let unproven = copies.current().is_some_and(|table| {
-                    matches!(
-                        table.record(slot).state,
-                        State::Written | State::Trying { .. }
-                    )
-                });
+                let unproven = copies
+                    .current()
+                    .is_some_and(|table| matches!(table.record(slot).state, State::Written | State::Trying { .. }));
                 if unproven && !written && self.back_offs == 0 {
                     // An uncounted try could repeat for ever; after a back-off there is nothing better left.
-                    machine.say(&format!(
-                        "slot {}: not started, for its try could not be counted",
-                        slot.name()
-                    ));
+                    machine.say(&format!("slot {}: not started, for its try could not be counted", slot.name()));
                 } else {
                     self.start(machine, slot);
                 }
@@ -111,10 +98,7 @@ impl Rounds {
         let (why, reason) = machine.start(slot);
         machine.say(&format!("slot {}: {reason}", slot.name()));
         let copies = read(machine);
-        if let Some(table) = copies
-            .current()
-            .and_then(|table| refused(&table, slot, why))
-        {
+        if let Some(table) = copies.current().and_then(|table| refused(&table, slot, why)) {
             write(machine, &copies, table);
         }
     }
@@ -136,18 +120,13 @@ fn read(machine: &mut impl Machine) -> Copies {
 fn write(machine: &mut impl Machine, copies: &Copies, table: Table) -> bool {
     let change = copies.change(table);
     let mut back = [0u8; BLOCK];
-    let result = machine
-        .write(&change)
-        .and_then(|()| machine.read_copy(change.copy, &mut back));
+    let result = machine.write(&change).and_then(|()| machine.read_copy(change.copy, &mut back));
     let reason = match result {
         Ok(()) if back == change.block => return true,
         Ok(()) => String::from("reads back differently"),
         Err(reason) => reason,
     };
-    machine.say(&format!(
-        "slot table, copy {}: cannot be written: {reason}",
-        change.copy
-    ));
+    machine.say(&format!("slot table, copy {}: cannot be written: {reason}", change.copy));
     false
 }
 

@@ -5,9 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 
-use belvedere_boot_slots::{
-    BLOCK, Buttons, Change, Light, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID,
-};
+use belvedere_boot_slots::{BLOCK, Buttons, Change, Light, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID};
 use belvedere_bootloader::{Machine, Rounds};
 use uefi::boot::{self, LoadImageSource};
 use uefi::proto::BootPolicy;
@@ -26,10 +24,7 @@ const WATCHDOG_CODE: u64 = 0x1_0000;
 
 /// Runs for ever: until a slot's kernel takes over.
 pub fn run() -> ! {
-    let mut machine = Uefi {
-        disk: Disk::find(),
-        panel: panel::find(),
-    };
+    let mut machine = Uefi { disk: Disk::find(), panel: panel::find() };
     machine.show(Light::FastGreen);
     if !secure_boot() {
         machine.say("Secure Boot is off: no signature is checked");
@@ -52,10 +47,7 @@ struct Uefi {
 
 impl Machine for Uefi {
     fn read_copy(&mut self, copy: usize, block: &mut [u8; BLOCK]) -> Result<(), String> {
-        self.disk
-            .as_ref()
-            .map_err(String::clone)?
-            .read_copy(copy, block)
+        self.disk.as_ref().map_err(String::clone)?.read_copy(copy, block)
     }
 
     fn write(&mut self, change: &Change) -> Result<(), String> {
@@ -93,10 +85,7 @@ impl Machine for Uefi {
             let Ok(path) = <&DevicePath>::try_from(path.as_slice()) else {
                 continue;
             };
-            let source = LoadImageSource::FromDevicePath {
-                device_path: path,
-                boot_policy: BootPolicy::ExactMatch,
-            };
+            let source = LoadImageSource::FromDevicePath { device_path: path, boot_policy: BootPolicy::ExactMatch };
             let file = slot.kernel_path();
             let image = match boot::load_image(boot::image_handle(), source) {
                 Ok(image) => image,
@@ -111,33 +100,19 @@ impl Machine for Uefi {
                         );
                     }
                     status => {
-                        return (
-                            Refusal::Failed,
-                            format!("{file} on {partition} cannot be loaded: {status}"),
-                        );
+                        return (Refusal::Failed, format!("{file} on {partition} cannot be loaded: {status}"));
                     }
                 },
             };
             if let Err(status) = name_slot(slot) {
-                self.say(&format!(
-                    "slot {}: cannot set {SLOT_VARIABLE}: {status}",
-                    slot.name()
-                ));
+                self.say(&format!("slot {}: cannot set {SLOT_VARIABLE}: {status}", slot.name()));
             }
             measure(slot);
-            self.say(&format!(
-                "slot {}: starting {file} on {partition}",
-                slot.name()
-            ));
-            let status = boot::start_image(image)
-                .err()
-                .map_or(Status::SUCCESS, |error| error.status());
+            self.say(&format!("slot {}: starting {file} on {partition}", slot.name()));
+            let status = boot::start_image(image).err().map_or(Status::SUCCESS, |error| error.status());
             return (Refusal::Failed, format!("came back: {status}"));
         }
-        (
-            Refusal::Missing,
-            format!("no ESP of this disk has {}", slot.kernel_path()),
-        )
+        (Refusal::Missing, format!("no ESP of this disk has {}", slot.kernel_path()))
     }
 
     fn say(&mut self, line: &str) {
@@ -176,21 +151,11 @@ fn measure(slot: Slot) {
     };
     let flags = HashLogExtendEventFlags::empty();
     if let Err(error) = tpm.hash_log_extend_event(flags, data.as_bytes(), &event) {
-        println!(
-            "belvedere: the choice cannot be measured: {}",
-            error.status()
-        );
+        println!("belvedere: the choice cannot be measured: {}", error.status());
     }
 }
 
 fn secure_boot() -> bool {
     let mut value = [0u8; 4];
-    matches!(
-        runtime::get_variable(
-            cstr16!("SecureBoot"),
-            &VariableVendor::GLOBAL_VARIABLE,
-            &mut value
-        ),
-        Ok(([1], _))
-    )
+    matches!(runtime::get_variable(cstr16!("SecureBoot"), &VariableVendor::GLOBAL_VARIABLE, &mut value), Ok(([1], _)))
 }

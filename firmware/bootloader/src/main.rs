@@ -19,8 +19,6 @@ fn main() -> uefi::Status {
 
 #[cfg(not(target_os = "uefi"))]
 fn main() {
-    eprintln!(
-        "belvedere-bootloader is a UEFI program; build it with: scripts/cargo --uefi build -p belvedere-bootloader"
-    );
+    eprintln!("belvedere-bootloader is a UEFI program; build it with: scripts/cargo --uefi build -p belvedere-bootloader");
     std::process::exit(2);
 }

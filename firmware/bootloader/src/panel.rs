@@ -41,14 +41,8 @@ impl Panel for Pl061 {
         draw();
         if !self.blinking {
             // SAFETY: the function stays loaded as long as boot services run; it touches atomics and the light only.
-            let event = unsafe {
-                boot::create_event(
-                    EventType::TIMER | EventType::NOTIFY_SIGNAL,
-                    Tpl::CALLBACK,
-                    Some(tick),
-                    None,
-                )
-            };
+            let event =
+                unsafe { boot::create_event(EventType::TIMER | EventType::NOTIFY_SIGNAL, Tpl::CALLBACK, Some(tick), None) };
             // Without a timer the light is steady: no reason not to start.
             self.blinking = event.is_ok_and(|event| {
                 let period = Duration::from_millis(pl061::TICK);
@@ -85,22 +79,15 @@ fn draw() {
 /// The panel of the board that this runs on.
 pub fn find() -> alloc::boxed::Box<dyn Panel> {
     let virtual_board = system::with_config_table(|tables| {
-        tables
-            .iter()
-            .find(|table| table.guid == DEVICE_TREE_TABLE)
-            .is_some_and(|table| {
-                // SAFETY: the firmware's device tree; its header says how long it is, and the firmware is trusted.
-                let tree = unsafe {
-                    let start = table.address.cast::<u8>();
-                    let size = u32::from_be(start.add(4).cast::<u32>().read_unaligned()) as usize;
-                    core::slice::from_raw_parts(start, size.min(2 << 20))
-                };
-                root_is_compatible(tree, "linux,dummy-virt")
-            })
+        tables.iter().find(|table| table.guid == DEVICE_TREE_TABLE).is_some_and(|table| {
+            // SAFETY: the firmware's device tree; its header says how long it is, and the firmware is trusted.
+            let tree = unsafe {
+                let start = table.address.cast::<u8>();
+                let size = u32::from_be(start.add(4).cast::<u32>().read_unaligned()) as usize;
+                core::slice::from_raw_parts(start, size.min(2 << 20))
+            };
+            root_is_compatible(tree, "linux,dummy-virt")
+        })
     });
-    if virtual_board {
-        alloc::boxed::Box::new(Pl061 { blinking: false })
-    } else {
-        alloc::boxed::Box::new(NoPanel)
-    }
+    if virtual_board { alloc::boxed::Box::new(Pl061 { blinking: false }) } else { alloc::boxed::Box::new(NoPanel) }
 }

@@ -31,13 +31,7 @@ mod tests {
     #[test]
     fn fast_is_once_a_second_and_slow_once_in_three() {
         let pattern = |light| core::array::from_fn::<u8, 12, _>(|tick| lines(light, tick as u32));
-        assert_eq!(
-            pattern(Light::FastRed),
-            [2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0]
-        );
-        assert_eq!(
-            pattern(Light::SlowOrange),
-            [3, 3, 3, 0, 0, 0, 3, 3, 3, 0, 0, 0]
-        );
+        assert_eq!(pattern(Light::FastRed), [2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0]);
+        assert_eq!(pattern(Light::SlowOrange), [3, 3, 3, 0, 0, 0, 3, 3, 3, 0, 0, 0]);
     }
 }

@@ -32,9 +32,7 @@ impl Fake {
     }
 
     fn table(&self) -> Table {
-        Copies::read(&self.disk[0], &self.disk[1])
-            .current()
-            .unwrap()
+        Copies::read(&self.disk[0], &self.disk[1]).current().unwrap()
     }
 
     fn boot(&mut self, rounds: usize) {
@@ -72,9 +70,7 @@ impl Machine for Fake {
         self.waited.push(seconds);
     }
     fn start(&mut self, slot: Slot) -> (Refusal, String) {
-        let state = Copies::read(&self.disk[0], &self.disk[1])
-            .current()
-            .map(|table| table.record(slot).state);
+        let state = Copies::read(&self.disk[0], &self.disk[1]).current().map(|table| table.record(slot).state);
         self.started.push((slot, state));
         let why = self.outcome[slot as usize].unwrap_or(Refusal::Failed);
         (why, format!("{why:?}"))
@@ -85,9 +81,7 @@ impl Machine for Fake {
 }
 
 fn two_releases() -> Table {
-    let mut table = Table::empty(Slot::A)
-        .committed(Slot::A)
-        .with_state(Slot::B, State::Written);
+    let mut table = Table::empty(Slot::A).committed(Slot::A).with_state(Slot::B, State::Written);
     table.preferred = Slot::B;
     table
 }
@@ -107,13 +101,7 @@ fn a_refused_new_release_is_bad_and_the_proven_one_follows() {
     fake.boot(2);
     assert_eq!(fake.table().record(Slot::B).state, State::Bad);
     assert_eq!(fake.started[1], (Slot::A, Some(State::Good)));
-    assert!(
-        fake.said
-            .iter()
-            .any(|line| line.starts_with("slot b: SecureBoot")),
-        "{:?}",
-        fake.said
-    );
+    assert!(fake.said.iter().any(|line| line.starts_with("slot b: SecureBoot")), "{:?}", fake.said);
 }
 
 #[test]
@@ -124,11 +112,7 @@ fn with_every_slot_refused_it_shows_red_waits_longer_and_longer_and_never_stops_
     assert_eq!(fake.started.len(), 5);
     assert_eq!(fake.waited, [5, 10, 30, 60, 300]);
     assert_eq!(fake.lights[0], Light::FastGreen);
-    assert!(
-        fake.lights[1..]
-            .iter()
-            .all(|light| *light == Light::FastRed)
-    );
+    assert!(fake.lights[1..].iter().all(|light| *light == Light::FastRed));
     assert_eq!(fake.table().record(Slot::A).state, State::Good);
 }
 
@@ -139,11 +123,7 @@ fn a_release_whose_try_cannot_be_counted_gives_way_to_the_proven_one() {
         (fake.fail_writes, fake.lose_writes) = (!lost, lost);
         fake.boot(2);
         assert_eq!(fake.started, [(Slot::A, Some(State::Good))]);
-        assert!(
-            fake.said[0].contains("cannot be written"),
-            "{:?}",
-            fake.said
-        );
+        assert!(fake.said[0].contains("cannot be written"), "{:?}", fake.said);
     }
 }
 

@@ -25,8 +25,7 @@ pub enum Led {
 
 impl Led {
     /// All of them.
-    pub const ALL: [Led; 5] =
-        [Led::StatusGreen, Led::StatusRed, Led::StatusBlue, Led::NetworkGreen, Led::NetworkRed];
+    pub const ALL: [Led; 5] = [Led::StatusGreen, Led::StatusRed, Led::StatusBlue, Led::NetworkGreen, Led::NetworkRed];
 
     /// Its name in the LED class, the same on every board (the device tree says which pin it is).
     pub fn name(self) -> &'static str {
@@ -150,7 +149,8 @@ impl<C: LedClass> Leds<C> {
         let mut result = Ok(());
         for (led, (on, off)) in steps {
             // In this order the two are never 0 at once.
-            let writes = if on == 0 { [("delay_off", off), ("delay_on", on)] } else { [("delay_on", on), ("delay_off", off)] };
+            let writes =
+                if on == 0 { [("delay_off", off), ("delay_on", on)] } else { [("delay_on", on), ("delay_off", off)] };
             for (file, value) in writes {
                 if let Err(error) = self.class.write(led, file, &value.to_string()) {
                     result = result.and(Err(error));
@@ -195,7 +195,11 @@ mod tests {
             }
             let times = self.times.get_mut(&led).ok_or(io::ErrorKind::NotFound)?;
             let value = value.parse().unwrap();
-            if file == "delay_on" { times.0 = value } else { times.1 = value }
+            if file == "delay_on" {
+                times.0 = value
+            } else {
+                times.1 = value
+            }
             assert_ne!(*times, (0, 0));
             Ok(())
         }

@@ -27,17 +27,10 @@ impl core::fmt::Display for AssembleError {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Stub(malformed) => write!(formatter, "the stub is {malformed}"),
-            Self::StubIsSigned => {
-                formatter.write_str("the stub is signed already: give the unsigned one")
-            }
-            Self::Name(name) => write!(
-                formatter,
-                "section name {name:?} is not usable or used twice"
-            ),
+            Self::StubIsSigned => formatter.write_str("the stub is signed already: give the unsigned one"),
+            Self::Name(name) => write!(formatter, "section name {name:?} is not usable or used twice"),
             Self::Empty(name) => write!(formatter, "section {name} is empty"),
-            Self::HeaderFull => {
-                formatter.write_str("the stub's header has no room for another section")
-            }
+            Self::HeaderFull => formatter.write_str("the stub's header has no room for another section"),
             Self::TooLarge => formatter.write_str("the image would be larger than 1 GiB"),
         }
     }
@@ -92,9 +85,7 @@ fn append(output: &mut Vec<u8>, name: &str, content: &[u8]) -> Result<(), Assemb
     let address = (image_size as usize).next_multiple_of(section_alignment);
     let offset = output.len().next_multiple_of(file_alignment);
     let stored = content.len().next_multiple_of(file_alignment);
-    let end = address
-        .saturating_add(content.len())
-        .next_multiple_of(section_alignment);
+    let end = address.saturating_add(content.len()).next_multiple_of(section_alignment);
     if end > LIMIT || offset.saturating_add(stored) > LIMIT {
         return Err(AssembleError::TooLarge);
     }
@@ -178,19 +169,12 @@ mod tests {
     #[test]
     fn sections_are_found_again_in_the_file_and_in_memory() {
         let kernel = vec![7u8; 5000];
-        let parts: [(&str, &[u8]); 3] =
-            [(".linux", &kernel), (".cmdline", b"quiet"), (".dtb", &[1])];
+        let parts: [(&str, &[u8]); 3] = [(".linux", &kernel), (".cmdline", b"quiet"), (".dtb", &[1])];
         let file = assemble(&stub(), &parts).unwrap();
         let memory = load(&file);
         for (name, content) in parts {
-            assert_eq!(
-                Image::parse(&file).unwrap().file_section(name),
-                Some(content)
-            );
-            assert_eq!(
-                Image::parse(&memory).unwrap().loaded_section(name),
-                Some(content)
-            );
+            assert_eq!(Image::parse(&file).unwrap().file_section(name), Some(content));
+            assert_eq!(Image::parse(&memory).unwrap().loaded_section(name), Some(content));
         }
         assert_eq!(Image::parse(&file).unwrap().file_section(".initrd"), None);
         assert_eq!(file.len() % 512, 0);
@@ -199,35 +183,16 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let stub = stub();
-        assert!(matches!(
-            assemble(b"MZ", &[(".linux", b"x")]),
-            Err(AssembleError::Stub(_))
-        ));
-        assert!(matches!(
-            assemble(&stub, &[(".linux", b"")]),
-            Err(AssembleError::Empty(_))
-        ));
-        assert!(matches!(
-            assemble(&stub, &[(".linux", b"x"), (".linux", b"x")]),
-            Err(AssembleError::Name(_))
-        ));
-        assert!(matches!(
-            assemble(&stub, &[(".muchtoolong", b"x")]),
-            Err(AssembleError::Name(_))
-        ));
+        assert!(matches!(assemble(b"MZ", &[(".linux", b"x")]), Err(AssembleError::Stub(_))));
+        assert!(matches!(assemble(&stub, &[(".linux", b"")]), Err(AssembleError::Empty(_))));
+        assert!(matches!(assemble(&stub, &[(".linux", b"x"), (".linux", b"x")]), Err(AssembleError::Name(_))));
+        assert!(matches!(assemble(&stub, &[(".muchtoolong", b"x")]), Err(AssembleError::Name(_))));
         let mut signed = stub.clone();
         signed[0x90 + 144] = 1;
-        assert_eq!(
-            assemble(&signed, &[(".linux", b"x")]),
-            Err(AssembleError::StubIsSigned)
-        );
-        let many: Vec<(alloc::string::String, &[u8])> = (0..20)
-            .map(|index| (alloc::format!(".s{index}"), &b"x"[..]))
-            .collect();
-        let many: Vec<(&str, &[u8])> = many
-            .iter()
-            .map(|(name, content)| (name.as_str(), *content))
-            .collect();
+        assert_eq!(assemble(&signed, &[(".linux", b"x")]), Err(AssembleError::StubIsSigned));
+        let many: Vec<(alloc::string::String, &[u8])> =
+            (0..20).map(|index| (alloc::format!(".s{index}"), &b"x"[..])).collect();
+        let many: Vec<(&str, &[u8])> = many.iter().map(|(name, content)| (name.as_str(), *content)).collect();
         assert_eq!(assemble(&stub, &many), Err(AssembleError::HeaderFull));
     }
 

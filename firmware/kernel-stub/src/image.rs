@@ -43,13 +43,7 @@ impl<'bytes> Image<'bytes> {
             (u16_at(bytes, optional)? == 0x20b).then_some(())?;
             let table = optional + u16_at(bytes, coff + 16)? as usize;
             bytes.get(table..table.checked_add(sections * SECTION_HEADER)?)?;
-            Some(Self {
-                bytes,
-                coff,
-                optional,
-                table,
-                sections,
-            })
+            Some(Self { bytes, coff, optional, table, sections })
         };
         parse().ok_or(Malformed)
     }
@@ -69,15 +63,12 @@ impl<'bytes> Image<'bytes> {
         let size = u32_at(self.bytes, header + 8)?;
         let stored = u32_at(self.bytes, header + 16)?;
         let offset = u32_at(self.bytes, header + 20)? as usize;
-        self.bytes
-            .get(offset..offset.checked_add(size.min(stored) as usize)?)
+        self.bytes.get(offset..offset.checked_add(size.min(stored) as usize)?)
     }
 
     fn header(&self, name: &str) -> Option<usize> {
         let mut wanted = [0u8; 8];
-        wanted
-            .get_mut(..name.len())?
-            .copy_from_slice(name.as_bytes());
+        wanted.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
         (0..self.sections)
             .map(|index| self.table + index * SECTION_HEADER)
             .find(|&header| self.bytes.get(header..header + 8) == Some(&wanted[..]))

@@ -114,20 +114,16 @@ type Failure = (&'static str, Status);
 
 fn start() -> Result<(), Failure> {
     let stub = boot::image_handle();
-    let own = boot::open_protocol_exclusive::<LoadedImage>(stub)
-        .map_err(|error| ("cannot find its own image", error.status()))?;
+    let own =
+        boot::open_protocol_exclusive::<LoadedImage>(stub).map_err(|error| ("cannot find its own image", error.status()))?;
     let (base, size) = own.info();
-    let size =
-        usize::try_from(size).map_err(|_| ("its own image is too large", Status::LOAD_ERROR))?;
+    let size = usize::try_from(size).map_err(|_| ("its own image is too large", Status::LOAD_ERROR))?;
     // SAFETY: the firmware loaded this image to `base` with `size` bytes and keeps it while it runs; sections that
     // are written to at run time are never looked at through this slice.
     let memory: &'static [u8] = unsafe { core::slice::from_raw_parts(base.cast(), size) };
     drop(own);
-    let image =
-        Image::parse(memory).map_err(|_| ("its own headers are damaged", Status::LOAD_ERROR))?;
-    let kernel = image
-        .loaded_section(LINUX)
-        .ok_or(("there is no .linux section", Status::NOT_FOUND))?;
+    let image = Image::parse(memory).map_err(|_| ("its own headers are damaged", Status::LOAD_ERROR))?;
+    let kernel = image.loaded_section(LINUX).ok_or(("there is no .linux section", Status::NOT_FOUND))?;
     let line = image
         .loaded_section(CMDLINE)
         .and_then(command_line)
@@ -143,31 +139,24 @@ fn start() -> Result<(), Failure> {
     });
     let offer = initrd.as_ref().map(Offer::new).transpose()?;
 
-    let path: &DevicePath = KERNEL_PATH
-        .0
-        .as_slice()
-        .try_into()
-        .map_err(|_| ("the kernel's device path is damaged", Status::LOAD_ERROR))?;
-    let handle = boot::load_image(
-        stub,
-        LoadImageSource::FromBuffer {
-            buffer: kernel,
-            file_path: Some(path),
-        },
-    )
-    .map_err(|error| match error.status() {
-        status @ (Status::ACCESS_DENIED | Status::SECURITY_VIOLATION) => {
-            ("the kernel was refused by Secure Boot", status)
-        }
-        status => ("the kernel cannot be loaded", status),
-    })?;
+    let path: &DevicePath =
+        KERNEL_PATH.0.as_slice().try_into().map_err(|_| ("the kernel's device path is damaged", Status::LOAD_ERROR))?;
+    let handle =
+        boot::load_image(stub, LoadImageSource::FromBuffer { buffer: kernel, file_path: Some(path) }).map_err(|error| {
+            match error.status() {
+                status @ (Status::ACCESS_DENIED | Status::SECURITY_VIOLATION) => {
+                    ("the kernel was refused by Secure Boot", status)
+                }
+                status => ("the kernel cannot be loaded", status),
+            }
+        })?;
 
     let options: Vec<u16> = line.encode_utf16().chain([0]).collect();
     {
         let mut loaded = boot::open_protocol_exclusive::<LoadedImage>(handle)
             .map_err(|error| ("cannot reach the loaded kernel", error.status()))?;
-        let bytes = u32::try_from(options.len() * 2)
-            .map_err(|_| ("the command line is too long", Status::INVALID_PARAMETER))?;
+        let bytes =
+            u32::try_from(options.len() * 2).map_err(|_| ("the command line is too long", Status::INVALID_PARAMETER))?;
         // SAFETY: `options` lives until the kernel has returned.
         unsafe { loaded.set_load_options(options.as_ptr().cast(), bytes) };
     }
@@ -187,8 +176,7 @@ fn install_device_tree(tree: &[u8]) -> Result<(), Failure> {
     // SAFETY: freshly allocated with this length; the table must outlive boot services, so it is never freed.
     unsafe {
         ptr::copy_nonoverlapping(tree.as_ptr(), memory.as_ptr(), tree.len());
-        boot::install_configuration_table(&DEVICE_TREE_TABLE, memory.as_ptr().cast())
-            .map_err(failed)
+        boot::install_configuration_table(&DEVICE_TREE_TABLE, memory.as_ptr().cast()).map_err(failed)
     }
 }
 
@@ -205,16 +193,12 @@ impl<'file> Offer<'file> {
     fn new(file: &'file InitrdFile) -> Result<Self, Failure> {
         let failed = |error: uefi::Error| ("cannot offer the initramfs", error.status());
         // SAFETY: the path is static, and both are withdrawn before `file` ends.
-        let handle = unsafe {
-            boot::install_protocol_interface(None, &DEVICE_PATH, INITRD_PATH.0.as_ptr().cast())
-        }
-        .map_err(failed)?;
+        let handle = unsafe { boot::install_protocol_interface(None, &DEVICE_PATH, INITRD_PATH.0.as_ptr().cast()) }
+            .map_err(failed)?;
         let offer = Self { handle, file };
         // SAFETY: as above.
-        unsafe {
-            boot::install_protocol_interface(Some(handle), &LOAD_FILE2, ptr::from_ref(file).cast())
-        }
-        .map_err(failed)?;
+        unsafe { boot::install_protocol_interface(Some(handle), &LOAD_FILE2, ptr::from_ref(file).cast()) }
+            .map_err(failed)?;
         Ok(offer)
     }
 }
@@ -223,16 +207,8 @@ impl Drop for Offer<'_> {
     fn drop(&mut self) {
         // SAFETY: exactly what `new` installed; if the second was never installed, the firmware says so and no more.
         unsafe {
-            let _ = boot::uninstall_protocol_interface(
-                self.handle,
-                &LOAD_FILE2,
-                ptr::from_ref(self.file).cast(),
-            );
-            let _ = boot::uninstall_protocol_interface(
-                self.handle,
-                &DEVICE_PATH,
-                INITRD_PATH.0.as_ptr().cast(),
-            );
+            let _ = boot::uninstall_protocol_interface(self.handle, &LOAD_FILE2, ptr::from_ref(self.file).cast());
+            let _ = boot::uninstall_protocol_interface(self.handle, &DEVICE_PATH, INITRD_PATH.0.as_ptr().cast());
         }
     }
 }

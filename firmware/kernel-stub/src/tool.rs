@@ -41,14 +41,7 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
-    let Command::Assemble {
-        stub,
-        linux,
-        cmdline,
-        initrd,
-        dtb,
-        output,
-    } = Arguments::parse().command;
+    let Command::Assemble { stub, linux, cmdline, initrd, dtb, output } = Arguments::parse().command;
     let result = (|| {
         let line = read(&cmdline)?;
         if command_line(&line).is_none() {
@@ -60,13 +53,9 @@ pub fn main() -> ExitCode {
                 parts.push((name, read(&path)?));
             }
         }
-        let parts: Vec<(&str, &[u8])> = parts
-            .iter()
-            .map(|(name, content)| (*name, content.as_slice()))
-            .collect();
+        let parts: Vec<(&str, &[u8])> = parts.iter().map(|(name, content)| (*name, content.as_slice())).collect();
         let image = assemble(&read(&stub)?, &parts).map_err(|error| error.to_string())?;
-        fs::write(&output, image)
-            .map_err(|error| format!("cannot write {}: {error}", output.display()))
+        fs::write(&output, image).map_err(|error| format!("cannot write {}: {error}", output.display()))
     })();
     match result {
         Ok(()) => ExitCode::SUCCESS,

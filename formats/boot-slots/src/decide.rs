@@ -91,11 +91,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
     let Some(table) = inputs.copies.current() else {
         // Without a table no level is known: only an appliance whose fuses never moved may try (rule 1).
         let next = after_a_back_off(inputs, Slot::ALL.into_iter().filter(|_| inputs.fuses == 0));
-        return Decision {
-            write: None,
-            next,
-            light: Light::FastRed,
-        };
+        return Decision { write: None, next, light: Light::FastRed };
     };
     let mut next = table;
     for slot in Slot::ALL {
@@ -113,13 +109,8 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
     });
     let Some(slot) = chosen else {
         let with_content = |slot: &Slot| next.record(*slot).state != State::Empty;
-        let candidates = next
-            .last_good
-            .into_iter()
-            .chain([next.preferred])
-            .chain(Slot::ALL)
-            .filter(allowed)
-            .filter(with_content);
+        let candidates =
+            next.last_good.into_iter().chain([next.preferred]).chain(Slot::ALL).filter(allowed).filter(with_content);
         return Decision {
             write: (next != table).then_some(next),
             next: after_a_back_off(inputs, candidates),
@@ -128,12 +119,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
     };
     let next = match next.record(slot).state {
         State::Written => next.with_state(slot, State::Trying { left: TRIES - 1 }),
-        State::Trying { left } => next.with_state(
-            slot,
-            State::Trying {
-                left: left.saturating_sub(1),
-            },
-        ),
+        State::Trying { left } => next.with_state(slot, State::Trying { left: left.saturating_sub(1) }),
         _ => next,
     };
     let light = match inputs.buttons {
@@ -143,11 +129,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         Buttons::ShortReset => Light::SlowOrange,
         Buttons::LongReset | Buttons::FullReset => Light::FastOrange,
     };
-    Decision {
-        write: (next != table).then_some(next),
-        next: Next::Start(slot),
-        light,
-    }
+    Decision { write: (next != table).then_some(next), next: Next::Start(slot), light }
 }
 
 /// Rules 2 and 3: every slot at least once, the one to start first comes first.
@@ -159,11 +141,7 @@ fn order(table: &Table, buttons: Buttons) -> impl Iterator<Item = Slot> {
         .then_some(Slot::Minimum)
         .into_iter()
         .chain([table.preferred])
-        .chain(
-            turns
-                .into_iter()
-                .filter(move |slot| table.record(*slot).state == State::Good),
-        )
+        .chain(turns.into_iter().filter(move |slot| table.record(*slot).state == State::Good))
         .chain(turns)
         .chain([Slot::Minimum])
 }
@@ -175,9 +153,7 @@ fn after_a_back_off(inputs: Inputs<'_>, mut candidates: impl Iterator<Item = Slo
     if inputs.back_offs == 0 {
         return Next::BackOff(seconds);
     }
-    candidates
-        .find(|slot| !inputs.refused[*slot as usize])
-        .map_or(Next::BackOff(seconds), Next::Start)
+    candidates.find(|slot| !inputs.refused[*slot as usize]).map_or(Next::BackOff(seconds), Next::Start)
 }
 
 /// The table after `slot` did not start, or nothing when it stays as it is.
@@ -186,14 +162,9 @@ fn after_a_back_off(inputs: Inputs<'_>, mut candidates: impl Iterator<Item = Slo
 /// proven one keeps its state: the cause may be a passing one, and the proof must survive that. An unproven one that
 /// merely failed has lost its try already.
 pub fn refused(table: &Table, slot: Slot, why: Refusal) -> Option<Table> {
-    let unproven = matches!(
-        table.record(slot).state,
-        State::Written | State::Trying { .. }
-    );
+    let unproven = matches!(table.record(slot).state, State::Written | State::Trying { .. });
     match why {
-        Refusal::SecureBoot | Refusal::Missing if unproven => {
-            Some(table.with_state(slot, State::Bad))
-        }
+        Refusal::SecureBoot | Refusal::Missing if unproven => Some(table.with_state(slot, State::Bad)),
         _ => None,
     }
 }

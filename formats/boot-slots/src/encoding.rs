@@ -72,10 +72,7 @@ pub fn encode(table: &Table) -> [u8; BLOCK] {
 /// # Errors
 /// See [`Defect`].
 pub fn decode(bytes: &[u8]) -> Result<Table, Defect> {
-    let block: &[u8; BLOCK] = bytes
-        .get(..BLOCK)
-        .and_then(|block| block.try_into().ok())
-        .ok_or(Defect::Short)?;
+    let block: &[u8; BLOCK] = bytes.get(..BLOCK).and_then(|block| block.try_into().ok()).ok_or(Defect::Short)?;
     if block[..8] != MAGIC {
         return Err(Defect::Magic);
     }
@@ -102,13 +99,7 @@ pub fn decode(bytes: &[u8]) -> Result<Table, Defect> {
         };
         let mut level = [0u8; 4];
         level.copy_from_slice(&block[at + 4..at + 8]);
-        table = table.with(
-            slot,
-            Record {
-                state,
-                rollback_level: u32::from_le_bytes(level),
-            },
-        );
+        table = table.with(slot, Record { state, rollback_level: u32::from_le_bytes(level) });
     }
     table.last_good = match block[25] {
         NONE => None,
@@ -122,10 +113,7 @@ pub fn decode(bytes: &[u8]) -> Result<Table, Defect> {
 }
 
 fn slot_at(number: u8) -> Result<Slot, Defect> {
-    Slot::ALL
-        .into_iter()
-        .find(|slot| *slot as u8 == number)
-        .ok_or(Defect::Content)
+    Slot::ALL.into_iter().find(|slot| *slot as u8 == number).ok_or(Defect::Content)
 }
 
 /// Both copies for a new disk: copy 0 with generation 1, copy 1 with generation 2. To be written at
@@ -174,11 +162,7 @@ impl Copies {
         let copy = self.current_copy().map_or(0, |current| 1 - current);
         let generation = self.current().map_or(0, |current| current.generation);
         table.generation = generation.saturating_add(1);
-        Change {
-            copy,
-            offset: COPY_OFFSETS[copy],
-            block: encode(&table),
-        }
+        Change { copy, offset: COPY_OFFSETS[copy], block: encode(&table) }
     }
 
     fn current_copy(&self) -> Option<usize> {
@@ -208,9 +192,7 @@ fn crc32(bytes: &[u8]) -> u32 {
         }
         table
     };
-    !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        crc >> 8 ^ TABLE[(crc as u8 ^ byte) as usize]
-    })
+    !bytes.iter().fold(u32::MAX, |crc, &byte| crc >> 8 ^ TABLE[(crc as u8 ^ byte) as usize])
 }
 
 #[cfg(test)]
@@ -224,13 +206,7 @@ mod tests {
 
     #[test]
     fn every_damaged_byte_is_noticed() {
-        let table = Table::empty(Slot::B).with(
-            Slot::A,
-            Record {
-                state: State::Good,
-                rollback_level: 7,
-            },
-        );
+        let table = Table::empty(Slot::B).with(Slot::A, Record { state: State::Good, rollback_level: 7 });
         let block = encode(&table);
         assert_eq!(decode(&block), Ok(table));
         assert_eq!(decode(&block[..BLOCK - 1]), Err(Defect::Short));
@@ -243,23 +219,12 @@ mod tests {
 
     #[test]
     fn a_valid_checksum_over_impossible_content_is_not_believed() {
-        for (place, value) in [
-            (8, 2),
-            (24, 3),
-            (25, 3),
-            (32, 5),
-            (33, 1),
-            (100, 1),
-            (26, 1),
-        ] {
+        for (place, value) in [(8, 2), (24, 3), (25, 3), (32, 5), (33, 1), (100, 1), (26, 1)] {
             let mut block = encode(&Table::empty(Slot::A));
             block[place] = value;
             let checksum = crc32(&block[..CHECKSUM]);
             block[CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
-            assert!(
-                matches!(decode(&block), Err(Defect::Content | Defect::Version)),
-                "byte {place}"
-            );
+            assert!(matches!(decode(&block), Err(Defect::Content | Defect::Version)), "byte {place}");
         }
     }
 

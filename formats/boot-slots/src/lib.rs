@@ -14,9 +14,7 @@
 mod decide;
 mod encoding;
 
-pub use decide::{
-    BACK_OFF, Buttons, Decision, Inputs, Light, Next, Refusal, TRIES, decide, refused,
-};
+pub use decide::{BACK_OFF, Buttons, Decision, Inputs, Light, Next, Refusal, TRIES, decide, refused};
 pub use encoding::{BLOCK, Change, Copies, Defect, decode, encode, initial};
 
 /// GPT name of the partition that holds the table.
@@ -120,10 +118,7 @@ pub struct Record {
 
 impl Record {
     /// An empty slot.
-    pub const EMPTY: Self = Self {
-        state: State::Empty,
-        rollback_level: 0,
-    };
+    pub const EMPTY: Self = Self { state: State::Empty, rollback_level: 0 };
 }
 
 /// The slot table.
@@ -141,12 +136,7 @@ pub struct Table {
 impl Table {
     /// A table with three empty slots.
     pub const fn empty(preferred: Slot) -> Self {
-        Self {
-            generation: 0,
-            preferred,
-            last_good: None,
-            records: [Record::EMPTY; 3],
-        }
+        Self { generation: 0, preferred, last_good: None, records: [Record::EMPTY; 3] }
     }
 
     /// What is known about `slot`.
@@ -165,13 +155,7 @@ impl Table {
     #[must_use]
     pub const fn with_state(self, slot: Slot, state: State) -> Self {
         let rollback_level = self.record(slot).rollback_level;
-        self.with(
-            slot,
-            Record {
-                state,
-                rollback_level,
-            },
-        )
+        self.with(slot, Record { state, rollback_level })
     }
 
     /// The same table after `slot` was proven: it is good, the last good one, and the preferred one.

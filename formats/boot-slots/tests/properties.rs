@@ -1,8 +1,8 @@
 //! Whatever one torn write does, a bootable slot is chosen when one exists.
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, Copies, Decision, Inputs, Light, Next, Record, Refusal, Slot, State, TRIES,
-    Table, decide, decode, encode, initial, refused,
+    BLOCK, Buttons, Copies, Decision, Inputs, Light, Next, Record, Refusal, Slot, State, TRIES, Table, decide, decode,
+    encode, initial, refused,
 };
 use proptest::prelude::*;
 
@@ -21,12 +21,7 @@ fn slot() -> impl Strategy<Value = Slot> {
 }
 
 fn buttons() -> impl Strategy<Value = Buttons> {
-    prop_oneof![
-        Just(Buttons::None),
-        Just(Buttons::ShortReset),
-        Just(Buttons::LongReset),
-        Just(Buttons::FullReset),
-    ]
+    prop_oneof![Just(Buttons::None), Just(Buttons::ShortReset), Just(Buttons::LongReset), Just(Buttons::FullReset),]
 }
 
 prop_compose! {
@@ -59,8 +54,7 @@ fn tear() -> impl Strategy<Value = Tear> {
     prop_oneof![
         (0..=BLOCK).prop_map(Tear::Prefix),
         any::<u8>().prop_map(Tear::Sectors),
-        (0..BLOCK, proptest::collection::vec(any::<u8>(), 1..600))
-            .prop_map(|(start, bytes)| Tear::Rubbish(start, bytes)),
+        (0..BLOCK, proptest::collection::vec(any::<u8>(), 1..600)).prop_map(|(start, bytes)| Tear::Rubbish(start, bytes)),
     ]
 }
 
@@ -83,13 +77,7 @@ fn torn(old: &[u8], new: &[u8], tear: &Tear) -> Vec<u8> {
 }
 
 fn inputs(copies: &Copies, fuses: u32, buttons: Buttons) -> Inputs<'_> {
-    Inputs {
-        copies,
-        fuses,
-        buttons,
-        refused: [false; 3],
-        back_offs: 0,
-    }
+    Inputs { copies, fuses, buttons, refused: [false; 3], back_offs: 0 }
 }
 
 fn bootable(table: &Table, fuses: u32) -> bool {

@@ -118,33 +118,16 @@ pub struct ApplicationReport {
 
 /// The words of [`ApplicationReport::status`].
 const STATUSES: &[&str] = &[
-    "DEPLOYMENT_PENDING",
-    "DEPLOYMENT_REQUESTED",
-    "DEPLOYMENT_IN_PROGRESS",
-    "DEPLOYMENT_SUCCEEDED",
-    "DEPLOYMENT_ERROR",
-    "DEPLOYMENT_FAILED",
-    "REMOVAL_PENDING",
-    "REMOVAL_REQUESTED",
-    "REMOVAL_IN_PROGRESS",
-    "REMOVAL_SUCCEEDED",
+    "DEPLOYMENT_PENDING", "DEPLOYMENT_REQUESTED", "DEPLOYMENT_IN_PROGRESS", "DEPLOYMENT_SUCCEEDED", "DEPLOYMENT_ERROR",
+    "DEPLOYMENT_FAILED", "REMOVAL_PENDING", "REMOVAL_REQUESTED", "REMOVAL_IN_PROGRESS", "REMOVAL_SUCCEEDED",
     "REMOVAL_FAILED",
 ];
 /// The words of [`ApplicationReport::health`].
 const HEALTH: &[&str] = &["RUNNING", "ERROR", "NOT_AVAILABLE"];
 /// The words of [`ApplicationReport::device_reported_status`].
 const REPORTED: &[&str] = &[
-    "STOPPING",
-    "STOPPED",
-    "STOP_ERROR",
-    "REMOVAL_FAILED",
-    "REMOVAL_IN_PROGRESS",
-    "STARTING",
-    "RUNNING",
-    "INSTALL_ERROR",
-    "LAUNCHED",
-    "LAUNCH_ERROR",
-    "INSTALL_IN_PROGRESS",
+    "STOPPING", "STOPPED", "STOP_ERROR", "REMOVAL_FAILED", "REMOVAL_IN_PROGRESS", "STARTING", "RUNNING", "INSTALL_ERROR",
+    "LAUNCHED", "LAUNCH_ERROR", "INSTALL_IN_PROGRESS",
 ];
 /// The words of [`NodeReport::status`].
 const NODES: &[&str] = &["RUNNING", "ERROR", "NOT_AVAILABLE", "PAUSED"];

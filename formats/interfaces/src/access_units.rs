@@ -118,9 +118,7 @@ impl Header {
         let timestamp_us = i64::from_le_bytes(bytes[8..16].try_into().map_err(|_| Malformed)?);
         let kind = match (bytes[0], flags, timestamp_us) {
             (OPEN, 0, 0) => Kind::Open,
-            (ACCESS_UNIT, 0..=3, _) => {
-                Kind::AccessUnit { key: flags & KEY != 0, gap: flags & GAP != 0, timestamp_us }
-            }
+            (ACCESS_UNIT, 0..=3, _) => Kind::AccessUnit { key: flags & KEY != 0, gap: flags & GAP != 0, timestamp_us },
             (STATE, 0..=1, 0) => Kind::State { playing: flags & KEY != 0 },
             _ => return Err(Malformed),
         };

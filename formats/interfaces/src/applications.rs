@@ -50,7 +50,10 @@ pub struct SetObjectAccess {
 }
 impl core::fmt::Debug for SetObjectAccess {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("SetObjectAccess").field("endpoint", &self.endpoint).field("expires", &self.expires).finish_non_exhaustive()
+        f.debug_struct("SetObjectAccess")
+            .field("endpoint", &self.endpoint)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
     }
 }
 impl Method for SetObjectAccess {

@@ -3,7 +3,9 @@
 use crate::error::element;
 use crate::json::DOCUMENT;
 use crate::text::shown;
-use crate::{AssetFiles, Category, Descriptor, Error, Implementation, ImplementationKind, Interface, Package, Requirement, Rule};
+use crate::{
+    AssetFiles, Category, Descriptor, Error, Implementation, ImplementationKind, Interface, Package, Requirement, Rule,
+};
 use std::collections::BTreeSet;
 
 /// Checks a package by itself: unique names, file names that are safe, and for every interface an asset that can be it.
@@ -46,7 +48,8 @@ pub fn check_descriptor(kind: ImplementationKind, descriptor: &Descriptor) -> Re
         return fail("runtimeDescriptor.entry", "names no file to run; give it a \"name\" such as \"/panorama/app.py\"");
     };
     let entry = runtime.entry.iter();
-    let arguments = entry.clone().flat_map(|entry| entry.path.iter().chain(entry.arguments.iter().flatten())).map(String::as_str);
+    let arguments =
+        entry.clone().flat_map(|entry| entry.path.iter().chain(entry.arguments.iter().flatten())).map(String::as_str);
     if arguments.chain([&**name]).any(|text| text.contains('\0')) {
         return fail("runtimeDescriptor.entry", "holds a character NUL, which no program can be given");
     }
@@ -77,13 +80,26 @@ impl Package {
     pub fn named_files(&self) -> impl Iterator<Item = NamedFile<'_>> {
         let implementations = self.assets.iter().enumerate().flat_map(|(i, asset)| {
             let at = element("nodePackage.assets", i, &asset.name);
-            asset.implementations.iter().enumerate().map(move |(j, implementation)| (format!("{at}.implementations[{j}]"), implementation))
+            asset
+                .implementations
+                .iter()
+                .enumerate()
+                .map(move |(j, implementation)| (format!("{at}.implementations[{j}]"), implementation))
         });
-        implementations.filter(|(_, implementation)| implementation.kind != ImplementationKind::System).flat_map(|(at, implementation)| {
-            let file = |member: &str, name, descriptor| NamedFile { place: format!("{at}.{member}"), name, kind: implementation.kind, descriptor };
-            let asset = file("assetUri", &*implementation.asset_uri, false);
-            [Some(asset), implementation.descriptor_uri.as_deref().map(|uri| file("descriptorUri", uri, true))].into_iter().flatten()
-        })
+        implementations.filter(|(_, implementation)| implementation.kind != ImplementationKind::System).flat_map(
+            |(at, implementation)| {
+                let file = |member: &str, name, descriptor| NamedFile {
+                    place: format!("{at}.{member}"),
+                    name,
+                    kind: implementation.kind,
+                    descriptor,
+                };
+                let asset = file("assetUri", &*implementation.asset_uri, false);
+                [Some(asset), implementation.descriptor_uri.as_deref().map(|uri| file("descriptorUri", uri, true))]
+                    .into_iter()
+                    .flatten()
+            },
+        )
     }
 }
 
@@ -91,10 +107,13 @@ impl Package {
 pub(crate) fn find_asset(package: &Package, interface: &Interface, at: &str) -> Result<(AssetFiles, bool), Error> {
     let fail = |message: String| Error::new(format!("{at}.asset"), Rule::AssetExists, message);
     let list = || names(package.assets.iter().map(|asset| &*asset.name));
-    let name = interface
-        .asset
-        .as_deref()
-        .ok_or_else(|| fail(format!("is missing: an interface of category {} needs one of the assets: {}", interface.category.word(), list())))?;
+    let name = interface.asset.as_deref().ok_or_else(|| {
+        fail(format!(
+            "is missing: an interface of category {} needs one of the assets: {}",
+            interface.category.word(),
+            list()
+        ))
+    })?;
     let (i, asset) = package
         .assets
         .iter()
@@ -106,10 +125,16 @@ pub(crate) fn find_asset(package: &Package, interface: &Interface, at: &str) -> 
         Category::MlModel => ImplementationKind::Model,
         Category::MediaSource | Category::MediaSink => ImplementationKind::System,
     };
-    let (j, implementation) = asset.implementations.iter().enumerate().find(|(_, implementation)| implementation.kind == kind).ok_or_else(|| {
-        let word = kind.word();
-        fail(format!("asset {} has no implementation of type {word}; build it and package the application again", shown(name)))
-    })?;
+    let (j, implementation) =
+        asset.implementations.iter().enumerate().find(|(_, implementation)| implementation.kind == kind).ok_or_else(
+            || {
+                let word = kind.word();
+                fail(format!(
+                    "asset {} has no implementation of type {word}; build it and package the application again",
+                    shown(name)
+                ))
+            },
+        )?;
     let descriptor = implementation.descriptor_uri.clone();
     if kind == ImplementationKind::Container && descriptor.is_none() {
         return Err(Error::new(

@@ -136,7 +136,9 @@ impl TryFrom<RawEvent> for Event {
             EventKind::OnExit if inputs.is_some() => Err("has a member \"inputs\", which events of type onExit do not have"),
             EventKind::OnExit => Ok(Event::OnExit { description, handler }),
             EventKind::OnPartialInput => Ok(Event::OnPartialInput { description, handler, inputs: inputs.ok_or(MISSING)? }),
-            EventKind::OnCompleteInput => Ok(Event::OnCompleteInput { description, handler, inputs: inputs.ok_or(MISSING)? }),
+            EventKind::OnCompleteInput => {
+                Ok(Event::OnCompleteInput { description, handler, inputs: inputs.ok_or(MISSING)? })
+            }
         }
     }
 }

@@ -128,7 +128,10 @@ mod tests {
         assert_eq!(error.brief(255).chars().count(), 255);
         assert!(error.brief(255).starts_with("nodeGraph.nodes[0] \"a\": xxx") && error.brief(255).ends_with('…'));
         let error = Error::new("a", Rule::Schema, "b");
-        assert_eq!((error.brief(255).as_str(), error.brief(6).as_str(), error.brief(3).as_str()), ("a: b [schema]", "a: b", "a:…"));
+        assert_eq!(
+            (error.brief(255).as_str(), error.brief(6).as_str(), error.brief(3).as_str()),
+            ("a: b [schema]", "a: b", "a:…")
+        );
     }
 
     #[test]

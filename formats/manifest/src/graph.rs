@@ -164,7 +164,13 @@ impl TryFrom<RawNode> for Node {
                 NodeKind::Interface { interface, launch: raw.launch.unwrap_or_default() }
             }
         };
-        Ok(Node { name, kind, overridable: raw.overridable, override_mandatory: raw.override_mandatory, decorator: raw.decorator })
+        Ok(Node {
+            name,
+            kind,
+            overridable: raw.overridable,
+            override_mandatory: raw.override_mandatory,
+            decorator: raw.decorator,
+        })
     }
 }
 

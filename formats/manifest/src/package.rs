@@ -391,9 +391,9 @@ impl Package {
     /// Files that belong to the package: assets that are not part of the appliance, and their descriptors.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         let implementations = self.assets.iter().flat_map(|asset| &asset.implementations);
-        implementations
-            .filter(|implementation| implementation.kind != ImplementationKind::System)
-            .flat_map(|implementation| core::iter::once(&*implementation.asset_uri).chain(implementation.descriptor_uri.as_deref()))
+        implementations.filter(|implementation| implementation.kind != ImplementationKind::System).flat_map(
+            |implementation| core::iter::once(&*implementation.asset_uri).chain(implementation.descriptor_uri.as_deref()),
+        )
     }
 
     /// The document as JSON text.

@@ -50,7 +50,11 @@ pub fn parse_package(text: &str) -> Result<Package, Error> {
         for (j, port) in interface.inputs.iter().enumerate() {
             let written = json.pointer(&format!("/nodePackage/interfaces/{i}/inputs/{j}"));
             if let Some(member) = written.and_then(|written| unknown_member(port.kind, written)) {
-                let message = format!("has a member {}, which ports of type {} do not have", crate::text::shown(member), port.kind.word());
+                let message = format!(
+                    "has a member {}, which ports of type {} do not have",
+                    crate::text::shown(member),
+                    port.kind.word()
+                );
                 return Err(Error::new(element(&format!("{at}.inputs"), j, &port.name), Rule::Schema, message));
             }
         }
@@ -86,10 +90,14 @@ pub fn parse_descriptor(text: &str) -> Result<Descriptor, Error> {
     match (document.ml_model_descriptor, document.runtime_descriptor) {
         (Some(model), None) => Ok(Descriptor::Model(model)),
         (None, Some(runtime)) => Ok(Descriptor::Runtime(runtime)),
-        (Some(_), Some(_)) => {
-            Err(Error::new(DOCUMENT, Rule::Schema, "has both \"runtimeDescriptor\" and \"mlModelDescriptor\", and must have one"))
+        (Some(_), Some(_)) => Err(Error::new(
+            DOCUMENT,
+            Rule::Schema,
+            "has both \"runtimeDescriptor\" and \"mlModelDescriptor\", and must have one",
+        )),
+        (None, None) => {
+            Err(Error::new(DOCUMENT, Rule::Schema, "has neither \"runtimeDescriptor\" nor \"mlModelDescriptor\""))
         }
-        (None, None) => Err(Error::new(DOCUMENT, Rule::Schema, "has neither \"runtimeDescriptor\" nor \"mlModelDescriptor\"")),
     }
 }
 

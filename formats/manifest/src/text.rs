@@ -91,21 +91,21 @@ text!(/// A port's name; a Python identifier, which is why it has no dash.
 text!(/// `<major>.<minor>`.
     Version, "a version such as 1.0, of at most 255 characters", dotted_number);
 text!(/// A package as a graph names it: `<owner>::<name>`.
-    PackageReference, "a package such as 123456789012::SAMPLE_CODE, of at most 255 characters", |t| {
-        length(t, 4, 255) && t.split_once("::").is_some_and(|(owner, name)| word(owner, "$") && word(name, "-"))
-    });
+PackageReference, "a package such as 123456789012::SAMPLE_CODE, of at most 255 characters", |t| {
+    length(t, 4, 255) && t.split_once("::").is_some_and(|(owner, name)| word(owner, "$") && word(name, "-"))
+});
 text!(/// An interface as a node names it: `<owner>::<package>.<interface>`.
-    InterfaceReference, "string, int32, float32, boolean or an interface such as 123456789012::SAMPLE_CODE.interface", |t| {
-        t.split_once("::").is_some_and(|(owner, rest)| {
-            word(owner, "$-")
-                && rest.split_once('.').is_some_and(|(package, interface)| word(package, "-") && word(interface, "-"))
-        })
-    });
+InterfaceReference, "string, int32, float32, boolean or an interface such as 123456789012::SAMPLE_CODE.interface", |t| {
+    t.split_once("::").is_some_and(|(owner, rest)| {
+        word(owner, "$-")
+            && rest.split_once('.').is_some_and(|(package, interface)| word(package, "-") && word(interface, "-"))
+    })
+});
 text!(/// One end of an edge: `<node>` of a parameter, or `<node>.<port>`.
-    EdgeEnd, "a parameter node or a port such as camera_node.video_out", |t| {
-        // The schema's `^[a-zA-Z0-9_\-]+\.?[a-z_A-Z0-9\-]+$`: at least two characters, at most one dot, none at an end.
-        t.len() >= 2 && !t.starts_with('.') && !t.ends_with('.') && t.matches('.').count() <= 1 && word(t, ".-")
-    });
+EdgeEnd, "a parameter node or a port such as camera_node.video_out", |t| {
+    // The schema's `^[a-zA-Z0-9_\-]+\.?[a-z_A-Z0-9\-]+$`: at least two characters, at most one dot, none at an end.
+    t.len() >= 2 && !t.starts_with('.') && !t.ends_with('.') && t.matches('.').count() <= 1 && word(t, ".-")
+});
 text!(/// A description of up to 255 characters.
     Description, "a text of at most 255 characters", |t| length(t, 0, 255));
 text!(/// A decorator's text.
@@ -115,15 +115,15 @@ text!(/// The name of an asset's file.
 text!(/// A text that may not be empty.
     NonEmpty, "a text of at least one character", |t| !t.is_empty());
 text!(/// A model framework's version.
-    FrameworkVersion, "a version of 3 to 10 characters such as 1.8", |t| {
-        length(t, 3, 10)
-            && t.split_once('.').is_some_and(|(major, rest)| {
-                !major.is_empty()
-                    && major.bytes().all(|b| b.is_ascii_digit())
-                    && !rest.is_empty()
-                    && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
-            })
-    });
+FrameworkVersion, "a version of 3 to 10 characters such as 1.8", |t| {
+    length(t, 3, 10)
+        && t.split_once('.').is_some_and(|(major, rest)| {
+            !major.is_empty()
+                && major.bytes().all(|b| b.is_ascii_digit())
+                && !rest.is_empty()
+                && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
+        })
+});
 
 impl InterfaceReference {
     /// The package part, `<owner>::<package>`.

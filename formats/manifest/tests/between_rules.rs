@@ -6,8 +6,8 @@
 mod support;
 
 use belvedere_manifest::{
-    Error, ImplementationKind, PackageSet, Rule, check_descriptor, check_package, parse_descriptor, parse_graph, parse_overrides,
-    parse_package, resolve,
+    Error, ImplementationKind, PackageSet, Rule, check_descriptor, check_package, parse_descriptor, parse_graph,
+    parse_overrides, parse_package, resolve,
 };
 use serde_json::{Value, json};
 use support::{blessing, changed, folder};
@@ -16,7 +16,8 @@ use support::{blessing, changed, folder};
 fn sample() -> Value {
     let data = |name: &str| support::json(&format!("data/{name}.json"));
     let camera = |name: &str| {
-        let package = belvedere_manifest::camera_package(&name.to_owned().try_into().unwrap(), &"1.0".to_owned().try_into().unwrap());
+        let package =
+            belvedere_manifest::camera_package(&name.to_owned().try_into().unwrap(), &"1.0".to_owned().try_into().unwrap());
         serde_json::from_str::<Value>(&package.to_document()).unwrap()
     };
     let mut packages = serde_json::Map::new();

@@ -35,7 +35,9 @@ fn all(text: &str) -> Vec<belvedere_manifest::Error> {
 
 #[test]
 fn nesting_bombs_are_refused() {
-    for (open, close, depth) in [("[", "]", 100_000), ("{\"a\":", "}", 40_000), ("[{\"a\":", "}]", 25_000), ("[", "", 200_000)] {
+    for (open, close, depth) in
+        [("[", "]", 100_000), ("{\"a\":", "}", 40_000), ("[{\"a\":", "}]", 25_000), ("[", "", 200_000)]
+    {
         let text = format!("{}{}", open.repeat(depth), close.repeat(depth));
         assert_eq!(within("nesting", || all(&text)).len(), 4, "{open}");
     }
@@ -50,7 +52,9 @@ fn nesting_bombs_are_refused() {
 
 #[test]
 fn huge_lists_texts_and_numbers_are_answered() {
-    let list = |item: &str, length: usize| format!("{{\"nodeGraph\":{{\"nodes\":[{}]}}}}", vec![item; length / (item.len() + 1)].join(","));
+    let list = |item: &str, length: usize| {
+        format!("{{\"nodeGraph\":{{\"nodes\":[{}]}}}}", vec![item; length / (item.len() + 1)].join(","))
+    };
     for item in ["1", "[]", "{}", "\"\"", "null", "{\"name\":1}"] {
         assert_eq!(within("a list", || all(&list(item, 51_000))).len(), 4);
         assert_eq!(within("a long list", || all(&list(item, 260_000))).len(), 4);
@@ -72,7 +76,8 @@ fn huge_lists_texts_and_numbers_are_answered() {
 #[test]
 fn names_of_any_script_are_refused_or_shown_whole() {
     let sample = support::json("data/graph.json");
-    for name in ["\u{202e}evil", "nul\0", "e\u{301}", "\u{1f600}", "Straße", "a\u{200d}b", "\u{feff}code", "\n", "\u{661}"] {
+    for name in ["\u{202e}evil", "nul\0", "e\u{301}", "\u{1f600}", "Straße", "a\u{200d}b", "\u{feff}code", "\n", "\u{661}"]
+    {
         let document = changed(&sample, &json!([{ "at": "/nodeGraph/nodes/0/name", "set": name }]));
         let error = parse_graph(&document.to_string()).unwrap_err();
         let said = error.to_string();
@@ -98,18 +103,27 @@ fn products_of_small_documents_stay_small() {
     let ports = |count: usize| (0..count).map(|i| json!({ "name": format!("p{i}"), "type": "media" })).collect::<Vec<_>>();
     let includes = json!([{ "name": "a::b", "version": "1.0" }]);
     let graph = |nodes: Vec<Value>, edges: Vec<Value>| {
-        json!({ "nodeGraph": { "envelopeVersion": "2021-01-01", "packages": includes, "nodes": nodes, "edges": edges } }).to_string()
+        json!({ "nodeGraph": { "envelopeVersion": "2021-01-01", "packages": includes, "nodes": nodes, "edges": edges } })
+            .to_string()
     };
 
     // A thousand cameras for one placeholder, with hundreds of edges from it.
     let mut set = PackageSet::default();
     let camera = json!({ "name": "c", "category": "media_source", "outputs": [{ "name": "o", "type": "media" }] });
-    set.insert("a::b", "1.0", package(json!([camera, { "name": "d", "category": "business_logic", "asset": "a", "inputs": ports(900) }])));
-    let nodes = vec![json!({ "name": "x", "interface": "a::b.c", "overridable": true }), json!({ "name": "d", "interface": "a::b.d" })];
+    set.insert(
+        "a::b",
+        "1.0",
+        package(json!([camera, { "name": "d", "category": "business_logic", "asset": "a", "inputs": ports(900) }])),
+    );
+    let nodes = vec![
+        json!({ "name": "x", "interface": "a::b.c", "overridable": true }),
+        json!({ "name": "d", "interface": "a::b.d" }),
+    ];
     let edges: Vec<Value> = (0..900).map(|i| json!({ "producer": "x.o", "consumer": format!("d.p{i}") })).collect();
     let wide = graph(nodes, edges);
     for (count, accepted) in [(80, true), (600, false)] {
-        let new: Vec<Value> = (0..count).map(|i| json!({ "name": format!("n{i}"), "interface": "a::b.c", "launch": "onSignal" })).collect();
+        let new: Vec<Value> =
+            (0..count).map(|i| json!({ "name": format!("n{i}"), "interface": "a::b.c", "launch": "onSignal" })).collect();
         let with: Vec<Value> = (0..count).map(|i| json!({ "name": format!("n{i}") })).collect();
         let overrides = json!({ "nodeGraphOverrides": { "envelopeVersion": "2021-01-01", "nodes": new,
             "nodeOverrides": [{ "replace": "x", "with": with }] } });
@@ -122,7 +136,11 @@ fn products_of_small_documents_stay_small() {
 
     // A thousand nodes of an interface with thousands of ports.
     let mut set = PackageSet::default();
-    set.insert("a::b", "1.0", package(json!([{ "name": "d", "category": "business_logic", "asset": "a", "inputs": ports(5000) }])));
+    set.insert(
+        "a::b",
+        "1.0",
+        package(json!([{ "name": "d", "category": "business_logic", "asset": "a", "inputs": ports(5000) }])),
+    );
     let many = graph((0..1200).map(|i| json!({ "name": format!("n{i}"), "interface": "a::b.d" })).collect(), Vec::new());
     let error = within("nodes × ports", || resolve(&parse_graph(&many).unwrap(), None, &set)).unwrap_err();
     assert_eq!(error.rule, Rule::Size, "{error}");
@@ -133,7 +151,9 @@ fn products_of_small_documents_stay_small() {
     set.insert("a::b", "1.0", package(both));
     let chain = |last: usize| {
         let nodes = (0..500).map(|i| json!({ "name": format!("n{i}"), "interface": "a::b.d" })).collect();
-        let edges = (0..last).map(|i| json!({ "producer": format!("n{i}.o"), "consumer": format!("n{}.p0", (i + 1) % 500) })).collect();
+        let edges = (0..last)
+            .map(|i| json!({ "producer": format!("n{i}.o"), "consumer": format!("n{}.p0", (i + 1) % 500) }))
+            .collect();
         parse_graph(&graph(nodes, edges)).unwrap()
     };
     assert!(within("a chain", || resolve(&chain(499), None, &set)).is_ok());
@@ -147,15 +167,20 @@ fn products_of_small_documents_stay_small() {
 
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        "[a-z:.$_0-9-]{0,20}".prop_map(Value::from),
-        "\\PC{0,20}".prop_map(Value::from),
-        prop::sample::select(&["media", "string", "int32", "onSignal", "a::b.c", "1.0", "2021-01-01", "code_node", "camera_node.video_out"][..])
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[a-z:.$_0-9-]{0,20}".prop_map(Value::from),
+            "\\PC{0,20}".prop_map(Value::from),
+            prop::sample::select(
+                &[
+                    "media", "string", "int32", "onSignal", "a::b.c", "1.0", "2021-01-01", "code_node",
+                    "camera_node.video_out"
+                ][..]
+            )
             .prop_map(Value::from),
-    ];
+        ];
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),

@@ -89,12 +89,17 @@ fn a_package_is_taken_once_with_the_patch_that_any_document_names() {
         {"name": "123456789012::warehouse-floor", "version": "1.0"}"#;
     let overrides = data("overrides.json").replace(r#"{"name": "123456789012::warehouse-floor", "version": "1.0"}"#, more);
     let all = included(&graph, Some(&parse_overrides(&overrides).unwrap())).unwrap();
-    let patches: Vec<(&str, Option<&str>)> = all.iter().map(|listed| (listed.package.name.name(), listed.package.patch())).collect();
+    let patches: Vec<(&str, Option<&str>)> =
+        all.iter().map(|listed| (listed.package.name.name(), listed.package.patch())).collect();
     assert_eq!(
         patches,
         [
-            ("SAMPLE_CODE", Some("def456")), ("SQUEEZENET_PYTORCH_V1", Some("abc123")), ("abstract_rtsp_media_source", None),
-            ("hdmi_data_sink", None), ("warehouse-floor", None), ("entrance-north", None),
+            ("SAMPLE_CODE", Some("def456")),
+            ("SQUEEZENET_PYTORCH_V1", Some("abc123")),
+            ("abstract_rtsp_media_source", None),
+            ("hdmi_data_sink", None),
+            ("warehouse-floor", None),
+            ("entrance-north", None),
         ]
     );
 }
@@ -116,7 +121,12 @@ fn a_rule_follows_its_node_when_that_is_replaced() {
 #[test]
 fn what_panorama_cli_makes_first_is_refused_with_help() {
     let skeleton = r#"{"nodePackage":{"envelopeVersion":"2021-01-01","name":"X","version":"1.0","description":"d","assets":[],"interfaces":[]}}"#;
-    assert!(parse_package(skeleton).unwrap_err().to_string().contains("nodePackage.interfaces: is empty, and needs at least one"));
+    assert!(
+        parse_package(skeleton)
+            .unwrap_err()
+            .to_string()
+            .contains("nodePackage.interfaces: is empty, and needs at least one")
+    );
 }
 
 #[test]

@@ -48,11 +48,16 @@ fn every_constraint_of_the_schemas_has_a_fixture() {
         if blessing() {
             bless(kind, &Validator::new());
         }
-        let needed: BTreeSet<String> = constraints(kind, &samples(kind)).into_iter().map(|constraint| constraint.label).collect();
-        let there: BTreeSet<String> = fixtures(kind).iter().map(|fixture| fixture["rule"].as_str().unwrap().to_owned()).collect();
+        let needed: BTreeSet<String> =
+            constraints(kind, &samples(kind)).into_iter().map(|constraint| constraint.label).collect();
+        let there: BTreeSet<String> =
+            fixtures(kind).iter().map(|fixture| fixture["rule"].as_str().unwrap().to_owned()).collect();
         let missing: Vec<&String> = needed.difference(&there).collect();
         let of_nothing: Vec<&String> = there.difference(&needed).collect();
-        assert!(missing.is_empty() && of_nothing.is_empty(), "{kind:?}: without a fixture {missing:#?}, of no constraint {of_nothing:#?}");
+        assert!(
+            missing.is_empty() && of_nothing.is_empty(),
+            "{kind:?}: without a fixture {missing:#?}, of no constraint {of_nothing:#?}"
+        );
         all += there.len();
     }
     println!("measured: {all} constraints of the schemas, each with a valid and an invalid document");
@@ -113,7 +118,9 @@ fn words(document: &Value, at: &str) -> Vec<String> {
             words.clear();
             words.push(format!("{before}[{step}]"));
             let name = ["name", "replace", "node"].iter().find_map(|member| next?.get(member)?.as_str());
-            words.extend(name.map(|name| format!("{:?}", name.chars().take(20).collect::<String>()).trim_end_matches('"').to_owned()));
+            words.extend(
+                name.map(|name| format!("{:?}", name.chars().take(20).collect::<String>()).trim_end_matches('"').to_owned()),
+            );
         } else {
             before = step;
         }
@@ -161,13 +168,32 @@ fn places(value: &Value, path: Vec<Value>, found: &mut Vec<(Vec<Value>, Value)>)
 #[test]
 fn parser_and_validator_agree_about_small_changes_of_every_element() {
     let texts = [
-        "", "x", "a-b", "a b", "a::b", "a::b.c", "a.b", "a.b.c", ".a", "a.", "$a", "$a::b.c", "a-b::c.d", "1.0", "1.", "1.0.0", "01.20",
-        "2021-01-01", "boolean", "media", "float32", "ota", "onExit", "\u{e9}", "a\n", "1.0\n", "\u{661}.\u{660}", "1.8a", "1.8-a",
+        "", "x", "a-b", "a b", "a::b", "a::b.c", "a.b", "a.b.c", ".a", "a.", "$a", "$a::b.c", "a-b::c.d", "1.0", "1.",
+        "1.0.0", "01.20", "2021-01-01", "boolean", "media", "float32", "ota", "onExit", "\u{e9}", "a\n", "1.0\n",
+        "\u{661}.\u{660}", "1.8a", "1.8-a",
     ];
     let long = [50, 51, 128, 129, 255, 256].map(|length| "x".repeat(length));
     let others = [
-        json!(null), json!(true), json!(7), json!(7.0), json!(80.0), json!(1e2), json!(-1), json!(0), json!(-0.0), json!(65535), json!(65536),
-        json!(3.5), json!(2147483648u64), json!(-2147483649i64), json!(1e300), json!(u64::MAX), json!([]), json!({}), json!([1]), json!([[]]),
+        json!(null),
+        json!(true),
+        json!(7),
+        json!(7.0),
+        json!(80.0),
+        json!(1e2),
+        json!(-1),
+        json!(0),
+        json!(-0.0),
+        json!(65535),
+        json!(65536),
+        json!(3.5),
+        json!(2147483648u64),
+        json!(-2147483649i64),
+        json!(1e300),
+        json!(u64::MAX),
+        json!([]),
+        json!({}),
+        json!([1]),
+        json!([[]]),
     ];
     let validator = Validator::new();
     let (mut differences, mut count) = (Vec::new(), 0);
@@ -180,7 +206,8 @@ fn parser_and_validator_agree_about_small_changes_of_every_element() {
         // What overrides share with graphs is looked at there.
         found.retain(|(path, _)| kind != Kind::Overrides || path.len() < 4 || path[1] == "nodeOverrides");
         for (path, value) in found {
-            let at: String = path.iter().map(|step| format!("/{}", step.as_str().map_or(step.to_string(), str::to_owned))).collect();
+            let at: String =
+                path.iter().map(|step| format!("/{}", step.as_str().map_or(step.to_string(), str::to_owned))).collect();
             let set = |value: Value| (json!([{ "at": at, "set": value }]), value);
             let mut changes = vec![(json!([{ "at": at, "remove": true }]), Value::Null)];
             changes.extend(others.iter().cloned().map(set));

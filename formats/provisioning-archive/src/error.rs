@@ -4,15 +4,25 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the text of each variant says what it is
 pub enum ArchiveError {
-    #[error("no provisioning archive in the stick's root folder: copy the file certificates-omni_<name>.zip from provision-device there, and plug the stick in again")]
+    #[error(
+        "no provisioning archive in the stick's root folder: copy the file certificates-omni_<name>.zip from provision-device there, and plug the stick in again"
+    )]
     NoArchive,
-    #[error("two provisioning archives on the stick ({first} and {second}): leave only the newest, and plug the stick in again")]
+    #[error(
+        "two provisioning archives on the stick ({first} and {second}): leave only the newest, and plug the stick in again"
+    )]
     SeveralArchives { first: String, second: String },
-    #[error("the provisioning archive is larger than {limit} bytes: it is not one that provision-device made; copy it again from where it was saved")]
+    #[error(
+        "the provisioning archive is larger than {limit} bytes: it is not one that provision-device made; copy it again from where it was saved"
+    )]
     TooLarge { limit: u64 },
-    #[error("the provisioning archive is damaged ({what}): it was not copied completely; copy it again, eject the stick properly, and plug it in again")]
+    #[error(
+        "the provisioning archive is damaged ({what}): it was not copied completely; copy it again, eject the stick properly, and plug it in again"
+    )]
     Damaged { what: String },
-    #[error("the provisioning archive uses {what}, which provision-device never does: use its file as it was saved, not packed anew")]
+    #[error(
+        "the provisioning archive uses {what}, which provision-device never does: use its file as it was saved, not packed anew"
+    )]
     Unsupported { what: String },
     #[error("the provisioning archive is encrypted: use the file from provision-device as it was saved")]
     Encrypted,
@@ -20,23 +30,37 @@ pub enum ArchiveError {
     TooManyEntries { limit: usize },
     #[error("the provisioning archive holds two files named {name}: use the file from provision-device as it was saved")]
     DuplicateEntry { name: String },
-    #[error("the provisioning archive holds a file with the unsafe name {name}: it is not one that provision-device made; make a new one")]
+    #[error(
+        "the provisioning archive holds a file with the unsafe name {name}: it is not one that provision-device made; make a new one"
+    )]
     UnsafeName { name: String },
-    #[error("the provisioning archive holds {name}, which is a folder or a link: use the file from provision-device as it was saved")]
+    #[error(
+        "the provisioning archive holds {name}, which is a folder or a link: use the file from provision-device as it was saved"
+    )]
     NotAFile { name: String },
     #[error("the provisioning archive holds the unknown file {name}: use the file from provision-device as it was saved")]
     UnknownEntry { name: String },
     #[error("the provisioning archive lacks {name}: use the file from provision-device as it was saved")]
     MissingEntry { name: &'static str },
-    #[error("{name} in the provisioning archive unpacks to more than allowed ({limit} bytes): it is not one that provision-device made; make a new one")]
+    #[error(
+        "{name} in the provisioning archive unpacks to more than allowed ({limit} bytes): it is not one that provision-device made; make a new one"
+    )]
     EntryTooLarge { name: String, limit: u64 },
-    #[error("{name} in the provisioning archive is packed more than {limit} times smaller than it is: it is not one that provision-device made; make a new one")]
+    #[error(
+        "{name} in the provisioning archive is packed more than {limit} times smaller than it is: it is not one that provision-device made; make a new one"
+    )]
     Ratio { name: String, limit: u64 },
-    #[error("the provisioning archive has format version {found}, this appliance reads version {known}: update the appliance's software, or make the archive with a matching service")]
+    #[error(
+        "the provisioning archive has format version {found}, this appliance reads version {known}: update the appliance's software, or make the archive with a matching service"
+    )]
     UnknownFormatVersion { found: u64, known: u32 },
-    #[error("configuration.json in the provisioning archive is not valid ({what}): delete the device in the service, provision it again and use the new archive")]
+    #[error(
+        "configuration.json in the provisioning archive is not valid ({what}): delete the device in the service, provision it again and use the new archive"
+    )]
     Configuration { what: String },
-    #[error("{name} in the provisioning archive is not what its name says ({what}): delete the device in the service, provision it again and use the new archive")]
+    #[error(
+        "{name} in the provisioning archive is not what its name says ({what}): delete the device in the service, provision it again and use the new archive"
+    )]
     Credential { name: &'static str, what: String },
 }
 

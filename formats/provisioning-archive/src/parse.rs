@@ -50,7 +50,11 @@ pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Archive, ArchiveError> {
     // 3. The contents. Declared sizes may lie, so reading is bounded as well.
     let mut contents = unpack(bytes, declared.len(), limits)?;
     let mut take = |name: &'static str| -> Result<String, ArchiveError> {
-        contents.iter_mut().find(|(n, _)| n == name).map(|(_, text)| std::mem::take(text)).ok_or(ArchiveError::MissingEntry { name })
+        contents
+            .iter_mut()
+            .find(|(n, _)| n == name)
+            .map(|(_, text)| std::mem::take(text))
+            .ok_or(ArchiveError::MissingEntry { name })
     };
     // 4. What they mean. The format version first: a newer archive may hold entries that are unknown here.
     let configuration = configuration(&take(entries::CONFIGURATION)?)?;

@@ -115,7 +115,10 @@ fn zip_bomb_by_overlapping_files() {
 fn entry_size_at_the_limit_and_one_past_it() {
     let size = contents()[3].1.len() as u64;
     let bytes = pack(&contents(), Stored);
-    let at = Limits { entry_bytes: size.max(contents()[0].1.len() as u64).max(contents()[1].1.len() as u64), ..Limits::default() };
+    let at = Limits {
+        entry_bytes: size.max(contents()[0].1.len() as u64).max(contents()[1].1.len() as u64),
+        ..Limits::default()
+    };
     parse(&bytes, &at).unwrap();
     let past = Limits { entry_bytes: at.entry_bytes - 1, ..Limits::default() };
     assert_eq!(parse(&bytes, &past).unwrap_err().reason(), "archive_entry_too_large");

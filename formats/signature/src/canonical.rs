@@ -110,15 +110,10 @@ pub struct Request<'a> {
 
 /// The canonical request.
 pub fn canonical_request(request: &Request<'_>, service: &str) -> String {
-    let mut text = format!(
-        "{}\n{}\n{}\n",
-        request.method,
-        canonical_path(request.path, service),
-        canonical_query(request.query)
-    );
+    let mut text =
+        format!("{}\n{}\n{}\n", request.method, canonical_path(request.path, service), canonical_query(request.query));
     for (name, values) in request.headers {
-        let values: Vec<String> =
-            values.iter().map(|v| v.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let values: Vec<String> = values.iter().map(|v| v.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         text.push_str(&format!("{name}:{}\n", values.join(",")));
     }
     let names: Vec<&str> = request.headers.iter().map(|(n, _)| *n).collect();
@@ -255,15 +250,15 @@ mod tests {
             ("x-amz-date", vec![date]),
         ];
         let request = Request { method: "GET", path: "/", query: "", headers: &trim, payload: EMPTY };
-        assert_eq!(
-            sign(&request, secret, date, &scope),
-            "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"
-        );
+        assert_eq!(sign(&request, secret, date, &scope), "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736");
     }
 
     #[test]
     fn labels_with_slashes_are_encoded_twice_except_for_s3() {
-        assert_eq!(canonical_path("/packages/metadata/packageName%2FNAME", "panorama"), "/packages/metadata/packageName%252FNAME");
+        assert_eq!(
+            canonical_path("/packages/metadata/packageName%2FNAME", "panorama"),
+            "/packages/metadata/packageName%252FNAME"
+        );
         assert_eq!(canonical_path("/b/a%20b", "s3"), "/b/a%20b");
         assert_eq!(canonical_path("/b//x/../y", "s3"), "/b//x/../y");
     }

@@ -185,7 +185,12 @@ mod tests {
         (seed, body)
     }
 
-    fn decode(seed: Option<SeedSignature>, trailers: bool, body: &[u8], step: usize) -> Result<(Vec<u8>, Vec<(String, String)>), ChunkError> {
+    fn decode(
+        seed: Option<SeedSignature>,
+        trailers: bool,
+        body: &[u8],
+        step: usize,
+    ) -> Result<(Vec<u8>, Vec<(String, String)>), ChunkError> {
         let mut chunks = Chunks::new(seed, trailers);
         let mut out = Vec::new();
         for piece in body.chunks(step) {

@@ -134,7 +134,8 @@ impl Claims {
         if self.expires.is_some() {
             return None;
         }
-        let named = ["amz-sdk-invocation-id", "amz-sdk-request"].iter().all(|name| self.signed_headers.iter().any(|h| h == name));
+        let named =
+            ["amz-sdk-invocation-id", "amz-sdk-request"].iter().all(|name| self.signed_headers.iter().any(|h| h == name));
         let mut bytes = [0; 16];
         hex::decode_to_slice(self.signature.get(..32)?, &mut bytes).ok()?;
         Some((bytes, named))
@@ -166,8 +167,12 @@ impl Claims {
         let authority = parts.uri.authority().map(|a| a.as_str());
         let mut headers: Vec<(&str, Vec<&str>)> = Vec::new();
         for name in &self.signed_headers {
-            let mut values: Vec<&str> =
-                parts.headers.get_all(name).iter().map(|v| v.to_str().map_err(|_| Denied::Malformed)).collect::<Result<_, _>>()?;
+            let mut values: Vec<&str> = parts
+                .headers
+                .get_all(name)
+                .iter()
+                .map(|v| v.to_str().map_err(|_| Denied::Malformed))
+                .collect::<Result<_, _>>()?;
             if values.is_empty() && name == "host" {
                 values.extend(authority);
             }
@@ -258,8 +263,7 @@ mod tests {
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
     const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     fn vanilla(extra: &[(&str, &str)]) -> Parts {
-        let base =
-            [("host", "example.amazonaws.com"), ("x-amz-date", "20150830T123600Z"), ("authorization", AUTHORIZATION)];
+        let base = [("host", "example.amazonaws.com"), ("x-amz-date", "20150830T123600Z"), ("authorization", AUTHORIZATION)];
         parts("/", &[&base[..], extra].concat())
     }
 
@@ -310,7 +314,8 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         assert_eq!(Claims::of(&parts("/", &[])).err(), Some(Denied::Missing));
-        for text in ["", "Basic x", "AWS4-HMAC-SHA256 x", "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=1"] {
+        for text in ["", "Basic x", "AWS4-HMAC-SHA256 x", "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=1"]
+        {
             let parts = parts("/", &[("authorization", text), ("x-amz-date", "20150830T123600Z")]);
             assert_eq!(Claims::of(&parts).err(), Some(Denied::Malformed), "{text}");
         }

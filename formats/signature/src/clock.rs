@@ -81,8 +81,7 @@ pub fn iso8601(milliseconds: i64) -> String {
 /// `Fri, 24 May 2013 00:00:00 GMT`, as HTTP headers have it.
 pub fn http_date(milliseconds: i64) -> String {
     const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (y, mo, d, h, mi, s, weekday) = civil(milliseconds.div_euclid(1000));
     format!("{}, {d:02} {} {y:04} {h:02}:{mi:02}:{s:02} GMT", DAYS[weekday as usize], MONTHS[mo as usize - 1])
 }
@@ -101,7 +100,10 @@ mod tests {
         assert_eq!(parse_iso8601("2024-02-29T23:59:59.123456+00:00"), Some(1_709_251_199_123));
         assert_eq!(parse_iso8601("2024-03-01T01:59:59+02:00"), Some(1_709_251_199_000));
         assert_eq!(parse_iso8601("2024-02-29T23:59:59"), Some(1_709_251_199_000));
-        for bad in ["", "yesterday", "2024-02-29", "2024-02-29T23:59:59.", "2024-02-29T23:59:59+2", "2024x02x29T23:59:59Z", "2024-02-29T23:59:5é"] {
+        for bad in [
+            "", "yesterday", "2024-02-29", "2024-02-29T23:59:59.", "2024-02-29T23:59:59+2", "2024x02x29T23:59:59Z",
+            "2024-02-29T23:59:5é",
+        ] {
             assert_eq!(parse_iso8601(bad), None, "{bad}");
         }
         for bad in ["", "20130524", "20131324T000000Z", "2013052aT000000Z", "20130524 000000Z", "+0130524T000000Z"] {

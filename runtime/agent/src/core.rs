@@ -5,7 +5,7 @@
 //! connection the shadow is read whole, so nothing depends on messages that were lost.
 
 use belvedere_device_protocol::shadow::{
-    APPLICATIONS, DEVICE, DesiredApplications, DeploymentReference, DeviceState, ReportedApplications, topic,
+    APPLICATIONS, DEVICE, DeploymentReference, DesiredApplications, DeviceState, ReportedApplications, topic,
 };
 use belvedere_device_protocol::{ApplicationReport, Deployment};
 use belvedere_interfaces::applications::DesiredDeployment;
@@ -168,7 +168,11 @@ impl Core {
             }
         } else if topic.ends_with("/update/rejected") {
             let rejected: Value = serde_json::from_slice(payload).unwrap_or_default();
-            log::warn!("an update of {} was refused: {}", topic.rsplit('/').nth(2).unwrap_or(""), shown(&rejected["message"]));
+            log::warn!(
+                "an update of {} was refused: {}",
+                topic.rsplit('/').nth(2).unwrap_or(""),
+                shown(&rejected["message"])
+            );
             // What was said is not known there: compare anew, not at once.
             self.reported = None;
             self.get_sent = Some(now);
@@ -194,7 +198,9 @@ impl Core {
                     self.fetch_at = None;
                 }
             }
-            Ok(desired) => log::error!("{} application instances are desired, {MAX_INSTANCES} are possible", desired.instances.len()),
+            Ok(desired) => {
+                log::error!("{} application instances are desired, {MAX_INSTANCES} are possible", desired.instances.len())
+            }
             Err(error) => log::error!("the desired applications are not understood: {error}"),
         }
         let reported = state["reported"]["instances"].as_object().cloned().unwrap_or_default();
@@ -312,7 +318,8 @@ impl Core {
             .instances
             .iter()
             .filter(|(id, reference)| {
-                self.documents.get(*id).is_none_or(|d| d.sha256 != reference.sha256) && !self.hopeless.contains_key(&reference.sha256)
+                self.documents.get(*id).is_none_or(|d| d.sha256 != reference.sha256)
+                    && !self.hopeless.contains_key(&reference.sha256)
             })
             .map(|(id, reference)| (id.clone(), reference.clone()))
             .collect();
@@ -330,7 +337,8 @@ impl Core {
                 document.signals.clone_from(&reference.signals);
             }
         }
-        let set: BTreeMap<String, String> = self.documents.iter().map(|(id, document)| (id.clone(), state_of(document))).collect();
+        let set: BTreeMap<String, String> =
+            self.documents.iter().map(|(id, document)| (id.clone(), state_of(document))).collect();
         if self.applied.as_ref() != Some(&set) && !self.applying && self.apply_at.is_none_or(|at| now >= at) {
             self.applying = true;
             outputs.push(Output::Apply(self.documents.values().cloned().collect()));

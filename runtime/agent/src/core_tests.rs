@@ -74,14 +74,19 @@ impl Peers {
     }
 
     fn desire(&mut self, instances: &[(&str, &str)]) {
-        self.desired = instances.iter().map(|(id, sha)| (id.to_string(), serde_json::to_value(reference(sha)).unwrap())).collect::<serde_json::Map<_, _>>().into();
+        self.desired = instances
+            .iter()
+            .map(|(id, sha)| (id.to_string(), serde_json::to_value(reference(sha)).unwrap()))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
         for (id, sha) in instances {
             self.store.entry(sha.to_string()).or_insert(Ok(deployment(id)));
         }
         self.version += 1;
         // As AWS IoT Core does it: always "accepted", and a delta only when something desired is not reported.
         if !instances.is_empty() {
-            let outputs = self.core.message(&topic(THING, APPLICATIONS, "update/delta"), b"{\"version\":1,\"state\":{}}", self.now);
+            let outputs =
+                self.core.message(&topic(THING, APPLICATIONS, "update/delta"), b"{\"version\":1,\"state\":{}}", self.now);
             self.run(outputs);
         }
         let accepted = json!({ "state": { "desired": { "instances": {} } }, "version": self.version }).to_string();
@@ -148,7 +153,11 @@ impl Peers {
                 "state": { "desired": { "instances": self.desired }, "reported": { "instances": self.reported } },
                 "version": self.version,
             });
-            return self.core.message(&topic(THING, APPLICATIONS, "get/accepted"), document.to_string().as_bytes(), self.now);
+            return self.core.message(
+                &topic(THING, APPLICATIONS, "get/accepted"),
+                document.to_string().as_bytes(),
+                self.now,
+            );
         }
         assert_eq!(to, topic(THING, APPLICATIONS, "update"));
         for (id, value) in payload["state"]["reported"]["instances"].as_object().unwrap() {

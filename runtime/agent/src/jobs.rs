@@ -331,7 +331,10 @@ impl Jobs {
         then: Then,
         now: Duration,
     ) -> Vec<Action> {
-        log::info!("job {job}: {status:?} {}", details.get(details::REASON).or(details.get(details::PROGRESS)).map_or("", String::as_str));
+        log::info!(
+            "job {job}: {status:?} {}",
+            details.get(details::REASON).or(details.get(details::PROGRESS)).map_or("", String::as_str)
+        );
         let token = self.token();
         let update =
             Update { status, status_details: details, expected_version: version, client_token: Some(token.clone()) };

@@ -114,21 +114,28 @@ impl World {
         for action in actions {
             let more = match action {
                 Action::Subscribe(topics) => {
-                    let rest = ["notify-next", "$next/get/accepted", "$next/get/rejected", "+/update/accepted", "+/update/rejected"];
+                    let rest = [
+                        "notify-next", "$next/get/accepted", "$next/get/rejected", "+/update/accepted", "+/update/rejected",
+                    ];
                     assert_eq!(topics, rest.map(topic));
                     Vec::new()
                 }
                 Action::Publish { topic: to, payload } => {
                     let payload: Value = serde_json::from_str(&payload).unwrap();
                     let (answer, payload) = self.published(to.strip_prefix(&topic("")).unwrap(), &payload);
-                    if answer.is_empty() { continue } else { self.jobs.message(&answer, payload.to_string().as_bytes(), self.now) }
+                    if answer.is_empty() {
+                        continue;
+                    } else {
+                        self.jobs.message(&answer, payload.to_string().as_bytes(), self.now)
+                    }
                 }
                 Action::Restart { why } => {
                     assert!(self.restart_is_noted(), "asked for a restart that the service does not know of");
                     self.asked.push(why);
                     match self.calls.pop_front().unwrap_or(Fate::Works) {
                         Fate::Works => {
-                            let in_progress = self.queue.iter().find(|execution| execution["status"] == "IN_PROGRESS").unwrap();
+                            let in_progress =
+                                self.queue.iter().find(|execution| execution["status"] == "IN_PROGRESS").unwrap();
                             self.restarted.push(in_progress["jobId"].as_str().unwrap().to_owned());
                             let more = self.jobs.restart_answered(Ok(()), self.now);
                             assert!(more.is_empty(), "{more:?}");
@@ -160,7 +167,9 @@ impl World {
             let in_progress = self.queue.iter().find(|e| e["status"] == "IN_PROGRESS");
             let next = in_progress.or(self.queue.iter().find(ended)).cloned().unwrap_or(json!({}));
             return match self.gets.pop_front().unwrap_or(Fate::Works) {
-                Fate::Works => (topic("$next/get/accepted"), json!({ "clientToken": token, "timestamp": 1, "execution": next })),
+                Fate::Works => {
+                    (topic("$next/get/accepted"), json!({ "clientToken": token, "timestamp": 1, "execution": next }))
+                }
                 Fate::Refused => (topic("$next/get/rejected"), refusal),
                 Fate::Lost | Fate::Unanswered => (String::new(), Value::Null),
             };
@@ -177,7 +186,9 @@ impl World {
         }
         self.said.push((id.clone(), update));
         match fate {
-            Fate::Works if fits => (topic(&format!("{id}/update/accepted")), json!({ "clientToken": token, "timestamp": 1 })),
+            Fate::Works if fits => {
+                (topic(&format!("{id}/update/accepted")), json!({ "clientToken": token, "timestamp": 1 }))
+            }
             Fate::Works | Fate::Refused => (topic(&format!("{id}/update/rejected")), refusal),
             Fate::Lost | Fate::Unanswered => (String::new(), Value::Null),
         }
@@ -452,8 +463,12 @@ fn noise_and_what_is_too_large_change_nothing() {
     let mut large = json!({ "execution": reboot("d-1") });
     large["filling"] = "x".repeat(MAX_MESSAGE).into();
     let large = large.to_string();
-    for rest in ["notify-next", "$next/get/accepted", "$next/get/rejected", "d-1/update/accepted", "d-1/update/rejected", "", "/", "x/y"] {
-        for payload in [b"".as_slice(), b"[]", b"7", b"{\"execution\":7}", b"\xff", b"{\"execution\":[]}", large.as_bytes()] {
+    for rest in [
+        "notify-next", "$next/get/accepted", "$next/get/rejected", "d-1/update/accepted", "d-1/update/rejected", "", "/",
+        "x/y",
+    ] {
+        for payload in [b"".as_slice(), b"[]", b"7", b"{\"execution\":7}", b"\xff", b"{\"execution\":[]}", large.as_bytes()]
+        {
             world.hear(rest, payload);
         }
     }

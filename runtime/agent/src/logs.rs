@@ -70,7 +70,8 @@ pub fn batches(device_id: &str, entries: &[LogEntry], limits: &Limits) -> Vec<Ba
         for (time, message) in events {
             let size = message.len() + EVENT_OVERHEAD;
             let first = current.events.first().map_or(time, |(first, _)| *first);
-            let full = bytes + size > limits.bytes || current.events.len() >= limits.events || time - first >= limits.span_ms;
+            let full =
+                bytes + size > limits.bytes || current.events.len() >= limits.events || time - first >= limits.span_ms;
             if full && !current.events.is_empty() {
                 let next = Batch { group: group.clone(), stream: stream.clone(), events: Vec::new() };
                 batches.push(std::mem::replace(&mut current, next));
@@ -86,7 +87,8 @@ pub fn batches(device_id: &str, entries: &[LogEntry], limits: &Limits) -> Vec<Ba
 
 /// A name that CloudWatch Logs takes: no `:` and `*`, 1 to 512 characters.
 fn stream_name(name: &str) -> String {
-    let name: String = name.chars().take(500).map(|c| if c == ':' || c == '*' || c.is_control() { '_' } else { c }).collect();
+    let name: String =
+        name.chars().take(500).map(|c| if c == ':' || c == '*' || c.is_control() { '_' } else { c }).collect();
     if name.is_empty() { "unnamed".into() } else { name }
 }
 

@@ -137,7 +137,9 @@ impl Session {
         let results = sender.clone();
         let (applications, ca_pem, region) =
             (options.applications.clone(), identity.service_ca_pem.clone(), identity.endpoints.region.clone());
-        std::thread::spawn(move || Deployer { web: deployer, applications, ca_pem, region, renew: false }.run(&task_receiver, &results));
+        std::thread::spawn(move || {
+            Deployer { web: deployer, applications, ca_pem, region, renew: false }.run(&task_receiver, &results)
+        });
         let (log_options, device_id, log_stop) = (options.clone(), identity.device_id.clone(), Arc::clone(&stop));
         std::thread::spawn(move || send_logs(&log_options, &device_id, lines, &log_stop));
         let link = Link::start(identity, move |heard| drop(sender.send(Event::Link(heard)))).map_err(|e| e.to_string())?;
@@ -284,7 +286,10 @@ impl Asked {
     }
 
     /// The answer, and whether another process gave it than the last time.
-    fn ask<M: belvedere_interfaces::Method>(&mut self, method: &M) -> Result<(M::Reply, bool), belvedere_varlink::CallError> {
+    fn ask<M: belvedere_interfaces::Method>(
+        &mut self,
+        method: &M,
+    ) -> Result<(M::Reply, bool), belvedere_varlink::CallError> {
         let mut client = match self.client.take() {
             Some(client) => client,
             None => Client::connect(&self.path)?,
@@ -346,9 +351,8 @@ impl Deployer {
         let mut retry = None;
         loop {
             let renew_at = if self.renew { retry.or(self.web.renew_at()) } else { None };
-            let wait = renew_at.map_or(Duration::from_secs(3600), |at| {
-                Duration::from_secs(u64::try_from(at - now_seconds()).unwrap_or(0))
-            });
+            let wait = renew_at
+                .map_or(Duration::from_secs(3600), |at| Duration::from_secs(u64::try_from(at - now_seconds()).unwrap_or(0)));
             let result = match tasks.recv_timeout(wait) {
                 Ok(Task::Fetch(references)) => Event::Documents(
                     references
@@ -396,7 +400,9 @@ impl Deployer {
             set.iter().map(|d| (d.deployment.application_instance_id.clone(), crate::core::state_of(d))).collect();
         self.renew = !set.is_empty();
         // What is on the disk already runs without keys.
-        if self.renew && let Err(message) = self.give_access() {
+        if self.renew
+            && let Err(message) = self.give_access()
+        {
             log::warn!("give applications the object store's keys: {message}");
         }
         let accepted = match belvedere_varlink::call(&self.applications, &SetDesired { deployments: set }) {

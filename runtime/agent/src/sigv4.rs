@@ -44,9 +44,15 @@ fn mac(key: &[u8], text: &str) -> [u8; 32] {
 /// A path with everything but `A-Z a-z 0-9 - . _ ~ /` encoded, once (what S3 signs, and what is sent).
 pub fn encode_path(path: &str) -> String {
     path.bytes()
-        .map(|b| {
-            if b.is_ascii_alphanumeric() || b"-._~/".contains(&b) { (b as char).to_string() } else { format!("%{b:02X}") }
-        })
+        .map(
+            |b| {
+                if b.is_ascii_alphanumeric() || b"-._~/".contains(&b) {
+                    (b as char).to_string()
+                } else {
+                    format!("%{b:02X}")
+                }
+            },
+        )
         .collect()
 }
 
@@ -66,11 +72,8 @@ pub fn sign(request: &Request<'_>, credentials: &Credentials, now: i64) -> Vec<(
     headers.sort_unstable();
     let signed_headers = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
     let canonical_headers: String = headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
-    let canonical = format!(
-        "{}\n{}\n\n{canonical_headers}\n{signed_headers}\n{payload}",
-        request.method,
-        encode_path(request.path)
-    );
+    let canonical =
+        format!("{}\n{}\n\n{canonical_headers}\n{signed_headers}\n{payload}", request.method, encode_path(request.path));
     // 2. The string to sign.
     let scope = format!("{date}/{}/{}/aws4_request", request.region, request.service);
     let string = format!("AWS4-HMAC-SHA256\n{date_time}\n{scope}\n{}", sha256_hex(canonical.as_bytes()));

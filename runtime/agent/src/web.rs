@@ -181,7 +181,9 @@ impl Web {
         serde_json::from_slice(&body).map(Box::new).map_err(|error| {
             // Of the error only the place: a document holds cameras' passwords.
             let place = format!("line {}, column {}", error.line(), error.column());
-            FetchError::Permanent(format!("the deployment document cannot be read ({place}); update the appliance's software"))
+            FetchError::Permanent(format!(
+                "the deployment document cannot be read ({place}); update the appliance's software"
+            ))
         })
     }
 
@@ -245,5 +247,9 @@ fn answer(
         return Ok(body);
     }
     let text: String = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(200).collect();
-    Err(WebError::Refused { what: what.into(), status, problem: format!("{} {text}", kind.unwrap_or_default()).trim().into() })
+    Err(WebError::Refused {
+        what: what.into(),
+        status,
+        problem: format!("{} {text}", kind.unwrap_or_default()).trim().into(),
+    })
 }

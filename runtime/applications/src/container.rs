@@ -100,8 +100,10 @@ pub fn environment(container: &Container) -> Vec<String> {
 
 /// `config.json`.
 pub fn configuration(container: &Container) -> Result<Value, String> {
-    let capabilities =
-        json!(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"]);
+    let capabilities = json!([
+        "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETGID",
+        "CAP_SETUID"
+    ]);
     let bind = |from: &PathBuf, to: &str, writable: bool| {
         let mut options = vec!["bind", "nosuid", "nodev"];
         options.push(if writable { "rw" } else { "ro" });
@@ -230,7 +232,8 @@ mod tests {
     fn a_container_is_confined() {
         let config = configuration(&sample(ENTRY)).unwrap();
         assert_eq!(config["process"]["noNewPrivileges"], true);
-        let kinds: Vec<&str> = config["linux"]["namespaces"].as_array().unwrap().iter().map(|n| n["type"].as_str().unwrap()).collect();
+        let kinds: Vec<&str> =
+            config["linux"]["namespaces"].as_array().unwrap().iter().map(|n| n["type"].as_str().unwrap()).collect();
         for kind in ["user", "pid", "mount", "ipc", "uts", "cgroup", "network"] {
             assert!(kinds.contains(&kind), "{kind}");
         }

@@ -67,10 +67,15 @@ pub fn application(deployment: &Deployment, packages: &[(&PackageVersion, String
     }
     let application = resolve(&graph, overrides.as_ref(), &set).map_err(|error| error.to_string())?;
     for code in &application.code {
-        if let Some(input) = code.inputs.iter().find(|input| {
-            input.kind == PortType::Media && input.bound.iter().any(|node| !is_camera(&application, node))
-        }) {
-            return Err(format!("port {}.{} takes pictures from another code node, which this release cannot do", code.node.name, input.name));
+        if let Some(input) = code
+            .inputs
+            .iter()
+            .find(|input| input.kind == PortType::Media && input.bound.iter().any(|node| !is_camera(&application, node)))
+        {
+            return Err(format!(
+                "port {}.{} takes pictures from another code node, which this release cannot do",
+                code.node.name, input.name
+            ));
         }
     }
     Ok(application)
@@ -99,7 +104,12 @@ pub fn asset_objects<'a>(
 }
 
 /// A code node with its descriptor's text.
-pub fn prepare_code(application: &Application, code: &CodeNode, archive: &Object, descriptor: Option<&str>) -> Result<PreparedCode, String> {
+pub fn prepare_code(
+    application: &Application,
+    code: &CodeNode,
+    archive: &Object,
+    descriptor: Option<&str>,
+) -> Result<PreparedCode, String> {
     let at = |problem: String| format!("node {}: {problem}", code.node.name);
     let text = descriptor.ok_or_else(|| at("its asset has no descriptor, so there is nothing to run".into()))?;
     let Descriptor::Runtime(entry) = parse_descriptor(text).map_err(|error| at(format!("descriptor: {error}")))? else {
@@ -120,7 +130,12 @@ pub fn prepare_code(application: &Application, code: &CodeNode, archive: &Object
     let outputs = code
         .outputs
         .iter()
-        .map(|output| Port { name: output.name.clone(), kind: output.kind.word().to_owned(), value: None, bound: output.bound.clone() })
+        .map(|output| Port {
+            name: output.name.clone(),
+            kind: output.kind.word().to_owned(),
+            value: None,
+            bound: output.bound.clone(),
+        })
         .collect();
     Ok(PreparedCode { node: code.node.name.clone(), tree: archive.sha256.clone(), entry, inputs, outputs })
 }
@@ -160,10 +175,9 @@ pub fn streams(
 ) -> Result<BTreeMap<String, StreamConfiguration>, String> {
     let mut streams = BTreeMap::new();
     for camera in &application.cameras {
-        let source = cameras
-            .iter()
-            .find(|source| source.package == camera.node.package)
-            .ok_or_else(|| format!("camera node {}: the deployment has no address for camera {}", camera.node.name, camera.node.package))?;
+        let source = cameras.iter().find(|source| source.package == camera.node.package).ok_or_else(|| {
+            format!("camera node {}: the deployment has no address for camera {}", camera.node.name, camera.node.package)
+        })?;
         let configuration = StreamConfiguration {
             stream_id: stream_id(source, key),
             url: source.stream_url.clone(),

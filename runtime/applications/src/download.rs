@@ -202,7 +202,8 @@ fn request(object: &Object, access: &SetObjectAccess, from: u64) -> Result<http:
         http::StatusCode::PARTIAL_CONTENT if from > 0 && range.starts_with(&expected) => Ok(answer),
         status => {
             let text = answer.body_mut().with_config().limit(2_048).read_to_string().unwrap_or_default();
-            let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("", |(code, _)| code);
+            let code =
+                text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("", |(code, _)| code);
             let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
             Err(transfer(format!("the service answered {status} {code}")))
         }
@@ -235,12 +236,18 @@ mod tests {
                 }
                 let from = head
                     .lines()
-                    .find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(|v| v.trim_end_matches('-').parse::<usize>().unwrap()))
+                    .find_map(|line| {
+                        line.to_lowercase()
+                            .strip_prefix("range: bytes=")
+                            .map(|v| v.trim_end_matches('-').parse::<usize>().unwrap())
+                    })
                     .filter(|_| ranges);
                 let start = from.unwrap_or(0);
                 let status = if from.is_some() { "206 Partial Content" } else { "200 OK" };
                 let end = (start + piece).min(content.len());
-                let range = from.map_or(String::new(), |f| format!("Content-Range: bytes {f}-{}/{}\r\n", content.len() - 1, content.len()));
+                let range = from.map_or(String::new(), |f| {
+                    format!("Content-Range: bytes {f}-{}/{}\r\n", content.len() - 1, content.len())
+                });
                 let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{range}\r\n", content.len() - start);
                 let _ = stream.write_all(&content[start..end]);
                 requests.push(head);
@@ -294,7 +301,11 @@ mod tests {
         fetch(directory.path(), &object(&content), None, &|| true).expect("is there: no request");
         stop(&endpoint);
         let requests = thread.join().unwrap();
-        assert!(requests[0].starts_with("GET /bucket/123/binaries/a%20b.tar.gz?X-Amz-Algorithm=AWS4-HMAC-SHA256&"), "{}", requests[0]);
+        assert!(
+            requests[0].starts_with("GET /bucket/123/binaries/a%20b.tar.gz?X-Amz-Algorithm=AWS4-HMAC-SHA256&"),
+            "{}",
+            requests[0]
+        );
         assert!(requests[0].contains("X-Amz-Security-Token=to%2Fken%2B"));
         assert!(requests[2].to_lowercase().contains("range: bytes=300000-"));
     }
@@ -325,9 +336,13 @@ mod tests {
     #[test]
     fn errors_hold_no_secrets_and_names_lead_nowhere() {
         let directory = tempfile::tempdir().unwrap();
-        let error = fetch(directory.path(), &object(b"x"), Some(&access("http://127.0.0.1:1")), &|| true).unwrap_err().to_string();
+        let error =
+            fetch(directory.path(), &object(b"x"), Some(&access("http://127.0.0.1:1")), &|| true).unwrap_err().to_string();
         assert!(!error.contains("Signature") && !error.contains("secret"), "{error}");
         let evil = Object { sha256: "../../../../etc/x".into(), ..object(b"x") };
-        assert!(matches!(fetch(directory.path(), &evil, Some(&access("http://127.0.0.1:1")), &|| true), Err(DownloadError::Wrong { .. })));
+        assert!(matches!(
+            fetch(directory.path(), &evil, Some(&access("http://127.0.0.1:1")), &|| true),
+            Err(DownloadError::Wrong { .. })
+        ));
     }
 }

@@ -73,13 +73,19 @@ pub fn code(node: &str, health: &CodeHealth, now: Instant) -> NodeReport {
     match (&health.container, health.heard) {
         (ContainerState::Starting, _) => report(node, status::NOT_AVAILABLE, "the container is being started"),
         (ContainerState::Ended { detail }, _) => report(node, status::ERROR, detail),
-        (ContainerState::Running, None) => report(node, status::NOT_AVAILABLE, "the program runs and has not made its panoramasdk.node yet"),
+        (ContainerState::Running, None) => {
+            report(node, status::NOT_AVAILABLE, "the program runs and has not made its panoramasdk.node yet")
+        }
         (ContainerState::Running, Some(heard)) => {
             let silent = now.saturating_duration_since(heard);
             if silent <= SILENCE {
                 report(node, status::RUNNING, "")
             } else {
-                report(node, status::ERROR, &format!("the program runs, but its panoramasdk.node is silent for {} s", silent.as_secs()))
+                report(
+                    node,
+                    status::ERROR,
+                    &format!("the program runs, but its panoramasdk.node is silent for {} s", silent.as_secs()),
+                )
             }
         }
     }
@@ -94,7 +100,9 @@ pub fn camera(node: &str, paused: bool, stream: Option<&StreamStatus>) -> NodeRe
     let word = match stream.state {
         StreamState::Playing => status::RUNNING,
         StreamState::Connecting => status::NOT_AVAILABLE,
-        StreamState::Stalled | StreamState::Backoff | StreamState::AuthenticationFailed | StreamState::Unsupported => status::ERROR,
+        StreamState::Stalled | StreamState::Backoff | StreamState::AuthenticationFailed | StreamState::Unsupported => {
+            status::ERROR
+        }
     };
     report(node, word, &stream.detail)
 }
@@ -148,7 +156,11 @@ pub fn application(id: &str, sha256: &str, stage: &Stage, nodes: Vec<NodeReport>
         Stage::Deployed if health == status::RUNNING => ("DEPLOYMENT_SUCCEEDED", String::new(), "RUNNING"),
         Stage::Deployed => {
             let trouble = of_code.iter().find(|node| node.status != status::RUNNING);
-            ("DEPLOYMENT_SUCCEEDED", trouble.map_or(String::new(), |node| format!("{}: {}", node.node, node.detail)), "LAUNCHED")
+            (
+                "DEPLOYMENT_SUCCEEDED",
+                trouble.map_or(String::new(), |node| format!("{}: {}", node.node, node.detail)),
+                "LAUNCHED",
+            )
         }
         Stage::Stopped => ("DEPLOYMENT_SUCCEEDED", "stopped".to_owned(), "STOPPED"),
         Stage::Removing(detail) => ("REMOVAL_IN_PROGRESS", detail.clone(), "REMOVAL_IN_PROGRESS"),

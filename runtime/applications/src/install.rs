@@ -90,7 +90,10 @@ fn fetch(object: &Object, around: &Surroundings) -> Result<PathBuf, InstallError
 
 fn document(object: &Object, around: &Surroundings) -> Result<String, InstallError> {
     if object.size > DOCUMENT {
-        return Err(InstallError::Permanent(format!("{} has {} bytes; a document has at most {DOCUMENT}", object.name, object.size)));
+        return Err(InstallError::Permanent(format!(
+            "{} has {} bytes; a document has at most {DOCUMENT}",
+            object.name, object.size
+        )));
     }
     let path = fetch(object, around)?;
     let mut text = String::new();
@@ -133,7 +136,13 @@ fn tree(archive: &Object, around: &Surroundings) -> Result<(), InstallError> {
     })?;
     staged.commit().map_err(durable)?;
     let _ = std::fs::remove_file(&path);
-    log::info!("{}: {} entries, {} bytes unpacked, {} devices left out", archive.name, done.entries, done.bytes, done.left_out);
+    log::info!(
+        "{}: {} entries, {} bytes unpacked, {} devices left out",
+        archive.name,
+        done.entries,
+        done.bytes,
+        done.left_out
+    );
     Ok(())
 }
 
@@ -159,7 +168,9 @@ fn model(archive: &Object, around: &Surroundings) -> Result<(), InstallError> {
     })?;
     output.sync_all().map_err(transient("synchronise the model's file"))?;
     std::fs::rename(&new, &whole).map_err(transient("name the model's file"))?;
-    File::open(&models).and_then(|directory| directory.sync_all()).map_err(transient("synchronise the directory of models"))?;
+    File::open(&models)
+        .and_then(|directory| directory.sync_all())
+        .map_err(transient("synchronise the directory of models"))?;
     let _ = std::fs::remove_file(&path);
     Ok(())
 }

@@ -19,7 +19,9 @@ pub enum ModelArchiveError {
     #[error("read the model archive: {0}")]
     Zip(#[from] zip::result::ZipError),
     /// None or several.
-    #[error("the model archive holds {0} .onnx files; it must hold exactly one (models run as ONNX; convert others before packaging)")]
+    #[error(
+        "the model archive holds {0} .onnx files; it must hold exactly one (models run as ONNX; convert others before packaging)"
+    )]
     NotOne(usize),
     /// Too large.
     #[error("the model archive holds more than {limit} {what}")]

@@ -29,7 +29,13 @@ pub struct ModelKeeper {
 
 impl ModelKeeper {
     /// Starts; what is known goes to `health`.
-    pub fn start(inference: PathBuf, model: String, inputs: Vec<Tensor>, file: PathBuf, health: Arc<Mutex<ModelHealth>>) -> ModelKeeper {
+    pub fn start(
+        inference: PathBuf,
+        model: String,
+        inputs: Vec<Tensor>,
+        file: PathBuf,
+        health: Arc<Mutex<ModelHealth>>,
+    ) -> ModelKeeper {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         let thread = std::thread::spawn(move || {

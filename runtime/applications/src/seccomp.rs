@@ -37,10 +37,15 @@ mod tests {
     #[test]
     fn calls_that_reach_out_of_a_container_are_not_allowed() {
         let names: Vec<&str> = ALLOWED.split_whitespace().collect();
-        for name in ["mount", "setns", "unshare", "ptrace", "bpf", "keyctl", "kexec_load", "init_module", "clone3", "open_by_handle_at"] {
+        for name in [
+            "mount", "setns", "unshare", "ptrace", "bpf", "keyctl", "kexec_load", "init_module", "clone3",
+            "open_by_handle_at",
+        ] {
             assert!(!names.contains(&name), "{name}");
         }
-        for name in ["read", "futex", "execve", "memfd_create", "recvmsg", "mmap", "openat", "getrandom", "sched_setaffinity"] {
+        for name in
+            ["read", "futex", "execve", "memfd_create", "recvmsg", "mmap", "openat", "getrandom", "sched_setaffinity"]
+        {
             assert!(names.contains(&name), "{name}");
         }
     }

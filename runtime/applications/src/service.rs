@@ -33,7 +33,8 @@ impl Service {
     /// Reads the state, ends what an earlier run left, and begins to bring back what is desired.
     pub fn start(places: Places) -> Result<Arc<Service>, String> {
         let store = Store::open(&places.state)?;
-        std::fs::create_dir_all(places.run.join("nodes")).map_err(|error| format!("make {}: {error}", places.run.display()))?;
+        std::fs::create_dir_all(places.run.join("nodes"))
+            .map_err(|error| format!("make {}: {error}", places.run.display()))?;
         for path in [&places.run, &places.run.join("nodes")] {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
             std::fs::set_permissions(path, mode).map_err(|error| format!("set the mode of {}: {error}", path.display()))?;
@@ -71,7 +72,8 @@ impl Service {
         let mut seen = BTreeSet::new();
         for wanted in &desired.deployments {
             let id = &wanted.deployment.application_instance_id;
-            let plain = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+            let plain =
+                (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
             if !plain || !seen.insert(id) {
                 return Err(invalid("an application instance identifier is not plain or is there twice".into()));
             }
@@ -85,7 +87,10 @@ impl Service {
         let same = {
             let model = self.shared.lock();
             model.desired.len() == desired.deployments.len()
-                && desired.deployments.iter().all(|wanted| model.desired.get(&wanted.deployment.application_instance_id) == Some(wanted))
+                && desired
+                    .deployments
+                    .iter()
+                    .all(|wanted| model.desired.get(&wanted.deployment.application_instance_id) == Some(wanted))
         };
         if !same {
             // On the medium before it is begun: after a power cut the appliance goes on with it.

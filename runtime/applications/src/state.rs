@@ -33,7 +33,9 @@ impl Store {
         match bytes {
             None => Ok(SetDesired { deployments: Vec::new() }),
             // The document holds cameras' passwords: its text stays out of the error.
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| format!("{DESIRED} cannot be read (line {})", error.line())),
+            Some(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|error| format!("{DESIRED} cannot be read (line {})", error.line()))
+            }
         }
     }
 

@@ -209,7 +209,8 @@ impl Node {
         for path in [&self.places.run.join("bundles"), bundle, &rootfs] {
             outside(path)?;
         }
-        for path in node.ancestors().take_while(|path| path.starts_with(&self.places.state)).collect::<Vec<_>>().iter().rev() {
+        for path in node.ancestors().take_while(|path| path.starts_with(&self.places.state)).collect::<Vec<_>>().iter().rev()
+        {
             outside(path)?;
         }
         let (logs, storage) = (node.join("logs"), self.places.instance(&self.application_instance_id).join("storage"));
@@ -218,7 +219,9 @@ impl Node {
         let (upper, work) = (node.join("upper"), node.join("work"));
         for path in [&upper, &work] {
             match std::fs::remove_dir_all(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(format!("empty {}: {error}", path.display())),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("empty {}: {error}", path.display()));
+                }
                 _ => {}
             }
             inside(path, 0o755)?;
@@ -229,7 +232,8 @@ impl Node {
         rustix::mount::mount("overlay", &rootfs, "overlay", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str())
             .map_err(|error| format!("mount the root tree: {error}"))?;
         let hosts = bundle.join("hosts");
-        std::fs::write(&hosts, "127.0.0.1 localhost belvedere\n::1 localhost\n").map_err(|error| format!("write {}: {error}", hosts.display()))?;
+        std::fs::write(&hosts, "127.0.0.1 localhost belvedere\n::1 localhost\n")
+            .map_err(|error| format!("write {}: {error}", hosts.display()))?;
         Ok(Container {
             application_instance_id: self.application_instance_id.clone(),
             node: self.node.clone(),

@@ -155,7 +155,8 @@ impl Unpacker {
                 match fs::mkdirat(&parent, name.as_str(), Mode::from_raw_mode(0o700)) {
                     Ok(()) => {}
                     Err(Errno::EXIST) => {
-                        let there = fs::statat(&parent, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).map_err(fail("look at"))?;
+                        let there =
+                            fs::statat(&parent, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).map_err(fail("look at"))?;
                         if FileType::from_raw_mode(there.st_mode) != FileType::Directory {
                             fs::unlinkat(&parent, name.as_str(), AtFlags::empty()).map_err(fail("replace"))?;
                             fs::mkdirat(&parent, name.as_str(), Mode::from_raw_mode(0o700)).map_err(fail("make"))?;
@@ -164,7 +165,8 @@ impl Unpacker {
                     Err(error) => return Err(fail("make")(error)),
                 }
                 self.own(&path, parent.as_fd(), &name, user, group)?;
-                fs::chmodat(&parent, name.as_str(), Mode::from_raw_mode(mode), AtFlags::empty()).map_err(fail("set the mode of"))?;
+                fs::chmodat(&parent, name.as_str(), Mode::from_raw_mode(mode), AtFlags::empty())
+                    .map_err(fail("set the mode of"))?;
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 clear(parent.as_fd(), &name).map_err(fail("replace"))?;
@@ -184,7 +186,8 @@ impl Unpacker {
                 fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(fail("set the mode of"))?;
                 // Python compares a source's time with what its compiled form remembers.
                 let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
-                fs::futimens(&file, &Timestamps { last_access: time, last_modification: time }).map_err(fail("set the time of"))?;
+                fs::futimens(&file, &Timestamps { last_access: time, last_modification: time })
+                    .map_err(fail("set the time of"))?;
             }
             EntryType::Symlink => {
                 let Some(to) = entry.link_name().map_err(UnpackError::Read)? else { return Err(UnpackError::Path { path }) };
@@ -196,7 +199,9 @@ impl Unpacker {
             EntryType::Link => {
                 let Some(to) = entry.link_name().map_err(UnpackError::Read)? else { return Err(UnpackError::Path { path }) };
                 let to = self.clean(&to)?;
-                let Some(old) = to.file_name().and_then(|name| name.to_str()) else { return Err(UnpackError::Path { path }) };
+                let Some(old) = to.file_name().and_then(|name| name.to_str()) else {
+                    return Err(UnpackError::Path { path });
+                };
                 let from = self.parent(&to).map_err(fail("find what is linked by"))?;
                 let there = fs::statat(&from, old, AtFlags::SYMLINK_NOFOLLOW).map_err(fail("find what is linked by"))?;
                 if !matches!(FileType::from_raw_mode(there.st_mode), FileType::RegularFile | FileType::Symlink) {
@@ -286,8 +291,11 @@ impl Unpacker {
         if user >= u64::from(count) || group >= u64::from(count) {
             return Err(UnpackError::Owner { path: path.to_owned(), user, group, count });
         }
-        chown(directory, name, first + user as u32, first + group as u32)
-            .map_err(|source| UnpackError::Write { operation: "set the owner of", path: path.to_owned(), source })
+        chown(directory, name, first + user as u32, first + group as u32).map_err(|source| UnpackError::Write {
+            operation: "set the owner of",
+            path: path.to_owned(),
+            source,
+        })
     }
 }
 
@@ -444,6 +452,9 @@ mod tests {
             assert!(mode.is_none_or(|mode| found.mode() & 0o7777 == mode), "{path} {:o}", found.mode());
         }
         let one = Owners::Moved { first: 100_000, count: 0 };
-        assert!(matches!(unpack(&archive(&[(FILE, "a", "x", 0o644)])[..], target.path(), one, Limits::default()), Err(UnpackError::Owner { .. })));
+        assert!(matches!(
+            unpack(&archive(&[(FILE, "a", "x", 0o644)])[..], target.path(), one, Limits::default()),
+            Err(UnpackError::Owner { .. })
+        ));
     }
 }

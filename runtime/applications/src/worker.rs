@@ -22,7 +22,9 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Starts the thread of an instance.
 pub fn start(shared: Arc<Shared>, id: String) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || Worker { shared, id, actual: Actual::default(), prepared: None, running: None, refused: None }.run())
+    std::thread::spawn(move || {
+        Worker { shared, id, actual: Actual::default(), prepared: None, running: None, refused: None }.run()
+    })
 }
 
 struct Worker {
@@ -209,7 +211,13 @@ impl Worker {
         for model in &prepared.models {
             let health = models.get(&model.node).cloned().unwrap_or_default();
             let file = model_file(&self.shared, model);
-            running._models.push(ModelKeeper::start(places.inference.clone(), model.node.clone(), model.inputs.clone(), file, health));
+            running._models.push(ModelKeeper::start(
+                places.inference.clone(),
+                model.node.clone(),
+                model.inputs.clone(),
+                file,
+                health,
+            ));
         }
         for prepared_code in &prepared.code {
             let health = code.get(&prepared_code.node).cloned().unwrap_or_default();
@@ -273,7 +281,8 @@ impl Worker {
         // What other instances use stays; nobody unpacks meanwhile.
         {
             let _one = self.shared.installing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let desired: Vec<Deployment> = self.shared.lock().desired.values().map(|desired| desired.deployment.clone()).collect();
+            let desired: Vec<Deployment> =
+                self.shared.lock().desired.values().map(|desired| desired.deployment.clone()).collect();
             install::collect(&self.shared.places, desired.iter());
         }
         self.actual = Actual::default();
@@ -308,7 +317,9 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
         Target::Frames { port, index } => {
             let input = code.as_ref().and_then(|code| code.inputs.iter().find(|input| input.name == *port));
             let camera = input.and_then(|input| input.bound.get(*index as usize));
-            let stream = camera.and_then(|camera| streams.get(camera)).ok_or_else(|| format!("no camera {index} is bound to port {port}"))?;
+            let stream = camera
+                .and_then(|camera| streams.get(camera))
+                .ok_or_else(|| format!("no camera {index} is bound to port {port}"))?;
             let channel = packet::connect(&places.frames).map_err(|error| format!("pictures of port {port}: {error}"))?;
             packet::send(&channel, &frames::Request::Subscribe { stream_id: stream.stream_id.clone() }, &[])
                 .map_err(|error| format!("pictures of port {port}: {error}"))?;
@@ -324,7 +335,8 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
                 return Err(format!("port {port} leads to no display"));
             }
             let channel = packet::connect(&places.display).map_err(|error| format!("display: {error}"))?;
-            let request = display::Request::Open { application_instance_id: id.clone(), started_us: created_ms.saturating_mul(1_000) };
+            let request =
+                display::Request::Open { application_instance_id: id.clone(), started_us: created_ms.saturating_mul(1_000) };
             packet::send(&channel, &request, &[]).map_err(|error| format!("display: {error}"))?;
             Ok(channel)
         }

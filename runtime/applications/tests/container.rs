@@ -57,7 +57,15 @@ impl World {
         // crun 1.8 refuses machines with both versions of cgroups: give it a view of version 2 alone.
         let script = "[ -e /sys/fs/cgroup/cgroup.controllers ] || mount -t cgroup2 none /sys/fs/cgroup; exec \"$@\"";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_belvedere-applications"), "--without-cgroups"]);
+        command.args([
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            env!("CARGO_BIN_EXE_belvedere-applications"),
+            "--without-cgroups",
+        ]);
         for (flag, name) in [
             ("--state", "state"),
             ("--run", "run"),
@@ -71,7 +79,9 @@ impl World {
         }
         command.arg("--sdk").arg(Path::new(HERE).join("../panoramasdk"));
         self.program = Some(command.spawn().unwrap());
-        self.wait("the program to answer", || belvedere_varlink::call(self.path("applications.sock"), &GetReports {}).is_ok());
+        self.wait("the program to answer", || {
+            belvedere_varlink::call(self.path("applications.sock"), &GetReports {}).is_ok()
+        });
     }
 
     fn signal(&mut self, signal: &str) {
@@ -103,7 +113,13 @@ impl World {
 
     fn package(&self, name: &str, manifest: &str, assets: Vec<Object>) -> PackageVersion {
         let manifest = self.put(manifest.as_bytes().to_vec(), "package.json");
-        PackageVersion { name: format!("123456789012::{name}"), version: "1.0".into(), patch: manifest.sha256.clone(), manifest, assets }
+        PackageVersion {
+            name: format!("123456789012::{name}"),
+            version: "1.0".into(),
+            patch: manifest.sha256.clone(),
+            manifest,
+            assets,
+        }
     }
 
     fn reports(&self) -> Reports {
@@ -131,7 +147,9 @@ impl World {
     fn wait_running(&self) {
         self.wait("the application to run", || {
             let reports = self.reports().applications;
-            reports.iter().any(|r| r.application_instance_id == ID && r.status == "DEPLOYMENT_SUCCEEDED" && r.health == "RUNNING")
+            reports
+                .iter()
+                .any(|r| r.application_instance_id == ID && r.status == "DEPLOYMENT_SUCCEEDED" && r.health == "RUNNING")
         });
     }
 }
@@ -226,7 +244,8 @@ fn monitor(path: &Path, shown: Arc<Mutex<Vec<display::Request>>>) {
 fn models(path: &Path) {
     let library = Command::new(Path::new(HERE).join("../inference/host-library")).output().unwrap();
     assert!(library.status.success(), "runtime/inference/host-library: {}", String::from_utf8_lossy(&library.stderr));
-    let library = std::env::var("ORT_DYLIB_PATH").unwrap_or_else(|_| String::from_utf8(library.stdout).unwrap().trim().to_owned());
+    let library =
+        std::env::var("ORT_DYLIB_PATH").unwrap_or_else(|_| String::from_utf8(library.stdout).unwrap().trim().to_owned());
     let engine = belvedere_inference::onnx_runtime::OnnxRuntime::new(Path::new(&library), 1).unwrap();
     let listener = packet::listen(path).unwrap();
     let server = belvedere_inference::server::Server::new(Box::new(engine));
@@ -244,7 +263,10 @@ fn archive(name: &str, content: &[u8]) -> Vec<u8> {
 
 fn the_deployment(world: &World) -> Deployment {
     let rootfs = world.path("rootfs.tar.gz");
-    let status = Command::new(Path::new(HERE).join("tests/host-rootfs")).arg(&rootfs).arg(Path::new(HERE).join("tests/data/app.py")).status();
+    let status = Command::new(Path::new(HERE).join("tests/host-rootfs"))
+        .arg(&rootfs)
+        .arg(Path::new(HERE).join("tests/data/app.py"))
+        .status();
     assert!(status.unwrap().success());
     let tree = world.put(std::fs::read(&rootfs).unwrap(), "{}.tar.gz");
     let entry = r#"{"runtimeDescriptor":{"envelopeVersion":"2021-01-01","entry":{"path":"python3","name":"/panorama/app.py","arguments":["-a"]}}}"#;
@@ -268,7 +290,8 @@ fn the_deployment(world: &World) -> Deployment {
           "outputs":[{{"name":"video_out","type":"media"}}]}}]}}}}"#,
         model.name, shape.name
     );
-    let camera = belvedere_manifest::camera_package(&"CAM".to_owned().try_into().unwrap(), &"1.0".to_owned().try_into().unwrap());
+    let camera =
+        belvedere_manifest::camera_package(&"CAM".to_owned().try_into().unwrap(), &"1.0".to_owned().try_into().unwrap());
     let graph = serde_json::json!({"nodeGraph": {"envelopeVersion": "2021-01-01",
         "packages": [
             {"name": "123456789012::CODE", "version": "1.0"}, {"name": "123456789012::MODEL", "version": "1.0"},
@@ -358,8 +381,12 @@ fn an_application_runs_in_its_container_and_comes_back() {
     // 3. Pictures with marks that the model computed come out.
     world.wait("pictures", || world.shown.lock().unwrap().len() > 5);
     let shown = world.shown.lock().unwrap().clone();
-    assert!(matches!(&shown[0], display::Request::Open { application_instance_id, started_us: 1_700_000_000_000_000 } if application_instance_id == ID));
-    let display::Request::Show { stream_id, rectangles, labels, width: 64, height: 48, .. } = shown.last().unwrap() else { panic!() };
+    assert!(
+        matches!(&shown[0], display::Request::Open { application_instance_id, started_us: 1_700_000_000_000_000 } if application_instance_id == ID)
+    );
+    let display::Request::Show { stream_id, rectangles, labels, width: 64, height: 48, .. } = shown.last().unwrap() else {
+        panic!()
+    };
     let value: f32 = labels[0].0.strip_prefix("value ").unwrap().parse().unwrap();
     assert_eq!(stream_id, "front");
     assert!((rectangles[0][2] - value * 2.0 / 1000.0).abs() < 1e-4 && rectangles[0][3] == 0.5, "{rectangles:?} {value}");
@@ -416,7 +443,8 @@ fn an_application_runs_in_its_container_and_comes_back() {
     belvedere_varlink::call(&socket, &SetDesired { deployments: vec![] }).unwrap();
     world.wait("the removal", || world.reports().applications[0].status == "REMOVAL_SUCCEEDED");
     for directory in ["trees", "models", "objects", "instances"] {
-        let left: Vec<_> = std::fs::read_dir(world.path("state").join(directory)).unwrap().flatten().map(|e| e.path()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(world.path("state").join(directory)).unwrap().flatten().map(|e| e.path()).collect();
         assert!(left.is_empty(), "{left:?}");
     }
 

@@ -84,12 +84,7 @@ impl Feed {
         }
     }
 
-    async fn connection(
-        &self,
-        stream_id: &str,
-        path: &Path,
-        reachable: &mut bool,
-    ) -> io::Result<std::convert::Infallible> {
+    async fn connection(&self, stream_id: &str, path: &Path, reachable: &mut bool) -> io::Result<std::convert::Infallible> {
         let mut decoder = UnixStream::connect(path).await?;
         write(&mut decoder, Kind::Open, stream_id.as_bytes()).await?;
         if !*reachable {

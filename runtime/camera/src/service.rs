@@ -3,9 +3,7 @@
 use crate::feed::Feed;
 use crate::machine::Policy;
 use crate::watch::{SharedStatus, watch};
-use belvedere_interfaces::camera::{
-    GetStreams, SetStreams, StreamConfiguration, StreamState, StreamStatus, Streams,
-};
+use belvedere_interfaces::camera::{GetStreams, SetStreams, StreamConfiguration, StreamState, StreamStatus, Streams};
 use belvedere_interfaces::{Done, Failure, access_units};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,10 +50,8 @@ fn plan(watched: &BTreeMap<String, StreamConfiguration>, wanted: Vec<StreamConfi
         .filter(|(_, configuration)| !wanted.contains(configuration))
         .map(|(stream_id, _)| stream_id.clone())
         .collect();
-    let start = wanted
-        .into_iter()
-        .filter(|configuration| watched.get(&configuration.stream_id) != Some(configuration))
-        .collect();
+    let start =
+        wanted.into_iter().filter(|configuration| watched.get(&configuration.stream_id) != Some(configuration)).collect();
     Plan { stop, start }
 }
 
@@ -94,8 +90,7 @@ impl Service {
     pub fn set_streams(&self, call: SetStreams) -> Result<Done, Failure> {
         check(&call.streams)?;
         let mut streams = self.lock();
-        let watched =
-            streams.iter().map(|(id, watched)| (id.clone(), watched.configuration.clone())).collect();
+        let watched = streams.iter().map(|(id, watched)| (id.clone(), watched.configuration.clone())).collect();
         let plan = plan(&watched, call.streams);
         for stream_id in plan.stop {
             log::info!("stream {stream_id}: no longer watched");
@@ -153,10 +148,7 @@ mod tests {
         let wanted = vec![stream("a", "rtsp://a"), stream("b", "rtsp://other"), stream("d", "rtsp://d")];
         assert_eq!(
             plan(&watched, wanted),
-            Plan {
-                stop: vec!["b".into(), "c".into()],
-                start: vec![stream("b", "rtsp://other"), stream("d", "rtsp://d")]
-            }
+            Plan { stop: vec!["b".into(), "c".into()], start: vec![stream("b", "rtsp://other"), stream("d", "rtsp://d")] }
         );
     }
 

@@ -5,9 +5,7 @@ use crate::backlog::Unit;
 use crate::machine::Failure;
 use belvedere_interfaces::camera::StreamConfiguration;
 use futures_util::StreamExt;
-use retina::client::{
-    Credentials, PlayOptions, Session, SessionGroup, SessionOptions, SetupOptions, Transport,
-};
+use retina::client::{Credentials, PlayOptions, Session, SessionGroup, SessionOptions, SetupOptions, Transport};
 use retina::codec::{CodecItem, FrameFormat, ParametersRef};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,11 +24,7 @@ pub enum News {
 }
 
 /// Plays until it ends; says why. What comes is put into `news`.
-pub async fn play(
-    configuration: StreamConfiguration,
-    group: Arc<SessionGroup>,
-    news: mpsc::Sender<News>,
-) -> Failure {
+pub async fn play(configuration: StreamConfiguration, group: Arc<SessionGroup>, news: mpsc::Sender<News>) -> Failure {
     match attempt(configuration, group, news).await {
         Ok(()) => Failure::Other("the camera ended the stream".into()),
         Err(failure) => failure,
@@ -57,18 +51,18 @@ fn address(configuration: &StreamConfiguration) -> Result<(Url, Option<Credentia
     if url.scheme() != "rtsp" {
         return Err(invalid("does not begin with rtsp://"));
     }
-    let decoded = |text: &str| url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
-        .next()
-        .map(|(_, value)| value.into_owned())
-        .unwrap_or_default();
+    let decoded = |text: &str| {
+        url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
+            .next()
+            .map(|(_, value)| value.into_owned())
+            .unwrap_or_default()
+    };
     let inside = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
     if url.set_username("").is_err() || url.set_password(None).is_err() {
         return Err(invalid("names no host"));
     }
     let credentials = match &configuration.username {
-        Some(username) => {
-            Some((username.clone(), configuration.password.clone().unwrap_or_default()))
-        }
+        Some(username) => Some((username.clone(), configuration.password.clone().unwrap_or_default())),
         None if !inside.0.is_empty() => Some(inside),
         None => None,
     };
@@ -81,16 +75,11 @@ async fn attempt(
     news: mpsc::Sender<News>,
 ) -> Result<(), Failure> {
     let (url, credentials) = address(&configuration)?;
-    let options = SessionOptions::default()
-        .creds(credentials)
-        .user_agent("Belvedere".into())
-        .session_group(group);
+    let options = SessionOptions::default().creds(credentials).user_agent("Belvedere".into()).session_group(group);
     let mut session = Session::describe(url, options).await.map_err(|error| failure(&error))?;
     let video: Vec<_> = session.streams().iter().filter(|stream| stream.media() == "video").collect();
-    let Some(index) = session
-        .streams()
-        .iter()
-        .position(|stream| stream.media() == "video" && stream.encoding_name() == "h264")
+    let Some(index) =
+        session.streams().iter().position(|stream| stream.media() == "video" && stream.encoding_name() == "h264")
     else {
         let offered = match video.first() {
             Some(stream) => format!("it offers {}", stream.encoding_name().to_uppercase()),
@@ -98,9 +87,7 @@ async fn attempt(
         };
         return Err(Failure::Unsupported(format!("{NOT_H264} ({offered})")));
     };
-    let setup = SetupOptions::default()
-        .transport(Transport::Tcp(Default::default()))
-        .frame_format(FrameFormat::SIMPLE);
+    let setup = SetupOptions::default().transport(Transport::Tcp(Default::default())).frame_format(FrameFormat::SIMPLE);
     session.setup(index, setup).await.map_err(|error| failure(&error))?;
     let playing = session.play(PlayOptions::default()).await.map_err(|error| failure(&error))?;
     let mut media = playing.demuxed().map_err(|error| failure(&error))?;
@@ -120,12 +107,8 @@ async fn attempt(
         let timestamp_us = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
-        let unit = Unit {
-            key: frame.is_random_access_point(),
-            gap: frame.loss() > 0,
-            timestamp_us,
-            bytes: frame.into_data(),
-        };
+        let unit =
+            Unit { key: frame.is_random_access_point(), gap: frame.loss() > 0, timestamp_us, bytes: frame.into_data() };
         if news.send(News::Unit(unit)).await.is_err() {
             break;
         }

@@ -19,8 +19,7 @@ fn cpu() -> f64 {
 }
 
 fn access_units(stream: &[u8]) -> Vec<&[u8]> {
-    let mut starts: Vec<usize> =
-        (0..stream.len()).filter(|at| stream[*at..].starts_with(&[0, 0, 0, 1, 9])).collect();
+    let mut starts: Vec<usize> = (0..stream.len()).filter(|at| stream[*at..].starts_with(&[0, 0, 0, 1, 9])).collect();
     starts.push(stream.len());
     starts.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect()
 }
@@ -57,8 +56,7 @@ fn decode(path: &str) {
                 .decode(AccessUnit { bytes, timestamp_us: 0 }, &mut |picture| {
                     pictures += 1;
                     let (width, height) = size_for_applications(picture.width, picture.height);
-                    let offered =
-                        writer.offer(width, height, 0, |bytes, stride| converter.write(&picture, bytes, stride));
+                    let offered = writer.offer(width, height, 0, |bytes, stride| converter.write(&picture, bytes, stride));
                     published += u32::from(matches!(offered, Offered::Published { .. }));
                 })
                 .unwrap();

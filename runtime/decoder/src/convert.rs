@@ -15,8 +15,7 @@ pub fn size_for_applications(width: u32, height: u32) -> (u32, u32) {
     if pixels <= u64::from(LONG_SIDE * SHORT_SIDE) && width.max(height) <= 4096 {
         return (width, height);
     }
-    let (limit_width, limit_height) =
-        if width >= height { (LONG_SIDE, SHORT_SIDE) } else { (SHORT_SIDE, LONG_SIDE) };
+    let (limit_width, limit_height) = if width >= height { (LONG_SIDE, SHORT_SIDE) } else { (SHORT_SIDE, LONG_SIDE) };
     // Compared as width/height > limit_width/limit_height, without fractions.
     let wide = u64::from(width) * u64::from(limit_height) > u64::from(limit_width) * u64::from(height);
     let even = |value: u64| ((value / 2 * 2) as u32).max(2);
@@ -97,14 +96,7 @@ fn taps(from: usize, to: usize) -> Vec<Taps> {
 }
 
 /// Scales one plane down; `from` and `to` are columns and rows.
-fn shrink(
-    source: &[u8],
-    stride: usize,
-    from: (usize, usize),
-    out: &mut [u8],
-    to: (usize, usize),
-    line: &mut Vec<u16>,
-) {
+fn shrink(source: &[u8], stride: usize, from: (usize, usize), out: &mut [u8], to: (usize, usize), line: &mut Vec<u16>) {
     let columns = taps(from.0, to.0);
     let rows = taps(from.1, to.1);
     line.resize(from.0, 0);
@@ -117,11 +109,8 @@ fn shrink(
             }
         }
         for (out, taps) in out.iter_mut().zip(&columns) {
-            let sum: u32 = line[taps.first..]
-                .iter()
-                .zip(&taps.weights)
-                .map(|(sum, weight)| u32::from(*sum) * u32::from(*weight))
-                .sum();
+            let sum: u32 =
+                line[taps.first..].iter().zip(&taps.weights).map(|(sum, weight)| u32::from(*sum) * u32::from(*weight)).sum();
             *out = ((sum + (1 << 15)) >> 16) as u8;
         }
     }
@@ -173,8 +162,7 @@ mod tests {
     #[allow(clippy::many_single_char_names)]
     fn bgr(y: u8, u: u8, v: u8, full: bool, bt709: bool) -> [f64; 3] {
         let (kr, kb) = if bt709 { (0.2126, 0.0722) } else { (0.299, 0.114) };
-        let (y, scale) =
-            if full { (f64::from(y) / 255.0, 255.0) } else { ((f64::from(y) - 16.0) / 219.0, 224.0) };
+        let (y, scale) = if full { (f64::from(y) / 255.0, 255.0) } else { ((f64::from(y) - 16.0) / 219.0, 224.0) };
         let (u, v) = ((f64::from(u) - 128.0) / scale, (f64::from(v) - 128.0) / scale);
         let (r, b) = (y + 2.0 * (1.0 - kr) * v, y + 2.0 * (1.0 - kb) * u);
         let g = (y - kr * r - kb * b) / (1.0 - kr - kb);

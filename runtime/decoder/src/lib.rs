@@ -50,7 +50,9 @@ pub enum DecodeError {
     #[error("an access unit cannot be decoded: {0}")]
     Damaged(String),
     /// H.264, but of a kind that applications do not get.
-    #[error("pictures are not 8-bit 4:2:0, which is what applications get: set the camera to profile Baseline, Main or High")]
+    #[error(
+        "pictures are not 8-bit 4:2:0, which is what applications get: set the camera to profile Baseline, Main or High"
+    )]
     Format,
     /// The back end cannot work at all.
     #[error("the decoder cannot be used: {0}")]

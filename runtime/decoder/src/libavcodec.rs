@@ -112,11 +112,9 @@ impl Libavcodec {
                 return Err(unavailable("no memory"));
             };
             let decoder = Libavcodec { context, packet, frame };
-            for (name, value) in [
-                (c"threads", 1),
-                (c"flags", layout::FLAG_LOW_DELAY as i64),
-                (c"max_pixels", MAXIMUM_PIXELS),
-            ] {
+            for (name, value) in
+                [(c"threads", 1), (c"flags", layout::FLAG_LOW_DELAY as i64), (c"max_pixels", MAXIMUM_PIXELS)]
+            {
                 let result = av_opt_set_int(context.as_ptr().cast(), name.as_ptr(), value, 0);
                 if result < 0 {
                     return Err(DecodeError::Unavailable(format!("option {name:?}: {}", text(result))));
@@ -185,8 +183,7 @@ impl Libavcodec {
         let mut planes: [&[u8]; 3] = [&[]; 3];
         let mut strides = [0; 3];
         for plane in 0..3 {
-            let (columns, rows) =
-                if plane == 0 { (columns, rows) } else { (columns.div_ceil(2), rows.div_ceil(2)) };
+            let (columns, rows) = if plane == 0 { (columns, rows) } else { (columns.div_ceil(2), rows.div_ceil(2)) };
             let stride = usize::try_from(sizes[plane]).map_err(|_| odd())?;
             if pointers[plane].is_null() || stride < columns || rows == 0 || columns == 0 {
                 return Err(odd());
@@ -194,8 +191,7 @@ impl Libavcodec {
             strides[plane] = stride;
             // SAFETY: for this pixel format the library guarantees `rows` rows of at least `columns` bytes, `stride`
             // apart; the memory is referenced by the frame, which `&self` keeps from being filled again.
-            planes[plane] =
-                unsafe { std::slice::from_raw_parts(pointers[plane], stride * (rows - 1) + columns) };
+            planes[plane] = unsafe { std::slice::from_raw_parts(pointers[plane], stride * (rows - 1) + columns) };
         }
         Ok(Picture {
             width: width as u32,

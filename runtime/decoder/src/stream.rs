@@ -100,12 +100,7 @@ pub fn open(input: &mut impl Read) -> Result<String, End> {
 }
 
 /// Decodes one stream until its connection ends. Returns why, and what was done.
-pub fn run(
-    input: &mut impl Read,
-    stream_id: &str,
-    frames: &Server,
-    decoder: &mut dyn Decoder,
-) -> (End, Statistics) {
+pub fn run(input: &mut impl Read, stream_id: &str, frames: &Server, decoder: &mut dyn Decoder) -> (End, Statistics) {
     let mut writer = frames.writer(stream_id);
     let mut converter = Converter::default();
     let mut gate = Gate::new();
@@ -148,9 +143,8 @@ pub fn run(
                 last_error = None;
             }
             let (width, height) = size_for_applications(picture.width, picture.height);
-            let offered = writer.offer(width, height, picture.timestamp_us, |bytes, stride| {
-                converter.write(&picture, bytes, stride)
-            });
+            let offered =
+                writer.offer(width, height, picture.timestamp_us, |bytes, stride| converter.write(&picture, bytes, stride));
             replaced |= offered == Offered::Replaced;
         });
         if replaced {
@@ -185,11 +179,7 @@ mod tests {
     }
 
     impl Decoder for Fake {
-        fn decode(
-            &mut self,
-            unit: AccessUnit<'_>,
-            sink: &mut dyn FnMut(crate::Picture<'_>),
-        ) -> Result<(), DecodeError> {
+        fn decode(&mut self, unit: AccessUnit<'_>, sink: &mut dyn FnMut(crate::Picture<'_>)) -> Result<(), DecodeError> {
             let text = String::from_utf8_lossy(unit.bytes).into_owned();
             let damaged = text.starts_with('!');
             self.log.push(text);
@@ -232,8 +222,7 @@ mod tests {
 
     #[test]
     fn decoding_begins_at_a_key_picture() {
-        let (log, end, statistics) =
-            feed(&[unit("a", false, false), unit("K", true, false), unit("b", false, false)]);
+        let (log, end, statistics) = feed(&[unit("a", false, false), unit("K", true, false), unit("b", false, false)]);
         assert_eq!(log, ["reset", "K", "b"]);
         assert!(matches!(end, End::Connection(_)));
         assert_eq!((statistics.access_units, statistics.before_key, statistics.pictures), (3, 1, 2));
@@ -253,12 +242,8 @@ mod tests {
 
     #[test]
     fn after_damage_everything_up_to_the_next_key_picture_is_left_out() {
-        let (log, _, statistics) = feed(&[
-            unit("K", true, false),
-            unit("!", false, false),
-            unit("b", false, false),
-            unit("L", true, false),
-        ]);
+        let (log, _, statistics) =
+            feed(&[unit("K", true, false), unit("!", false, false), unit("b", false, false), unit("L", true, false)]);
         assert_eq!(log, ["reset", "K", "!", "reset", "L"]);
         assert_eq!(statistics.damaged, 1);
     }

@@ -90,8 +90,7 @@ fn damage_is_survived() {
                 continue;
             }
             let _ = decoder.decode(AccessUnit { bytes: &bytes, timestamp_us: 0 }, &mut |picture| {
-                let (width, height) =
-                    belvedere_decoder::convert::size_for_applications(picture.width, picture.height);
+                let (width, height) = belvedere_decoder::convert::size_for_applications(picture.width, picture.height);
                 let mut out = vec![0; (width * height * 3) as usize];
                 assert!(Converter::default().write(&picture, &mut out, width as usize * 3));
             });

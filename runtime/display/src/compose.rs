@@ -50,8 +50,7 @@ impl Canvas<'_> {
         if columns == 0 || picture.pixels.len() != from.width as usize * from.height as usize * 3 {
             return;
         }
-        let nearest =
-            |position: u32, to: u32, of: u32| (u64::from(position) * u64::from(of) / u64::from(to)) as usize;
+        let nearest = |position: u32, to: u32, of: u32| (u64::from(position) * u64::from(of) / u64::from(to)) as usize;
         let sources: Vec<usize> = (0..area.width).map(|x| nearest(x, area.width, from.width) * 3).collect();
         // A row of the monitor is made in ordinary memory, once for all rows that show the same row of the picture.
         let mut row = vec![0u8; columns * 4];
@@ -133,8 +132,7 @@ pub fn compose(canvas: &mut Canvas<'_>, pictures: &[&Picture]) {
         }
         for rectangle in &picture.rectangles {
             let [left, top, right, bottom] = box_on_monitor(*rectangle, area).map(i64::from);
-            let (right, bottom) =
-                (right.min((area.x + area.width).into()), bottom.min((area.y + area.height).into()));
+            let (right, bottom) = (right.min((area.x + area.width).into()), bottom.min((area.y + area.height).into()));
             let thickness = i64::from(BOX_THICKNESS);
             canvas.fill(left, top, right, (top + thickness).min(bottom), BOX_COLOR);
             canvas.fill(left, (bottom - thickness).max(top), right, bottom, BOX_COLOR);
@@ -270,7 +268,9 @@ mod tests {
 
     #[test]
     fn marks_at_and_beyond_the_border_stay_in_their_picture() {
-        for rectangle in [[-1.0, -1.0, 2.0, 2.0], [0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.9, 0.9, 0.1, 0.1], [f32::NAN; 4]] {
+        for rectangle in
+            [[-1.0, -1.0, 2.0, 2.0], [0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.9, 0.9, 0.1, 0.1], [f32::NAN; 4]]
+        {
             let mut left = plain(32, 40, [0, 0, 0]);
             left.rectangles.push(rectangle);
             left.labels.push(("a label that is much too long to fit".into(), 0.99, 0.0));

@@ -7,7 +7,11 @@ use crate::layout::Size;
 use crate::output::Output;
 use drm::Device as _;
 use drm::buffer::{Buffer as _, DrmFourcc};
-use drm::control::{Device as _, Event, PageFlipFlags, connector, crtc, dumbbuffer::{DumbBuffer, DumbMapping}, framebuffer};
+use drm::control::{
+    Device as _, Event, PageFlipFlags, connector, crtc,
+    dumbbuffer::{DumbBuffer, DumbMapping},
+    framebuffer,
+};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -95,7 +99,8 @@ fn find_monitor(card: &Card) -> io::Result<Option<(connector::Handle, crtc::Hand
         if information.state() != connector::State::Connected {
             continue;
         }
-        let preferred = information.modes().iter().find(|mode| mode.mode_type().contains(drm::control::ModeTypeFlags::PREFERRED));
+        let preferred =
+            information.modes().iter().find(|mode| mode.mode_type().contains(drm::control::ModeTypeFlags::PREFERRED));
         let Some(mode) = preferred.or(information.modes().first()) else { continue };
         for encoder in information.encoders() {
             let Ok(encoder) = card.get_encoder(*encoder) else { continue };
@@ -157,9 +162,7 @@ impl Output for Drm {
         // We are master already if nobody was; then this does nothing.
         let _ = card.acquire_master_lock();
         let size = (u32::from(width), u32::from(height));
-        let frames = new_frame(card, size).and_then(|first| {
-            new_frame(card, size).map(|second| [first, second])
-        });
+        let frames = new_frame(card, size).and_then(|first| new_frame(card, size).map(|second| [first, second]));
         match frames {
             Ok(frames) => {
                 self.screen = Some(Screen { connector, crtc, mode, frames, front: 0, set: false, flipping: false });

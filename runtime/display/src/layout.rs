@@ -39,12 +39,7 @@ pub fn tile(monitor: Size, index: usize, count: usize) -> Area {
     let (column, row) = (index as u32 % columns, index as u32 / columns);
     let edge = |length: u32, position: u32, parts: u32| (u64::from(length) * u64::from(position) / u64::from(parts)) as u32;
     let (x, y) = (edge(monitor.width, column, columns), edge(monitor.height, row, rows));
-    Area {
-        x,
-        y,
-        width: edge(monitor.width, column + 1, columns) - x,
-        height: edge(monitor.height, row + 1, rows) - y,
-    }
+    Area { x, y, width: edge(monitor.width, column + 1, columns) - x, height: edge(monitor.height, row + 1, rows) - y }
 }
 
 /// The largest area of the picture's aspect in the middle of a tile.

@@ -50,11 +50,8 @@ impl Output for PngFile {
         draw(&mut Canvas { size: self.size, stride, pixels: &mut pixels });
         let colors: Vec<u8> = pixels.chunks_exact(4).flat_map(|pixel| [pixel[2], pixel[1], pixel[0]]).collect();
         let unfinished = self.path.with_extension("unfinished");
-        let mut encoder = png::Encoder::new(
-            io::BufWriter::new(std::fs::File::create(&unfinished)?),
-            self.size.width,
-            self.size.height,
-        );
+        let mut encoder =
+            png::Encoder::new(io::BufWriter::new(std::fs::File::create(&unfinished)?), self.size.width, self.size.height);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_compression(png::Compression::Fast);
         let mut writer = encoder.write_header().map_err(io::Error::other)?;

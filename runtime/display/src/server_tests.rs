@@ -69,7 +69,8 @@ fn memory(color: [u8; 3]) -> OwnedFd {
 
 fn client(path: &std::path::Path, started_us: i64) -> OwnedFd {
     let client = packet::connect(path).unwrap();
-    packet::send(&client, &Request::Open { application_instance_id: format!("application {started_us}"), started_us }, &[]).unwrap();
+    packet::send(&client, &Request::Open { application_instance_id: format!("application {started_us}"), started_us }, &[])
+        .unwrap();
     client
 }
 
@@ -77,8 +78,16 @@ fn show(client: &OwnedFd, color: [u8; 3], sequence: u64) -> Result<Event, packet
     let memory = memory(color);
     packet::send(client, &Request::Buffer { buffer: 0, bytes: 480 }, &[memory.as_fd()])?;
     let request = Request::Show {
-        stream_id: "camera".into(), sequence, buffer: 0, offset: 0, width: 16, height: 10, stride: 48,
-        format: "bgr24".into(), rectangles: vec![], labels: vec![],
+        stream_id: "camera".into(),
+        sequence,
+        buffer: 0,
+        offset: 0,
+        width: 16,
+        height: 10,
+        stride: 48,
+        format: "bgr24".into(),
+        rectangles: vec![],
+        labels: vec![],
     };
     packet::send(client, &request, &[])?;
     packet::receive(client).map(|(event, _)| event)

@@ -77,10 +77,8 @@ impl<B: Buffer> Stage<B> {
         if self.clients.len() >= MAXIMUM_CLIENTS {
             return false;
         }
-        self.clients.insert(
-            client,
-            Client { application: None, buffers: std::array::from_fn(|_| None), pictures: BTreeMap::new() },
-        );
+        self.clients
+            .insert(client, Client { application: None, buffers: std::array::from_fn(|_| None), pictures: BTreeMap::new() });
         true
     }
 
@@ -119,7 +117,10 @@ impl<B: Buffer> Stage<B> {
                 Ok(None)
             }
             (Request::Buffer { .. }, None) => Err(Refusal::Descriptors),
-            (Request::Show { stream_id, sequence, buffer, offset, width, height, stride, format, rectangles, labels }, _) => {
+            (
+                Request::Show { stream_id, sequence, buffer, offset, width, height, stride, format, rectangles, labels },
+                _,
+            ) => {
                 let show = Show { size: Size { width, height }, offset, stride, rectangles, labels };
                 let memory = state
                     .buffers

@@ -58,8 +58,16 @@ fn rows_with_padding_are_packed() {
     buffer(&mut stage, 1, 0, (0..20).collect()).unwrap();
     let Request::Show { sequence, rectangles, labels, .. } = show("camera", 2, 2) else { panic!() };
     let request = Request::Show {
-        stream_id: "camera".into(), sequence, buffer: 0, offset: 1, width: 2, height: 2, stride: 8,
-        format: "bgr24".into(), rectangles, labels,
+        stream_id: "camera".into(),
+        sequence,
+        buffer: 0,
+        offset: 1,
+        width: 2,
+        height: 2,
+        stride: 8,
+        format: "bgr24".into(),
+        rectangles,
+        labels,
     };
     stage.packet(1, request, None).unwrap();
     let Scene::Pictures(pictures) = stage.scene() else { panic!() };
@@ -122,7 +130,10 @@ fn packets_out_of_order_are_refused() {
 fn what_is_out_of_bounds_is_refused_and_the_limit_itself_is_not() {
     type Change = fn(&mut Show);
     let good = || Show {
-        size: Size { width: 4, height: 3 }, offset: 8, stride: 16, rectangles: vec![[0.0; 4]; MAXIMUM_MARKS],
+        size: Size { width: 4, height: 3 },
+        offset: 8,
+        stride: 16,
+        rectangles: vec![[0.0; 4]; MAXIMUM_MARKS],
         labels: vec![("x".repeat(MAXIMUM_LABEL), 0.0, 0.0); MAXIMUM_MARKS],
     };
     // 8 + 2 × 16 + 12

@@ -84,20 +84,12 @@ impl Producer {
             return Err(Errno::INVAL);
         }
         let bytes = layout.slot_bytes() * u64::from(layout.slots);
-        let memory =
-            rustix::fs::memfd_create("belvedere-frames", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let memory = rustix::fs::memfd_create("belvedere-frames", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         rustix::fs::ftruncate(&memory, bytes)?;
         let bytes = usize::try_from(bytes).map_err(|_| Errno::NOMEM)?;
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                &memory,
-                0,
-            )?
+            rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &memory, 0)?
         };
         let mapping = Mapping { start, bytes };
         rustix::fs::fcntl_add_seals(
@@ -158,9 +150,7 @@ impl Consumer {
         }
         let bytes = usize::try_from(bytes).map_err(|_| Errno::NOMEM)?;
         // SAFETY: a new mapping at an address of the kernel's choice; the memory cannot shrink (checked above).
-        let start = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, &memory, 0)?
-        };
+        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, &memory, 0)? };
         Ok(Consumer { mapping: Mapping { start, bytes }, layout })
     }
 
@@ -195,8 +185,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_on_the_other_side() {
         let mut producer = Producer::new(LAYOUT).unwrap();
-        let consumer =
-            Consumer::new(producer.memory(), LAYOUT, LAYOUT.slot_bytes(), LAYOUT.stride()).unwrap();
+        let consumer = Consumer::new(producer.memory(), LAYOUT, LAYOUT.slot_bytes(), LAYOUT.stride()).unwrap();
         for slot in 0..3 {
             producer.slot(slot).unwrap().fill(slot as u8 + 1);
         }
@@ -218,14 +207,7 @@ mod tests {
         assert_eq!(rustix::io::pwrite(memory, b"x", 0), Err(Errno::PERM));
         // SAFETY: a new mapping at an address of the kernel's choice; it is refused.
         let shared = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                4096,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                memory,
-                0,
-            )
+            rustix::mm::mmap(std::ptr::null_mut(), 4096, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, memory, 0)
         };
         assert_eq!(shared.err(), Some(Errno::PERM));
         assert_eq!(rustix::fs::fcntl_add_seals(memory, SealFlags::WRITE), Err(Errno::PERM), "sealed for good");

@@ -118,12 +118,7 @@ fn receive_with<T: DeserializeOwned>(socket: impl AsFd, flags: RecvFlags) -> Res
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAXIMUM_DESCRIPTORS))];
     let mut beside = net::RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
-        net::recvmsg(
-            socket.as_fd(),
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut beside,
-            flags | RecvFlags::CMSG_CLOEXEC,
-        )
+        net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut beside, flags | RecvFlags::CMSG_CLOEXEC)
     })
     .map_err(system("receive a packet"))?;
     // Taken out first, so that they are closed on every way out of here.
@@ -145,8 +140,7 @@ fn receive_with<T: DeserializeOwned>(socket: impl AsFd, flags: RecvFlags) -> Res
 }
 
 fn socket() -> Result<OwnedFd, Error> {
-    net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .map_err(system("make a socket"))
+    net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(system("make a socket"))
 }
 
 /// Connects to the channel served at `path`.

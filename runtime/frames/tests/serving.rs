@@ -265,8 +265,7 @@ fn hostile_packets_end_the_connection_and_nothing_else() {
 fn a_stream_takes_a_bounded_number_of_clients() {
     let place = Place::new("many");
     let _writer = place.server.writer("camera");
-    let readers: Vec<_> =
-        (0..belvedere_frames::server::CLIENTS_PER_STREAM).map(|_| place.subscribe("camera")).collect();
+    let readers: Vec<_> = (0..belvedere_frames::server::CLIENTS_PER_STREAM).map(|_| place.subscribe("camera")).collect();
     until("all are connected", || place.server.clients() == readers.len());
     let mut beyond = place.subscribe("camera");
     until("it is refused", || beyond.next(Duration::ZERO).is_err());

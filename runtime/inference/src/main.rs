@@ -45,7 +45,8 @@ fn run(arguments: Arguments) -> Result<std::convert::Infallible, String> {
         number => number,
     };
     let engine = OnnxRuntime::new(&library, threads).map_err(|error| error.to_string())?;
-    let listener = packet::listen(&arguments.socket).map_err(|error| format!("serve {}: {error}", arguments.socket.display()))?;
+    let listener =
+        packet::listen(&arguments.socket).map_err(|error| format!("serve {}: {error}", arguments.socket.display()))?;
     // The library is loaded and the socket is made: from here on only what clients and models bring.
     if !arguments.without_sandbox {
         belvedere_sandbox::enter(belvedere_sandbox::Profile::Inference).map_err(|error| error.to_string())?;

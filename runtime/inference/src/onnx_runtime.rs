@@ -85,7 +85,11 @@ fn tensor(outlet: &Outlet) -> Result<Tensor, EngineError> {
     if shape.len() > MAXIMUM_DIMENSIONS {
         return Err(EngineError(format!("{} has more than {MAXIMUM_DIMENSIONS} dimensions", outlet.name())));
     }
-    Ok(Tensor { name: outlet.name().to_owned(), dtype: element_type(*ty, outlet.name())?.name().to_owned(), shape: shape.to_vec() })
+    Ok(Tensor {
+        name: outlet.name().to_owned(),
+        dtype: element_type(*ty, outlet.name())?.name().to_owned(),
+        shape: shape.to_vec(),
+    })
 }
 
 impl Session for Loaded {

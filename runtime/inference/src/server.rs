@@ -81,15 +81,23 @@ impl Server {
         packet::send(connection, &ready, &[])?;
         loop {
             match packet::receive::<Request>(connection) {
-                Ok((Request::Call { id, inputs }, descriptors)) => match call(session.as_ref().as_ref(), &inputs, descriptors) {
-                    Ok((memory, outputs)) => packet::send(connection, &Event::Result { id, outputs }, &[memory.as_fd()])?,
-                    Err(message) => {
-                        log::debug!("model {model}: {message}");
-                        packet::send(connection, &Event::Error { id, message: line(&message) }, &[])?;
+                Ok((Request::Call { id, inputs }, descriptors)) => {
+                    match call(session.as_ref().as_ref(), &inputs, descriptors) {
+                        Ok((memory, outputs)) => {
+                            packet::send(connection, &Event::Result { id, outputs }, &[memory.as_fd()])?
+                        }
+                        Err(message) => {
+                            log::debug!("model {model}: {message}");
+                            packet::send(connection, &Event::Error { id, message: line(&message) }, &[])?;
+                        }
                     }
-                },
+                }
                 Ok((Request::Open { .. }, _)) => {
-                    return packet::send(connection, &Event::Failed { message: "the connection has a model already".into() }, &[]);
+                    return packet::send(
+                        connection,
+                        &Event::Failed { message: "the connection has a model already".into() },
+                        &[],
+                    );
                 }
                 Err(packet::Error::Closed) => return Ok(()),
                 Err(error) => return Err(error),
@@ -105,7 +113,8 @@ impl Server {
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
         let place = {
             let mut models = self.models.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            models.retain(|_, place| Arc::strong_count(place) > 1 || place.lock().is_ok_and(|model| model.strong_count() > 0));
+            models
+                .retain(|_, place| Arc::strong_count(place) > 1 || place.lock().is_ok_and(|model| model.strong_count() > 0));
             models.entry(hash).or_default().clone()
         };
         let mut place = place.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -139,7 +148,11 @@ fn read_model(file: OwnedFd) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn call(session: &dyn Session, views: &[TensorView], mut descriptors: Vec<OwnedFd>) -> Result<(OwnedFd, Vec<TensorView>), String> {
+fn call(
+    session: &dyn Session,
+    views: &[TensorView],
+    mut descriptors: Vec<OwnedFd>,
+) -> Result<(OwnedFd, Vec<TensorView>), String> {
     let (Some(memory), true) = (descriptors.pop(), descriptors.is_empty()) else {
         return Err("a call needs one descriptor: the memory of its tensors".into());
     };
@@ -176,7 +189,10 @@ mod tests {
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
             self.0.fetch_add(1, Ordering::SeqCst);
-            Ok(Box::new(Doubling(vec![Tensor { name: "x".into(), dtype: "float32".into(), shape: vec![-1] }], self.0.clone())))
+            Ok(Box::new(Doubling(
+                vec![Tensor { name: "x".into(), dtype: "float32".into(), shape: vec![-1] }],
+                self.0.clone(),
+            )))
         }
     }
     impl Drop for Doubling {
@@ -218,7 +234,8 @@ mod tests {
     }
 
     fn memory(values: &[f32]) -> OwnedFd {
-        let value = TensorValue { name: "x".into(), shape: vec![values.len() as u64], elements: Elements::Float32(values.to_vec()) };
+        let value =
+            TensorValue { name: "x".into(), shape: vec![values.len() as u64], elements: Elements::Float32(values.to_vec()) };
         tensors::write(&[value]).unwrap().0
     }
 
@@ -235,7 +252,8 @@ mod tests {
         assert_eq!(ready["kind"], "ready");
         assert_eq!(ready["inputs"][0], json!({"name": "x", "dtype": "float32", "shape": [-1]}));
         let view = json!({"name": "", "dtype": "float32", "shape": [3], "offset": 0});
-        let (answer, memories) = ask(&channel, json!({"kind": "call", "id": 7, "inputs": [view]}), &[&memory(&[1.0, 2.0, 3.0])]);
+        let (answer, memories) =
+            ask(&channel, json!({"kind": "call", "id": 7, "inputs": [view]}), &[&memory(&[1.0, 2.0, 3.0])]);
         assert_eq!((answer["kind"].as_str(), answer["id"].as_u64()), (Some("result"), Some(7)));
         let views: Vec<TensorView> = serde_json::from_value(answer["outputs"].clone()).unwrap();
         let output = Tensor { name: "x".into(), dtype: "float32".into(), shape: vec![3] };
@@ -255,7 +273,10 @@ mod tests {
         let (pipe, _other) = rustix::pipe::pipe().unwrap();
         assert!(ask(&channel, call, &[&pipe]).0["message"].as_str().unwrap().contains("memfd"));
         let view = json!({"name": "x", "dtype": "float32", "shape": [1], "offset": 0});
-        assert_eq!(ask(&channel, json!({"kind": "call", "id": 2, "inputs": [view]}), &[&memory(&[1.0])]).0["kind"], "result");
+        assert_eq!(
+            ask(&channel, json!({"kind": "call", "id": 2, "inputs": [view]}), &[&memory(&[1.0])]).0["kind"],
+            "result"
+        );
     }
 
     #[test]

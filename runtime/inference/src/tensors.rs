@@ -50,7 +50,8 @@ pub fn check(views: &[TensorView], inputs: &[Tensor], memory: u64) -> Result<Vec
         }
         let expected = &inputs[input];
         let at = |problem: String| format!("input {}: {problem}", expected.name);
-        let kind = ElementType::of_name(&view.dtype).ok_or_else(|| at(format!("type {:?} is not known", short(&view.dtype))))?;
+        let kind =
+            ElementType::of_name(&view.dtype).ok_or_else(|| at(format!("type {:?} is not known", short(&view.dtype))))?;
         if kind.name() != expected.dtype {
             return Err(at(format!("the model takes {}, the call has {}", expected.dtype, kind.name())));
         }
@@ -60,7 +61,10 @@ pub fn check(views: &[TensorView], inputs: &[Tensor], memory: u64) -> Result<Vec
         let fits = view.shape.len() == expected.shape.len()
             && view.shape.iter().zip(&expected.shape).all(|(have, want)| *want < 0 || *have == *want as u64);
         if !fits {
-            return Err(at(format!("the model takes the shape {:?} (-1 is any), the call has {:?}", expected.shape, view.shape)));
+            return Err(at(format!(
+                "the model takes the shape {:?} (-1 is any), the call has {:?}",
+                expected.shape, view.shape
+            )));
         }
         if view.shape.contains(&0) {
             return Err(at("it is empty".into()));
@@ -178,14 +182,16 @@ pub fn write(results: &[TensorValue]) -> Result<(OwnedFd, Vec<TensorView>), Stri
         }
     }
     let failed = |error: rustix::io::Errno| format!("make memory for the results: {error}");
-    let memory = rustix::fs::memfd_create("belvedere-results", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(failed)?;
+    let memory =
+        rustix::fs::memfd_create("belvedere-results", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(failed)?;
     // Never empty, so that a client can map it.
     rustix::fs::ftruncate(&memory, end.max(ALIGNMENT)).map_err(failed)?;
     let file = File::from(memory);
     for (result, view) in results.iter().zip(&views) {
         file.write_all_at(result.elements.bytes(), view.offset).map_err(|error| format!("write the results: {error}"))?;
     }
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL).map_err(failed)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)
+        .map_err(failed)?;
     Ok((file.into(), views))
 }
 

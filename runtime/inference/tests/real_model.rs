@@ -22,9 +22,13 @@ fn onnx_runtime_loads_describes_and_runs_a_model() {
     assert_eq!((session.inputs()[0].name.as_str(), session.inputs()[0].dtype.as_str()), ("x", "float32"));
     assert_eq!(session.inputs()[0].shape, [-1, 2]);
     assert_eq!(session.outputs()[0].name, "y");
-    let input = |shape: Vec<u64>, values: Vec<f32>| TensorValue { name: "x".into(), shape, elements: Elements::Float32(values) };
+    let input =
+        |shape: Vec<u64>, values: Vec<f32>| TensorValue { name: "x".into(), shape, elements: Elements::Float32(values) };
     let results = session.run(vec![input(vec![2, 2], vec![1.0, 2.0, 3.0, -4.5])]).unwrap();
-    assert_eq!(results, [TensorValue { name: "y".into(), shape: vec![2, 2], elements: Elements::Float32(vec![2.0, 4.0, 6.0, -9.0]) }]);
+    assert_eq!(
+        results,
+        [TensorValue { name: "y".into(), shape: vec![2, 2], elements: Elements::Float32(vec![2.0, 4.0, 6.0, -9.0]) }]
+    );
     // What the check before does not see, the runtime answers and survives.
     assert!(session.run(vec![]).is_err());
     assert!(session.run(vec![input(vec![3], vec![1.0; 3])]).is_err());

@@ -45,7 +45,8 @@ fn panorama(parts: &Parts) -> &'static str {
 
 /// By method and place; what of S3 is more particular counts with its kind.
 fn s3(parts: &Parts) -> &'static str {
-    let (bucket, key) = parts.uri.path().trim_start_matches('/').split_once('/').unwrap_or((parts.uri.path().trim_start_matches('/'), ""));
+    let (bucket, key) =
+        parts.uri.path().trim_start_matches('/').split_once('/').unwrap_or((parts.uri.path().trim_start_matches('/'), ""));
     let upload = query(parts, b"uploadId").is_some() || query(parts, b"uploads").is_some();
     match (&parts.method, bucket.is_empty(), key.is_empty()) {
         (&Method::GET, true, _) => "ListBuckets",
@@ -81,7 +82,10 @@ mod tests {
         assert_eq!(of("panorama", "GET", "/devices", None), "ListDevices");
         assert_eq!(of("panorama", "GET", "/nothing/here", None), "unknown");
         assert_eq!(of("logs", "POST", "/", Some("Logs_20140328.PutLogEvents")), "PutLogEvents");
-        assert_eq!(of("monitoring", "POST", "/service/GraniteServiceVersion20100801/operation/PutMetricData", None), "PutMetricData");
+        assert_eq!(
+            of("monitoring", "POST", "/service/GraniteServiceVersion20100801/operation/PutMetricData", None),
+            "PutMetricData"
+        );
         assert_eq!(of("sts", "GET", "/?Action=GetCallerIdentity&Version=1", None), "GetCallerIdentity");
         assert_eq!(of("sts", "POST", "/", None), "form");
         assert_eq!(of("s3", "GET", "/", None), "ListBuckets");

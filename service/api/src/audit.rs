@@ -195,7 +195,13 @@ mod tests {
     }
 
     fn record(caller: Option<Caller>, action: &str) -> Record {
-        Record { caller, access_key_id: "AKIA".into(), source: "127.0.0.1:1".into(), action: action.into(), resource: "*\n".into() }
+        Record {
+            caller,
+            access_key_id: "AKIA".into(),
+            source: "127.0.0.1:1".into(),
+            action: action.into(),
+            resource: "*\n".into(),
+        }
     }
 
     #[tokio::test]
@@ -222,7 +228,8 @@ mod tests {
         audit.enter("1", record(device(), "logs:PutLogEvents"), "c", 403).await;
         audit.flush().await;
         let entries = store.audit_entries(0, 1000).await.unwrap();
-        let of_devices: Vec<&str> = entries.iter().filter(|e| e.caller != "unverified").map(|e| e.request_id.as_str()).collect();
+        let of_devices: Vec<&str> =
+            entries.iter().filter(|e| e.caller != "unverified").map(|e| e.request_id.as_str()).collect();
         assert_eq!(of_devices, ["c"], "only the refused one");
         // The minute may turn once meanwhile.
         let unverified = entries.len() - 1;

@@ -66,7 +66,8 @@ impl Caller {
             // Administrators may put all; what a role may put was decided before.
             Caller::Administrator { .. } | Caller::Role { .. } => true,
             Caller::Device { device_id, .. } => {
-                let named: Vec<&String> = metric.dimensions.iter().filter(|(n, _)| n == "DeviceId").map(|(_, v)| v).collect();
+                let named: Vec<&String> =
+                    metric.dimensions.iter().filter(|(n, _)| n == "DeviceId").map(|(_, v)| v).collect();
                 // What the service itself says about applications is not for devices to say.
                 let about_applications = metric.dimensions.iter().any(|(n, _)| n.starts_with("ApplicationInstance"));
                 metric.namespace == NAMESPACE && !about_applications && named == [device_id]

@@ -44,7 +44,11 @@ async fn application(api: &Api, identity: &Identity, instance: &str) -> Result<O
     let Some(role) = role_of_arn(api, &role_arn).await? else { return Ok(None) };
     let settings = &api.fleet.settings;
     let device = format!("arn:aws:panorama:{}:{}:device/{}", settings.region, settings.account, identity.device_id);
-    let context = [("aws:SourceAccount", settings.account.clone()), ("aws:SourceArn", device), ("sts:RoleSessionName", instance.to_owned())];
+    let context = [
+        ("aws:SourceAccount", settings.account.clone()),
+        ("aws:SourceArn", device),
+        ("sts:RoleSessionName", instance.to_owned()),
+    ];
     if !trusts(&role, &[Principal::Service(PANORAMA.into())], &context) {
         return Ok(None);
     }
@@ -59,7 +63,13 @@ async fn application(api: &Api, identity: &Identity, instance: &str) -> Result<O
 }
 
 /// `GET /role-aliases/<alias>/credentials`.
-pub async fn credentials(api: &Api, alias: &str, peer: &PeerCertificate, address: &PeerAddress, headers: &HeaderMap) -> Response {
+pub async fn credentials(
+    api: &Api,
+    alias: &str,
+    peer: &PeerCertificate,
+    address: &PeerAddress,
+    headers: &HeaderMap,
+) -> Response {
     let mut record = Record {
         source: address.text(),
         action: "iot:AssumeRoleWithCertificate".into(),

@@ -1,14 +1,14 @@
 //! The front door: every signed request comes through here.
 
-use crate::answered::Answered;
-use crate::caller::Caller;
-use crate::sigv4::body::{Body, BodyError, Kind};
-use crate::sigv4::claims::{Claims, Denied};
 use crate::access::calls::{Call, questions};
 use crate::access::{authorise, sessions};
+use crate::answered::Answered;
 use crate::audit::Record;
+use crate::caller::Caller;
 use crate::device::PeerAddress;
 use crate::query::{self, QueryError};
+use crate::sigv4::body::{Body, BodyError, Kind};
+use crate::sigv4::claims::{Claims, Denied};
 use crate::{Api, cloudformation, cloudwatch, cloudwatch_logs, iam, iot_data, panorama, s3, secrets_manager, sns, sts};
 use axum::body::Bytes;
 use axum::http::request::Parts;
@@ -311,7 +311,9 @@ fn refuse(service: Service, denied: Denied) -> Response {
         Denied::UnknownKey if service == Service::S3 => {
             ("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
         }
-        Denied::BadToken if service == Service::S3 => ("ExpiredToken", "The provided token has expired or is not one of this service's."),
+        Denied::BadToken if service == Service::S3 => {
+            ("ExpiredToken", "The provided token has expired or is not one of this service's.")
+        }
         Denied::Skewed if service == Service::S3 => {
             ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
         }

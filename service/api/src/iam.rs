@@ -101,8 +101,13 @@ fn tags(form: &Form) -> Result<BTreeMap<String, String>, QueryError> {
         .into_iter()
         .map(|[key, value]| (key.unwrap_or("").to_owned(), value.unwrap_or("").to_owned()))
         .collect();
-    let good = tags.len() <= 50 && tags.iter().all(|(k, v)| (1..=128).contains(&k.chars().count()) && v.chars().count() <= 256);
-    if good { Ok(tags) } else { Err(QueryError::validation("Tags: at most 50, with keys of 1 to 128 and values of up to 256 characters")) }
+    let good =
+        tags.len() <= 50 && tags.iter().all(|(k, v)| (1..=128).contains(&k.chars().count()) && v.chars().count() <= 256);
+    if good {
+        Ok(tags)
+    } else {
+        Err(QueryError::validation("Tags: at most 50, with keys of 1 to 128 and values of up to 256 characters"))
+    }
 }
 
 async fn role(api: &Api, form: &Form) -> Result<Role, QueryError> {
@@ -145,7 +150,10 @@ async fn create_role(api: &Api, form: &Form) -> Result<String, QueryError> {
     let max_session_s = match form.get("MaxSessionDuration") {
         None => MAX_SESSION.0,
         Some(text) => text.parse().ok().filter(|s| (MAX_SESSION.0..=MAX_SESSION.1).contains(s)).ok_or_else(|| {
-            QueryError::validation(format!("MaxSessionDuration must be a number from {} to {}", MAX_SESSION.0, MAX_SESSION.1))
+            QueryError::validation(format!(
+                "MaxSessionDuration must be a number from {} to {}",
+                MAX_SESSION.0, MAX_SESSION.1
+            ))
         })?,
     };
     if api.fleet.store.list_roles().await?.len() >= MAX_ROLES {
@@ -256,7 +264,8 @@ async fn create_policy(api: &Api, form: &Form) -> Result<String, QueryError> {
         return Err(conflict("LimitExceeded", format!("there are {MAX_ROLES} policies already")));
     }
     let arn = format!("arn:aws:iam::{}:policy{path}{name}", api.fleet.settings.account);
-    let policy = api.fleet.store.create_managed_policy(&arn, name, path, form.get("Description"), document).await.map_err(exists)?;
+    let policy =
+        api.fleet.store.create_managed_policy(&arn, name, path, form.get("Description"), document).await.map_err(exists)?;
     Ok(format!("<Policy>{}</Policy>", show_policy(&policy)))
 }
 

@@ -56,7 +56,8 @@ impl Options {
                 ("retain", _) => return Err("retain must be true or false".into()),
                 ("messageExpiry", text) => {
                     let expiry = text.parse::<i64>().ok().filter(|s| (0..=MAX_EXPIRY_S).contains(s));
-                    options.expiry_s = Some(expiry.ok_or_else(|| format!("messageExpiry must be a number from 0 to {MAX_EXPIRY_S}"))?);
+                    options.expiry_s =
+                        Some(expiry.ok_or_else(|| format!("messageExpiry must be a number from 0 to {MAX_EXPIRY_S}"))?);
                 }
                 (other, _) if other.get(..6).is_some_and(|p| p.eq_ignore_ascii_case("x-amz-")) => {}
                 (other, _) => return Err(format!("{other} is not supported by this service")),
@@ -80,7 +81,11 @@ fn check(topic: &str) -> Result<&str, String> {
 /// Answers a request.
 pub async fn answer(api: &Api, request: Request) -> Response {
     let Some(topic) = topic(&request.parts) else {
-        return error(StatusCode::NOT_FOUND, "ResourceNotFoundException", "this service publishes only: POST /topics/<topic>");
+        return error(
+            StatusCode::NOT_FOUND,
+            "ResourceNotFoundException",
+            "this service publishes only: POST /topics/<topic>",
+        );
     };
     if request.parts.headers.keys().any(|n| n.as_str().starts_with("x-amz-mqtt5-")) {
         return wrong("properties of MQTT 5 are not supported by this service");
@@ -95,7 +100,13 @@ pub async fn answer(api: &Api, request: Request) -> Response {
     };
     let payload = match request.body.collect().await {
         Ok(payload) if payload.len() <= MAX_PAYLOAD => payload,
-        Ok(_) => return error(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", &format!("a message has at most {MAX_PAYLOAD} bytes")),
+        Ok(_) => {
+            return error(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "RequestEntityTooLargeException",
+                &format!("a message has at most {MAX_PAYLOAD} bytes"),
+            );
+        }
         Err(e) => return wrong(e.to_string()),
     };
     let fleet = &api.fleet;
@@ -133,7 +144,10 @@ mod tests {
         for good in ["panorama/thing", "panorama/thing/a/b", "belvedere/things/thing/x"] {
             assert_eq!(check(good), Ok("thing"), "{good}");
         }
-        for bad in ["$aws/things/thing/shadow/update", "other/thing", "panorama/", "panorama/thing/+", "panorama/thing/#", "panorama/thing/1/2/3/4/5/6/7"] {
+        for bad in [
+            "$aws/things/thing/shadow/update", "other/thing", "panorama/", "panorama/thing/+", "panorama/thing/#",
+            "panorama/thing/1/2/3/4/5/6/7",
+        ] {
             assert!(check(bad).is_err(), "{bad}");
         }
         assert!(check(&format!("panorama/thing/{}", "x".repeat(300))).is_err());

@@ -8,8 +8,8 @@
 //! against its shape ([`model`]) in one place and only then becomes a typed value.
 
 pub mod access;
-pub mod audit;
 pub mod answered;
+pub mod audit;
 pub mod caller;
 pub mod cloudformation;
 pub mod cloudwatch;

@@ -332,9 +332,9 @@ fn matches(pattern: &'static str, text: &str) -> bool {
     static COMPILED: OnceLock<Mutex<HashMap<&'static str, regex_lite::Regex>>> = OnceLock::new();
     let compiled = COMPILED.get_or_init(Mutex::default);
     let mut compiled = compiled.lock().unwrap_or_else(PoisonError::into_inner);
-    let regex = compiled
-        .entry(pattern)
-        .or_insert_with(|| regex_lite::Regex::new(&format!("^(?:{pattern})$")).expect("the model's patterns are well formed"));
+    let regex = compiled.entry(pattern).or_insert_with(|| {
+        regex_lite::Regex::new(&format!("^(?:{pattern})$")).expect("the model's patterns are well formed")
+    });
     regex.is_match(text)
 }
 
@@ -353,10 +353,16 @@ mod tests {
         Member::optional("Tags", Shape::Map(&Shape::Text(&NAME), &Shape::Text(&ANY), 2)),
         Member::optional("Kind", Shape::Word(&["A", "B"])),
         Member::optional("Inner", Shape::Structure(&[Member::required("Flag", Shape::Boolean)])),
-        Member::optional("Payload", Shape::Union(&[
-            Member::optional("Words", Shape::Named(&Named { name: "Words", shape: Shape::Text(&ANY), sensitive: false })),
-            Member::optional("Number", Shape::Integer(0, 1)),
-        ])),
+        Member::optional(
+            "Payload",
+            Shape::Union(&[
+                Member::optional(
+                    "Words",
+                    Shape::Named(&Named { name: "Words", shape: Shape::Text(&ANY), sensitive: false }),
+                ),
+                Member::optional("Number", Shape::Integer(0, 1)),
+            ]),
+        ),
     ];
 
     fn faults(input: Value) -> Vec<String> {

@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn forms_have_lists_and_structures() {
-        let form = form("Action=A&L.member.1=x&L.member.2=y%20z&L.member.4=q&T.member.1.Key=k&T.member.1.Value=v&T.member.2.Key=w");
+        let form =
+            form("Action=A&L.member.1=x&L.member.2=y%20z&L.member.4=q&T.member.1.Key=k&T.member.1.Value=v&T.member.2.Key=w");
         assert_eq!(form.action(), "A");
         assert_eq!(form.list("L"), ["x", "y z"]);
         assert_eq!(form.structures("T", ["Key", "Value"]), [[Some("k"), Some("v")], [Some("w"), None]]);

@@ -101,9 +101,7 @@ impl Rates {
             changes: changing.map(|rate| Bucket::full(rate, now)),
         });
         let mut asked: Vec<&mut Bucket> = Vec::new();
-        for (rate, bucket, needed) in
-            [(requests, &mut caller.requests, true), (changing, &mut caller.changes, changes)]
-        {
+        for (rate, bucket, needed) in [(requests, &mut caller.requests, true), (changing, &mut caller.changes, changes)] {
             if let (Some(rate), Some(bucket), true) = (rate, bucket.as_mut(), needed) {
                 bucket.fill(rate, now);
                 asked.push(bucket);
@@ -138,7 +136,12 @@ mod tests {
     use super::*;
 
     fn rates(requests: Limit, changes: Limit, burst_seconds: u64) -> Rates {
-        Rates::new(&Limits { requests_per_second: requests, changes_per_second: changes, burst_seconds, ..Limits::default() })
+        Rates::new(&Limits {
+            requests_per_second: requests,
+            changes_per_second: changes,
+            burst_seconds,
+            ..Limits::default()
+        })
     }
 
     fn admitted(rates: &Rates, key: &str, changes: bool, times: usize, now_ms: u64) -> usize {

@@ -44,26 +44,29 @@ static CREATE: &[Member] = &[
     Member::optional(
         "Tags",
         Shape::List(
-            &Shape::Structure(&[Member::required("Key", Shape::Text(&TAG_KEY)), Member::optional("Value", Shape::Text(&TAG_VALUE))]),
+            &Shape::Structure(&[
+                Member::required("Key", Shape::Text(&TAG_KEY)),
+                Member::optional("Value", Shape::Text(&TAG_VALUE)),
+            ]),
             0,
             50,
         ),
     ),
 ];
 static PUT: &[Member] = &[SECRET_ID, REQUEST_TOKEN, STRING, BINARY];
-static UPDATE: &[Member] = &[SECRET_ID, REQUEST_TOKEN, STRING, BINARY, Member::optional("Description", Shape::Text(&DESCRIPTION))];
-static GET: &[Member] = &[
-    SECRET_ID,
-    Member::optional("VersionId", Shape::Text(&TOKEN)),
-    Member::optional("VersionStage", Shape::Text(&STAGE)),
-];
+static UPDATE: &[Member] =
+    &[SECRET_ID, REQUEST_TOKEN, STRING, BINARY, Member::optional("Description", Shape::Text(&DESCRIPTION))];
+static GET: &[Member] =
+    &[SECRET_ID, Member::optional("VersionId", Shape::Text(&TOKEN)), Member::optional("VersionStage", Shape::Text(&STAGE))];
 static DELETE: &[Member] = &[
     SECRET_ID,
     Member::optional("RecoveryWindowInDays", Shape::Integer(7, 30)),
     Member::optional("ForceDeleteWithoutRecovery", Shape::Boolean),
 ];
-static LIST: &[Member] =
-    &[Member::optional("MaxResults", Shape::Integer(1, MAX_PAGE as i64)), Member::optional("NextToken", Shape::Text(&PAGE_TOKEN))];
+static LIST: &[Member] = &[
+    Member::optional("MaxResults", Shape::Integer(1, MAX_PAGE as i64)),
+    Member::optional("NextToken", Shape::Text(&PAGE_TOKEN)),
+];
 
 /// An error in this service's form.
 pub fn error(status: StatusCode, code: &str, message: &str) -> Response {
@@ -97,7 +100,9 @@ pub fn operation(request: &axum::http::request::Parts) -> &str {
 /// Answers a request.
 pub async fn answer(api: &Api, request: Request) -> Response {
     match run(api, request).await {
-        Ok(body) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response(),
+        Ok(body) => {
+            (StatusCode::OK, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response()
+        }
         Err(SecretsError(status, code, message)) => error(status, code, &message),
     }
 }
@@ -122,7 +127,9 @@ async fn run(api: &Api, request: Request) -> Result<Value, SecretsError> {
 }
 
 fn checked<T: serde::de::DeserializeOwned>(members: &[Member], input: Map<String, Value>) -> Result<T, SecretsError> {
-    let known = |name: &String| members.iter().any(|m| m.name == name) || name == "KmsKeyId" || name == "ForceOverwriteReplicaSecret";
+    let known = |name: &String| {
+        members.iter().any(|m| m.name == name) || name == "KmsKeyId" || name == "ForceOverwriteReplicaSecret"
+    };
     if let Some(other) = input.keys().find(|k| !known(k)) {
         return Err(wrong("InvalidParameterException", format!("{other} is not supported by this service")));
     }
@@ -130,7 +137,8 @@ fn checked<T: serde::de::DeserializeOwned>(members: &[Member], input: Map<String
         let message = format!("Value at '{}' failed to satisfy constraint: {}", first.name, first.message);
         return Err(wrong("InvalidParameterException", message));
     }
-    serde_json::from_value(Value::Object(input)).map_err(|_| wrong("InvalidParameterException", "the members are not of their types"))
+    serde_json::from_value(Value::Object(input))
+        .map_err(|_| wrong("InvalidParameterException", "the members are not of their types"))
 }
 
 #[derive(Deserialize)]
@@ -145,12 +153,19 @@ impl Given {
     fn value(&self) -> Result<Option<SecretValue>, SecretsError> {
         match (&self.secret_string, &self.secret_binary) {
             (None, None) => Ok(None),
-            (Some(_), Some(_)) => Err(wrong("InvalidParameterException", "You can't specify both SecretString and SecretBinary.")),
+            (Some(_), Some(_)) => {
+                Err(wrong("InvalidParameterException", "You can't specify both SecretString and SecretBinary."))
+            }
             (Some(text), None) if text.len() <= MAX_VALUE => Ok(Some(SecretValue::Text(text.clone()))),
-            (Some(_), None) => Err(wrong("InvalidParameterException", format!("SecretString has more than {MAX_VALUE} bytes"))),
+            (Some(_), None) => {
+                Err(wrong("InvalidParameterException", format!("SecretString has more than {MAX_VALUE} bytes")))
+            }
             (None, Some(encoded)) => match BASE64_STANDARD.decode(encoded) {
                 Ok(bytes) if bytes.len() <= MAX_VALUE => Ok(Some(SecretValue::Binary(bytes))),
-                _ => Err(wrong("InvalidParameterException", format!("SecretBinary is not base64, or has more than {MAX_VALUE} bytes"))),
+                _ => Err(wrong(
+                    "InvalidParameterException",
+                    format!("SecretBinary is not base64, or has more than {MAX_VALUE} bytes"),
+                )),
             },
         }
     }
@@ -201,7 +216,10 @@ async fn create(api: &Api, region: &str, input: Create) -> Result<Value, Secrets
         {
             return Ok(json!({ "ARN": known.arn, "Name": known.name, "VersionId": version }));
         }
-        return Err(wrong("ResourceExistsException", format!("The operation failed because the secret {} already exists.", input.name)));
+        return Err(wrong(
+            "ResourceExistsException",
+            format!("The operation failed because the secret {} already exists.", input.name),
+        ));
     }
     if store.count_managed_secrets().await? >= MAX_SECRETS {
         return Err(wrong("LimitExceededException", format!("there are {MAX_SECRETS} secrets already")));
@@ -218,7 +236,10 @@ async fn create(api: &Api, region: &str, input: Create) -> Result<Value, Secrets
         first: value.as_ref().map(|value| (version.as_str(), value)),
     };
     store.create_managed_secret(new).await.map_err(|e| match e {
-        StoreError::Exists { .. } => wrong("ResourceExistsException", format!("The operation failed because the secret {} already exists.", input.name)),
+        StoreError::Exists { .. } => wrong(
+            "ResourceExistsException",
+            format!("The operation failed because the secret {} already exists.", input.name),
+        ),
         other => other.into(),
     })?;
     let mut answer = json!({ "ARN": arn, "Name": input.name });
@@ -251,12 +272,17 @@ struct Put {
 async fn put_version(api: &Api, secret: &ManagedSecret, version: &str, value: &SecretValue) -> Result<(), SecretsError> {
     match api.fleet.store.put_secret_value(&secret.arn, version, value).await? {
         true => Ok(()),
-        false => Err(wrong("ResourceExistsException", "A version with this ClientRequestToken and another value exists already.")),
+        false => {
+            Err(wrong("ResourceExistsException", "A version with this ClientRequestToken and another value exists already."))
+        }
     }
 }
 
 async fn put(api: &Api, input: Put) -> Result<Value, SecretsError> {
-    let value = input.given.value()?.ok_or_else(|| wrong("InvalidRequestException", "You must provide either SecretString or SecretBinary."))?;
+    let value = input
+        .given
+        .value()?
+        .ok_or_else(|| wrong("InvalidRequestException", "You must provide either SecretString or SecretBinary."))?;
     let (secret, version) = (usable(api, &input.secret_id).await?, input.given.version());
     put_version(api, &secret, &version, &value).await?;
     Ok(json!({ "ARN": secret.arn, "Name": secret.name, "VersionId": version, "VersionStages": ["AWSCURRENT"] }))
@@ -298,7 +324,10 @@ async fn get(api: &Api, input: Get) -> Result<Value, SecretsError> {
     let store = &api.fleet.store;
     let found = store.secret_value(&secret.arn, input.version_id.as_deref(), input.version_stage.as_deref()).await?;
     let (version, value) = found.ok_or_else(|| {
-        wrong("ResourceNotFoundException", "Secrets Manager can't find the specified secret value for this version or staging label.")
+        wrong(
+            "ResourceNotFoundException",
+            "Secrets Manager can't find the specified secret value for this version or staging label.",
+        )
     })?;
     store.note_secret_access(&secret).await?;
     let mut answer = json!({
@@ -392,7 +421,8 @@ async fn delete(api: &Api, input: Delete) -> Result<Value, SecretsError> {
         return Err(wrong("InvalidParameterException", message));
     }
     let secret = usable(api, &input.secret_id).await?;
-    let window = if input.force_delete_without_recovery { 0 } else { input.recovery_window_in_days.unwrap_or(DEFAULT_WINDOW_DAYS) };
+    let window =
+        if input.force_delete_without_recovery { 0 } else { input.recovery_window_in_days.unwrap_or(DEFAULT_WINDOW_DAYS) };
     let deletion_ms = now_ms() + window * DAY_MS;
     api.fleet.store.schedule_secret_deletion(&secret.arn, Some(deletion_ms)).await?;
     Ok(json!({ "ARN": secret.arn, "Name": secret.name, "DeletionDate": seconds(deletion_ms) }))

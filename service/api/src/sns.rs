@@ -33,12 +33,12 @@ static MESSAGE: Text = Text { min: 1, max: 262_144, pattern: None };
 static TOKEN: Text = Text { min: 0, max: 1024, pattern: None };
 static VALUE: Text = Text { min: 0, max: 4096, pattern: None };
 
-static ENTRY: &[Member] =
-    &[Member::required("key", Shape::Text(&WORD)), Member::optional("value", Shape::Text(&VALUE))];
+static ENTRY: &[Member] = &[Member::required("key", Shape::Text(&WORD)), Member::optional("value", Shape::Text(&VALUE))];
 static ENTRY_SHAPE: Shape = Shape::Structure(ENTRY);
 const ATTRIBUTES: Member = Member::optional("Attributes", Shape::List(&ENTRY_SHAPE, 0, 20));
 static CREATE_TOPIC: &[Member] = &[Member::required("Name", Shape::Text(&NAME)), ATTRIBUTES];
-static TOPIC: &[Member] = &[Member::required("TopicArn", Shape::Text(&ARN)), Member::optional("NextToken", Shape::Text(&TOKEN))];
+static TOPIC: &[Member] =
+    &[Member::required("TopicArn", Shape::Text(&ARN)), Member::optional("NextToken", Shape::Text(&TOKEN))];
 static LIST: &[Member] = &[Member::optional("NextToken", Shape::Text(&TOKEN))];
 static SUBSCRIBE: &[Member] = &[
     Member::required("TopicArn", Shape::Text(&ARN)),
@@ -148,7 +148,13 @@ async fn run(api: &Api, request: Request) -> Result<(String, Output), Refused> {
             list_subscriptions(api, region, Some(name), List { next_token: input.next_token }).await?
         }
         "Publish" => publish(api, typed(&query, PUBLISH)?).await?,
-        _ => return Err(Refused::new(StatusCode::BAD_REQUEST, "InvalidAction", format!("Could not find operation {action}"))),
+        _ => {
+            return Err(Refused::new(
+                StatusCode::BAD_REQUEST,
+                "InvalidAction",
+                format!("Could not find operation {action}"),
+            ));
+        }
     };
     Ok((action, output))
 }
@@ -231,7 +237,9 @@ pub async fn create_topic(api: &Api, region: &str, name: &str) -> Result<String,
     check_topic_name(name)?;
     match api.fleet.store.create_topic(name).await? {
         true => Ok(topic_arn(region, &api.fleet.settings.account, name)),
-        false => Err(Refused::new(StatusCode::FORBIDDEN, "TopicLimitExceeded", format!("there are {MAX_TOPICS} topics already"))),
+        false => {
+            Err(Refused::new(StatusCode::FORBIDDEN, "TopicLimitExceeded", format!("there are {MAX_TOPICS} topics already")))
+        }
     }
 }
 
@@ -257,7 +265,8 @@ pub fn check_endpoint(protocol: &str, endpoint: &str, raw: bool) -> Result<(), R
 /// Subscribes an address to a topic; the subscription's ARN. Also for templates (a topic's own subscriptions).
 pub async fn subscribe(api: &Api, topic: &str, protocol: &str, endpoint: &str, raw: bool) -> Result<String, Refused> {
     check_endpoint(protocol, endpoint, raw)?;
-    let name = topic_of(topic, &api.fleet.settings.account).ok_or_else(|| Refused::invalid("Invalid parameter: TopicArn"))?;
+    let name =
+        topic_of(topic, &api.fleet.settings.account).ok_or_else(|| Refused::invalid("Invalid parameter: TopicArn"))?;
     match api.fleet.store.subscribe(NewSubscription { topic: name, protocol, endpoint, raw }).await? {
         Subscribed::Id(id) => Ok(format!("{topic}:{id}")),
         Subscribed::NoTopic => Err(Refused::missing("Topic")),

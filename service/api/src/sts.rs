@@ -48,7 +48,10 @@ fn is_session_name(name: &str) -> bool {
 }
 
 async fn assume(api: &Api, caller: &Caller, form: &Form) -> Result<String, QueryError> {
-    for unsupported in ["Policy", "PolicyArns", "SerialNumber", "TokenCode", "Tags", "TransitiveTagKeys", "SourceIdentity", "ProvidedContexts"] {
+    for unsupported in [
+        "Policy", "PolicyArns", "SerialNumber", "TokenCode", "Tags", "TransitiveTagKeys", "SourceIdentity",
+        "ProvidedContexts",
+    ] {
         if form.has(unsupported) {
             return Err(QueryError::validation(format!("{unsupported} is not supported by this service")));
         }

@@ -70,16 +70,15 @@ impl Authority {
     /// From PEM.
     pub fn new(certificate_pem: &str, key_pem: &str) -> Result<Authority, FleetError> {
         let key = KeyPair::from_pem(key_pem).map_err(failed("read the device authority's key"))?;
-        let issuer = Issuer::from_ca_cert_pem(certificate_pem, key)
-            .map_err(failed("read the device authority's certificate"))?;
+        let issuer =
+            Issuer::from_ca_cert_pem(certificate_pem, key).map_err(failed("read the device authority's certificate"))?;
         Ok(Authority { issuer, certificate_pem: certificate_pem.to_owned() })
     }
 
     /// From the two files of a key directory.
     pub fn open(certificate: &Path, key: &Path) -> Result<Authority, FleetError> {
-        let read = |path: &Path| {
-            std::fs::read_to_string(path).map_err(|source| FleetError::File { path: path.to_owned(), source })
-        };
+        let read =
+            |path: &Path| std::fs::read_to_string(path).map_err(|source| FleetError::File { path: path.to_owned(), source });
         Authority::new(&read(certificate)?, &read(key)?)
     }
 

@@ -216,7 +216,12 @@ impl Conversation {
         Ok(())
     }
 
-    async fn go_on(&mut self, link: &mut Wire, early: Vec<Packet>, stop: &mut watch::Receiver<bool>) -> Result<Farewell, End> {
+    async fn go_on(
+        &mut self,
+        link: &mut Wire,
+        early: Vec<Packet>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Farewell, End> {
         let mut packets = early;
         loop {
             for packet in packets.drain(..) {

@@ -100,8 +100,7 @@ impl Fleet {
 
     /// A device's own keys.
     pub fn issue_credentials(&self, identity: &Identity) -> Credentials {
-        let subject =
-            Subject::Device { device_id: identity.device_id.clone(), certificate: identity.fingerprint.clone() };
+        let subject = Subject::Device { device_id: identity.device_id.clone(), certificate: identity.fingerprint.clone() };
         self.issue_session(subject, LIFETIME_S)
     }
 
@@ -136,10 +135,11 @@ impl Fleet {
         match subject {
             Subject::Device { certificate, .. } => Ok(self.store.usable_certificate(certificate).await?.is_some()),
             Subject::Role { origin: Origin::AccessKey(id), .. } => Ok(self.store.access_key_secret(id).await?.is_some()),
-            Subject::Role { origin: Origin::ApplicationInstance { device_id, certificate, application_instance_id, role_arn }, .. } => {
-                Ok(self.store.usable_certificate(certificate).await?.is_some()
-                    && self.role_of_instance(device_id, application_instance_id).await?.as_ref() == Some(role_arn))
-            }
+            Subject::Role {
+                origin: Origin::ApplicationInstance { device_id, certificate, application_instance_id, role_arn },
+                ..
+            } => Ok(self.store.usable_certificate(certificate).await?.is_some()
+                && self.role_of_instance(device_id, application_instance_id).await?.as_ref() == Some(role_arn)),
         }
     }
 

@@ -346,7 +346,8 @@ mod tests {
         use Status::{InProgress, Queued, Succeeded};
         let reboot = Operation::Reboot {};
         let begun = times(&reboot, JobTimes::default(), (Queued, InProgress), Step::Minutes(2), 1_000);
-        let expected = JobTimes { started_ms: Some(1_000), deadline_ms: Some(1_000 + REBOOT_MS), step_deadline_ms: Some(121_000) };
+        let expected =
+            JobTimes { started_ms: Some(1_000), deadline_ms: Some(1_000 + REBOOT_MS), step_deadline_ms: Some(121_000) };
         assert_eq!(begun, expected);
         assert_eq!(times(&reboot, begun, (InProgress, InProgress), Step::Kept, 5_000), begun);
         assert_eq!(times(&reboot, begun, (InProgress, InProgress), Step::Minutes(1), 5_000).step_deadline_ms, Some(65_000));

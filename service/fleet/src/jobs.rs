@@ -9,7 +9,8 @@ use crate::message::Message;
 use crate::topics::JobRequest;
 use crate::{Fleet, FleetError};
 use belvedere_device_protocol::jobs::{
-    Operation, Status, describe_topic, next_topic, notify_next_topic, notify_topic, pending_topic, start_next_topic, update_topic,
+    Operation, Status, describe_topic, next_topic, notify_next_topic, notify_topic, pending_topic, start_next_topic,
+    update_topic,
 };
 use belvedere_store::device_jobs::DeviceJob;
 use belvedere_store::devices::Device;
@@ -125,7 +126,9 @@ impl Fleet {
             JobRequest::Pending => (pending_topic(thing), self.pending(device_id, payload).await?),
             JobRequest::StartNext => (start_next_topic(thing), self.start_next(thing, device_id, payload).await?),
             JobRequest::Next => (next_topic(thing), self.describe(thing, device_id, None, payload).await?),
-            JobRequest::Describe(job) => (describe_topic(thing, job), self.describe(thing, device_id, Some(job), payload).await?),
+            JobRequest::Describe(job) => {
+                (describe_topic(thing, job), self.describe(thing, device_id, Some(job), payload).await?)
+            }
             JobRequest::Update(job) => (update_topic(thing, job), self.update_job(device_id, job, payload).await?),
         };
         let token = parse(payload).ok().and_then(|given| token(&given).ok().flatten());
@@ -188,7 +191,13 @@ impl Fleet {
         Ok(Ok(body(json!({ "inProgressJobs": of(false), "queuedJobs": of(true) }))))
     }
 
-    async fn describe(&self, thing: &str, device_id: &str, job_id: Option<&str>, payload: &[u8]) -> Result<Answer, FleetError> {
+    async fn describe(
+        &self,
+        thing: &str,
+        device_id: &str,
+        job_id: Option<&str>,
+        payload: &[u8],
+    ) -> Result<Answer, FleetError> {
         let asked = match parse(payload).and_then(|given| parse_describe(&given)) {
             Ok(asked) => asked,
             Err(refused) => return Ok(Err(plainly(refused))),
@@ -220,7 +229,8 @@ impl Fleet {
             // What is in progress goes on as it is.
             if before.status == Status::Queued {
                 let details = start.details.as_ref().unwrap_or(&before.details);
-                let clocks = times(&before.operation, before.times, (before.status, Status::InProgress), start.step, now_ms());
+                let clocks =
+                    times(&before.operation, before.times, (before.status, Status::InProgress), start.step, now_ms());
                 if !self.store.update_device_job(&before, Status::InProgress, details, clocks).await? {
                     continue;
                 }

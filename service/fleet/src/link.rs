@@ -1,10 +1,10 @@
 //! A connection's bytes, and the protocol's state between them and packets. An idle connection holds no buffer: what is
 //! read goes through the stack.
 
-use crate::hub::Cut;
-use crate::message::{Message, carried, expiry};
 use crate::FleetError;
 use crate::broker::MAX_PACKET;
+use crate::hub::Cut;
+use crate::message::{Message, carried, expiry};
 use belvedere_store::now_ms;
 use mqtt_protocol_core::mqtt::Version;
 use mqtt_protocol_core::mqtt::common::Cursor;

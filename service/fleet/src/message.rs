@@ -47,13 +47,15 @@ impl Message {
                 let seconds = u32::try_from((expires - now).max(0) / 1000).unwrap_or(u32::MAX);
                 properties.push(MessageExpiryInterval::new(seconds)?.into());
             }
-            let mut builder = v5_0::Publish::builder().topic_name(self.topic.as_str())?.qos(qos).retain(form.retain).dup(form.again);
+            let mut builder =
+                v5_0::Publish::builder().topic_name(self.topic.as_str())?.qos(qos).retain(form.retain).dup(form.again);
             if let Some(id) = form.id {
                 builder = builder.packet_id(id);
             }
             return Ok(builder.props(properties).payload(self.payload.as_slice()).build()?.into());
         }
-        let mut builder = v3_1_1::Publish::builder().topic_name(self.topic.as_str())?.qos(qos).retain(form.retain).dup(form.again);
+        let mut builder =
+            v3_1_1::Publish::builder().topic_name(self.topic.as_str())?.qos(qos).retain(form.retain).dup(form.again);
         if let Some(id) = form.id {
             builder = builder.packet_id(id);
         }
@@ -102,7 +104,8 @@ pub fn encode(properties: &Properties, expires: bool) -> Vec<u8> {
     if let (true, Ok(mark)) = (expires, MessageExpiryInterval::new(0)) {
         properties.push(mark.into());
     }
-    let Some(length) = u32::try_from(properties.size()).ok().filter(|l| *l > 0).and_then(VariableByteInteger::from_u32) else {
+    let Some(length) = u32::try_from(properties.size()).ok().filter(|l| *l > 0).and_then(VariableByteInteger::from_u32)
+    else {
         return Vec::new();
     };
     let mut bytes = length.to_continuous_buffer();

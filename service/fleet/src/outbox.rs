@@ -113,9 +113,9 @@ impl Outbox {
             return Ok(());
         }
         let id = identifier(number);
-        link.protocol.register_packet_id(id).map_err(|_| {
-            End::new(DisconnectReasonCode::ReceiveMaximumExceeded, "an old message was never acknowledged")
-        })?;
+        link.protocol
+            .register_packet_id(id)
+            .map_err(|_| End::new(DisconnectReasonCode::ReceiveMaximumExceeded, "an old message was never acknowledged"))?;
         let (properties, expires) = decode(&properties);
         let expires_ms = expires.then_some(expires_ms);
         let message = Message { topic, payload, quality: 1, retain, properties, expires_ms, publisher: None };

@@ -104,7 +104,11 @@ impl Fleet {
         payload: &[u8],
     ) -> Result<Result<CertificateCreated, Rejected>, FleetError> {
         let Ok(request) = serde_json::from_slice::<CreateFromCsr>(payload) else {
-            return Ok(Err(rejected(400, "InvalidPayload", "the payload must be {\"certificateSigningRequest\": \"<PEM>\"}")));
+            return Ok(Err(rejected(
+                400,
+                "InvalidPayload",
+                "the payload must be {\"certificateSigningRequest\": \"<PEM>\"}",
+            )));
         };
         if self.store.usable_certificate(&claim.fingerprint).await?.is_none() {
             return Ok(Err(spent()));

@@ -83,7 +83,12 @@ impl Fleet {
                 continue;
             }
             if let Some(word) = report.unknown_word() {
-                tracing::warn!(thing, application_instance_id = id, "the report says {:?}, which means nothing", word.get(..40).unwrap_or(word));
+                tracing::warn!(
+                    thing,
+                    application_instance_id = id,
+                    "the report says {:?}, which means nothing",
+                    word.get(..40).unwrap_or(word)
+                );
                 continue;
             }
             if report.status_description.trim().is_empty() {
@@ -141,7 +146,9 @@ mod tests {
             connected: true,
         };
         let now = 10_000_000;
-        let news = |version, in_touch_ms: i64, network| is_news(&device(version, Some(in_touch_ms + LEASE_MS)), "1.0.0", &network, now);
+        let news = |version, in_touch_ms: i64, network| {
+            is_news(&device(version, Some(in_touch_ms + LEASE_MS)), "1.0.0", &network, now)
+        };
         assert!(!news(Some("1.0.0"), now - RENEWAL_MS + 1, json!({})));
         assert!(news(Some("1.0.0"), now - RENEWAL_MS, json!({})));
         assert!(news(Some("0.9.0"), now, json!({})) && news(None, now, json!({})));

@@ -221,7 +221,8 @@ mod tests {
             json!({ "desired": { "a": { "b": null, "d": 3 }, "list": [3] } }),
         ]);
         assert_eq!(Value::Object(document.state), json!({ "desired": { "a": { "c": 2, "d": 3 }, "list": [3] } }));
-        let expected = json!({ "desired": { "a": { "c": {"timestamp": 7}, "d": {"timestamp": 7} }, "list": {"timestamp": 7} } });
+        let expected =
+            json!({ "desired": { "a": { "c": {"timestamp": 7}, "d": {"timestamp": 7} }, "list": {"timestamp": 7} } });
         assert_eq!(Value::Object(document.metadata), expected);
         assert!(after(&[json!({ "desired": { "a": 1 } }), json!({ "desired": null })]).state.is_empty());
     }
@@ -245,7 +246,8 @@ mod tests {
 
     #[test]
     fn a_delta_comes_with_the_times_of_its_members() {
-        let document = after(&[json!({ "desired": { "a": 1, "b": { "x": 1, "y": 2 } }, "reported": { "a": 1, "b": { "x": 1 } } })]);
+        let document =
+            after(&[json!({ "desired": { "a": 1, "b": { "x": 1, "y": 2 } }, "reported": { "a": 1, "b": { "x": 1 } } })]);
         let desired = document.metadata["desired"].as_object().unwrap();
         let times = metadata_of(&delta(&document).unwrap(), desired);
         assert_eq!(Value::Object(times), json!({ "b": { "y": { "timestamp": 7 } } }));
@@ -264,7 +266,8 @@ mod tests {
         ] {
             assert_eq!(parse_update(payload.as_bytes()).unwrap_err().code, code, "{payload}");
         }
-        let deep = format!(r#"{{"state":{{"desired":{}1{}}}}}"#, r#"{"a":"#.repeat(MAX_DEPTH + 1), "}".repeat(MAX_DEPTH + 1));
+        let deep =
+            format!(r#"{{"state":{{"desired":{}1{}}}}}"#, r#"{"a":"#.repeat(MAX_DEPTH + 1), "}".repeat(MAX_DEPTH + 1));
         assert!(parse_update(deep.as_bytes()).is_err());
         let frame = json!({ "desired": { "a": "" } }).to_string().len();
         let large = |bytes: usize| update(json!({ "desired": { "a": "x".repeat(bytes - frame) } }));

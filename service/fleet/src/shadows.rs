@@ -79,7 +79,14 @@ impl Fleet {
             },
         };
         if let Err(refused) = answer {
-            tracing::info!(thing, shadow = name, operation = word, code = refused.code, "shadow request refused: {}", refused.message);
+            tracing::info!(
+                thing,
+                shadow = name,
+                operation = word,
+                code = refused.code,
+                "shadow request refused: {}",
+                refused.message
+            );
             let mut body = json!({ "code": refused.code, "message": refused.message, "timestamp": seconds() });
             echo(&mut body, given.get("clientToken").and_then(Value::as_str));
             self.publish_json(&topic(thing, name, &format!("{word}/rejected")), &body).await?;

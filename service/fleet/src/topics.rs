@@ -265,10 +265,23 @@ mod tests {
         ] {
             assert_eq!(publication(&me, foreign), None, "{foreign}");
         }
-        for mine in ["$aws/things/panorama_cam_Thing_1/shadow/#", "$aws/things/panorama_cam_Thing_1/jobs/#", "panorama/panorama_cam_Thing_1/#"] {
+        for mine in [
+            "$aws/things/panorama_cam_Thing_1/shadow/#",
+            "$aws/things/panorama_cam_Thing_1/jobs/#",
+            "panorama/panorama_cam_Thing_1/#",
+        ] {
             assert!(may_subscribe(&me, mine), "{mine}");
         }
-        for foreign in ["#", "$aws/#", "$aws/things/+/shadow/#", "$aws/things/+/jobs/#", "$aws/things/panorama_cam_Thing_2/jobs/#", "panorama/#", "panorama/+", "panorama/panorama_cam_Thing_11"] {
+        for foreign in [
+            "#",
+            "$aws/#",
+            "$aws/things/+/shadow/#",
+            "$aws/things/+/jobs/#",
+            "$aws/things/panorama_cam_Thing_2/jobs/#",
+            "panorama/#",
+            "panorama/+",
+            "panorama/panorama_cam_Thing_11",
+        ] {
             assert!(!may_subscribe(&me, foreign), "{foreign}");
         }
     }

@@ -41,9 +41,11 @@ pub enum Command {
     /// `belvedere-service model > panorama.json; aws configure add-model --service-model file://panorama.json`
     Model,
     /// Make the files of an external broker (init --broker mqtts://host:port) for mosquitto 2.0
-    #[command(after_help = "Copy ca.pem, server.pem, server.key and patterns.acl to --configuration, and dynamic-security.json to \
+    #[command(
+        after_help = "Copy ca.pem, server.pem, server.key and patterns.acl to --configuration, and dynamic-security.json to \
                             --state; docs/service.md has the commands. The certificate is good for 825 days: call this again, and \
-                            replace server.pem and server.key. Leave dynamic-security.json of a broker that runs as it is.")]
+                            replace server.pem and server.key. Leave dynamic-security.json of a broker that runs as it is."
+    )]
     BrokerConfiguration {
         /// Directory of the service
         #[arg(long)]
@@ -100,8 +102,10 @@ pub enum Command {
         data: PathBuf,
     },
     /// Copy the whole service into one file, while it runs
-    #[command(after_help = "The archive holds rows, objects and configuration, with a checksum of everything. The key directory \
-                            (belvedere-keys) and, unless asked for, secrets.key are not in it: keep them where keys are kept.")]
+    #[command(
+        after_help = "The archive holds rows, objects and configuration, with a checksum of everything. The key directory \
+                            (belvedere-keys) and, unless asked for, secrets.key are not in it: keep them where keys are kept."
+    )]
     Backup {
         /// Directory of the service
         #[arg(long)]
@@ -113,8 +117,10 @@ pub enum Command {
         file: PathBuf,
     },
     /// Make the service of a backup again; checks every checksum before it writes
-    #[command(after_help = "Also the way from SQLite and files to PostgreSQL and a bucket, and back. The database and the bucket (or \
-                            its prefix) must be empty. Stop the original service first: devices believe both.")]
+    #[command(
+        after_help = "Also the way from SQLite and files to PostgreSQL and a bucket, and back. The database and the bucket (or \
+                            its prefix) must be empty. Stop the original service first: devices believe both."
+    )]
     Restore {
         /// The archive
         file: PathBuf,

@@ -20,7 +20,10 @@ pub async fn print(data: &Path, minutes: u32, limit: u32, json: bool) -> Result<
 
 fn line(entry: &AuditEntry) -> String {
     let AuditEntry { request_id, caller, access_key_id, source, action, resource, status, .. } = entry;
-    format!("{}  {status}  {action}  {resource}  by {caller} ({access_key_id}) from {source}  {request_id}", time(entry.time_ms))
+    format!(
+        "{}  {status}  {action}  {resource}  by {caller} ({access_key_id}) from {source}  {request_id}",
+        time(entry.time_ms)
+    )
 }
 
 fn object(entry: &AuditEntry) -> String {

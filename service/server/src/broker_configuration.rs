@@ -40,16 +40,16 @@ pub async fn write(wanted: Wanted<'_>) -> Result<Vec<PathBuf>, ServerError> {
     let (certificate, key) = configuration.authority();
     let authority = Authority::open(&certificate, &key)?;
     let store = configuration.attach_store(wanted.data).await?;
-    let asked = configuration::Wanted {
-        url: &url,
-        names: wanted.names,
-        configuration: wanted.configuration,
-        state: wanted.state,
-    };
+    let asked =
+        configuration::Wanted { url: &url, names: wanted.names, configuration: wanted.configuration, state: wanted.state };
     let files = configuration::files(&asked, &authority, &store).await;
     store.close().await;
     let error = |path: &Path, source| ServerError::File { operation: "write", path: path.to_owned(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(wanted.directory).map_err(|e| error(wanted.directory, e))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(wanted.directory)
+        .map_err(|e| error(wanted.directory, e))?;
     let mut written = Vec::new();
     for File { name, secret, content } in files? {
         let path = wanted.directory.join(name);

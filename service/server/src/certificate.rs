@@ -43,7 +43,8 @@ fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, ServerError> {
     if chain.is_empty() {
         return Err(wrong(certificate, "holds no certificate in PEM".into()));
     }
-    let der = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|e| wrong(key, format!("not a private key in PEM: {e}")))?;
+    let der =
+        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|e| wrong(key, format!("not a private key in PEM: {e}")))?;
     let signer = rustls::crypto::ring::sign::any_supported_type(&der).map_err(|e| wrong(key, e.to_string()))?;
     let pair = CertifiedKey::new(chain, signer);
     match pair.keys_match() {

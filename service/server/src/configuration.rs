@@ -2,9 +2,9 @@
 
 use crate::ServerError;
 use crate::backends::Backends;
-use belvedere_store::Store;
 use crate::history::History;
 use belvedere_api::limits::Limits;
+use belvedere_store::Store;
 use belvedere_store::metrics::Retention;
 use belvedere_watch::delivery::mail::MailServer;
 use serde::{Deserialize, Serialize};
@@ -123,8 +123,7 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), ServerError
     let temporary = path.with_extension("new");
     let error = |source| ServerError::File { operation: "write", path: path.to_owned(), source };
     let _ = std::fs::remove_file(&temporary);
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(error)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(error)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(error)?;
     std::fs::rename(&temporary, path).map_err(error)?;
     // Without this the old name may come back after a power cut.

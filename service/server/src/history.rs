@@ -32,7 +32,10 @@ impl History {
     /// What ended before this is forgotten.
     pub fn horizon(&self, now: i64) -> Horizon {
         let days = |days: u32| now - i64::from(days) * DAY_MS;
-        Horizon { instances_ms: days(self.removed_applications_days.max(LEAST_INSTANCE_DAYS)), jobs_ms: days(self.ended_jobs_days) }
+        Horizon {
+            instances_ms: days(self.removed_applications_days.max(LEAST_INSTANCE_DAYS)),
+            jobs_ms: days(self.ended_jobs_days),
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use axum::http::header::{CONNECTION, EXPECT};
 use axum::http::{HeaderMap, HeaderValue, Request};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::{Router, middleware};
 use axum::routing::{MethodRouter, get};
+use axum::{Router, middleware};
 use belvedere_api::Api;
 use belvedere_api::device::{PeerAddress, PeerCertificate, credentials};
 use belvedere_fleet::accept::{self, Accepted, Port, stopped};
@@ -64,10 +64,7 @@ async fn close_what_was_not_continued(request: Request<Body>, next: Next) -> Res
 
 /// What is answered on the port for Prometheus.
 pub fn metrics_router(fleet: Fleet, health: Health, metrics: Metrics) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics::answer))
-        .route("/healthz", healthz(health))
-        .with_state((metrics, fleet))
+    Router::new().route("/metrics", get(metrics::answer)).route("/healthz", healthz(health)).with_state((metrics, fleet))
 }
 
 fn healthz<S: Clone + Send + Sync + 'static>(health: Health) -> MethodRouter<S> {
@@ -136,12 +133,24 @@ pub async fn answer(accepted: Accepted, peer: SocketAddr, router: Router, stop: 
     match accepted {
         Accepted::Plain(stream) => {
             let transport = if peer.ip().to_canonical().is_loopback() { Transport::Loopback } else { Transport::Open };
-            converse(stream, router.layer(Extension(transport)).layer(Extension(PeerAddress(Some(peer)))), PeerCertificate(None), stop).await;
+            converse(
+                stream,
+                router.layer(Extension(transport)).layer(Extension(PeerAddress(Some(peer)))),
+                PeerCertificate(None),
+                stop,
+            )
+            .await;
         }
         Accepted::Tls(stream) => {
             let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
             let certificate = PeerCertificate(certificate.map(|c| Arc::from(c.as_ref())));
-            converse(*stream, router.layer(Extension(Transport::Tls)).layer(Extension(PeerAddress(Some(peer)))), certificate, stop).await;
+            converse(
+                *stream,
+                router.layer(Extension(Transport::Tls)).layer(Extension(PeerAddress(Some(peer)))),
+                certificate,
+                stop,
+            )
+            .await;
         }
     }
 }

@@ -45,11 +45,7 @@ pub async fn initialise(new: New<'_>) -> Result<FirstKey, ServerError> {
         return Err(ServerError::Argument(format!("--region {}: a region is like us-east-1", new.region)));
     }
     let file = |operation, path: &Path, source| ServerError::File { operation, path: path.to_owned(), source };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(new.data)
-        .map_err(|e| file("create", new.data, e))?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(new.data).map_err(|e| file("create", new.data, e))?;
     if new.data.join(FILE).exists() {
         let text = format!("{} holds a service already; `belvedere-service serve` starts it", new.data.display());
         return Err(ServerError::Argument(text));

@@ -20,11 +20,11 @@
 //! | [`doctor`] | is everything as it must be? |
 
 pub mod arguments;
+pub mod audit;
 pub mod backends;
 pub mod backup;
 pub mod broker_configuration;
 pub mod certificate;
-pub mod audit;
 pub mod configuration;
 pub mod doctor;
 pub mod health;

@@ -86,7 +86,10 @@ async fn run(command: Command) -> Result<ExitCode, ServerError> {
             let made = backup(&data, &file, secrets).await?;
             println!("{}: {} rows, {} objects, {}", file.display(), made.rows, made.objects, size(made.bytes));
             if secrets == SecretsKey::Without {
-                println!("secrets.key is not in it; restoring needs it: keep a copy of {} elsewhere", data.join("secrets.key").display());
+                println!(
+                    "secrets.key is not in it; restoring needs it: keep a copy of {} elsewhere",
+                    data.join("secrets.key").display()
+                );
             }
         }
         Command::Restore { file, data, secrets_key, keys, backends } => {
@@ -95,7 +98,13 @@ async fn run(command: Command) -> Result<ExitCode, ServerError> {
             let places = backends.words()?;
             let (header, made) = restore(Restore { from: &file, data: &data, secrets_key, keys, backends }).await?;
             let at = time::date(header.created_ms);
-            println!("{}: as it was on {at}: {} rows, {} objects, {}", data.display(), made.rows, made.objects, size(made.bytes));
+            println!(
+                "{}: as it was on {at}: {} rows, {} objects, {}",
+                data.display(),
+                made.rows,
+                made.objects,
+                size(made.bytes)
+            );
             println!("{places}");
             println!("next: belvedere-service doctor --data {}", data.display());
         }

@@ -115,7 +115,12 @@ impl Default for Metrics {
         metrics.started.set(belvedere_store::now_ms() as f64 / 1000.0);
         let ours = registry.sub_registry_with_prefix("belvedere");
         ours.register("requests", "Requests by service, operation and HTTP status", metrics.requests.clone());
-        ours.register_with_unit("request_duration", "Time to the beginning of an answer", Unit::Seconds, metrics.seconds.clone());
+        ours.register_with_unit(
+            "request_duration",
+            "Time to the beginning of an answer",
+            Unit::Seconds,
+            metrics.seconds.clone(),
+        );
         ours.register("requests_under_way", "Requests that have no answer yet", metrics.under_way.clone());
         ours.register("devices", "Devices there are", metrics.devices.clone());
         ours.register("devices_connected", "Devices connected to any copy of the service", metrics.connected.clone());
@@ -269,7 +274,10 @@ mod tests {
         let text = encoded(&metrics);
         let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("belvedere_requests_total")).collect();
         assert_eq!(lines.len(), 5, "{lines:#?}");
-        assert!(text.contains("belvedere_requests_total{service=\"logs\",operation=\"other\",status=\"404\"} 1000"), "{text}");
+        assert!(
+            text.contains("belvedere_requests_total{service=\"logs\",operation=\"other\",status=\"404\"} 1000"),
+            "{text}"
+        );
         assert!(text.contains("belvedere_requests_total{service=\"logs\",operation=\"PutLogEvents\",status=\"500\"} 1"));
         assert!(text.contains("belvedere_request_duration_seconds_bucket{le=\"0.1\",service=\"logs\"} 1004"), "{text}");
     }

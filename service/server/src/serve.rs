@@ -3,8 +3,8 @@
 
 use crate::certificate::Given;
 use crate::configuration::{Configuration, replace};
-use crate::identity::identity;
 use crate::health::Health;
+use crate::identity::identity;
 use crate::metrics::Metrics;
 use crate::{ServerError, history, http, lock, notifications, supervisor};
 use belvedere_api::Api;

@@ -56,29 +56,29 @@ impl Store {
                 .fetch_optional(&self.pool)
                 .await
                 .map_err(|e| StoreError::database("look up an access key", e))?;
-        sealed
-            .map(|s| String::from_utf8(self.secrets.unseal(PURPOSE, &s)?).map_err(|_| StoreError::Sealed))
-            .transpose()
+        sealed.map(|s| String::from_utf8(self.secrets.unseal(PURPOSE, &s)?).map_err(|_| StoreError::Sealed)).transpose()
     }
 
     /// All keys, oldest first.
     pub async fn list_access_keys(&self) -> Result<Vec<AccessKey>, StoreError> {
         let error = |e| StoreError::database("list access keys", e);
-        sqlx::query("SELECT access_key_id, description, created_ms, revoked_ms, expires_ms FROM access_key ORDER BY created_ms")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?
-            .iter()
-            .map(|row| {
-                Ok(AccessKey {
-                    access_key_id: row.try_get("access_key_id").map_err(error)?,
-                    description: row.try_get("description").map_err(error)?,
-                    created_ms: row.try_get("created_ms").map_err(error)?,
-                    revoked_ms: row.try_get("revoked_ms").map_err(error)?,
-                    expires_ms: row.try_get("expires_ms").map_err(error)?,
-                })
+        sqlx::query(
+            "SELECT access_key_id, description, created_ms, revoked_ms, expires_ms FROM access_key ORDER BY created_ms",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(error)?
+        .iter()
+        .map(|row| {
+            Ok(AccessKey {
+                access_key_id: row.try_get("access_key_id").map_err(error)?,
+                description: row.try_get("description").map_err(error)?,
+                created_ms: row.try_get("created_ms").map_err(error)?,
+                revoked_ms: row.try_get("revoked_ms").map_err(error)?,
+                expires_ms: row.try_get("expires_ms").map_err(error)?,
             })
-            .collect()
+        })
+        .collect()
     }
 
     /// Ends a key at once; false if there is no such working key.

@@ -66,13 +66,22 @@ mod tests {
 
     async fn check(store: &Store) {
         for id in ["device-a", "device-b"] {
-            let new = NewDevice { device_id: id, name: id, thing_name: id, description: None, tags: &Tags::new(), networking: None };
+            let new = NewDevice {
+                device_id: id,
+                name: id,
+                thing_name: id,
+                description: None,
+                tags: &Tags::new(),
+                networking: None,
+            };
             store.create_device(new).await.unwrap();
         }
         for (device, ends) in [("device-a", 3), ("device-b", 1)] {
             for _ in 0..ends {
                 let job = store.create_device_job(device, &Operation::Reboot {}).await.unwrap().unwrap();
-                assert!(store.update_device_job(&job, Status::Succeeded, &BTreeMap::new(), JobTimes::default()).await.unwrap());
+                assert!(
+                    store.update_device_job(&job, Status::Succeeded, &BTreeMap::new(), JobTimes::default()).await.unwrap()
+                );
             }
         }
         store.create_device_job("device-b", &Operation::Reboot {}).await.unwrap().unwrap();

@@ -117,7 +117,13 @@ async fn remember(transaction: &mut Connection, alarm: &str, history: &[NewHisto
 
 impl Store {
     /// Makes an alarm in `INSUFFICIENT_DATA`, or changes what it watches.
-    pub async fn put_alarm(&self, name: &str, region: &str, definition: &str, history: NewHistory) -> Result<Put, StoreError> {
+    pub async fn put_alarm(
+        &self,
+        name: &str,
+        region: &str,
+        definition: &str,
+        history: NewHistory,
+    ) -> Result<Put, StoreError> {
         let error = |e| StoreError::database("store an alarm", e);
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM alarm WHERE name <> $1")
             .bind(name)
@@ -239,7 +245,14 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(|e| StoreError::database("read an alarm's history", e))?;
-        let history = |(sequence, alarm, kind, summary, data, created_ms)| History { sequence, alarm, kind, summary, data, created_ms };
+        let history = |(sequence, alarm, kind, summary, data, created_ms)| History {
+            sequence,
+            alarm,
+            kind,
+            summary,
+            data,
+            created_ms,
+        };
         Ok(rows.into_iter().map(history).collect())
     }
 
@@ -260,8 +273,8 @@ pub(crate) type Connection = sqlx::AnyConnection;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::places;
     use crate::notifications::NewSubscription;
+    use crate::testing::places;
 
     fn history() -> NewHistory {
         NewHistory { kind: "StateUpdate", summary: "s".into(), data: "{}".into() }

@@ -45,7 +45,9 @@ fn entry(row: &DatabaseRow) -> Result<AuditEntry, StoreError> {
 
 /// A statement that adds so many entries.
 fn insertion(rows: usize) -> String {
-    let row = |n: usize| format!("(${}, ${}, ${}, ${}, ${}, ${}, ${}, ${})", n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7, n + 8);
+    let row = |n: usize| {
+        format!("(${}, ${}, ${}, ${}, ${}, ${}, ${}, ${})", n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7, n + 8)
+    };
     let rows: Vec<String> = (0..rows).map(|n| row(n * 8)).collect();
     let into = "INSERT INTO audit (time_ms, request_id, caller, access_key_id, source, action, resource, status) VALUES ";
     into.to_owned() + &rows.join(", ")

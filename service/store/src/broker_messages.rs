@@ -50,7 +50,11 @@ impl Store {
     /// The messages that have waited longest, in their order; those that are of no use any more are forgotten.
     pub async fn broker_messages(&self, limit: usize) -> Result<Vec<Waiting>, StoreError> {
         let error = |e| StoreError::database("read messages for the broker", e);
-        sqlx::query("DELETE FROM broker_message WHERE expires_ms <= $1").bind(now_ms()).execute(&self.pool).await.map_err(error)?;
+        sqlx::query("DELETE FROM broker_message WHERE expires_ms <= $1")
+            .bind(now_ms())
+            .execute(&self.pool)
+            .await
+            .map_err(error)?;
         let rows = sqlx::query(
             "SELECT sequence, topic, payload, quality, retain, publisher_expires_ms FROM broker_message \
              ORDER BY sequence LIMIT $1",

@@ -151,11 +151,13 @@ impl Store {
         .map_err(error)?;
         let Some(row) = row else { return Ok(None) };
         let new = certificate(&row)?;
-        sqlx::query("UPDATE certificate SET status = 'revoked' WHERE device_id = $1 AND kind = 'device' AND status = 'active'")
-            .bind(&new.device_id)
-            .execute(&mut *transaction)
-            .await
-            .map_err(error)?;
+        sqlx::query(
+            "UPDATE certificate SET status = 'revoked' WHERE device_id = $1 AND kind = 'device' AND status = 'active'",
+        )
+        .bind(&new.device_id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(error)?;
         sqlx::query("UPDATE certificate SET status = 'consumed' WHERE device_id = $1 AND kind = 'claim'")
             .bind(&new.device_id)
             .execute(&mut *transaction)

@@ -90,12 +90,14 @@ impl Store {
                     .await?;
                 let last = deleted.rows_affected() == 1;
                 if last && old.is_device {
-                    sqlx::query("UPDATE device SET connected = 0, lease_expires_ms = $1, updated_ms = $2 WHERE device_id = $3")
-                        .bind(now + LEASE_MS)
-                        .bind(now)
-                        .bind(&old.device_id)
-                        .execute(connection)
-                        .await?;
+                    sqlx::query(
+                        "UPDATE device SET connected = 0, lease_expires_ms = $1, updated_ms = $2 WHERE device_id = $3",
+                    )
+                    .bind(now + LEASE_MS)
+                    .bind(now)
+                    .bind(&old.device_id)
+                    .execute(connection)
+                    .await?;
                 }
                 Ok(last)
             })

@@ -38,11 +38,12 @@ impl Store {
         let mut here = identity.clone();
         here.insert("object store".into(), self.blobs.place());
         let mut transaction = self.begin_exclusive("service_copy").await.map_err(error)?;
-        let others: Vec<String> = sqlx::query_scalar("SELECT identity FROM service_copy WHERE copy_id <> $1 ORDER BY started_ms")
-            .bind(&*self.copy)
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(error)?;
+        let others: Vec<String> =
+            sqlx::query_scalar("SELECT identity FROM service_copy WHERE copy_id <> $1 ORDER BY started_ms")
+                .bind(&*self.copy)
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(error)?;
         if !others.is_empty() && !self.objects_are_shared() {
             return Err(StoreError::Alone);
         }
@@ -107,10 +108,11 @@ impl Store {
         if !self.is_shared() {
             return Ok(true);
         }
-        let first: Option<String> = sqlx::query_scalar("SELECT copy_id FROM service_copy ORDER BY started_ms, copy_id LIMIT 1")
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(|e| StoreError::database("ask which copy is the first", e))?;
+        let first: Option<String> =
+            sqlx::query_scalar("SELECT copy_id FROM service_copy ORDER BY started_ms, copy_id LIMIT 1")
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(|e| StoreError::database("ask which copy is the first", e))?;
         Ok(first.as_deref() == Some(&*self.copy))
     }
 
@@ -170,7 +172,8 @@ impl Store {
                 .map_err(error)?;
         }
         let buried = format!("DELETE FROM service_copy WHERE {which}");
-        let buried = sqlx::query(sqlx::AssertSqlSafe(buried)).bind(&*self.copy).bind(before).execute(&mut *transaction).await;
+        let buried =
+            sqlx::query(sqlx::AssertSqlSafe(buried)).bind(&*self.copy).bind(before).execute(&mut *transaction).await;
         let buried = buried.map_err(error)?.rows_affected();
         if !self.is_shared() {
             // From before connections were noted.
@@ -185,7 +188,6 @@ impl Store {
         }
         Ok(())
     }
-
 }
 
 /// In what two services differ, for people; `None`: they are one.
@@ -199,8 +201,8 @@ fn difference(here: &Identity, there: &Identity) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::{NewDevice, Tags};
     use crate::connections::Connection;
+    use crate::devices::{NewDevice, Tags};
     use crate::testing::{Place, object_places, places};
 
     async fn with_device(place: &Place) -> Store {

@@ -98,7 +98,10 @@ pub(crate) async fn begin_exclusive(pool: &AnyPool, kind: Kind, lock: &str) -> s
         Kind::Sqlite => pool.begin_with("BEGIN IMMEDIATE").await,
         Kind::Postgres => {
             let mut transaction = pool.begin().await?;
-            sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").bind(lock).execute(&mut *transaction).await?;
+            sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+                .bind(lock)
+                .execute(&mut *transaction)
+                .await?;
             Ok(transaction)
         }
     }
@@ -133,11 +136,20 @@ pub(crate) async fn highest_sequence(connection: &mut AnyConnection, kind: Kind,
 }
 
 /// Sets it, in a table without rows.
-pub(crate) async fn set_highest_sequence(connection: &mut AnyConnection, kind: Kind, table: &str, to: i64) -> sqlx::Result<()> {
+pub(crate) async fn set_highest_sequence(
+    connection: &mut AnyConnection,
+    kind: Kind,
+    table: &str,
+    to: i64,
+) -> sqlx::Result<()> {
     match kind {
         Kind::Sqlite => {
             sqlx::query("DELETE FROM sqlite_sequence WHERE name = $1").bind(table).execute(&mut *connection).await?;
-            sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES ($1, $2)").bind(table).bind(to).execute(connection).await?;
+            sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES ($1, $2)")
+                .bind(table)
+                .bind(to)
+                .execute(connection)
+                .await?;
         }
         Kind::Postgres => {
             let sql = "SELECT setval(CAST(pg_get_serial_sequence($1, 'sequence') AS regclass), $2)";
@@ -180,8 +192,12 @@ pub(crate) async fn bytes(pool: &AnyPool, kind: Kind) -> sqlx::Result<i64> {
 /// seconds: ten thousand rows cost twenty times as much as one.
 pub(crate) async fn standing_certificates(pool: &AnyPool, kind: Kind, now: i64) -> sqlx::Result<String> {
     let sql = match kind {
-        Kind::Sqlite => "SELECT coalesce(group_concat(fingerprint, ' '), '') FROM certificate WHERE status = 'active' AND expires_ms > $1",
-        Kind::Postgres => "SELECT coalesce(string_agg(fingerprint, ' '), '') FROM certificate WHERE status = 'active' AND expires_ms > $1",
+        Kind::Sqlite => {
+            "SELECT coalesce(group_concat(fingerprint, ' '), '') FROM certificate WHERE status = 'active' AND expires_ms > $1"
+        }
+        Kind::Postgres => {
+            "SELECT coalesce(string_agg(fingerprint, ' '), '') FROM certificate WHERE status = 'active' AND expires_ms > $1"
+        }
     };
     sqlx::query_scalar(sql).bind(now).fetch_one(pool).await
 }
@@ -194,7 +210,8 @@ pub(crate) async fn faults(pool: &AnyPool, kind: Kind) -> sqlx::Result<Vec<Strin
     }
     let mut faults: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(20)").fetch_all(pool).await?;
     faults.retain(|f| f != "ok");
-    let broken: Vec<String> = sqlx::query_scalar("SELECT \"table\" FROM pragma_foreign_key_check LIMIT 20").fetch_all(pool).await?;
+    let broken: Vec<String> =
+        sqlx::query_scalar("SELECT \"table\" FROM pragma_foreign_key_check LIMIT 20").fetch_all(pool).await?;
     faults.extend(broken.into_iter().map(|table| format!("a row of {table} refers to one that is not there")));
     Ok(faults)
 }
@@ -303,8 +320,10 @@ mod tests {
                 insert.bind(number).bind(word).bind(body).execute(&store.pool).await.unwrap();
             }
             type Values = (Option<i64>, Option<String>, Option<Vec<u8>>);
-            let read: Vec<Values> =
-                sqlx::query_as("SELECT number, word, body FROM t ORDER BY number IS NULL").fetch_all(&store.pool).await.unwrap();
+            let read: Vec<Values> = sqlx::query_as("SELECT number, word, body FROM t ORDER BY number IS NULL")
+                .fetch_all(&store.pool)
+                .await
+                .unwrap();
             assert_eq!(read, values.map(|(number, word, body)| (number, word.map(str::to_owned), body)));
         }
     }

@@ -141,7 +141,8 @@ impl Store {
 
     /// Jobs that should have been done by `now`.
     pub async fn overdue_device_jobs(&self, now: i64) -> Result<Vec<DeviceJob>, StoreError> {
-        let query = format!("{SELECT} WHERE status = 'IN_PROGRESS' AND (deadline_ms <= $1 OR step_deadline_ms <= $1) LIMIT 100");
+        let query =
+            format!("{SELECT} WHERE status = 'IN_PROGRESS' AND (deadline_ms <= $1 OR step_deadline_ms <= $1) LIMIT 100");
         let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(now).fetch_all(&self.pool).await;
         rows.map_err(|e| StoreError::database("list overdue jobs", e))?.iter().map(job).collect()
     }
@@ -207,7 +208,8 @@ mod tests {
         let store = place.create().await;
         for id in ["device-a", "device-b"] {
             let tags = Tags::new();
-            let new = NewDevice { device_id: id, name: id, thing_name: id, description: None, tags: &tags, networking: None };
+            let new =
+                NewDevice { device_id: id, name: id, thing_name: id, description: None, tags: &tags, networking: None };
             store.create_device(new).await.unwrap();
         }
         store
@@ -224,7 +226,10 @@ mod tests {
 
             let details = BTreeMap::from([("progress".to_owned(), "REBOOTING".to_owned())]);
             assert!(store.update_device_job(&first, Status::InProgress, &details, JobTimes::default()).await.unwrap());
-            assert!(!store.update_device_job(&first, Status::Failed, &details, JobTimes::default()).await.unwrap(), "an old version was accepted");
+            assert!(
+                !store.update_device_job(&first, Status::Failed, &details, JobTimes::default()).await.unwrap(),
+                "an old version was accepted"
+            );
             assert_eq!(store.create_device_job("device-a", &Operation::Reboot {}).await.unwrap(), None);
 
             // A restart of the service in between.
@@ -232,7 +237,9 @@ mod tests {
             let store = place.open().await;
             let running = store.next_device_job("device-a").await.unwrap().unwrap();
             assert_eq!((running.version, running.status, &running.details), (2, Status::InProgress, &details));
-            assert!(store.update_device_job(&running, Status::Succeeded, &BTreeMap::new(), JobTimes::default()).await.unwrap());
+            assert!(
+                store.update_device_job(&running, Status::Succeeded, &BTreeMap::new(), JobTimes::default()).await.unwrap()
+            );
             assert_eq!(store.next_device_job("device-a").await.unwrap(), None);
 
             let ota = Operation::Ota { image_version: "1.2.3".into(), allow_major_version_update: false };
@@ -265,7 +272,9 @@ mod tests {
             }
             let running = store.next_device_job("device-a").await.unwrap().unwrap();
             assert_eq!(running.number, 3);
-            assert!(store.update_device_job(&running, Status::Rejected, &BTreeMap::new(), JobTimes::default()).await.unwrap());
+            assert!(
+                store.update_device_job(&running, Status::Rejected, &BTreeMap::new(), JobTimes::default()).await.unwrap()
+            );
             assert_eq!(store.next_device_job("device-a").await.unwrap().unwrap().number, 1);
         }
     }

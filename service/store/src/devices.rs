@@ -113,7 +113,8 @@ impl Store {
                     "INSERT INTO device (device_id, name, thing_name, description, tags, networking, provisioning_status, \
                      created_ms, updated_ms) VALUES ($1, $2, $3, $4, $5, $6, 'AWAITING_PROVISIONING', $7, $7)",
                 );
-                let device = device.bind(device_id).bind(name).bind(thing_name).bind(description).bind(tags).bind(networking);
+                let device =
+                    device.bind(device_id).bind(name).bind(thing_name).bind(description).bind(tags).bind(networking);
                 device.bind(now).execute(&mut *connection).await?;
                 match claim {
                     Some(claim) => add_claim(connection, &claim, now).await,
@@ -132,7 +133,8 @@ impl Store {
 
     /// By its name on MQTT.
     pub async fn device_of_thing(&self, thing_name: &str) -> Result<Option<Device>, StoreError> {
-        let row = sqlx::query("SELECT * FROM device WHERE thing_name = $1").bind(thing_name).fetch_optional(&self.pool).await;
+        let row =
+            sqlx::query("SELECT * FROM device WHERE thing_name = $1").bind(thing_name).fetch_optional(&self.pool).await;
         row.map_err(|e| StoreError::database("look up a thing", e))?.as_ref().map(device).transpose()
     }
 

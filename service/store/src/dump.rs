@@ -109,7 +109,14 @@ impl Store {
     pub async fn intake(&self) -> Result<Intake, StoreError> {
         let version = schema::version(&self.pool, self.kind).await?;
         let transaction = self.begin_exclusive("all rows").await.map_err(error)?;
-        Ok(Intake { transaction, database: self.kind, tables: schema::tables(version), table: None, insert: String::new(), counts: Counts::default() })
+        Ok(Intake {
+            transaction,
+            database: self.kind,
+            tables: schema::tables(version),
+            table: None,
+            insert: String::new(),
+            counts: Counts::default(),
+        })
     }
 }
 
@@ -219,7 +226,12 @@ impl Intake {
         let values: Vec<Value> = serde_json::from_str(line).map_err(|e| damaged(e.to_string()))?;
         let table = self.table.as_ref().ok_or_else(|| damaged("a row before the first table"))?;
         if values.len() != table.columns.len() {
-            return Err(damaged(format!("a row of {} has {} values instead of {}", table.table, values.len(), table.columns.len())));
+            return Err(damaged(format!(
+                "a row of {} has {} values instead of {}",
+                table.table,
+                values.len(),
+                table.columns.len()
+            )));
         }
         let mut query = sqlx::query(sqlx::AssertSqlSafe(self.insert.clone()));
         for ((column, kind), value) in table.columns.iter().zip(values) {
@@ -260,7 +272,9 @@ impl Intake {
         let empty = format!("DELETE FROM {name}");
         sqlx::query(sqlx::AssertSqlSafe(empty)).execute(&mut *self.transaction).await.map_err(error)?;
         if let Some(sequence) = table.sequence {
-            database::set_highest_sequence(&mut self.transaction, self.database, &table.table, sequence).await.map_err(error)?;
+            database::set_highest_sequence(&mut self.transaction, self.database, &table.table, sequence)
+                .await
+                .map_err(error)?;
         }
         let columns: Vec<&str> = table.columns.iter().map(|(n, _)| n.as_str()).collect();
         let places: Vec<String> = (1..=columns.len()).map(|n| format!("${n}")).collect();

@@ -88,11 +88,13 @@ impl Store {
 
     /// How many devices' certificates end before a time.
     pub async fn device_certificates_ending_before(&self, ms: i64) -> Result<i64, StoreError> {
-        sqlx::query_scalar("SELECT count(*) FROM certificate WHERE kind = 'device' AND status = 'active' AND expires_ms < $1")
-            .bind(ms)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|e| StoreError::database("count certificates", e))
+        sqlx::query_scalar(
+            "SELECT count(*) FROM certificate WHERE kind = 'device' AND status = 'active' AND expires_ms < $1",
+        )
+        .bind(ms)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|e| StoreError::database("count certificates", e))
     }
 
     /// How many devices are connected to any copy of the service, and how many there are.
@@ -138,7 +140,8 @@ mod tests {
             let store = place.create().await;
             store.create_access_key("x").await.unwrap();
             let tags = Default::default();
-            let new = crate::managed_secrets::NewSecret { arn: "arn:a", name: "a", description: None, tags: &tags, first: None };
+            let new =
+                crate::managed_secrets::NewSecret { arn: "arn:a", name: "a", description: None, tags: &tags, first: None };
             store.create_managed_secret(new).await.unwrap();
             let value = crate::managed_secrets::SecretValue::Text("hunter2".into());
             assert!(store.put_secret_value("arn:a", "1", &value).await.unwrap());
@@ -179,7 +182,8 @@ mod tests {
         let store = Store::create(folder.path()).await.unwrap();
         assert!(store.database_faults().await.unwrap().is_empty());
         let mut connection = store.pool.acquire().await.unwrap();
-        let broken = "PRAGMA foreign_keys = OFF; INSERT INTO log_stream (log_group, name, created_ms) VALUES ('none', 's', 0)";
+        let broken =
+            "PRAGMA foreign_keys = OFF; INSERT INTO log_stream (log_group, name, created_ms) VALUES ('none', 's', 0)";
         sqlx::raw_sql(broken).execute(&mut *connection).await.unwrap();
         let faults = store.database_faults().await.unwrap();
         assert_eq!(faults, ["a row of log_stream refers to one that is not there"]);

@@ -27,7 +27,8 @@ pub struct ImportJob {
 
 type Columns = (String, String, String, String, String, String, i64, i64);
 
-const SELECT: &str = "SELECT job_id, client_token, input, status, status_message, output, created_ms, updated_ms FROM import_job";
+const SELECT: &str =
+    "SELECT job_id, client_token, input, status, status_message, output, created_ms, updated_ms FROM import_job";
 
 fn job(row: Columns) -> Result<ImportJob, StoreError> {
     let (job_id, client_token, input, status, status_message, output, created_ms, updated_ms) = row;

@@ -46,10 +46,10 @@ pub mod shadows;
 pub mod stacks;
 pub mod tags;
 pub mod template_jobs;
-mod together;
-pub mod uploads;
 #[cfg(test)]
 mod testing;
+mod together;
+pub mod uploads;
 
 pub use blobs::ObjectReader;
 pub use error::StoreError;

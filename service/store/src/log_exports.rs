@@ -57,10 +57,12 @@ pub struct Export {
 
 type Row = (String, Option<String>, String, String, i64, i64, String, String, String, String, i64, Option<i64>);
 
-const COLUMNS: &str = "task_id, name, log_group, stream_prefix, from_ms, to_ms, bucket, prefix, status, message, created_ms, completed_ms";
+const COLUMNS: &str =
+    "task_id, name, log_group, stream_prefix, from_ms, to_ms, bucket, prefix, status, message, created_ms, completed_ms";
 
 fn export(row: Row) -> Export {
-    let (task_id, name, group, stream_prefix, from_ms, to_ms, bucket, prefix, status, message, created_ms, completed_ms) = row;
+    let (task_id, name, group, stream_prefix, from_ms, to_ms, bucket, prefix, status, message, created_ms, completed_ms) =
+        row;
     Export { task_id, name, group, stream_prefix, from_ms, to_ms, bucket, prefix, status, message, created_ms, completed_ms }
 }
 
@@ -147,13 +149,15 @@ impl Store {
 
     /// Takes back an export that has not begun; `false` if there is none such.
     pub async fn cancel_log_export(&self, task_id: &str) -> Result<bool, StoreError> {
-        sqlx::query("UPDATE log_export SET status = 'CANCELLED', completed_ms = $1 WHERE task_id = $2 AND status = 'PENDING'")
-            .bind(now_ms())
-            .bind(task_id)
-            .execute(&self.pool)
-            .await
-            .map(|done| done.rows_affected() > 0)
-            .map_err(|e| StoreError::database("cancel an export", e))
+        sqlx::query(
+            "UPDATE log_export SET status = 'CANCELLED', completed_ms = $1 WHERE task_id = $2 AND status = 'PENDING'",
+        )
+        .bind(now_ms())
+        .bind(task_id)
+        .execute(&self.pool)
+        .await
+        .map(|done| done.rows_affected() > 0)
+        .map_err(|e| StoreError::database("cancel an export", e))
     }
 
     /// Forgets exports that ended long ago.
@@ -175,7 +179,8 @@ mod tests {
     async fn an_export_is_carried_out_by_one_and_taken_over_when_that_one_dies() {
         for place in crate::testing::places().await {
             let store = place.create().await;
-            let new = NewExport { name: None, group: "g", stream_prefix: "", from_ms: 0, to_ms: 1, bucket: "b", prefix: "p" };
+            let new =
+                NewExport { name: None, group: "g", stream_prefix: "", from_ms: 0, to_ms: 1, bucket: "b", prefix: "p" };
             let id = store.create_log_export(new).await.unwrap().unwrap();
             assert_eq!(store.claim_log_export(10, 5).await.unwrap().unwrap().task_id, id);
             assert_eq!(store.claim_log_export(14, 5).await.unwrap(), None);

@@ -119,7 +119,8 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(|e| StoreError::database("list log groups", e))?;
-        let group = |(name, created_ms, retention_days, stored_bytes)| LogGroup { name, created_ms, retention_days, stored_bytes };
+        let group =
+            |(name, created_ms, retention_days, stored_bytes)| LogGroup { name, created_ms, retention_days, stored_bytes };
         Ok(rows.into_iter().map(group).collect())
     }
 
@@ -398,7 +399,9 @@ mod tests {
             assert_eq!((stream.first_event_ms, stream.stored_bytes), (Some(7 * DAY), 90));
             assert!(store.set_log_retention("short", None).await.unwrap());
             assert_eq!(store.age_logs(99 * DAY).await.unwrap(), 0);
-            assert!(store.delete_log_stream("kept", "s").await.unwrap() && !store.delete_log_stream("kept", "s").await.unwrap());
+            assert!(
+                store.delete_log_stream("kept", "s").await.unwrap() && !store.delete_log_stream("kept", "s").await.unwrap()
+            );
             assert!(store.delete_log_group("short").await.unwrap() && !store.delete_log_group("short").await.unwrap());
             assert_eq!((count(streams[0]).await, count(streams[1]).await), (0, 0));
         }

@@ -172,7 +172,12 @@ impl Store {
         }
         let now = now_ms();
         add_version(&mut transaction, arn, version_id, kind, sealed, now).await.map_err(error)?;
-        sqlx::query("UPDATE secret SET changed_ms = $1 WHERE arn = $2").bind(now).bind(arn).execute(&mut *transaction).await.map_err(error)?;
+        sqlx::query("UPDATE secret SET changed_ms = $1 WHERE arn = $2")
+            .bind(now)
+            .bind(arn)
+            .execute(&mut *transaction)
+            .await
+            .map_err(error)?;
         transaction.commit().await.map_err(error)?;
         Ok(true)
     }
@@ -224,7 +229,11 @@ impl Store {
     }
 
     /// The versions of all secrets whose names are in a range, its ends included, without their values; by ARN.
-    pub async fn secret_versions_between(&self, first: &str, last: &str) -> Result<HashMap<String, Vec<SecretVersion>>, StoreError> {
+    pub async fn secret_versions_between(
+        &self,
+        first: &str,
+        last: &str,
+    ) -> Result<HashMap<String, Vec<SecretVersion>>, StoreError> {
         let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
             "SELECT arn, version_id, stage, secret_version.created_ms FROM secret_version JOIN secret USING (arn) \
              WHERE name >= $1 AND name <= $2 ORDER BY stage",
@@ -295,16 +304,18 @@ async fn add_version(
     sealed: Vec<u8>,
     now: i64,
 ) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO secret_version (arn, version_id, stage, kind, value, created_ms) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(arn)
-        .bind(version_id)
-        .bind(CURRENT)
-        .bind(kind)
-        .bind(sealed)
-        .bind(now)
-        .execute(connection)
-        .await
-        .map(drop)
+    sqlx::query(
+        "INSERT INTO secret_version (arn, version_id, stage, kind, value, created_ms) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(arn)
+    .bind(version_id)
+    .bind(CURRENT)
+    .bind(kind)
+    .bind(sealed)
+    .bind(now)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 #[cfg(test)]
@@ -328,7 +339,9 @@ mod tests {
             }
             assert!(store.put_secret_value(arn, "3", &value("hunter3")).await.unwrap(), "again is nothing new");
             assert!(!store.put_secret_value(arn, "3", &value("other")).await.unwrap());
-            let read = async |version, stage| store.secret_value(arn, version, stage).await.unwrap().map(|(v, s)| (v.version_id, s));
+            let read = async |version, stage| {
+                store.secret_value(arn, version, stage).await.unwrap().map(|(v, s)| (v.version_id, s))
+            };
             assert!(read(None, None).await == Some(("3".into(), value("hunter3"))));
             assert!(read(None, Some(PREVIOUS)).await == Some(("2".into(), value("hunter2"))));
             assert!(read(Some("1"), None).await.is_none());
@@ -337,13 +350,16 @@ mod tests {
             assert!(store.secret_versions_between("camera2", "z").await.unwrap().is_empty());
             assert_eq!(store.managed_secret("camera").await.unwrap().unwrap().arn, arn);
             assert_eq!(store.managed_secret("arn:aws:secretsmanager:r:1:secret:camera").await.unwrap().unwrap().arn, arn);
-            let values: Vec<Vec<u8>> = sqlx::query_scalar("SELECT value FROM secret_version").fetch_all(&store.pool).await.unwrap();
+            let values: Vec<Vec<u8>> =
+                sqlx::query_scalar("SELECT value FROM secret_version").fetch_all(&store.pool).await.unwrap();
             assert!(!values.is_empty() && !values.iter().any(|v| v.windows(6).any(|w| w == b"hunter")));
             store.schedule_secret_deletion(arn, Some(now_ms() + 60_000)).await.unwrap();
             assert!(store.managed_secret(arn).await.unwrap().unwrap().deletion_ms.is_some());
             // Its time comes while nobody looks: it is not seen any more, and its name is free.
             sqlx::query("UPDATE secret SET deletion_ms = $1").bind(now_ms()).execute(&store.pool).await.unwrap();
-            assert!(store.managed_secret(arn).await.unwrap().is_none() && store.list_managed_secrets().await.unwrap().is_empty());
+            assert!(
+                store.managed_secret(arn).await.unwrap().is_none() && store.list_managed_secrets().await.unwrap().is_empty()
+            );
             store.create_managed_secret(new("arn:other")).await.unwrap();
             assert_eq!(store.count_managed_secrets().await.unwrap(), 1);
             store.schedule_secret_deletion("arn:other", Some(now_ms())).await.unwrap();

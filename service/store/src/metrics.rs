@@ -145,8 +145,7 @@ impl Store {
     /// Adds samples, all or none.
     pub async fn put_samples(&self, samples: &[Sample], meeting: Meeting) -> Result<Taken, StoreError> {
         let error = |e| StoreError::database("store samples", e);
-        let known: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM metric").fetch_one(&self.pool).await.map_err(error)?;
+        let known: i64 = sqlx::query_scalar("SELECT count(*) FROM metric").fetch_one(&self.pool).await.map_err(error)?;
         // Samples of the same metric, minute and unit are one row: added up here already.
         let mut rows: HashMap<(&MetricName, i64, &str), Sum> = HashMap::new();
         let mut newest: HashMap<&MetricName, i64> = HashMap::new();
@@ -381,7 +380,10 @@ mod tests {
     async fn samples_of_a_minute_are_one_row_whatever_the_order_of_their_dimensions() {
         for place in places().await {
             let store = place.create().await;
-            store.put_samples(&[sample(60_000, 1.0), sample(119_999, 3.0), sample(120_000, 5.0)], Meeting::Add).await.unwrap();
+            store
+                .put_samples(&[sample(60_000, 1.0), sample(119_999, 3.0), sample(120_000, 5.0)], Meeting::Add)
+                .await
+                .unwrap();
             store.put_samples(&[sample(60_001, -2.0)], Meeting::Add).await.unwrap();
             let other = MetricName::new("N", "m", vec![("a".into(), "1".into()), ("b".into(), "2".into())]);
             let points = store.datapoints(&other, 0, i64::MAX).await.unwrap();

@@ -112,7 +112,8 @@ impl Store {
         expiry_ms: i64,
         clean: bool,
     ) -> Result<Session, StoreError> {
-        let (lock, client, name, now) = (format!("mqtt_session {client}"), client.to_owned(), connection.to_owned(), now_ms());
+        let (lock, client, name, now) =
+            (format!("mqtt_session {client}"), client.to_owned(), connection.to_owned(), now_ms());
         let opened = self.change(Some(&lock), move |connection| {
             Box::pin(async move { open(connection, &client, &name, expiry_ms, clean, now).await })
         });
@@ -158,9 +159,14 @@ impl Store {
             }
             query.execute(&mut *transaction).await.map_err(error)?;
         }
-        let ended = sqlx::query("DELETE FROM mqtt_session WHERE expires_ms <= $1").bind(now).execute(&mut *transaction).await;
+        let ended =
+            sqlx::query("DELETE FROM mqtt_session WHERE expires_ms <= $1").bind(now).execute(&mut *transaction).await;
         let ended = ended.map_err(error)?.rows_affected();
-        sqlx::query("DELETE FROM mqtt_retained WHERE expires_ms <= $1").bind(now).execute(&mut *transaction).await.map_err(error)?;
+        sqlx::query("DELETE FROM mqtt_retained WHERE expires_ms <= $1")
+            .bind(now)
+            .execute(&mut *transaction)
+            .await
+            .map_err(error)?;
         transaction.commit().await.map_err(error)?;
         Ok(ended)
     }
@@ -260,12 +266,13 @@ impl Store {
                 remove(&mut transaction, &message.client, &numbers).await.map_err(error)?;
             }
             let Some(number) = number else {
-                let known: Option<String> = sqlx::query_scalar("SELECT client FROM mqtt_session WHERE client = $1 AND expires_ms > $2")
-                    .bind(&message.client)
-                    .bind(now)
-                    .fetch_optional(&mut *transaction)
-                    .await
-                    .map_err(error)?;
+                let known: Option<String> =
+                    sqlx::query_scalar("SELECT client FROM mqtt_session WHERE client = $1 AND expires_ms > $2")
+                        .bind(&message.client)
+                        .bind(now)
+                        .fetch_optional(&mut *transaction)
+                        .await
+                        .map_err(error)?;
                 outcomes[index] = if known.is_some() { Queued::Full } else { Queued::NoSession };
                 continue;
             };
@@ -291,7 +298,12 @@ impl Store {
     }
 
     /// The next messages of a client after a number, in their order. What is too old is among them.
-    pub async fn queued_mqtt_messages(&self, client: &str, after: i64, limit: usize) -> Result<Vec<QueuedMessage>, StoreError> {
+    pub async fn queued_mqtt_messages(
+        &self,
+        client: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QueuedMessage>, StoreError> {
         let error = |e| StoreError::database("read queued MQTT messages", e);
         let rows = sqlx::query(
             "SELECT number, topic, payload, properties, retain, expires_ms FROM mqtt_message \
@@ -354,10 +366,12 @@ async fn open(
     let subscriptions: Vec<(String, i64, i64, i64)> = match sent {
         None => Vec::new(),
         Some(_) => {
-            sqlx::query_as("SELECT filter, quality, no_local, keep_retain FROM mqtt_subscription WHERE client = $1 ORDER BY filter")
-                .bind(client)
-                .fetch_all(&mut *connection)
-                .await?
+            sqlx::query_as(
+                "SELECT filter, quality, no_local, keep_retain FROM mqtt_subscription WHERE client = $1 ORDER BY filter",
+            )
+            .bind(client)
+            .fetch_all(&mut *connection)
+            .await?
         }
     };
     let query = match (sent, expiry_ms) {
@@ -398,17 +412,21 @@ async fn open(
 async fn remove(transaction: &mut sqlx::Transaction<'_, sqlx::Any>, client: &str, numbers: &[i64]) -> sqlx::Result<()> {
     // The session's row comes first, as where it is deleted with its messages: PostgreSQL ends one of two that meet
     // each other in the other order.
-    let held = sqlx::query("UPDATE mqtt_session SET queued = queued WHERE client = $1").bind(client).execute(&mut **transaction).await?;
+    let held = sqlx::query("UPDATE mqtt_session SET queued = queued WHERE client = $1")
+        .bind(client)
+        .execute(&mut **transaction)
+        .await?;
     if held.rows_affected() == 0 {
         return Ok(());
     }
     let (mut count, mut bytes) = (0, 0);
     for number in numbers {
-        let gone: Option<i64> = sqlx::query_scalar("DELETE FROM mqtt_message WHERE client = $1 AND number = $2 RETURNING bytes")
-            .bind(client)
-            .bind(*number)
-            .fetch_optional(&mut **transaction)
-            .await?;
+        let gone: Option<i64> =
+            sqlx::query_scalar("DELETE FROM mqtt_message WHERE client = $1 AND number = $2 RETURNING bytes")
+                .bind(client)
+                .bind(*number)
+                .fetch_optional(&mut **transaction)
+                .await?;
         count += i64::from(gone.is_some());
         bytes += gone.unwrap_or(0);
     }

@@ -19,7 +19,19 @@ impl Store {
         .fetch_optional(&self.pool)
         .await
         .map_err(|e| StoreError::database("look up a node", e))?;
-        let Some((node_id, name, category, description, asset, interface, created_ms, package_id, package_name, version, patch)) = row
+        let Some((
+            node_id,
+            name,
+            category,
+            description,
+            asset,
+            interface,
+            created_ms,
+            package_id,
+            package_name,
+            version,
+            patch,
+        )) = row
         else {
             return Ok(None);
         };

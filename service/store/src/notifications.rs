@@ -278,12 +278,22 @@ impl Store {
             .await
             .map_err(error)?;
             // Unsubscribed meanwhile.
-            let Some((id, topic, protocol, endpoint, raw, message_id, topic_arn, subject, message, created_ms, attempts)) = row
+            let Some((id, topic, protocol, endpoint, raw, message_id, topic_arn, subject, message, created_ms, attempts)) =
+                row
             else {
                 continue;
             };
             let subscription = Subscription { id, topic, protocol, endpoint: self.unsealed(&endpoint)?, raw: raw != 0 };
-            deliveries.push(Delivery { sequence, subscription, message_id, topic_arn, subject, message, created_ms, attempts });
+            deliveries.push(Delivery {
+                sequence,
+                subscription,
+                message_id,
+                topic_arn,
+                subject,
+                message,
+                created_ms,
+                attempts,
+            });
         }
         deliveries.sort_by_key(|d| d.sequence);
         Ok(deliveries)
@@ -335,7 +345,10 @@ mod tests {
             let store = with_topic(place.create().await).await;
             let first = store.subscribe(to("https://u:hunter2@h/")).await.unwrap();
             assert_eq!(store.subscribe(to("https://u:hunter2@h/")).await.unwrap(), first);
-            assert_eq!(store.subscribe(NewSubscription { topic: "x", ..to("https://h/") }).await.unwrap(), Subscribed::NoTopic);
+            assert_eq!(
+                store.subscribe(NewSubscription { topic: "x", ..to("https://h/") }).await.unwrap(),
+                Subscribed::NoTopic
+            );
             assert_eq!(store.list_subscriptions(Some("t")).await.unwrap()[0].endpoint, "https://u:hunter2@h/");
             store.close().await;
             for file in std::fs::read_dir(place.folder.path()).unwrap() {

@@ -221,7 +221,13 @@ impl Store {
     }
 
     /// Writes a small object whole.
-    pub async fn put_bytes(&self, bucket: &str, key: &str, content_type: &str, bytes: &[u8]) -> Result<ObjectInfo, StoreError> {
+    pub async fn put_bytes(
+        &self,
+        bucket: &str,
+        key: &str,
+        content_type: &str,
+        bytes: &[u8],
+    ) -> Result<ObjectInfo, StoreError> {
         let mut writer = self.object_writer().await?;
         writer.write(bytes).await?;
         self.put_object(bucket, key, content_type, writer.finish().await?).await

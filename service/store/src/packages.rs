@@ -150,7 +150,8 @@ impl Store {
 
     /// By identifier.
     pub async fn package(&self, package_id: &str) -> Result<Option<Package>, StoreError> {
-        let row = sqlx::query("SELECT * FROM package WHERE package_id = $1").bind(package_id).fetch_optional(&self.pool).await;
+        let row =
+            sqlx::query("SELECT * FROM package WHERE package_id = $1").bind(package_id).fetch_optional(&self.pool).await;
         row.map_err(|e| StoreError::database("look up a package", e))?.as_ref().map(package).transpose()
     }
 
@@ -172,14 +173,15 @@ impl Store {
         let good = new.status == "REGISTER_COMPLETED";
         let now = now_ms();
         let mut transaction = self.begin_exclusive("package_version").await.map_err(error)?;
-        let was_latest: Option<i64> =
-            sqlx::query_scalar("DELETE FROM package_version WHERE package_id = $1 AND version = $2 AND patch = $3 RETURNING latest")
-                .bind(new.package_id)
-                .bind(new.version)
-                .bind(new.patch)
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(error)?;
+        let was_latest: Option<i64> = sqlx::query_scalar(
+            "DELETE FROM package_version WHERE package_id = $1 AND version = $2 AND patch = $3 RETURNING latest",
+        )
+        .bind(new.package_id)
+        .bind(new.version)
+        .bind(new.patch)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(error)?;
         let others_latest: i64 =
             sqlx::query_scalar("SELECT count(*) FROM package_version WHERE package_id = $1 AND version = $2 AND latest = 1")
                 .bind(new.package_id)
@@ -296,14 +298,15 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let error = |e| StoreError::database("deregister a package version", e);
         let mut transaction = self.begin_exclusive("package_version").await.map_err(error)?;
-        let latest: Option<i64> =
-            sqlx::query_scalar("DELETE FROM package_version WHERE package_id = $1 AND version = $2 AND patch = $3 RETURNING latest")
-                .bind(package_id)
-                .bind(wanted)
-                .bind(patch)
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(error)?;
+        let latest: Option<i64> = sqlx::query_scalar(
+            "DELETE FROM package_version WHERE package_id = $1 AND version = $2 AND patch = $3 RETURNING latest",
+        )
+        .bind(package_id)
+        .bind(wanted)
+        .bind(patch)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(error)?;
         if latest == Some(1) {
             sqlx::query(
                 "UPDATE package_version SET latest = 1 WHERE sequence = (SELECT sequence FROM package_version \

@@ -110,7 +110,9 @@ impl ObjectsUrl {
         }
         let endpoint = match endpoint {
             Some(endpoint) => endpoint,
-            None => Url::parse(&format!("https://s3.{region}.amazonaws.com")).map_err(|e| format!("region {region}: {e}"))?,
+            None => {
+                Url::parse(&format!("https://s3.{region}.amazonaws.com")).map_err(|e| format!("region {region}: {e}"))?
+            }
         };
         if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host_str().is_none() {
             return Err(format!("endpoint {endpoint}: neither http:// nor https://"));
@@ -192,11 +194,7 @@ mod tests {
         assert_eq!(amazon.endpoint.as_str(), "https://s3.eu-central-1.amazonaws.com/");
         assert!(!amazon.path_style && amazon.prefix.is_empty());
         for wrong in [
-            "file:///x",
-            "s3://?endpoint=http://h",
-            "s3://k:s@b",
-            "s3://b?endpoint=ftp://h",
-            "s3://b?stile=path",
+            "file:///x", "s3://?endpoint=http://h", "s3://k:s@b", "s3://b?endpoint=ftp://h", "s3://b?stile=path",
             "s3://b?style=x",
         ] {
             assert!(ObjectsUrl::parse(wrong).is_err(), "{wrong}");

@@ -282,13 +282,15 @@ impl Store {
 
     /// Attaches a policy to a role; attaching it twice is attaching it once.
     pub async fn attach_policy(&self, role_id: &str, policy_id: &str) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO role_attachment (role_id, policy_id) VALUES ($1, $2) ON CONFLICT (role_id, policy_id) DO NOTHING")
-            .bind(role_id)
-            .bind(policy_id)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(|e| StoreError::database("attach a policy", e))
+        sqlx::query(
+            "INSERT INTO role_attachment (role_id, policy_id) VALUES ($1, $2) ON CONFLICT (role_id, policy_id) DO NOTHING",
+        )
+        .bind(role_id)
+        .bind(policy_id)
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(|e| StoreError::database("attach a policy", e))
     }
 
     /// Ends an attachment; false if there was none.
@@ -325,7 +327,8 @@ mod tests {
         for place in places().await {
             let store = place.create().await;
             let tags = BTreeMap::new();
-            let new = NewRole { name: "r", path: "/", description: None, trust_policy: "{}", max_session_s: 3600, tags: &tags };
+            let new =
+                NewRole { name: "r", path: "/", description: None, trust_policy: "{}", max_session_s: 3600, tags: &tags };
             let role = store.create_role(new.clone()).await.unwrap();
             assert!(matches!(store.create_role(new).await, Err(StoreError::Exists { .. })));
             store.put_role_policy(&role.role_id, "p", "1").await.unwrap();

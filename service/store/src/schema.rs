@@ -184,7 +184,10 @@ mod tests {
             assert_eq!(store.list_access_keys().await.unwrap().len(), 1);
             let steps: i64 = sqlx::query_scalar("SELECT count(*) FROM schema_version").fetch_one(&store.pool).await.unwrap();
             assert_eq!(steps as usize, MIGRATIONS.len());
-            sqlx::query("INSERT INTO schema_version (version, applied_ms) VALUES (1000, 0)").execute(&store.pool).await.unwrap();
+            sqlx::query("INSERT INTO schema_version (version, applied_ms) VALUES (1000, 0)")
+                .execute(&store.pool)
+                .await
+                .unwrap();
             assert!(matches!(migrate(&store.pool, store.kind).await, Err(StoreError::Damaged { .. })));
         }
     }

@@ -25,8 +25,7 @@ impl SecretBox {
     /// Makes a key file; refuses to overwrite one.
     pub fn create(path: &Path) -> Result<(), StoreError> {
         let error = |e| StoreError::io("create", path, e);
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(error)?;
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(error)?;
         file.write_all(hex::encode(random::<32>()).as_bytes()).and_then(|()| file.sync_all()).map_err(error)
     }
 

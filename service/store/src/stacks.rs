@@ -230,7 +230,12 @@ impl StackEvent {
 impl Store {
     /// Writes a stack, its resources (those and no others) and what happened, in one transaction. A new stack whose
     /// name is taken is [`StoreError::Exists`].
-    pub async fn write_stack(&self, stack: &Stack, resources: &[StackResource], events: &[StackEvent]) -> Result<(), StoreError> {
+    pub async fn write_stack(
+        &self,
+        stack: &Stack,
+        resources: &[StackResource],
+        events: &[StackEvent],
+    ) -> Result<(), StoreError> {
         let error = |e| StoreError::database("store a stack", e);
         let mut transaction = self.begin_exclusive("stack").await.map_err(error)?;
         sqlx::query(
@@ -258,7 +263,11 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(|e| StoreError::insert("store a stack", &format!("Stack [{}]", stack.name), e))?;
-        sqlx::query("DELETE FROM stack_resource WHERE stack_id = $1").bind(&stack.stack_id).execute(&mut *transaction).await.map_err(error)?;
+        sqlx::query("DELETE FROM stack_resource WHERE stack_id = $1")
+            .bind(&stack.stack_id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(error)?;
         for resource in resources {
             sqlx::query(
                 "INSERT INTO stack_resource (stack_id, logical_id, kind, physical_id, properties, attributes, status, updated_ms) \
@@ -314,7 +323,10 @@ impl Store {
             .bind(id)
             .fetch_optional(&self.pool)
             .await;
-        row.map_err(|e| StoreError::database("look up a stack", e))?.as_ref().map(|row| stack(self.secrets(), row)).transpose()
+        row.map_err(|e| StoreError::database("look up a stack", e))?
+            .as_ref()
+            .map(|row| stack(self.secrets(), row))
+            .transpose()
     }
 
     /// All stacks, newest first; at most 1000.
@@ -329,7 +341,10 @@ impl Store {
             .bind(stack_id)
             .fetch_all(&self.pool)
             .await;
-        rows.map_err(|e| StoreError::database("list a stack's resources", e))?.iter().map(|row| resource(self.secrets(), row)).collect()
+        rows.map_err(|e| StoreError::database("list a stack's resources", e))?
+            .iter()
+            .map(|row| resource(self.secrets(), row))
+            .collect()
     }
 
     /// What happened to a stack, newest first; at most 1000.
@@ -399,7 +414,10 @@ impl Store {
             .bind(stack_id.unwrap_or(""))
             .fetch_optional(&self.pool)
             .await;
-        row.map_err(|e| StoreError::database("look up a change set", e))?.as_ref().map(|row| change_set(self.secrets(), row)).transpose()
+        row.map_err(|e| StoreError::database("look up a change set", e))?
+            .as_ref()
+            .map(|row| change_set(self.secrets(), row))
+            .transpose()
     }
 
     /// The change sets of a stack, newest first.
@@ -408,7 +426,10 @@ impl Store {
             .bind(stack_id)
             .fetch_all(&self.pool)
             .await;
-        rows.map_err(|e| StoreError::database("list change sets", e))?.iter().map(|row| change_set(self.secrets(), row)).collect()
+        rows.map_err(|e| StoreError::database("list change sets", e))?
+            .iter()
+            .map(|row| change_set(self.secrets(), row))
+            .collect()
     }
 
     /// Deletes a change set.
@@ -431,19 +452,38 @@ mod tests {
     async fn what_a_stack_was_made_from_is_not_readable_in_the_database() {
         for place in places().await {
             let store = place.create().await;
-            let source = Source { template: "swordfish".into(), parameters: BTreeMap::from([("p".into(), "swordfish".into())]), ..Source::default() };
+            let source = Source {
+                template: "swordfish".into(),
+                parameters: BTreeMap::from([("p".into(), "swordfish".into())]),
+                ..Source::default()
+            };
             let stack = Stack {
-                stack_id: "arn:s".into(), name: "s".into(), status: "CREATE_COMPLETE".into(), status_reason: None, source,
-                outputs: Vec::new(), description: None, created_ms: 1, updated_ms: None, deleted_ms: None,
+                stack_id: "arn:s".into(),
+                name: "s".into(),
+                status: "CREATE_COMPLETE".into(),
+                status_reason: None,
+                source,
+                outputs: Vec::new(),
+                description: None,
+                created_ms: 1,
+                updated_ms: None,
+                deleted_ms: None,
             };
             let resource = StackResource {
-                logical_id: "r".into(), kind: "K".into(), physical_id: "i".into(), properties: Value::from("swordfish"),
-                attributes: BTreeMap::new(), status: "CREATE_COMPLETE".into(), updated_ms: 1,
+                logical_id: "r".into(),
+                kind: "K".into(),
+                physical_id: "i".into(),
+                properties: Value::from("swordfish"),
+                attributes: BTreeMap::new(),
+                status: "CREATE_COMPLETE".into(),
+                updated_ms: 1,
             };
             store.write_stack(&stack, std::slice::from_ref(&resource), &[]).await.unwrap();
             assert_eq!(store.stack("s").await.unwrap(), Some(stack));
             assert_eq!(store.stack_resources("arn:s").await.unwrap(), [resource]);
-            for column in ["SELECT template FROM stack", "SELECT parameters FROM stack", "SELECT properties FROM stack_resource"] {
+            for column in
+                ["SELECT template FROM stack", "SELECT parameters FROM stack", "SELECT properties FROM stack_resource"]
+            {
                 let text: String = sqlx::query_scalar(column).fetch_one(&store.pool).await.unwrap();
                 assert!(text.starts_with(SEALED), "{column}: {text}");
             }

@@ -49,7 +49,8 @@ where
     }
 
     fn answer(self: Box<Self>, committed: &sqlx::Result<()>) {
-        let failed = |e: &dyn std::fmt::Display| sqlx::Error::Io(std::io::Error::other(format!("the common transaction: {e}")));
+        let failed =
+            |e: &dyn std::fmt::Display| sqlx::Error::Io(std::io::Error::other(format!("the common transaction: {e}")));
         let answer = match (self.outcome, committed) {
             // It failed for itself, whatever became of the others.
             (Some(Err(own)), _) => Err(own),

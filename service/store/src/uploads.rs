@@ -47,8 +47,12 @@ impl Store {
                 .await
                 .map_err(|e| StoreError::database("look for old uploads", e))?;
         for (upload_id, bucket, key, content_type) in &rows {
-            let upload =
-                Upload { upload_id: upload_id.clone(), bucket: bucket.clone(), key: key.clone(), content_type: content_type.clone() };
+            let upload = Upload {
+                upload_id: upload_id.clone(),
+                bucket: bucket.clone(),
+                key: key.clone(),
+                content_type: content_type.clone(),
+            };
             self.abort_upload(&upload).await?;
         }
         Ok(rows.len())
@@ -57,8 +61,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::object_places;
     use crate::now_ms;
+    use crate::testing::object_places;
 
     #[tokio::test]
     async fn uploads_are_listed_in_order_and_given_up_with_their_parts() {

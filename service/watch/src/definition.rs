@@ -89,7 +89,9 @@ impl Definition {
         }
         let longest = if self.period >= 3600 { LONGEST_OF_HOURS_S } else { LONGEST_S };
         if self.evaluation_periods.checked_mul(self.period).is_none_or(|s| s > longest) {
-            return Some(format!("Metrics cannot be checked across more than {longest} seconds (EvaluationPeriods * Period)"));
+            return Some(format!(
+                "Metrics cannot be checked across more than {longest} seconds (EvaluationPeriods * Period)"
+            ));
         }
         if self.datapoints_to_alarm.is_some_and(|n| n > self.evaluation_periods) {
             return Some("DatapointsToAlarm must be less than or equal to EvaluationPeriods".into());

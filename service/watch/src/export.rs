@@ -91,10 +91,12 @@ mod tests {
         for (name, times) in [("a/b", 0..BATCH as i64 + 10), ("empty", 0..0), ("late", 90_000..90_001)] {
             store.create_log_stream("g", name).await.unwrap();
             let number = store.log_stream("g", name).await.unwrap().unwrap();
-            let events: Vec<NewEvent> = times.map(|t| NewEvent { timestamp_ms: t, message: format!("{name} {t}") }).collect();
+            let events: Vec<NewEvent> =
+                times.map(|t| NewEvent { timestamp_ms: t, message: format!("{name} {t}") }).collect();
             store.put_log_events(number, &events).await.unwrap();
         }
-        let new = NewExport { name: None, group: "g", stream_prefix: "", from_ms: 1, to_ms: 80_000, bucket: "b", prefix: "p" };
+        let new =
+            NewExport { name: None, group: "g", stream_prefix: "", from_ms: 1, to_ms: 80_000, bucket: "b", prefix: "p" };
         let id = store.create_log_export(new).await.unwrap().unwrap();
         assert!(next(&store).await.unwrap());
         assert!(!next(&store).await.unwrap());

@@ -42,11 +42,14 @@ pub fn reason(definition: &Definition, window: &Window, state: State) -> String 
     if counted.is_empty() {
         let (periods, was) = (count(missing, "period"), if missing == 1 { "was" } else { "were" });
         let datapoints = count(missing, "missing datapoint");
-        return format!("Threshold Crossed: no datapoints were received for {periods} and {datapoints} {was} treated as [{treated}].");
+        return format!(
+            "Threshold Crossed: no datapoints were received for {periods} and {datapoints} {was} treated as [{treated}]."
+        );
     }
     let crosses = |value: f64| rule.comparison.breaches(value, rule.threshold);
     let told: Vec<&(i64, f64)> = counted.iter().filter(|(_, v)| crosses(*v) == (state == State::Alarm)).collect();
-    let quoted: Vec<String> = told.iter().rev().take(QUOTED).map(|(s, v)| format!("{} ({})", number(*v), short(*s))).collect();
+    let quoted: Vec<String> =
+        told.iter().rev().take(QUOTED).map(|(s, v)| format!("{} ({})", number(*v), short(*s))).collect();
     let (was, not) = (if told.len() == 1 { "was" } else { "were" }, if state == State::Alarm { "" } else { "not " });
     let mut text = format!(
         "Threshold Crossed: {} out of the last {} [{}] {was} {not}{} the threshold ({})",
@@ -245,7 +248,14 @@ mod tests {
             configured_ms: MINUTE,
             version: 1,
         };
-        let t = Transition { alarm: &alarm, definition: &d, state: State::Alarm, reason: "r", reason_data: Some("{}"), at_ms: MINUTE };
+        let t = Transition {
+            alarm: &alarm,
+            definition: &d,
+            state: State::Alarm,
+            reason: "r",
+            reason_data: Some("{}"),
+            at_ms: MINUTE,
+        };
         let message: Value = serde_json::from_str(&t.message("123456789012")).unwrap();
         assert_eq!(message["NewStateValue"], "ALARM");
         assert_eq!(message["OldStateValue"], "OK");

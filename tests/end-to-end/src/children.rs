@@ -23,7 +23,11 @@ pub struct Running {
 /// When the log cannot be opened or the program cannot be started.
 pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Running, Trouble> {
     let doing = || format!("starting {name} ({:?})", command.get_program());
-    let file = File::options().create(true).append(true).open(log).map_err(|error| Trouble::new(format!("opening {}", log.display()), error))?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .map_err(|error| Trouble::new(format!("opening {}", log.display()), error))?;
     let copy = file.try_clone().map_err(|error| Trouble::new(doing(), error))?;
     let text = doing();
     command.stdin(Stdio::null()).stdout(file).stderr(copy);
@@ -58,7 +62,10 @@ impl Running {
     pub fn check(&mut self) -> Result<(), Trouble> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(Trouble::new(format!("running {}", self.name), format!("it ended ({status}); its last words:\n{}", tail(&self.log, 30)))),
+            Ok(Some(status)) => Err(Trouble::new(
+                format!("running {}", self.name),
+                format!("it ended ({status}); its last words:\n{}", tail(&self.log, 30)),
+            )),
             Err(error) => Err(Trouble::new(format!("looking after {}", self.name), error)),
         }
     }
@@ -67,7 +74,12 @@ impl Running {
     ///
     /// # Errors
     /// When the process ends or `timeout` passes first.
-    pub fn wait_until<T>(&mut self, what: &str, timeout: Duration, mut ready: impl FnMut() -> Option<T>) -> Result<T, Trouble> {
+    pub fn wait_until<T>(
+        &mut self,
+        what: &str,
+        timeout: Duration,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, Trouble> {
         let deadline = Instant::now() + timeout;
         loop {
             if let Some(value) = ready() {

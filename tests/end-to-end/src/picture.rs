@@ -114,12 +114,21 @@ pub fn wait_right(scene: &mut Scene, png: &Path, timeout: Duration) -> Result<Ve
     loop {
         seen = match look(scene, png, &truth)? {
             Ok(report) if report.passed() => break,
-            Ok(report) => format!("frame {}: {} of {} words, {} false boxes", report.frame, report.found, report.words, report.false_boxes.len()),
+            Ok(report) => format!(
+                "frame {}: {} of {} words, {} false boxes",
+                report.frame,
+                report.found,
+                report.words,
+                report.false_boxes.len()
+            ),
             Err(why) => why,
         };
         scene.service.check()?;
         if Instant::now() > deadline {
-            return Err(Trouble::new("waiting for the right picture", format!("nothing within {} s; last seen: {seen} ({})", timeout.as_secs(), png.display())));
+            return Err(Trouble::new(
+                "waiting for the right picture",
+                format!("nothing within {} s; last seen: {seen} ({})", timeout.as_secs(), png.display()),
+            ));
         }
         std::thread::sleep(Duration::from_millis(500));
     }
@@ -146,7 +155,10 @@ pub fn wait_new(scene: &mut Scene, png: &Path, timeout: Duration) -> Result<Verd
             frames.push(report.frame);
         }
         if Instant::now() > deadline {
-            return Err(Trouble::new("waiting for new pictures", format!("frames seen within {} s: {frames:?} ({})", timeout.as_secs(), png.display())));
+            return Err(Trouble::new(
+                "waiting for new pictures",
+                format!("frames seen within {} s: {frames:?} ({})", timeout.as_secs(), png.display()),
+            ));
         }
         std::thread::sleep(Duration::from_millis(300));
     }

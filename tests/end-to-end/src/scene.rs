@@ -1,8 +1,8 @@
 //! The furniture: one service, one camera, one appliance; and what an operator and a developer do with them.
 
+use crate::Trouble;
 use crate::children::{self, Running};
 use crate::tools::Tools;
-use crate::Trouble;
 use base64::Engine;
 use belvedere_virtual_appliance::Appliance;
 use belvedere_virtual_appliance::stick::{Format, Stick};
@@ -47,7 +47,10 @@ impl SceneConfiguration {
             .output()
             .map_err(|error| Trouble::new("running tests/tools/environment", error))?;
         if !tools.status.success() {
-            return Err(Trouble::new("installing the AWS CLI and panorama-cli (tests/tools/environment)", String::from_utf8_lossy(&tools.stderr)));
+            return Err(Trouble::new(
+                "installing the AWS CLI and panorama-cli (tests/tools/environment)",
+                String::from_utf8_lossy(&tools.stderr),
+            ));
         }
         let tools = String::from_utf8_lossy(&tools.stdout).trim().to_owned();
         Ok(SceneConfiguration {
@@ -56,8 +59,9 @@ impl SceneConfiguration {
             state: state.to_owned(),
             programs: variable("CARGO_TARGET_DIR").unwrap_or_else(|| top.join("target")).join("debug"),
             tools: PathBuf::from(tools).join("bin"),
-            keys: variable("BELVEDERE_KEYS")
-                .unwrap_or_else(|| variable("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share")).join("belvedere/keys")),
+            keys: variable("BELVEDERE_KEYS").unwrap_or_else(|| {
+                variable("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share")).join("belvedere/keys")
+            }),
         })
     }
 }
@@ -102,7 +106,10 @@ impl Scene {
         let key_file = state.join("access-key.sh");
         if !data.exists() {
             let output = Command::new(&program)
-                .args(["init", "--data"]).arg(&data).arg("--keys").arg(&configuration.keys)
+                .args(["init", "--data"])
+                .arg(&data)
+                .arg("--keys")
+                .arg(&configuration.keys)
                 .args(["--name", HOST_SEEN_FROM_APPLIANCE])
                 .output()
                 .map_err(|error| Trouble::new(format!("running {}", program.display()), error))?;
@@ -112,12 +119,15 @@ impl Scene {
             write_private(&key_file, &output.stdout)?;
         }
         let key = std::fs::read_to_string(&key_file).map_err(|error| Trouble::new("reading the first access key", error))?;
-        let word = |name: &str| key.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned();
+        let word = |name: &str| {
+            key.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned()
+        };
         let mut service = children::start(
             "the service",
             Command::new(&program)
                 .args(["serve", "--api", "127.0.0.1:0", "--device-https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
-                .args(["--advertise-host", HOST_SEEN_FROM_APPLIANCE, "--data"]).arg(&data),
+                .args(["--advertise-host", HOST_SEEN_FROM_APPLIANCE, "--data"])
+                .arg(&data),
             &state.join("service.log"),
         )?;
         let endpoints = data.join("endpoints.json");
@@ -134,7 +144,15 @@ impl Scene {
             access_key_id: word("AWS_ACCESS_KEY_ID"),
             secret_access_key: word("AWS_SECRET_ACCESS_KEY"),
         };
-        Ok(Scene { appliance: None, camera: None, service, tools, configuration, camera_port: 0, camera_password: random_word() })
+        Ok(Scene {
+            appliance: None,
+            camera: None,
+            service,
+            tools,
+            configuration,
+            camera_port: 0,
+            camera_password: random_word(),
+        })
     }
 
     /// Where this scene keeps a file.
@@ -153,7 +171,15 @@ impl Scene {
         let mut camera = children::start(
             "the camera",
             Command::new(self.configuration.top.join("samples/camera/serve"))
-                .args(["--port", &self.camera_port.to_string(), "--user", CAMERA_USER, "--password", &self.camera_password, "--state"])
+                .args([
+                    "--port",
+                    &self.camera_port.to_string(),
+                    "--user",
+                    CAMERA_USER,
+                    "--password",
+                    &self.camera_password,
+                    "--state",
+                ])
                 .arg(&state),
             &self.file("camera.log"),
         )?;
@@ -162,7 +188,10 @@ impl Scene {
             std::fs::read_to_string(state.join("url")).ok().filter(|url| !url.trim().is_empty())
         })?;
         self.camera_port = url
-            .trim().rsplit_once(':').and_then(|(_, rest)| rest.split('/').next()).and_then(|port| port.parse().ok())
+            .trim()
+            .rsplit_once(':')
+            .and_then(|(_, rest)| rest.split('/').next())
+            .and_then(|port| port.parse().ok())
             .ok_or_else(|| Trouble::new("reading the camera's address", url.clone()))?;
         self.camera = Some(camera);
         Ok(())
@@ -220,8 +249,12 @@ impl Scene {
     /// When the service refuses or the stick cannot be made.
     pub fn make_stick(&self, device: &str) -> Result<PathBuf, Trouble> {
         let answer = self.tools.aws(&["panorama", "provision-device", "--name", device])?;
-        let archive = answer["Certificates"].as_str().ok_or_else(|| Trouble::new("provision-device", "the answer has no Certificates"))?;
-        let archive = base64::engine::general_purpose::STANDARD.decode(archive).map_err(|error| Trouble::new("decoding Certificates", error))?;
+        let archive = answer["Certificates"]
+            .as_str()
+            .ok_or_else(|| Trouble::new("provision-device", "the answer has no Certificates"))?;
+        let archive = base64::engine::general_purpose::STANDARD
+            .decode(archive)
+            .map_err(|error| Trouble::new("decoding Certificates", error))?;
         self.stick_with(device, &[(&format!("certificates-omni_{device}.zip"), &archive)])
     }
 
@@ -253,7 +286,10 @@ impl Scene {
     /// When the service refuses.
     pub fn describe_device(&self, device: &str) -> Result<Value, Trouble> {
         let list = self.tools.aws(&["panorama", "list-devices"])?;
-        let found = list["Devices"].as_array().and_then(|devices| devices.iter().find(|one| one["Name"] == device)).and_then(|one| one["DeviceId"].as_str());
+        let found = list["Devices"]
+            .as_array()
+            .and_then(|devices| devices.iter().find(|one| one["Name"] == device))
+            .and_then(|one| one["DeviceId"].as_str());
         match found {
             Some(id) => self.tools.aws(&["panorama", "describe-device", "--device-id", id]),
             None => Ok(Value::Null),
@@ -268,7 +304,8 @@ impl Scene {
         let deadline = Instant::now() + timeout;
         loop {
             let described = self.describe_device(device)?;
-            if described["ProvisioningStatus"] == "SUCCEEDED" && described["DeviceConnectionStatus"] == "ONLINE"
+            if described["ProvisioningStatus"] == "SUCCEEDED"
+                && described["DeviceConnectionStatus"] == "ONLINE"
                 && described["CurrentSoftware"].as_str().is_some_and(|version| version != "NOT_AVAILABLE")
                 && described["CurrentNetworkingStatus"].is_object()
             {
@@ -277,7 +314,10 @@ impl Scene {
             self.service.check()?;
             if Instant::now() > deadline {
                 let console = self.console_tail(40);
-                return Err(Trouble::new("waiting for the device to be online", format!("describe-device says {described:#}\nthe console:\n{console}")));
+                return Err(Trouble::new(
+                    "waiting for the device to be online",
+                    format!("describe-device says {described:#}\nthe console:\n{console}"),
+                ));
             }
             std::thread::sleep(Duration::from_secs(1));
         }
@@ -289,7 +329,10 @@ impl Scene {
     /// When a tool fails.
     pub fn package_sample(&self) -> Result<PathBuf, Trouble> {
         let project = self.file("text-finder");
-        let output = Command::new(self.configuration.top.join("samples/text-finder/build")).arg("--output").arg(&project).output()
+        let output = Command::new(self.configuration.top.join("samples/text-finder/build"))
+            .arg("--output")
+            .arg(&project)
+            .output()
             .map_err(|error| Trouble::new("running samples/text-finder/build", error))?;
         if !output.status.success() {
             return Err(Trouble::new("samples/text-finder/build", String::from_utf8_lossy(&output.stderr)));
@@ -304,10 +347,11 @@ impl Scene {
     /// # Errors
     /// When the job does not succeed within 30 s.
     pub fn register_camera(&self) -> Result<(), Trouble> {
-        let parameters = json!({"StreamUrl": self.camera_url(), "Username": CAMERA_USER, "Password": self.camera_password}).to_string();
+        let parameters =
+            json!({"StreamUrl": self.camera_url(), "Username": CAMERA_USER, "Password": self.camera_password}).to_string();
         let job = self.tools.aws(&[
-            "panorama", "create-node-from-template-job", "--template-type", "RTSP_CAMERA_STREAM", "--output-package-name", CAMERA,
-            "--output-package-version", "1.0", "--node-name", CAMERA, "--template-parameters", &parameters,
+            "panorama", "create-node-from-template-job", "--template-type", "RTSP_CAMERA_STREAM", "--output-package-name",
+            CAMERA, "--output-package-version", "1.0", "--node-name", CAMERA, "--template-parameters", &parameters,
         ])?;
         let id = job["JobId"].as_str().unwrap_or_default().to_owned();
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -329,7 +373,8 @@ impl Scene {
     /// When the service refuses.
     pub fn deploy(&self, project: &Path, device_id: &str) -> Result<String, Trouble> {
         let account = self.tools.aws(&["sts", "get-caller-identity"])?["Account"].as_str().unwrap_or_default().to_owned();
-        let graph = std::fs::read_to_string(project.join("graphs/text-finder/graph.json")).map_err(|error| Trouble::new("reading the sample's graph", error))?;
+        let graph = std::fs::read_to_string(project.join("graphs/text-finder/graph.json"))
+            .map_err(|error| Trouble::new("reading the sample's graph", error))?;
         let overrides = json!({"nodeGraphOverrides": {
             "envelopeVersion": "2021-01-01",
             "packages": [{"name": format!("{account}::{CAMERA}"), "version": "1.0"}],
@@ -338,10 +383,21 @@ impl Scene {
         }});
         let payload = |text: String| json!({"PayloadData": text}).to_string();
         let answer = self.tools.aws(&[
-            "panorama", "create-application-instance", "--name", "text-finder", "--default-runtime-context-device", device_id,
-            "--manifest-payload", &payload(graph), "--manifest-overrides-payload", &payload(overrides.to_string()),
+            "panorama",
+            "create-application-instance",
+            "--name",
+            "text-finder",
+            "--default-runtime-context-device",
+            device_id,
+            "--manifest-payload",
+            &payload(graph),
+            "--manifest-overrides-payload",
+            &payload(overrides.to_string()),
         ])?;
-        answer["ApplicationInstanceId"].as_str().map(str::to_owned).ok_or_else(|| Trouble::new("create-application-instance", format!("{answer:#}")))
+        answer["ApplicationInstanceId"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Trouble::new("create-application-instance", format!("{answer:#}")))
     }
 
     /// What `describe-application-instance` says.
@@ -373,7 +429,10 @@ impl Scene {
             let failed = matches!(described["Status"].as_str(), Some("DEPLOYMENT_FAILED"));
             if failed || Instant::now() > deadline {
                 let console = self.console_tail(60);
-                return Err(Trouble::new("waiting for the application to run", format!("{described:#}\nthe appliance's console:\n{console}")));
+                return Err(Trouble::new(
+                    "waiting for the application to run",
+                    format!("{described:#}\nthe appliance's console:\n{console}"),
+                ));
             }
             std::thread::sleep(Duration::from_secs(2));
         }
@@ -385,15 +444,27 @@ impl Scene {
     /// When the service refuses, also when the stream does not exist yet.
     pub fn log_lines(&self, device_id: &str, instance: &str, stream: &str) -> Result<Vec<String>, Trouble> {
         let group = format!("/aws/panorama/devices/{device_id}/applications/{instance}");
-        let answer = self.tools.aws(&["logs", "get-log-events", "--log-group-name", &group, "--log-stream-name", stream, "--limit", "150"])?;
-        Ok(answer["events"].as_array().into_iter().flatten().filter_map(|event| event["message"].as_str().map(str::to_owned)).collect())
+        let answer = self
+            .tools
+            .aws(&["logs", "get-log-events", "--log-group-name", &group, "--log-stream-name", stream, "--limit", "150"])?;
+        Ok(answer["events"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|event| event["message"].as_str().map(str::to_owned))
+            .collect())
     }
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
         .and_then(|mut file| file.write_all(bytes))
         .map_err(|error| Trouble::new(format!("writing {}", path.display()), error))
 }

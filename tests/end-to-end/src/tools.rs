@@ -41,7 +41,10 @@ impl Tools {
     }
 
     fn run(&self, program: &str, arguments: &[&str], directory: Option<&Path>) -> Result<String, Trouble> {
-        let shown = format!("{program} {}", arguments.iter().take(8).map(|a| a.chars().take(60).collect::<String>()).collect::<Vec<_>>().join(" "));
+        let shown = format!(
+            "{program} {}",
+            arguments.iter().take(8).map(|a| a.chars().take(60).collect::<String>()).collect::<Vec<_>>().join(" ")
+        );
         let path = format!("{}:{}", self.programs.display(), std::env::var("PATH").unwrap_or_default());
         let mut command = Command::new(self.programs.join(program));
         command.args(arguments).env("PATH", path).stdin(Stdio::null());
@@ -72,7 +75,8 @@ impl Tools {
         if text.trim().is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_str(&text).map_err(|error| Trouble::new(format!("reading the answer of aws {}", arguments.join(" ")), error))
+        serde_json::from_str(&text)
+            .map_err(|error| Trouble::new(format!("reading the answer of aws {}", arguments.join(" ")), error))
     }
 
     /// `panorama-cli <arguments>` in `directory`; what it printed.

@@ -28,7 +28,11 @@ fn number(name: &str, default: u64) -> u64 {
 fn new_appliance(scene: &mut Scene, image: &Path, stick: &Path) -> Result<(), Trouble> {
     // The one before is switched off before its directory is emptied.
     scene.appliance = None;
-    let appliance = Appliance::builder(image).state_dir(scene.file("appliance")).fresh().stick(stick).start()
+    let appliance = Appliance::builder(image)
+        .state_dir(scene.file("appliance"))
+        .fresh()
+        .stick(stick)
+        .start()
         .map_err(|error| Trouble::new("switching a new appliance on", error))?;
     scene.appliance = Some(appliance);
     Ok(())
@@ -43,7 +47,9 @@ fn forget(scene: &Scene, device: &str) -> Result<(), Trouble> {
 }
 
 fn run() -> Result<(), Trouble> {
-    let top = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).canonicalize().map_err(|error| Trouble::new("finding the work tree", error))?;
+    let top = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .canonicalize()
+        .map_err(|error| Trouble::new("finding the work tree", error))?;
     let state = top.join("build/end-to-end/power-cuts");
     let _ = std::fs::remove_dir_all(&state);
     let configuration = SceneConfiguration::of_work_tree(&top, &state)?;
@@ -58,7 +64,11 @@ fn run() -> Result<(), Trouble> {
     let whole = began.elapsed();
     println!("undisturbed: from power-on to provisioned in {:.1} s", whole.as_secs_f64());
 
-    let seed = number("BELVEDERE_SEED", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64)).max(1);
+    let seed = number(
+        "BELVEDERE_SEED",
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64),
+    )
+    .max(1);
     println!("BELVEDERE_SEED={seed}");
     let mut moments = Moments(seed);
     let (mut held, mut repeated) = (0, 0);
@@ -85,14 +95,24 @@ fn run() -> Result<(), Trouble> {
             let appliance = scene.appliance()?;
             appliance.unplug_stick().map_err(|error| Trouble::new("pulling the stick out", error))?;
             appliance.plug_stick(&again).map_err(|error| Trouble::new("plugging in a new stick", error))?;
-            scene.wait_online("cut", 3 * MINUTE).map_err(|trouble| Trouble::new(format!("cut {cut} of {count} at {:.1} s (seed {seed})", moment.as_secs_f64()), trouble))?;
+            scene.wait_online("cut", 3 * MINUTE).map_err(|trouble| {
+                Trouble::new(format!("cut {cut} of {count} at {:.1} s (seed {seed})", moment.as_secs_f64()), trouble)
+            })?;
             repeated += 1;
             "was repeated"
         };
-        scene.appliance()?.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), 2 * MINUTE).map_err(|error| Trouble::new("waiting for the green light", error))?;
-        println!("cut {cut} of {count} at {:.1} s: it came back, provisioning {text}; the console before:\n{before}", moment.as_secs_f64());
+        scene
+            .appliance()?
+            .wait_for_light(Light::Status, Pattern::Solid(Colour::Green), 2 * MINUTE)
+            .map_err(|error| Trouble::new("waiting for the green light", error))?;
+        println!(
+            "cut {cut} of {count} at {:.1} s: it came back, provisioning {text}; the console before:\n{before}",
+            moment.as_secs_f64()
+        );
     }
-    println!("measured: {count} power cuts, {held} after which provisioning held by itself, {repeated} after which it was repeated");
+    println!(
+        "measured: {count} power cuts, {held} after which provisioning held by itself, {repeated} after which it was repeated"
+    );
     Ok(())
 }
 

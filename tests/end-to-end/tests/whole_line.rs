@@ -17,7 +17,9 @@ const DEVICE: &str = "lifetime";
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn open(name: &str) -> Result<Scene, Trouble> {
-    let top = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).canonicalize().map_err(|error| Trouble::new("finding the work tree", error))?;
+    let top = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .canonicalize()
+        .map_err(|error| Trouble::new("finding the work tree", error))?;
     let state = top.join("build/end-to-end").join(name);
     let _ = std::fs::remove_dir_all(&state);
     Scene::open(SceneConfiguration::of_work_tree(&top, &state)?)
@@ -46,7 +48,10 @@ fn try_bad_stick(scene: &mut Scene, name: &str, stick: Stick, reasons: &[&str]) 
     if reasons.contains(&"stick_unreadable") {
         return Ok(());
     }
-    let result = stick.read("panorama/provisioning-result.txt").map_err(seen(&doing))?.ok_or_else(|| Trouble::new(&doing, "there is no result file on it"))?;
+    let result = stick
+        .read("panorama/provisioning-result.txt")
+        .map_err(seen(&doing))?
+        .ok_or_else(|| Trouble::new(&doing, "there is no result file on it"))?;
     let text = String::from_utf8_lossy(&result).into_owned();
     let first = text.lines().next().unwrap_or_default();
     if !reasons.iter().any(|reason| first.starts_with(&format!("FAILED ({reason}): "))) {
@@ -65,11 +70,14 @@ fn live() -> Result<(), Trouble> {
 
     progress.stage("bad sticks on a new appliance: a reason on each, a red light, and nothing changed");
     let good = scene.tools.aws(&["panorama", "provision-device", "--name", DEVICE])?;
-    let good = base64::engine::general_purpose::STANDARD.decode(good["Certificates"].as_str().unwrap_or_default()).map_err(|error| Trouble::new("decoding Certificates", error))?;
+    let good = base64::engine::general_purpose::STANDARD
+        .decode(good["Certificates"].as_str().unwrap_or_default())
+        .map_err(|error| Trouble::new("decoding Certificates", error))?;
     for bad in sticks::bad(&good) {
         progress.note(bad.name);
         let files: Vec<(&str, &[u8])> = bad.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        let stick = Stick::create(scene.file(&format!("stick-{}.img", bad.name)), Format::Fat32Partition, &files).map_err(seen("making a stick"))?;
+        let stick = Stick::create(scene.file(&format!("stick-{}.img", bad.name)), Format::Fat32Partition, &files)
+            .map_err(seen("making a stick"))?;
         try_bad_stick(&mut scene, bad.name, stick, bad.reasons)?;
     }
     progress.note("wrong file system");
@@ -93,7 +101,10 @@ fn live() -> Result<(), Trouble> {
     assert_eq!(device["CurrentNetworkingStatus"]["Ethernet0Status"]["IpAddress"], "10.0.2.15/24", "{device:#}");
     scene.appliance()?.console_contains("(provisioned)", MINUTE).map_err(seen("provisioning"))?;
     wait_green(&mut scene, "provisioned")?;
-    scene.appliance()?.wait_for_light(Light::Network, Pattern::Fast(Colour::Green), MINUTE).map_err(seen("talking to the service"))?;
+    scene
+        .appliance()?
+        .wait_for_light(Light::Network, Pattern::Fast(Colour::Green), MINUTE)
+        .map_err(seen("talking to the service"))?;
     scene.appliance()?.unplug_stick().map_err(seen("pulling the stick out"))?;
     let stick = Stick::open(&path).map_err(seen("reading the stick"))?;
     let files = stick.files().map_err(seen("reading the stick"))?;
@@ -103,7 +114,8 @@ fn live() -> Result<(), Trouble> {
     assert!(!files.iter().any(|file| file.ends_with(".zip")), "the archive was wiped: {files:?}");
 
     progress.stage("a bad stick on an appliance in operation: it stays who it is");
-    let stick = Stick::create(scene.file("stick-again.img"), Format::Fat32, &[("certificates-omni_x.zip", &good[..100])]).map_err(seen("making a stick"))?;
+    let stick = Stick::create(scene.file("stick-again.img"), Format::Fat32, &[("certificates-omni_x.zip", &good[..100])])
+        .map_err(seen("making a stick"))?;
     try_bad_stick(&mut scene, "damaged again", stick, &["archive_damaged"])?;
     scene.wait_online(DEVICE, MINUTE)?;
 
@@ -121,7 +133,12 @@ fn live() -> Result<(), Trouble> {
     progress.note(&format!("measured: {verdict}"));
 
     progress.stage("what the API says of nodes, and the application's own lines");
-    let nodes = scene.tools.aws(&["panorama", "list-application-instance-node-instances", "--application-instance-id", &instance])?;
+    let nodes = scene.tools.aws(&[
+        "panorama",
+        "list-application-instance-node-instances",
+        "--application-instance-id",
+        &instance,
+    ])?;
     let nodes = nodes["NodeInstances"].as_array().cloned().unwrap_or_default();
     let names: Vec<&str> = nodes.iter().filter_map(|node| node["NodeInstanceId"].as_str()).collect();
     for name in ["code_node", "my_camera", "output_node", "text_detector"] {
@@ -135,7 +152,11 @@ fn live() -> Result<(), Trouble> {
         loop {
             let lines = scene.log_lines(&device_id, &instance, stream).unwrap_or_default();
             if lines.iter().any(|line| line.contains("words") || line.contains("text")) {
-                progress.note(&format!("{stream}: {} lines, the last: {}", lines.len(), lines.last().map(String::as_str).unwrap_or_default()));
+                progress.note(&format!(
+                    "{stream}: {} lines, the last: {}",
+                    lines.len(),
+                    lines.last().map(String::as_str).unwrap_or_default()
+                ));
                 break;
             }
             assert!(Instant::now() < deadline, "the application's own lines are in the log stream {stream}: {lines:?}");
@@ -144,7 +165,13 @@ fn live() -> Result<(), Trouble> {
     }
 
     progress.stage("the camera is away for 30 s: the picture comes back by itself, the application never dies");
-    let started = |scene: &Scene| scene.appliance.as_ref().map(|appliance| appliance.console().matches("the container starts").count()).unwrap_or_default();
+    let started = |scene: &Scene| {
+        scene
+            .appliance
+            .as_ref()
+            .map(|appliance| appliance.console().matches("the container starts").count())
+            .unwrap_or_default()
+    };
     let before = started(&scene);
     assert!(before > 0, "the console tells of the container's start");
     scene.stop_camera();
@@ -164,7 +191,8 @@ fn live() -> Result<(), Trouble> {
     scene.wait_online(DEVICE, 3 * MINUTE)?;
 
     progress.stage("the administrator restarts the appliance with `create-job-for-devices`");
-    let job = scene.tools.aws(&["panorama", "create-job-for-devices", "--device-ids", &device_id, "--job-type", "REBOOT"])?;
+    let job =
+        scene.tools.aws(&["panorama", "create-job-for-devices", "--device-ids", &device_id, "--job-type", "REBOOT"])?;
     let job_id = job["Jobs"][0]["JobId"].as_str().unwrap_or_default().to_owned();
     let deadline = Instant::now() + 5 * MINUTE;
     let mut statuses: Vec<String> = Vec::new();
@@ -177,7 +205,11 @@ fn live() -> Result<(), Trouble> {
         if status == "COMPLETED" {
             break;
         }
-        assert!(status != "FAILED" && Instant::now() < deadline, "the restart is completed: {job:#}\n{}", scene.console_tail(60));
+        assert!(
+            status != "FAILED" && Instant::now() < deadline,
+            "the restart is completed: {job:#}\n{}",
+            scene.console_tail(60)
+        );
         std::thread::sleep(Duration::from_secs(1));
     }
     progress.note(&format!("the job was {}", statuses.join(", ")));
@@ -185,7 +217,11 @@ fn live() -> Result<(), Trouble> {
     progress.note(&format!("measured: {verdict}"));
     let console = scene.appliance()?.console();
     assert_eq!(console.matches("restart asked for").count(), 1, "the appliance restarted once: {}", scene.console_tail(60));
-    assert!(console.matches("belvedere: operating (").count() >= 2, "init started anew in the same power-on: {}", scene.console_tail(60));
+    assert!(
+        console.matches("belvedere: operating (").count() >= 2,
+        "init started anew in the same power-on: {}",
+        scene.console_tail(60)
+    );
 
     progress.stage("the application is removed");
     scene.tools.aws(&["panorama", "remove-application-instance", "--application-instance-id", &instance])?;

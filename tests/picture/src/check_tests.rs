@@ -6,11 +6,8 @@ use belvedere_display::compose::{self, Canvas};
 const WORDS: [[f32; 4]; 3] = [[10.0, 10.0, 60.0, 26.0], [90.0, 12.0, 150.0, 28.0], [30.0, 50.0, 100.0, 66.0]];
 
 fn truth() -> Truth {
-    let words: Vec<String> = WORDS
-        .iter()
-        .enumerate()
-        .map(|(index, edges)| format!(r#"{{"text": "word {index}", "box": {edges:?}}}"#))
-        .collect();
+    let words: Vec<String> =
+        WORDS.iter().enumerate().map(|(index, edges)| format!(r#"{{"text": "word {index}", "box": {edges:?}}}"#)).collect();
     let frames: Vec<String> = (0..4u32)
         .map(|number| format!(r#"{{"number": {number}, "cells": "10{number:02b}10", "words": [{}]}}"#, words.join(",")))
         .collect();

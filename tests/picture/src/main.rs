@@ -33,9 +33,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let Command::Check { picture, truth, json } = Arguments::parse().command;
-    let judged = Truth::read(&truth).and_then(|truth| {
-        picture.iter().map(|path| check(&Picture::read(path)?, &truth)).collect::<Result<Vec<_>, _>>()
-    });
+    let judged = Truth::read(&truth)
+        .and_then(|truth| picture.iter().map(|path| check(&Picture::read(path)?, &truth)).collect::<Result<Vec<_>, _>>());
     let reports = match judged {
         Ok(reports) => reports,
         Err(error) => {

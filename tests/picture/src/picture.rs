@@ -21,7 +21,8 @@ impl Picture {
         let mut decoder = png::Decoder::new(std::io::BufReader::new(file));
         decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
         let mut reader = decoder.read_info().map_err(|error| bad(error.to_string()))?;
-        let bytes = reader.output_buffer_size().filter(|bytes| *bytes <= 256 << 20).ok_or_else(|| bad("it is too large".into()))?;
+        let bytes =
+            reader.output_buffer_size().filter(|bytes| *bytes <= 256 << 20).ok_or_else(|| bad("it is too large".into()))?;
         let mut buffer = vec![0; bytes];
         let frame = reader.next_frame(&mut buffer).map_err(|error| bad(error.to_string()))?;
         let step = match frame.color_type {

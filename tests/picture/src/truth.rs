@@ -59,7 +59,11 @@ impl Truth {
     /// As [`Truth::read`], from text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let truth: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if truth.width == 0 || truth.height == 0 || truth.code.cells == 0 || truth.code.top + truth.code.height > truth.height {
+        if truth.width == 0
+            || truth.height == 0
+            || truth.code.cells == 0
+            || truth.code.top + truth.code.height > truth.height
+        {
             return Err("its sizes do not fit together".into());
         }
         let mut seen = std::collections::BTreeSet::new();

@@ -75,13 +75,10 @@ impl Builder {
     /// # Errors
     /// When the image directory lacks `disk.img` or `firmware-variables.fd`, or the state cannot be written.
     pub fn prepare(self) -> Result<Appliance, Error> {
-        let state = self
-            .state
-            .ok_or_else(|| Error::Input("a virtual appliance needs a state directory".into()))?;
+        let state = self.state.ok_or_else(|| Error::Input("a virtual appliance needs a state directory".into()))?;
         let mut make = fs::DirBuilder::new();
         make.recursive(true).mode(0o700);
-        make.create(state.join("tpm"))
-            .map_err(file_error("create", &state))?;
+        make.create(state.join("tpm")).map_err(file_error("create", &state))?;
         let state = fs::canonicalize(&state).map_err(file_error("find", &state))?;
         let (disk, variables) = (state.join("disk.qcow2"), state.join("variables.fd"));
         if self.fresh {
@@ -195,9 +192,7 @@ impl Appliance {
 
     /// Whether the power is on. Off also after the appliance switched itself off.
     pub fn is_on(&mut self) -> bool {
-        self.power
-            .as_mut()
-            .is_some_and(|power| power.qemu.ended().is_none())
+        self.power.as_mut().is_some_and(|power| power.qemu.ended().is_none())
     }
 
     /// Switches on; does nothing when it is on already.
@@ -213,8 +208,7 @@ impl Appliance {
         let directory = if self.state.as_os_str().len() <= SOCKET_LIMIT {
             self.state.clone()
         } else {
-            let made = tempfile::tempdir()
-                .map_err(file_error("create a directory in", std::env::temp_dir()))?;
+            let made = tempfile::tempdir().map_err(file_error("create a directory in", std::env::temp_dir()))?;
             sockets.insert(made).path().to_owned()
         };
         let (monitor, tpm_socket) = (directory.join("monitor.sock"), directory.join("tpm.sock"));
@@ -222,28 +216,17 @@ impl Appliance {
             let _ = fs::remove_file(socket);
         }
         let log = self.state.join("qemu.log");
-        let errors = |path: &Path| {
-            fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(file_error("open", path))
-        };
+        let errors =
+            |path: &Path| fs::OpenOptions::new().create(true).append(true).open(path).map_err(file_error("open", path));
 
         let mut tpm = Command::new("swtpm");
-        tpm.args([
-            "socket",
-            "--tpm2",
-            "--flags",
-            "not-need-init,startup-clear",
-            "--tpmstate",
-        ])
-        .arg(format!("dir={}", self.state.join("tpm").display()))
-        .arg("--ctrl")
-        .arg(format!("type=unixio,path={}", tpm_socket.display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(errors(&log)?);
+        tpm.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"])
+            .arg(format!("dir={}", self.state.join("tpm").display()))
+            .arg("--ctrl")
+            .arg(format!("type=unixio,path={}", tpm_socket.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors(&log)?);
         let mut tpm = Owned::spawn(tpm, "swtpm")?;
         let deadline = Instant::now() + START;
         while !tpm_socket.exists() {
@@ -265,10 +248,7 @@ impl Appliance {
         };
         self.since = fs::metadata(self.console_log()).map_or(0, |metadata| metadata.len());
         let mut qemu = Command::new("qemu-system-aarch64");
-        qemu.args(machine.arguments())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors(&log)?);
+        qemu.args(machine.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors(&log)?);
         let mut qemu = Owned::spawn(qemu, "qemu-system-arm")?;
         let mut connected = match Qmp::connect(&monitor, START, || qemu.ended().is_none()) {
             Ok(connected) => connected,
@@ -280,11 +260,7 @@ impl Appliance {
         }
         *lock(&self.shared.monitor) = Some(connected);
         lock(&self.shared.samples).clear();
-        self.power = Some(Power {
-            qemu,
-            tpm,
-            _sockets: sockets,
-        });
+        self.power = Some(Power { qemu, tpm, _sockets: sockets });
         self.watch_lights();
         Ok(())
     }
@@ -350,9 +326,7 @@ impl Appliance {
     /// When the appliance is on.
     pub fn insert_stick(&mut self, image: Option<PathBuf>) -> Result<(), Error> {
         if self.is_on() {
-            return Err(Error::Input(
-                "the appliance is on: plug the stick in instead".into(),
-            ));
+            return Err(Error::Input("the appliance is on: plug the stick in instead".into()));
         }
         self.stick = image;
         Ok(())
@@ -389,12 +363,8 @@ impl Appliance {
             let name = device["qdev"].as_str().unwrap_or_default();
             name.split('/').any(|part| part == STICK)
         };
-        let device = answer
-            .as_array()
-            .and_then(|all| all.iter().find(is_stick).cloned());
-        Ok(device
-            .and_then(|device| device["stats"]["rd_operations"].as_u64())
-            .unwrap_or(0))
+        let device = answer.as_array().and_then(|all| all.iter().find(is_stick).cloned());
+        Ok(device.and_then(|device| device["stats"]["rd_operations"].as_u64()).unwrap_or(0))
     }
 
     /// What the lights do now. Needs four seconds of looking before it is sure.
@@ -405,26 +375,15 @@ impl Appliance {
     /// Whether the status light is green and nothing else at this moment, as far as the last look (a tenth of a second
     /// ago) tells: a blinking one is so half of the time. For measurements; [`Appliance::lights`] looks for longer.
     pub fn status_is_green_now(&self) -> bool {
-        lock(&self.shared.samples)
-            .newest()
-            .is_some_and(|lines| lines & 0b111 == 0b001)
+        lock(&self.shared.samples).newest().is_some_and(|lines| lines & 0b111 == 0b001)
     }
 
     /// Waits until a light does what is expected.
     ///
     /// # Errors
     /// [`Error::Timeout`] with what it did instead and the end of the console; [`Error::Off`].
-    pub fn wait_for_light(
-        &mut self,
-        light: Light,
-        pattern: Pattern,
-        timeout: Duration,
-    ) -> Result<(), Error> {
-        self.wait(
-            &format!("{light:?} light {pattern}"),
-            timeout,
-            |appliance| appliance.lights().of(light) == pattern,
-        )
+    pub fn wait_for_light(&mut self, light: Light, pattern: Pattern, timeout: Duration) -> Result<(), Error> {
+        self.wait(&format!("{light:?} light {pattern}"), timeout, |appliance| appliance.lights().of(light) == pattern)
     }
 
     /// Waits until the console has said `text` since the last power-on.
@@ -432,30 +391,20 @@ impl Appliance {
     /// # Errors
     /// As [`Appliance::wait_for_light`].
     pub fn console_contains(&mut self, text: &str, timeout: Duration) -> Result<(), Error> {
-        self.wait(&format!("{text:?} on the console"), timeout, |appliance| {
-            appliance.console().contains(text)
-        })
+        self.wait(&format!("{text:?} on the console"), timeout, |appliance| appliance.console().contains(text))
     }
 
     /// Waits until any of `texts` is on the console, and says which (by number).
     ///
     /// # Errors
     /// As [`Appliance::wait_for_light`].
-    pub fn console_contains_any(
-        &mut self,
-        texts: &[&str],
-        timeout: Duration,
-    ) -> Result<usize, Error> {
+    pub fn console_contains_any(&mut self, texts: &[&str], timeout: Duration) -> Result<usize, Error> {
         let mut found = None;
-        self.wait(
-            &format!("any of {texts:?} on the console"),
-            timeout,
-            |appliance| {
-                let console = appliance.console();
-                found = texts.iter().position(|text| console.contains(text));
-                found.is_some()
-            },
-        )?;
+        self.wait(&format!("any of {texts:?} on the console"), timeout, |appliance| {
+            let console = appliance.console();
+            found = texts.iter().position(|text| console.contains(text));
+            found.is_some()
+        })?;
         found.ok_or_else(|| Error::Off(String::new()))
     }
 
@@ -468,10 +417,7 @@ impl Appliance {
         let mut partial = picture.as_os_str().to_owned();
         partial.push(".partial");
         let partial = std::path::absolute(&partial).map_err(file_error("find", picture))?;
-        self.order(
-            "screendump",
-            json!({"filename": partial.to_string_lossy(), "format": "png"}),
-        )?;
+        self.order("screendump", json!({"filename": partial.to_string_lossy(), "format": "png"}))?;
         fs::rename(&partial, picture).map_err(file_error("write", picture))
     }
 
@@ -480,11 +426,7 @@ impl Appliance {
     /// # Errors
     /// When the appliance is off or there is no such port.
     pub fn set_cable(&self, port: u8, plugged: bool) -> Result<(), Error> {
-        self.order(
-            "set_link",
-            json!({"name": format!("port{port}"), "up": plugged}),
-        )
-        .map(drop)
+        self.order("set_link", json!({"name": format!("port{port}"), "up": plugged})).map(drop)
     }
 
     /// Presses or releases a key of the keyboard (QEMU's `qcode` names).
@@ -492,19 +434,12 @@ impl Appliance {
     /// # Errors
     /// When the appliance is off.
     pub fn key(&self, code: &str, down: bool) -> Result<(), Error> {
-        let event =
-            json!({"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": code}}});
-        self.order("input-send-event", json!({"events": [event]}))
-            .map(drop)
+        let event = json!({"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": code}}});
+        self.order("input-send-event", json!({"events": [event]})).map(drop)
     }
 
     /// Waits until `done`, looking ten times a second.
-    fn wait(
-        &mut self,
-        what: &str,
-        timeout: Duration,
-        mut done: impl FnMut(&mut Self) -> bool,
-    ) -> Result<(), Error> {
+    fn wait(&mut self, what: &str, timeout: Duration, mut done: impl FnMut(&mut Self) -> bool) -> Result<(), Error> {
         let begun = Instant::now();
         loop {
             // Read before `done`, so that what was said just before the end counts.
@@ -579,10 +514,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn failed(program: &str, log: &Path) -> Error {
-    Error::Program {
-        program: program.to_owned(),
-        message: console::tail(&console::read(log, 0), 5),
-    }
+    Error::Program { program: program.to_owned(), message: console::tail(&console::read(log, 0), 5) }
 }
 
 #[cfg(test)]

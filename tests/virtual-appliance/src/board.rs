@@ -15,16 +15,8 @@ pub enum Acceleration {
 impl Acceleration {
     /// The fastest that this host has.
     pub fn detect() -> Self {
-        let usable = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/kvm")
-            .is_ok();
-        if cfg!(target_arch = "aarch64") && usable {
-            Self::Kvm
-        } else {
-            Self::Tcg
-        }
+        let usable = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+        if cfg!(target_arch = "aarch64") && usable { Self::Kvm } else { Self::Tcg }
     }
 }
 
@@ -75,22 +67,11 @@ impl Machine {
         push(&["-device", "virtio-rng-pci"]);
         // The ports' own boot ROMs would only make the firmware try the network.
         push(&["-netdev", "user,id=net0"]);
-        push(&[
-            "-device",
-            "virtio-net-pci,netdev=net0,id=port0,romfile=,mac=52:54:00:be:17:00",
-        ]);
+        push(&["-device", "virtio-net-pci,netdev=net0,id=port0,romfile=,mac=52:54:00:be:17:00"]);
         push(&["-netdev", "user,id=net1,net=10.0.3.0/24"]);
-        push(&[
-            "-device",
-            "virtio-net-pci,netdev=net1,id=port1,romfile=,mac=52:54:00:be:17:01",
-        ]);
+        push(&["-device", "virtio-net-pci,netdev=net1,id=port1,romfile=,mac=52:54:00:be:17:01"]);
         push(&["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
-        push(&[
-            "-device",
-            "tpm-tis-device,tpmdev=tpm0",
-            "-tpmdev",
-            "emulator,id=tpm0,chardev=tpm",
-        ]);
+        push(&["-device", "tpm-tis-device,tpmdev=tpm0", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
         push(&["-serial", "chardev:console"]);
 
         let mut with_path = |option: &str, before: &str, path: &Path, after: &str| {
@@ -99,46 +80,15 @@ impl Machine {
             value.push(after);
             all.extend([OsString::from(option), value]);
         };
-        with_path(
-            "-drive",
-            "if=pflash,format=raw,unit=0,readonly=on,file=",
-            &self.firmware,
-            "",
-        );
-        with_path(
-            "-drive",
-            "if=pflash,format=raw,unit=1,file=",
-            &self.variables,
-            "",
-        );
-        with_path(
-            "-drive",
-            "if=none,id=disk,format=qcow2,file=",
-            &self.disk,
-            "",
-        );
-        with_path(
-            "-chardev",
-            "file,id=console,append=on,path=",
-            &self.console,
-            "",
-        );
+        with_path("-drive", "if=pflash,format=raw,unit=0,readonly=on,file=", &self.firmware, "");
+        with_path("-drive", "if=pflash,format=raw,unit=1,file=", &self.variables, "");
+        with_path("-drive", "if=none,id=disk,format=qcow2,file=", &self.disk, "");
+        with_path("-chardev", "file,id=console,append=on,path=", &self.console, "");
         with_path("-chardev", "socket,id=tpm,path=", &self.tpm, "");
         with_path("-qmp", "unix:", &self.monitor, ",server=on,wait=off");
         if let Some(stick) = &self.stick {
-            with_path(
-                "-blockdev",
-                "driver=raw,node-name=stick,file.driver=file,file.filename=",
-                stick,
-                "",
-            );
-            all.extend(
-                [
-                    "-device",
-                    "usb-storage,id=stick,drive=stick,bus=xhci.0,removable=true",
-                ]
-                .map(OsString::from),
-            );
+            with_path("-blockdev", "driver=raw,node-name=stick,file.driver=file,file.filename=", stick, "");
+            all.extend(["-device", "usb-storage,id=stick,drive=stick,bus=xhci.0,removable=true"].map(OsString::from));
         }
         all
     }
@@ -166,15 +116,7 @@ mod tests {
             stick: None,
         };
         let arguments = machine.arguments();
-        assert!(
-            arguments
-                .iter()
-                .any(|argument| argument.to_string_lossy().ends_with("file=v,,readonly=off"))
-        );
-        assert!(
-            !arguments
-                .iter()
-                .any(|argument| argument.to_string_lossy().contains("stick"))
-        );
+        assert!(arguments.iter().any(|argument| argument.to_string_lossy().ends_with("file=v,,readonly=off")));
+        assert!(!arguments.iter().any(|argument| argument.to_string_lossy().contains("stick")));
     }
 }

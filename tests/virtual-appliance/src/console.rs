@@ -15,9 +15,7 @@ pub fn read(path: &Path, start: u64) -> String {
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let start = start.max(length.saturating_sub(LIMIT));
     let mut bytes = Vec::new();
-    if file.seek(SeekFrom::Start(start)).is_err()
-        || file.take(LIMIT).read_to_end(&mut bytes).is_err()
-    {
+    if file.seek(SeekFrom::Start(start)).is_err() || file.take(LIMIT).read_to_end(&mut bytes).is_err() {
         return String::new();
     }
     plain(&String::from_utf8_lossy(&bytes))
@@ -25,10 +23,7 @@ pub fn read(path: &Path, start: u64) -> String {
 
 /// The last `count` lines that have something in them.
 pub fn tail(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
@@ -68,10 +63,7 @@ mod tests {
 
     #[test]
     fn escape_sequences_vanish_and_words_stay() {
-        assert_eq!(
-            plain("\u{1b}[2J\u{1b}[01;01H\u{1b}[0mBdsDxe: x\r\ny\u{1b}[K"),
-            "\nBdsDxe: x\ny"
-        );
+        assert_eq!(plain("\u{1b}[2J\u{1b}[01;01H\u{1b}[0mBdsDxe: x\r\ny\u{1b}[K"), "\nBdsDxe: x\ny");
         assert_eq!(tail("a\n\nb\n c\n\n", 2), "b\n c");
     }
 }

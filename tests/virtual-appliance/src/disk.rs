@@ -27,13 +27,10 @@ pub fn partition(image: &Path, name: &str) -> Result<Extent, Error> {
     let file = File::open(image).map_err(file_error("open", image))?;
     let read = |offset: u64, length: usize| {
         let mut bytes = vec![0; length];
-        file.read_exact_at(&mut bytes, offset)
-            .map_err(file_error("read the partition table of", image))?;
+        file.read_exact_at(&mut bytes, offset).map_err(file_error("read the partition table of", image))?;
         Ok::<_, Error>(bytes)
     };
-    let number = |bytes: &[u8], at: usize| {
-        u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]))
-    };
+    let number = |bytes: &[u8], at: usize| u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]));
     let header = read(SECTOR, 92)?;
     if &header[..8] != b"EFI PART" {
         return Err(Error::Input(format!("{} has no GPT", image.display())));
@@ -48,16 +45,10 @@ pub fn partition(image: &Path, name: &str) -> Result<Extent, Error> {
             .collect();
         if String::from_utf16_lossy(&letters) == name {
             let (first, last) = (number(&entry, 32), number(&entry, 40));
-            return Ok(Extent {
-                offset: first * SECTOR,
-                length: (last + 1 - first) * SECTOR,
-            });
+            return Ok(Extent { offset: first * SECTOR, length: (last + 1 - first) * SECTOR });
         }
     }
-    Err(Error::Input(format!(
-        "{} has no partition {name}",
-        image.display()
-    )))
+    Err(Error::Input(format!("{} has no partition {name}", image.display())))
 }
 
 /// A qcow2 overlay over a raw image, which itself stays as it is.
@@ -67,10 +58,7 @@ pub fn partition(image: &Path, name: &str) -> Result<Extent, Error> {
 pub fn overlay(image: &Path, overlay: &Path) -> Result<(), Error> {
     let image = fs::canonicalize(image).map_err(file_error("find", image))?;
     run(
-        Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-            .arg(&image)
-            .arg(overlay),
+        Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(&image).arg(overlay),
         "qemu-utils",
     )
     .map(drop)
@@ -81,8 +69,7 @@ pub fn overlay(image: &Path, overlay: &Path) -> Result<(), Error> {
 /// # Errors
 /// When `qemu-img` fails.
 pub fn read(overlay: &Path, extent: Extent) -> Result<Vec<u8>, Error> {
-    let scratch =
-        tempfile::tempdir().map_err(file_error("create a directory in", std::env::temp_dir()))?;
+    let scratch = tempfile::tempdir().map_err(file_error("create a directory in", std::env::temp_dir()))?;
     let output = scratch.path().join("part");
     let start = extent.offset / SECTOR;
     let end = (extent.offset + extent.length).div_ceil(SECTOR);
@@ -106,18 +93,13 @@ pub fn read(overlay: &Path, extent: Extent) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// When `qemu-io` fails.
 pub fn write(overlay: &Path, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-    let scratch =
-        tempfile::tempdir().map_err(file_error("create a directory in", std::env::temp_dir()))?;
+    let scratch = tempfile::tempdir().map_err(file_error("create a directory in", std::env::temp_dir()))?;
     let source = scratch.path().join("part");
     fs::write(&source, bytes).map_err(file_error("write", &source))?;
     run(
         Command::new("qemu-io")
             .args(["-f", "qcow2", "-c"])
-            .arg(format!(
-                "write -s {} {offset} {}",
-                source.display(),
-                bytes.len()
-            ))
+            .arg(format!("write -s {} {offset} {}", source.display(), bytes.len()))
             .arg(overlay),
         "qemu-utils",
     )
@@ -130,13 +112,7 @@ pub fn write(overlay: &Path, offset: u64, bytes: &[u8]) -> Result<(), Error> {
 /// When reading or writing fails.
 pub fn invert_byte(overlay: &Path, offset: u64) -> Result<(), Error> {
     let start = offset / SECTOR * SECTOR;
-    let mut sector = read(
-        overlay,
-        Extent {
-            offset: start,
-            length: SECTOR,
-        },
-    )?;
+    let mut sector = read(overlay, Extent { offset: start, length: SECTOR })?;
     let place = usize::try_from(offset - start).unwrap_or(0);
     match sector.get_mut(place) {
         Some(byte) => *byte = !*byte,
@@ -152,25 +128,12 @@ mod tests {
     #[test]
     fn one_byte_of_an_overlay_is_inverted_and_the_image_below_stays() {
         let scratch = tempfile::tempdir().unwrap();
-        let (image, above) = (
-            scratch.path().join("disk.img"),
-            scratch.path().join("disk.qcow2"),
-        );
+        let (image, above) = (scratch.path().join("disk.img"), scratch.path().join("disk.qcow2"));
         fs::write(&image, vec![0x5a; 8192]).unwrap();
         overlay(&image, &above).unwrap();
         invert_byte(&above, 4097).unwrap();
-        let read = read(
-            &above,
-            Extent {
-                offset: 4096,
-                length: 512,
-            },
-        )
-        .unwrap();
-        assert_eq!(
-            (read[0], read[1], read[2], read.len()),
-            (0x5a, 0xa5, 0x5a, 512)
-        );
+        let read = read(&above, Extent { offset: 4096, length: 512 }).unwrap();
+        assert_eq!((read[0], read[1], read[2], read.len()), (0x5a, 0xa5, 0x5a, 512));
         assert_eq!(fs::read(&image).unwrap(), vec![0x5a; 8192]);
     }
 }

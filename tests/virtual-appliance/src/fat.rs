@@ -16,10 +16,7 @@ pub struct Fat {
 impl Fat {
     /// The one that begins at byte `offset`.
     pub fn at(image: impl Into<PathBuf>, offset: u64) -> Self {
-        Self {
-            image: image.into(),
-            offset,
-        }
+        Self { image: image.into(), offset }
     }
 
     /// The one in the GPT partition `name`.
@@ -41,24 +38,12 @@ impl Fat {
             for part in folders.split('/') {
                 folder = format!("{folder}/{part}");
                 // It may be there already.
-                let _ = self
-                    .tool("mmd")
-                    .arg("-D")
-                    .arg("s")
-                    .arg(&folder)
-                    .stderr(Stdio::null())
-                    .status();
+                let _ = self.tool("mmd").arg("-D").arg("s").arg(&folder).stderr(Stdio::null()).status();
             }
         }
         let source = self.image.with_extension("putting");
         std::fs::write(&source, content).map_err(file_error("write", &source))?;
-        let result = run(
-            self.tool("mcopy")
-                .arg("-o")
-                .arg(&source)
-                .arg(format!("::{name}")),
-            "mtools",
-        );
+        let result = run(self.tool("mcopy").arg("-o").arg(&source).arg(format!("::{name}")), "mtools");
         std::fs::remove_file(&source).map_err(file_error("remove", &source))?;
         result.map(drop)
     }
@@ -94,12 +79,11 @@ impl Fat {
 
     fn tool(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command
-            .env("MTOOLS_SKIP_CHECK", "1")
-            .env("MTOOLSRC", "/dev/null")
-            .env("LC_ALL", "C.UTF-8")
-            .arg("-i")
-            .arg(format!("{}@@{}", self.image.display(), self.offset));
+        command.env("MTOOLS_SKIP_CHECK", "1").env("MTOOLSRC", "/dev/null").env("LC_ALL", "C.UTF-8").arg("-i").arg(format!(
+            "{}@@{}",
+            self.image.display(),
+            self.offset
+        ));
         command
     }
 }

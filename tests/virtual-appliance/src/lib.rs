@@ -94,14 +94,7 @@ pub enum Error {
 }
 
 /// Attaches operation and path to an input/output error.
-pub(crate) fn file_error(
-    operation: &'static str,
-    path: impl Into<PathBuf>,
-) -> impl FnOnce(std::io::Error) -> Error {
+pub(crate) fn file_error(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.into();
-    move |source| Error::File {
-        operation,
-        path,
-        source,
-    }
+    move |source| Error::File { operation, path, source }
 }

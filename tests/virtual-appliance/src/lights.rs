@@ -87,11 +87,7 @@ impl fmt::Display for Pattern {
 
 impl fmt::Display for Lights {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "status {}, network {}",
-            self.status, self.network
-        )
+        write!(formatter, "status {}, network {}", self.status, self.network)
     }
 }
 
@@ -108,11 +104,7 @@ impl Samples {
     /// Adds the PL061's lines as read at `time` (since any fixed start).
     pub fn add(&mut self, time: Duration, lines: u8) {
         self.0.push_back((time, lines));
-        while self
-            .0
-            .front()
-            .is_some_and(|&(oldest, _)| time.saturating_sub(oldest) > WINDOW)
-        {
+        while self.0.front().is_some_and(|&(oldest, _)| time.saturating_sub(oldest) > WINDOW) {
             self.0.pop_front();
         }
     }
@@ -129,36 +121,22 @@ impl Samples {
 
     /// What the lights do.
     pub fn lights(&self) -> Lights {
-        Lights {
-            status: self.classify(status_colour),
-            network: self.classify(network_colour),
-        }
+        Lights { status: self.classify(status_colour), network: self.classify(network_colour) }
     }
 
     fn classify(&self, colour_of: fn(u8) -> Option<Colour>) -> Pattern {
-        let seen: Vec<(Duration, Option<Colour>)> = self
-            .0
-            .iter()
-            .map(|&(time, lines)| (time, colour_of(lines)))
-            .collect();
+        let seen: Vec<(Duration, Option<Colour>)> = self.0.iter().map(|&(time, lines)| (time, colour_of(lines))).collect();
         let seen = without_glitches(&seen);
         let Some(&(last_time, last)) = seen.last() else {
             return Pattern::Unclear;
         };
         // Only what came after the last change from one colour to another says something about now.
         let colour = seen.iter().rev().find_map(|&(_, colour)| colour);
-        let start = seen
-            .iter()
-            .rposition(|&(_, other)| other.is_some() && other != colour)
-            .map_or(0, |place| place + 1);
+        let start = seen.iter().rposition(|&(_, other)| other.is_some() && other != colour).map_or(0, |place| place + 1);
         let seen = &seen[start..];
         let first_time = seen.first().map_or(last_time, |&(time, _)| time);
         let watched = last_time.saturating_sub(first_time);
-        let changes: Vec<Duration> = seen
-            .windows(2)
-            .filter(|pair| pair[0].1 != pair[1].1)
-            .map(|pair| pair[1].0)
-            .collect();
+        let changes: Vec<Duration> = seen.windows(2).filter(|pair| pair[0].1 != pair[1].1).map(|pair| pair[1].0).collect();
         let still_for = last_time.saturating_sub(changes.last().copied().unwrap_or(first_time));
         // Half a slow blink lasts 1.5 s: longer than that without a change is no blinking.
         if still_for >= Duration::from_millis(1900) {
@@ -171,8 +149,7 @@ impl Samples {
             return Pattern::Unclear;
         }
         // Between changes: half a period, so 0.5 s or 1.5 s; their geometric middle divides them.
-        let half =
-            end.saturating_sub(*first) / u32::try_from(changes.len() - 1).unwrap_or(u32::MAX);
+        let half = end.saturating_sub(*first) / u32::try_from(changes.len() - 1).unwrap_or(u32::MAX);
         if half < Duration::from_millis(870) {
             // Three changes can still be a light that was switched on, off and on for good.
             if changes.len() < 3 {
@@ -242,23 +219,10 @@ mod tests {
         for phase in (0..3000).step_by(100) {
             let fast = |time: u64| (time + phase) % 1000 < 500;
             let slow = |time: u64| (time + phase) % 3000 < 1500;
-            assert_eq!(
-                look(5, |time| u8::from(fast(time))).status,
-                Pattern::Fast(Colour::Green)
-            );
-            assert_eq!(
-                look(5, |time| 2 * u8::from(fast(time))).status,
-                Pattern::Fast(Colour::Red)
-            );
-            assert_eq!(
-                look(5, |time| 4 * u8::from(slow(time))).status,
-                Pattern::Slow(Colour::Blue),
-                "{phase}"
-            );
-            assert_eq!(
-                look(5, |time| 3 * u8::from(slow(time))).status,
-                Pattern::Slow(Colour::Orange)
-            );
+            assert_eq!(look(5, |time| u8::from(fast(time))).status, Pattern::Fast(Colour::Green));
+            assert_eq!(look(5, |time| 2 * u8::from(fast(time))).status, Pattern::Fast(Colour::Red));
+            assert_eq!(look(5, |time| 4 * u8::from(slow(time))).status, Pattern::Slow(Colour::Blue), "{phase}");
+            assert_eq!(look(5, |time| 3 * u8::from(slow(time))).status, Pattern::Slow(Colour::Orange));
             let both = look(5, |time| 1 + 0x20 * u8::from(fast(time)));
             assert_eq!(both.status, Pattern::Solid(Colour::Green));
             assert_eq!(both.network, Pattern::Fast(Colour::Red));

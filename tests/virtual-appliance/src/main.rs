@@ -43,14 +43,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Run {
-        image,
-        state,
-        stick,
-        fresh,
-        monitor,
-        seconds,
-    } = Arguments::parse().command;
+    let Command::Run { image, state, stick, fresh, monitor, seconds } = Arguments::parse().command;
     let mut builder = Appliance::builder(image).state_dir(state);
     if fresh {
         builder = builder.fresh();
@@ -58,10 +51,7 @@ fn main() -> ExitCode {
     if let Some(stick) = stick {
         builder = builder.stick(stick);
     }
-    match builder
-        .start()
-        .and_then(|appliance| run(appliance, monitor, seconds))
-    {
+    match builder.start().and_then(|appliance| run(appliance, monitor, seconds)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("belvedere-virtual-appliance: {error}");
@@ -70,11 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(
-    mut appliance: Appliance,
-    monitor: Option<PathBuf>,
-    seconds: Option<u64>,
-) -> Result<(), Error> {
+fn run(mut appliance: Appliance, monitor: Option<PathBuf>, seconds: Option<u64>) -> Result<(), Error> {
     let begun = Instant::now();
     let (mut shown, mut lights, mut next_picture) = (0, String::new(), begun);
     loop {
@@ -91,10 +77,7 @@ fn run(
             lights = now;
         }
         if !on {
-            eprintln!(
-                "[{:7.1} s] the appliance switched itself off",
-                begun.elapsed().as_secs_f32()
-            );
+            eprintln!("[{:7.1} s] the appliance switched itself off", begun.elapsed().as_secs_f32());
             return Ok(());
         }
         if seconds.is_some_and(|limit| begun.elapsed().as_secs() >= limit) {
@@ -102,10 +85,7 @@ fn run(
         }
         if let Some(picture) = monitor.as_ref().filter(|_| Instant::now() >= next_picture) {
             if let Err(error) = appliance.screenshot(picture) {
-                eprintln!(
-                    "[{:7.1} s] no picture: {error}",
-                    begun.elapsed().as_secs_f32()
-                );
+                eprintln!("[{:7.1} s] no picture: {error}", begun.elapsed().as_secs_f32());
             }
             next_picture = Instant::now() + Duration::from_secs(3);
         }

@@ -36,18 +36,12 @@ impl Owned {
     /// Starts `command`.
     pub fn spawn(mut command: Command, package: &'static str) -> Result<Self, Error> {
         let program = command.get_program().to_string_lossy().into_owned();
-        let start = |source| Error::Start {
-            program,
-            package,
-            source,
-        };
+        let start = |source| Error::Start { program, package, source };
         let parent = rustix::process::getpid();
         // SAFETY: between fork and exec only two system calls are made; both are async-signal-safe.
         unsafe {
             command.pre_exec(move || {
-                rustix::process::set_parent_process_death_signal(Some(
-                    rustix::process::Signal::KILL,
-                ))?;
+                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
                 if rustix::process::getppid() != Some(parent) {
                     // The parent ended before the signal was set up.
                     return Err(io::Error::other("parent ended"));
@@ -101,23 +95,16 @@ pub fn run(command: &mut Command, package: &'static str) -> Result<Output, Error
     let program = command.get_program().to_string_lossy().into_owned();
     // mkfs lives in directories that an ordinary user's PATH lacks.
     let path = std::env::var("PATH").unwrap_or_default();
-    let output = command
-        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-        .output()
-        .map_err(|source| Error::Start {
-            program: program.clone(),
-            package,
-            source,
-        })?;
+    let output = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output().map_err(|source| Error::Start {
+        program: program.clone(),
+        package,
+        source,
+    })?;
     if output.status.success() {
         return Ok(output);
     }
     Err(Error::Program {
         program,
-        message: format!(
-            "{} ({})",
-            String::from_utf8_lossy(&output.stderr).trim(),
-            output.status
-        ),
+        message: format!("{} ({})", String::from_utf8_lossy(&output.stderr).trim(), output.status),
     })
 }

@@ -24,29 +24,18 @@ pub struct Qmp {
 
 impl Qmp {
     /// Connects and negotiates. `alive` says whether QEMU still runs, so that its end is noticed at once.
-    pub fn connect(
-        socket: &Path,
-        timeout: Duration,
-        mut alive: impl FnMut() -> bool,
-    ) -> Result<Self, Error> {
+    pub fn connect(socket: &Path, timeout: Duration, mut alive: impl FnMut() -> bool) -> Result<Self, Error> {
         let deadline = Instant::now() + timeout;
         let stream = loop {
             match UnixStream::connect(socket) {
                 Ok(stream) => break stream,
                 Err(error) if Instant::now() >= deadline || !alive() => {
-                    return Err(Error::Monitor {
-                        order: "connect".into(),
-                        message: error.to_string(),
-                    });
+                    return Err(Error::Monitor { order: "connect".into(), message: error.to_string() });
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(30)),
             }
         };
-        let mut qmp = Self {
-            stream,
-            received: Vec::new(),
-            events: VecDeque::new(),
-        };
+        let mut qmp = Self { stream, received: Vec::new(), events: VecDeque::new() };
         qmp.message("greeting", Instant::now() + ANSWER)?;
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
@@ -54,14 +43,9 @@ impl Qmp {
 
     /// Gives an order and returns what it returns.
     pub fn execute(&mut self, order: &str, arguments: Value) -> Result<Value, Error> {
-        let failed = |message: String| Error::Monitor {
-            order: order.to_owned(),
-            message,
-        };
+        let failed = |message: String| Error::Monitor { order: order.to_owned(), message };
         let line = json!({"execute": order, "arguments": arguments}).to_string() + "\n";
-        self.stream
-            .write_all(line.as_bytes())
-            .map_err(|error| failed(error.to_string()))?;
+        self.stream.write_all(line.as_bytes()).map_err(|error| failed(error.to_string()))?;
         let deadline = Instant::now() + ANSWER;
         loop {
             let mut message = self.message(order, deadline)?;
@@ -83,12 +67,7 @@ impl Qmp {
     }
 
     /// Waits for an event for which `wanted` holds; earlier kept ones count.
-    pub fn wait_event(
-        &mut self,
-        what: &str,
-        timeout: Duration,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Result<(), Error> {
+    pub fn wait_event(&mut self, what: &str, timeout: Duration, wanted: impl Fn(&Value) -> bool) -> Result<(), Error> {
         let deadline = Instant::now() + timeout;
         loop {
             if let Some(place) = self.events.iter().position(&wanted) {
@@ -108,10 +87,7 @@ impl Qmp {
     }
 
     fn message(&mut self, order: &str, deadline: Instant) -> Result<Value, Error> {
-        let failed = |message: String| Error::Monitor {
-            order: order.to_owned(),
-            message,
-        };
+        let failed = |message: String| Error::Monitor { order: order.to_owned(), message };
         loop {
             if let Some(end) = self.received.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.received.drain(..=end).collect();
@@ -122,17 +98,12 @@ impl Qmp {
                 return Err(failed("no answer in time".into()));
             }
             let mut chunk = [0u8; 8192];
-            self.stream
-                .set_read_timeout(Some(left))
-                .map_err(|error| failed(error.to_string()))?;
+            self.stream.set_read_timeout(Some(left)).map_err(|error| failed(error.to_string()))?;
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(failed("QEMU closed the connection".into())),
                 Ok(count) => self.received.extend_from_slice(&chunk[..count]),
                 Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                    ) => {}
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
                 Err(error) => return Err(failed(error.to_string())),
             }
         }

@@ -40,40 +40,26 @@ impl Stick {
     ///
     /// # Errors
     /// When a tool is missing or fails, or there are files for a stick that is not FAT32.
-    pub fn create(
-        image: impl Into<PathBuf>,
-        format: Format,
-        files: &[(&str, &[u8])],
-    ) -> Result<Self, Error> {
+    pub fn create(image: impl Into<PathBuf>, format: Format, files: &[(&str, &[u8])]) -> Result<Self, Error> {
         let image = image.into();
         let mut file = File::create(&image).map_err(file_error("create", &image))?;
         file.set_len(SIZE).map_err(file_error("extend", &image))?;
         let mut stick = Self { image, offset: 0 };
         let fat = matches!(format, Format::Fat32 | Format::Fat32Partition);
         if !fat && !files.is_empty() {
-            return Err(Error::Input(format!(
-                "files can be put on a FAT32 stick only, not on {format:?}"
-            )));
+            return Err(Error::Input(format!("files can be put on a FAT32 stick only, not on {format:?}")));
         }
         match format {
             Format::Blank => {}
-            Format::ExFat => file
-                .write_all(b"\xeb\x76\x90EXFAT   ")
-                .map_err(file_error("write", &stick.image))?,
+            Format::ExFat => file.write_all(b"\xeb\x76\x90EXFAT   ").map_err(file_error("write", &stick.image))?,
             Format::Ext4 => {
-                run(
-                    Command::new("mkfs.ext4")
-                        .args(["-q", "-F"])
-                        .arg(&stick.image),
-                    "e2fsprogs",
-                )?;
+                run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&stick.image), "e2fsprogs")?;
             }
             Format::Fat32 => stick.make_fat(SIZE)?,
             Format::Fat32Partition => {
                 stick.offset = FIRST_SECTOR * 512;
                 let sectors = SIZE / 512 - FIRST_SECTOR;
-                file.write_all_at(&partition_table(sectors), 446)
-                    .map_err(file_error("write", &stick.image))?;
+                file.write_all_at(&partition_table(sectors), 446).map_err(file_error("write", &stick.image))?;
                 stick.make_fat(SIZE - stick.offset)?;
             }
         }
@@ -90,15 +76,9 @@ impl Stick {
     pub fn open(image: impl Into<PathBuf>) -> Result<Self, Error> {
         let image = image.into();
         let mut start = [0u8; 512];
-        File::open(&image)
-            .and_then(|file| file.read_exact_at(&mut start, 0))
-            .map_err(file_error("read", &image))?;
+        File::open(&image).and_then(|file| file.read_exact_at(&mut start, 0)).map_err(file_error("read", &image))?;
         // A FAT boot sector begins with a jump; a partition table of ours with zeros.
-        let offset = if start[0] == 0 && start[510..] == [0x55, 0xaa] {
-            FIRST_SECTOR * 512
-        } else {
-            0
-        };
+        let offset = if start[0] == 0 && start[510..] == [0x55, 0xaa] { FIRST_SECTOR * 512 } else { 0 };
         Ok(Self { image, offset })
     }
 
@@ -166,55 +146,32 @@ mod tests {
     #[test]
     fn what_goes_onto_a_stick_comes_back() {
         let scratch = tempfile::tempdir().unwrap();
-        for (number, format) in [Format::Fat32, Format::Fat32Partition]
-            .into_iter()
-            .enumerate()
-        {
+        for (number, format) in [Format::Fat32, Format::Fat32Partition].into_iter().enumerate() {
             let image = scratch.path().join(format!("{number}.img"));
             let stick = Stick::create(
                 &image,
                 format,
-                &[
-                    ("certificates-omni_dev.zip", b"PK"),
-                    ("panorama/managed_logs/x.txt", b"yes"),
-                ],
+                &[("certificates-omni_dev.zip", b"PK"), ("panorama/managed_logs/x.txt", b"yes")],
             )
             .unwrap();
             stick.put("panorama/managed_logs/x.txt", b"again").unwrap();
             let stick = Stick::open(stick.path()).unwrap();
-            assert_eq!(
-                stick.read("panorama/managed_logs/x.txt").unwrap().unwrap(),
-                b"again"
-            );
+            assert_eq!(stick.read("panorama/managed_logs/x.txt").unwrap().unwrap(), b"again");
             assert_eq!(stick.read("nothing.txt").unwrap(), None);
-            assert_eq!(
-                stick.files().unwrap(),
-                ["certificates-omni_dev.zip", "panorama/managed_logs/x.txt"]
-            );
-            assert_eq!(
-                std::fs::read_dir(scratch.path()).unwrap().count(),
-                number + 1
-            );
+            assert_eq!(stick.files().unwrap(), ["certificates-omni_dev.zip", "panorama/managed_logs/x.txt"]);
+            assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), number + 1);
         }
     }
 
     #[test]
     fn wrong_sticks_are_what_they_say() {
         let scratch = tempfile::tempdir().unwrap();
-        for (format, place, magic) in [
-            (Format::Ext4, 1080, &b"\x53\xef"[..]),
-            (Format::ExFat, 3, b"EXFAT"),
-        ] {
+        for (format, place, magic) in [(Format::Ext4, 1080, &b"\x53\xef"[..]), (Format::ExFat, 3, b"EXFAT")] {
             let stick = Stick::create(scratch.path().join("stick"), format, &[]).unwrap();
             let mut found = vec![0; magic.len()];
-            File::open(stick.path())
-                .unwrap()
-                .read_exact_at(&mut found, place)
-                .unwrap();
+            File::open(stick.path()).unwrap().read_exact_at(&mut found, place).unwrap();
             assert_eq!(found, magic);
         }
-        assert!(
-            Stick::create(scratch.path().join("stick"), Format::Blank, &[("a", b"b")]).is_err()
-        );
+        assert!(Stick::create(scratch.path().join("stick"), Format::Blank, &[("a", b"b")]).is_err());
     }
 }

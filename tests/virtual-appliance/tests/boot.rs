@@ -18,10 +18,7 @@ fn it_starts_survives_a_power_cut_and_shuts_down_at_the_press_of_a_button() {
     let begun = Instant::now();
     must(appliance.wait_for_light(Light::Status, Pattern::Fast(Colour::Green), BOOT));
     must(appliance.wait_for_light(Light::Status, GREEN, BOOT));
-    println!(
-        "measured: power to solid green light {:.1} s",
-        begun.elapsed().as_secs_f32()
-    );
+    println!("measured: power to solid green light {:.1} s", begun.elapsed().as_secs_f32());
     let picture = scratch.path().join("monitor.png");
     must(appliance.screenshot(&picture));
     assert_eq!(&std::fs::read(&picture).unwrap()[1..4], b"PNG");
@@ -33,8 +30,5 @@ fn it_starts_survives_a_power_cut_and_shuts_down_at_the_press_of_a_button() {
     let begun = Instant::now();
     must(appliance.press_power_button());
     must(appliance.wait_for_power_off(Duration::from_secs(60)));
-    println!(
-        "measured: power button to off {:.1} s",
-        begun.elapsed().as_secs_f32()
-    );
+    println!("measured: power button to off {:.1} s", begun.elapsed().as_secs_f32());
 }

@@ -15,10 +15,7 @@ use common::{BOOT, appliance, image, must, scratch};
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "{what}: not within 60 s"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}: not within 60 s");
         std::thread::sleep(Duration::from_millis(200));
     }
 }
@@ -30,19 +27,12 @@ fn green(appliance: &mut Appliance) {
 #[test]
 fn a_stick_is_noticed_while_running_after_pulling_and_at_power_on_and_a_cable_shows_on_the_light() {
     let scratch = scratch();
-    let stick = must(Stick::create(
-        scratch.path().join("stick.img"),
-        Format::Fat32Partition,
-        &[("notes.txt", b"hello")],
-    ));
+    let stick = must(Stick::create(scratch.path().join("stick.img"), Format::Fat32Partition, &[("notes.txt", b"hello")]));
     let mut appliance = must(appliance(&image(), scratch.path()).start());
     green(&mut appliance);
     for _ in 0..2 {
         must(appliance.plug_stick(stick.path()));
-        assert!(
-            appliance.plug_stick(stick.path()).is_err(),
-            "there is one port"
-        );
+        assert!(appliance.plug_stick(stick.path()).is_err(), "there is one port");
         wait_until("the stick is read", || must(appliance.stick_reads()) > 0);
         must(appliance.unplug_stick());
         assert_eq!(must(stick.read("notes.txt")).unwrap(), b"hello");
@@ -55,9 +45,7 @@ fn a_stick_is_noticed_while_running_after_pulling_and_at_power_on_and_a_cable_sh
     must(appliance.power_cut());
     must(appliance.insert_stick(Some(stick.path().to_owned())));
     must(appliance.power_on());
-    wait_until("the stick in the port is read", || {
-        must(appliance.stick_reads()) > 0
-    });
+    wait_until("the stick in the port is read", || must(appliance.stick_reads()) > 0);
 }
 
 /// Process ids of the children of all threads of a process.
@@ -65,16 +53,8 @@ fn children(process: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
         return Vec::new();
     };
-    let lists = threads
-        .flatten()
-        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| {
-            list.split_whitespace()
-                .filter_map(|id| id.parse().ok())
-                .collect::<Vec<u32>>()
-        })
-        .collect()
+    let lists = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()).collect()
 }
 
 #[test]
@@ -97,8 +77,7 @@ fn nothing_is_left_running_when_the_driver_is_killed() {
     wait_until("they end", || {
         started.iter().all(|id| {
             // A zombie that nobody collects yet has ended too.
-            fs::read_to_string(format!("/proc/{id}/stat"))
-                .map_or(true, |stat| stat.contains(") Z "))
+            fs::read_to_string(format!("/proc/{id}/stat")).map_or(true, |stat| stat.contains(") Z "))
         })
     });
 }

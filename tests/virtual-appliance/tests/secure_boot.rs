@@ -24,13 +24,8 @@ fn tool(program: &str, arguments: &[&str], directory: &Path) {
         .args(arguments)
         .current_dir(directory)
         .output()
-        .unwrap_or_else(|error| {
-            panic!("{program}: {error}; install it: apt-get install sbsigntool")
-        });
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {output:?}"
-    );
+        .unwrap_or_else(|error| panic!("{program}: {error}; install it: apt-get install sbsigntool"));
+    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
 }
 
 /// Replaces the bootloader on both ESPs by what `change` makes of the signed one (`boot.efi` → `new.efi`).
@@ -52,10 +47,7 @@ fn refused_by_firmware(appliance: &mut Appliance) {
     must(appliance.console_contains_any(&["Access Denied", "Security Violation"], BOOT));
     std::thread::sleep(Duration::from_secs(5));
     let console = appliance.console();
-    assert!(
-        !console.contains("belvedere:"),
-        "our bootloader ran:\n{console}"
-    );
+    assert!(!console.contains("belvedere:"), "our bootloader ran:\n{console}");
     assert_eq!(appliance.lights().of(Light::Status), Pattern::Off);
 }
 
@@ -86,26 +78,11 @@ fn a_bootloader_signed_by_a_stranger_is_refused() {
     let scratch = scratch();
     let image = copy(scratch.path());
     let stranger = create(scratch.path().join("stranger"), Validity::default()).unwrap();
-    let (key, certificate) = (
-        stranger.uefi_key(UefiKey::Db),
-        stranger.uefi_certificate(UefiKey::Db),
-    );
+    let (key, certificate) = (stranger.uefi_key(UefiKey::Db), stranger.uefi_certificate(UefiKey::Db));
     with_bootloader(&image, scratch.path(), |directory| {
         tool("sbattach", &["--remove", "boot.efi"], directory);
         let (key, certificate) = (key.to_str().unwrap(), certificate.to_str().unwrap());
-        tool(
-            "sbsign",
-            &[
-                "--key",
-                key,
-                "--cert",
-                certificate,
-                "--output",
-                "new.efi",
-                "boot.efi",
-            ],
-            directory,
-        );
+        tool("sbsign", &["--key", key, "--cert", certificate, "--output", "new.efi", "boot.efi"], directory);
     });
     refused_by_firmware(&mut must(appliance(&image, scratch.path()).start()));
 }
@@ -126,10 +103,7 @@ fn a_kernel_image_with_one_byte_changed_is_refused_and_lights_and_console_say_so
     must(appliance.console_contains("belvedere: no slot can be started; trying again in", BOOT));
     must(appliance.wait_for_light(Light::Status, FAST_RED, BOOT));
     let console = appliance.console();
-    assert!(
-        !console.contains(STARTING) && !console.contains("EFI stub"),
-        "the kernel ran:\n{console}"
-    );
+    assert!(!console.contains(STARTING) && !console.contains("EFI stub"), "the kernel ran:\n{console}");
 }
 
 #[test]
@@ -139,10 +113,7 @@ fn a_root_image_with_one_block_changed_is_refused_and_lights_and_console_say_so(
     let system = must(disk::partition(&image.join("disk.img"), "system-a"));
     let appliance = must(appliance(&image, scratch.path()).prepare());
     // In the file system's first block, which is read whenever it is mounted.
-    must(disk::invert_byte(
-        &appliance.disk(),
-        system.offset + 1024 + 16,
-    ));
+    must(disk::invert_byte(&appliance.disk(), system.offset + 1024 + 16));
 
     let mut appliance = appliance;
     must(appliance.power_on());

@@ -13,37 +13,24 @@ use common::{BOOT, appliance, copy, image, must, scratch};
 
 fn read(appliance: &Appliance, table: Extent) -> Copies {
     let [first, second] = COPY_OFFSETS.map(|offset| {
-        let extent = Extent {
-            offset: table.offset + offset,
-            length: BLOCK as u64,
-        };
+        let extent = Extent { offset: table.offset + offset, length: BLOCK as u64 };
         must(disk::read(&appliance.disk(), extent))
     });
     Copies::read(&first, &second)
 }
 
 fn state(appliance: &Appliance, table: Extent, slot: Slot) -> State {
-    read(appliance, table)
-        .current()
-        .expect("a valid table")
-        .record(slot)
-        .state
+    read(appliance, table).current().expect("a valid table").record(slot).state
 }
 
 fn change(appliance: &Appliance, extent: Extent, table: Table) {
     let change = read(appliance, extent).change(table);
-    must(disk::write(
-        &appliance.disk(),
-        extent.offset + change.offset,
-        &change.block,
-    ));
+    must(disk::write(&appliance.disk(), extent.offset + change.offset, &change.block));
 }
 
 /// A table in which a new release in slot b waits for its first start.
 fn new_release_in_b() -> Table {
-    let mut table = Table::empty(Slot::A)
-        .committed(Slot::A)
-        .with_state(Slot::B, State::Written);
+    let mut table = Table::empty(Slot::A).committed(Slot::A).with_state(Slot::B, State::Written);
     table.preferred = Slot::B;
     table
 }
@@ -51,8 +38,7 @@ fn new_release_in_b() -> Table {
 /// Copies slot a's kernel image to slot b's place, changed by `change`.
 fn fill_slot_b(image: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let disk = image.join("disk.img");
-    let mut kernel =
-        must(must(Fat::in_partition(&disk, "esp-a")).read("EFI/belvedere/slot-a.efi")).unwrap();
+    let mut kernel = must(must(Fat::in_partition(&disk, "esp-a")).read("EFI/belvedere/slot-a.efi")).unwrap();
     change(&mut kernel);
     must(must(Fat::in_partition(&disk, "esp-b")).put("EFI/belvedere/slot-b.efi", &kernel));
 }
@@ -68,10 +54,7 @@ fn the_try_of_a_new_release_is_on_the_disk_before_it_starts_whatever_happens_to_
     // Nobody marks it good before the power is cut: it is started TRIES times, and then the proven one.
     for left in (0..TRIES).rev() {
         must(appliance.power_on());
-        must(appliance.console_contains(
-            "belvedere: slot b: starting \\EFI\\belvedere\\slot-b.efi on esp-b",
-            BOOT,
-        ));
+        must(appliance.console_contains("belvedere: slot b: starting \\EFI\\belvedere\\slot-b.efi on esp-b", BOOT));
         must(appliance.power_cut());
         assert_eq!(state(&appliance, extent, Slot::B), State::Trying { left });
     }

@@ -4,8 +4,8 @@ use super::{Followed, Placed};
 use crate::builtin::ABSTRACT_CAMERA;
 use crate::check::find_asset;
 use crate::{
-    Application, CameraNode, Category, CodeNode, Connection, Error, Input, Launch, ModelNode, OpenPort, Output, ParameterNode,
-    Rule, SinkNode, limits,
+    Application, CameraNode, Category, CodeNode, Connection, Error, Input, Launch, ModelNode, OpenPort, Output,
+    ParameterNode, Rule, SinkNode, limits,
 };
 use std::collections::BTreeMap;
 
@@ -34,7 +34,9 @@ pub(super) fn check_counts(nodes: &[Placed], followed: &BTreeMap<&str, Followed>
         }
         if active > limits::ACTIVE_CAMERAS {
             let most = limits::ACTIVE_CAMERAS;
-            let message = format!("is camera number {active} that starts with the application, of at most {most}; let some have \"launch\": \"onSignal\"");
+            let message = format!(
+                "is camera number {active} that starts with the application, of at most {most}; let some have \"launch\": \"onSignal\""
+            );
             return Err(Error::new(&placed.at, Rule::CameraCount, message));
         }
         if cameras > limits::CAMERAS {

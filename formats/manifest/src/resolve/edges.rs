@@ -46,7 +46,11 @@ pub(super) fn connections(
                         return Err(Error::new(at, Rule::PortTypesMatch, message));
                     }
                     if !seen.insert((*producer, producer_port, *consumer, consumer_port)) {
-                        let message = format!("{} and {} are connected by another edge already", brief(producer), brief(&edge.consumer));
+                        let message = format!(
+                            "{} and {} are connected by another edge already",
+                            brief(producer),
+                            brief(&edge.consumer)
+                        );
                         return Err(Error::new(at, Rule::PortConnections, message));
                     }
                     connections.push(Connection {
@@ -68,17 +72,23 @@ fn producer_type(followed: &Nodes, node: &str, port: Option<&str>) -> Result<Por
     match (followed.get(node), port) {
         (None, _) => Err(format!("there is no node {}", brief(node))),
         (Some(Followed::Parameter(value)), None) => Ok(value.kind()),
-        (Some(Followed::Parameter(_)), Some(_)) => Err(format!("{} is a parameter and has no ports; write its name alone", brief(node))),
+        (Some(Followed::Parameter(_)), Some(_)) => {
+            Err(format!("{} is a parameter and has no ports; write its name alone", brief(node)))
+        }
         (Some(Followed::Interface(made)), port) => {
             let outputs = &made.interface().outputs;
             let known = || names(outputs.iter().map(|output| &*output.name));
             match port {
-                None => Err(format!("{} is no parameter; write <node>.<port> with one of its output ports: {}", brief(node), known())),
-                Some(port) => outputs
-                    .iter()
-                    .find(|output| &*output.name == port)
-                    .map(|output| output.kind)
-                    .ok_or_else(|| format!("node {} has no output port {}; it has: {}", brief(node), brief(port), known())),
+                None => Err(format!(
+                    "{} is no parameter; write <node>.<port> with one of its output ports: {}",
+                    brief(node),
+                    known()
+                )),
+                Some(port) => {
+                    outputs.iter().find(|output| &*output.name == port).map(|output| output.kind).ok_or_else(|| {
+                        format!("node {} has no output port {}; it has: {}", brief(node), brief(port), known())
+                    })
+                }
             }
         }
     }

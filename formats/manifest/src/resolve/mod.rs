@@ -68,7 +68,8 @@ pub fn included(graph: &Graph, overrides: Option<&Overrides>) -> Result<Vec<Incl
             };
             let known = &mut known.package;
             let differ = |what: &str, one: &str, other: &str| {
-                let message = format!("is listed with {what} {} and {}; choose one", shown_at_most(one, 20), shown_at_most(other, 20));
+                let message =
+                    format!("is listed with {what} {} and {}; choose one", shown_at_most(one, 20), shown_at_most(other, 20));
                 Err(Error::new(element(list, i, &include.name), Rule::PackageVersions, message))
             };
             if known.version != include.version {
@@ -141,7 +142,11 @@ impl Packages {
                 let known = packages.versions(&include.name);
                 let message = match known[..] {
                     [] => format!("there is no package {}; register it first", shown(&include.name)),
-                    _ => format!("there is no version {} of it; there is: {}", shown_at_most(&include.version, 20), known.join(", ")),
+                    _ => format!(
+                        "there is no version {} of it; there is: {}",
+                        shown_at_most(&include.version, 20),
+                        known.join(", ")
+                    ),
                 };
                 Error::new(&place, Rule::PackageExists, message)
             })?;
@@ -202,11 +207,15 @@ fn follow(placed: &Placed, packages: &Packages) -> Result<Followed, Error> {
         let message = format!("package {} is not in \"packages\", which lists: {listed}", shown(reference.package()));
         fail(Rule::PackageListed, message)
     })?;
-    let index = package.interfaces.iter().position(|interface| &*interface.name == reference.interface()).ok_or_else(|| {
-        let known = names(package.interfaces.iter().map(|interface| &*interface.name));
-        let wanted = shown(reference.interface());
-        fail(Rule::InterfaceExists, format!("{wanted} does not exist in package {} {}; it has: {known}", include.name, include.version))
-    })?;
+    let index =
+        package.interfaces.iter().position(|interface| &*interface.name == reference.interface()).ok_or_else(|| {
+            let known = names(package.interfaces.iter().map(|interface| &*interface.name));
+            let wanted = shown(reference.interface());
+            fail(
+                Rule::InterfaceExists,
+                format!("{wanted} does not exist in package {} {}; it has: {known}", include.name, include.version),
+            )
+        })?;
     let instance = Instance {
         name: placed.node.name.to_string(),
         package: include.name.to_string(),

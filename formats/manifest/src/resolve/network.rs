@@ -28,12 +28,18 @@ pub(super) fn open_ports(
         let node = check_container_port(rule, &at, replacements, followed)?;
         let container_port = rule.container_port.get();
         if in_graph(graph, rule).is_none() {
-            let message = format!("the graph has no rule for port {container_port} of this node; overrides only open what the graph offers");
+            let message = format!(
+                "the graph has no rule for port {container_port} of this node; overrides only open what the graph offers"
+            );
             return Err(Error::new(at, Rule::NetworkRule, message));
         }
         let host_port = check_host_port(wanted(graph, rule), &at)?;
         if let Some(other) = open.iter().find(|other| other.host_port == host_port) {
-            let message = format!("leads to port {} of node {} already; choose another", other.container_port, shown_at_most(&other.node, 40));
+            let message = format!(
+                "leads to port {} of node {} already; choose another",
+                other.container_port,
+                shown_at_most(&other.node, 40)
+            );
             return Err(Error::new(format!("{at}.hostPort {host_port}"), Rule::NetworkRule, message));
         }
         open.push(OpenPort { node, container_port, host_port });
@@ -55,12 +61,18 @@ fn in_graph<'a>(graph: &'a Graph, rule: &RoutingRule) -> Option<&'a RoutingRule>
 
 /// The overrides' `hostPort`, else the graph's, else the same port as inside.
 fn wanted(graph: &Graph, rule: &RoutingRule) -> i64 {
-    rule.host_port.or(in_graph(graph, rule).and_then(|rule| rule.host_port)).unwrap_or_else(|| rule.container_port.get().into())
+    rule.host_port
+        .or(in_graph(graph, rule).and_then(|rule| rule.host_port))
+        .unwrap_or_else(|| rule.container_port.get().into())
 }
 
 fn check_host_port(port: i64, at: &str) -> Result<u16, Error> {
     u16::try_from(port).ok().filter(|port| limits::HOST_PORTS.contains(port)).ok_or_else(|| {
-        let message = format!("is not one of the ports {} to {} that applications may have", limits::HOST_PORTS.start(), limits::HOST_PORTS.end());
+        let message = format!(
+            "is not one of the ports {} to {} that applications may have",
+            limits::HOST_PORTS.start(),
+            limits::HOST_PORTS.end()
+        );
         Error::new(format!("{at}.hostPort {port}"), Rule::NetworkRule, message)
     })
 }
@@ -76,13 +88,20 @@ fn check_container_port(
     let made = match followed.get(name) {
         Some(Followed::Interface(made)) if made.interface().category == Category::BusinessLogic => made,
         _ => {
-            let code = followed.iter().filter(|(_, f)| matches!(f, Followed::Interface(made) if made.interface().category == Category::BusinessLogic));
+            let code = followed.iter().filter(
+                |(_, f)| matches!(f, Followed::Interface(made) if made.interface().category == Category::BusinessLogic),
+            );
             let message = format!("there is no code node of this name; there is: {}", names(code.map(|(name, _)| *name)));
             return Err(Error::new(format!("{at}.node"), Rule::NetworkRule, message));
         }
     };
-    let declared: Vec<String> =
-        made.interface().network.iter().flat_map(|network| &network.inbound_ports).map(|inbound| inbound.port.to_string()).collect();
+    let declared: Vec<String> = made
+        .interface()
+        .network
+        .iter()
+        .flat_map(|network| &network.inbound_ports)
+        .map(|inbound| inbound.port.to_string())
+        .collect();
     if !declared.contains(&rule.container_port.to_string()) {
         let message = format!(
             "is not an inbound port of interface {} in package {}; it has: {}",

@@ -25,16 +25,24 @@ pub(super) fn replacements<'a>(graph: &'a Graph, overrides: Option<&'a Overrides
         let at = element("nodeGraphOverrides.nodeOverrides", i, target);
         let fail = |member: &str, rule: Rule, message: String| Err(Error::new(format!("{at}{member}"), rule, message));
         let Some(node) = old.get(target) else {
-            let known = names(graph.nodes.iter().filter(|node| node.overridable || node.override_mandatory).map(|node| &*node.name));
+            let known =
+                names(graph.nodes.iter().filter(|node| node.overridable || node.override_mandatory).map(|node| &*node.name));
             let message = format!("the graph has no node {}; nodes that may be replaced: {known}", brief(target));
             return fail(".replace", Rule::OverrideTargetExists, message);
         };
         if !node.overridable && !node.override_mandatory {
-            let message = format!("node {} of the graph may not be replaced; its author must set \"overridable\": true", brief(target));
+            let message = format!(
+                "node {} of the graph may not be replaced; its author must set \"overridable\": true",
+                brief(target)
+            );
             return fail(".replace", Rule::Overridable, message);
         }
         if replacements.contains_key(target) {
-            return fail(".replace", Rule::UniqueNames, format!("node {} is replaced by another override too", brief(target)));
+            return fail(
+                ".replace",
+                Rule::UniqueNames,
+                format!("node {} is replaced by another override too", brief(target)),
+            );
         }
         replacements.insert(target, check_with(node_override, &at, &new, &mut used)?);
     }
@@ -103,7 +111,12 @@ pub(super) fn overridden_nodes<'a>(
 
 /// A parameter is replaced by one parameter of its type; an interface node by one node of its category, a camera by any
 /// number of cameras.
-pub(super) fn check_kinds(graph: &Graph, replacements: &Replacements, nodes: &[Placed], packages: &Packages) -> Result<(), Error> {
+pub(super) fn check_kinds(
+    graph: &Graph,
+    replacements: &Replacements,
+    nodes: &[Placed],
+    packages: &Packages,
+) -> Result<(), Error> {
     let by_name: BTreeMap<&str, &Placed> = nodes.iter().map(|placed| (&*placed.node.name, placed)).collect();
     for (i, old) in graph.nodes.iter().enumerate() {
         let Some(names) = replacements.get(&*old.name) else { continue };
@@ -116,7 +129,8 @@ pub(super) fn check_kinds(graph: &Graph, replacements: &Replacements, nodes: &[P
                 return Err(Error::new(&new.at, Rule::OverrideKind, message));
             }
         }
-        if names.len() > 1 && !matches!(&old_kind, Followed::Interface(i) if i.interface().category == Category::MediaSource) {
+        if names.len() > 1 && !matches!(&old_kind, Followed::Interface(i) if i.interface().category == Category::MediaSource)
+        {
             let message = format!("is {is} and would be replaced by {} nodes; only cameras may be several", names.len());
             return Err(Error::new(element("nodeGraph.nodes", i, &old.name), Rule::OverrideKind, message));
         }

@@ -70,11 +70,19 @@ impl Walk<'_> {
                 };
                 let label = format!("{} {keyword} {shown}", if label.is_empty() { "(document)" } else { label });
                 let Place { sample, at } = places[0].clone();
-                self.found.push(Constraint { label, sample, at, keyword: keyword.clone(), value: value.clone(), pattern: pattern.clone() });
+                self.found.push(Constraint {
+                    label,
+                    sample,
+                    at,
+                    keyword: keyword.clone(),
+                    value: value.clone(),
+                    pattern: pattern.clone(),
+                });
             };
             match keyword.as_str() {
                 "$schema" | "$id" | "title" | "examples" | "description" | "default" | "definitions" => {}
-                "type" | "const" | "pattern" | "minLength" | "maxLength" | "minItems" | "maxItems" | "minimum" | "maximum" => add(value),
+                "type" | "const" | "pattern" | "minLength" | "maxLength" | "minItems" | "maxItems" | "minimum"
+                | "maximum" => add(value),
                 "required" | "enum" => value.as_array().unwrap().iter().for_each(add),
                 "additionalProperties" => {
                     assert_eq!(value, false, "{label}: only false is known here");
@@ -121,7 +129,14 @@ impl Walk<'_> {
         }
         let Place { sample, at } = places[0].clone();
         let value = json!(branches.len());
-        self.found.push(Constraint { label: format!("{label} oneOf {value}"), sample, at, keyword: "oneOf".into(), value, pattern: None });
+        self.found.push(Constraint {
+            label: format!("{label} oneOf {value}"),
+            sample,
+            at,
+            keyword: "oneOf".into(),
+            value,
+            pattern: None,
+        });
         for branch in branches {
             let (file, root, schema) = match branch.get("$ref") {
                 Some(reference) => follow(reference.as_str().unwrap(), file, root),
@@ -131,7 +146,15 @@ impl Walk<'_> {
                 .iter()
                 .find_map(|member| {
                     let schema = schema["properties"].get(member)?;
-                    Some((*member, schema.get("const").or_else(|| schema.get("enum")?.get(0)).and_then(Value::as_str).unwrap_or("::").to_owned()))
+                    Some((
+                        *member,
+                        schema
+                            .get("const")
+                            .or_else(|| schema.get("enum")?.get(0))
+                            .and_then(Value::as_str)
+                            .unwrap_or("::")
+                            .to_owned(),
+                    ))
                 })
                 .unwrap_or_else(|| panic!("{label}: a branch that nothing tells apart"));
             let fits = |place: &&Place| {

@@ -13,14 +13,17 @@ pub fn changes(kind: Kind, constraint: &Constraint, sample: &Value, validator: &
     let number = value.as_u64().unwrap_or(0) as usize;
     let as_it_is = json!([]);
     match keyword.as_str() {
-        "type" => (as_it_is, set(match value.as_str().unwrap() {
-            "object" | "string" => json!(7),
-            "array" => json!({}),
-            "boolean" => json!("true"),
-            "integer" => json!(3.5),
-            "number" => json!("3.5"),
-            other => panic!("{label}: type {other}"),
-        })),
+        "type" => (
+            as_it_is,
+            set(match value.as_str().unwrap() {
+                "object" | "string" => json!(7),
+                "array" => json!({}),
+                "boolean" => json!("true"),
+                "integer" => json!(3.5),
+                "number" => json!("3.5"),
+                other => panic!("{label}: type {other}"),
+            }),
+        ),
         "const" | "enum" => (set(value.clone()), set(json!(format!("{}x", value.as_str().unwrap())))),
         // A wrong one that has the right length.
         "pattern" => (as_it_is, set(json!("a b c"))),
@@ -33,7 +36,8 @@ pub fn changes(kind: Kind, constraint: &Constraint, sample: &Value, validator: &
             let (member, needs) = value.as_object().unwrap().iter().next().unwrap();
             let others = sample.pointer(at).unwrap().as_object().unwrap().keys();
             let needed = needs.as_str().unwrap();
-            let mut changes: Vec<Value> = others.filter(|name| *name != member && *name != needed).map(|name| remove(name)).collect();
+            let mut changes: Vec<Value> =
+                others.filter(|name| *name != member && *name != needed).map(|name| remove(name)).collect();
             let valid = changes.clone();
             changes.push(remove(needed));
             (valid.into(), changes.into())

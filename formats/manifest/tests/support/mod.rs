@@ -56,7 +56,8 @@ fn expanded(value: &Value) -> Value {
         Value::Object(members) => {
             if let Some(repeat) = members.get("$repeat") {
                 let first = members.get("$after").and_then(Value::as_str).unwrap_or("");
-                return format!("{first}{}", repeat[0].as_str().unwrap().repeat(repeat[1].as_u64().unwrap() as usize)).into();
+                return format!("{first}{}", repeat[0].as_str().unwrap().repeat(repeat[1].as_u64().unwrap() as usize))
+                    .into();
             }
             if let Some(copies) = members.get("$copies") {
                 return vec![copies[0].clone(); copies[1].as_u64().unwrap() as usize].into();
@@ -105,7 +106,9 @@ impl Kind {
             Kind::Graph => &["rules/schema/complete-graph.json"],
             Kind::Overrides => &["rules/schema/complete-overrides.json"],
             Kind::Package => &["rules/schema/complete-package.json"],
-            Kind::Descriptor => &["rules/schema/complete-runtime-descriptor.json", "rules/schema/complete-model-descriptor.json"],
+            Kind::Descriptor => {
+                &["rules/schema/complete-runtime-descriptor.json", "rules/schema/complete-model-descriptor.json"]
+            }
         }
     }
 

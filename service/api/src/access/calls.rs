@@ -9,8 +9,8 @@ use crate::cloudwatch;
 use crate::entry::Service;
 use crate::panorama::operations;
 use crate::query::Form;
-use crate::secrets_manager;
 use crate::s3::operation::{Operation, Target};
+use crate::secrets_manager;
 use crate::sigv4::canonical::decode;
 use axum::http::request::Parts;
 use belvedere_store::StoreError;
@@ -165,12 +165,14 @@ fn monitoring(call: &Call<'_>, form: cloudwatch::Form) -> Vec<Question> {
     }
     let one = input.get("AlarmName").and_then(Value::as_str);
     let many = input.get("AlarmNames").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let mut resources: Vec<String> = one.into_iter().chain(many).map(|name| call.arn("cloudwatch", &format!("alarm:{name}"))).collect();
+    let mut resources: Vec<String> =
+        one.into_iter().chain(many).map(|name| call.arn("cloudwatch", &format!("alarm:{name}"))).collect();
     if resources.is_empty() {
         resources.push("*".to_owned());
     }
     let namespace = input.get("Namespace").and_then(Value::as_str);
-    let context: Vec<(&'static str, String)> = namespace.map(|n| ("cloudwatch:namespace", n.to_owned())).into_iter().collect();
+    let context: Vec<(&'static str, String)> =
+        namespace.map(|n| ("cloudwatch:namespace", n.to_owned())).into_iter().collect();
     let question = |resource| Question { action: format!("cloudwatch:{operation}"), resource, context: context.clone() };
     resources.into_iter().map(question).collect()
 }
@@ -285,14 +287,24 @@ mod tests {
 
     #[test]
     fn every_log_group_that_a_call_names_is_asked_for() {
-        let logs = |operation: &str, body: &str| ask(Service::Logs, "POST", "/", &[("x-amz-target", &format!("Logs_20140328.{operation}"))], body);
+        let logs = |operation: &str, body: &str| {
+            ask(Service::Logs, "POST", "/", &[("x-amz-target", &format!("Logs_20140328.{operation}"))], body)
+        };
         let put = logs("PutLogEvents", r#"{"logGroupName":"/g","logStreamName":"s","logEvents":[]}"#);
         assert_eq!(put, pairs(&[("logs:PutLogEvents", "arn:aws:logs:r:1:log-group:/g:log-stream:s")]));
         let two = logs("FilterLogEvents", r#"{"logGroupName":"a","logGroupIdentifier":"arn:aws:logs:r:1:log-group:b:*"}"#);
-        assert_eq!(two, pairs(&[("logs:FilterLogEvents", "arn:aws:logs:r:1:log-group:a:*"), ("logs:FilterLogEvents", "arn:aws:logs:r:1:log-group:b:*")]));
+        assert_eq!(
+            two,
+            pairs(&[
+                ("logs:FilterLogEvents", "arn:aws:logs:r:1:log-group:a:*"),
+                ("logs:FilterLogEvents", "arn:aws:logs:r:1:log-group:b:*")
+            ])
+        );
         assert_eq!(logs("DescribeLogGroups", "{}"), pairs(&[("logs:DescribeLogGroups", "arn:aws:logs:r:1:log-group:*")]));
         // Where the handler writes, not what the request says.
-        for (given, asked) in [(r#""""#, "exportedlogs"), (r#""/""#, "exportedlogs"), (r#""/a/b/""#, "a/b"), ("null", "exportedlogs")] {
+        for (given, asked) in
+            [(r#""""#, "exportedlogs"), (r#""/""#, "exportedlogs"), (r#""/a/b/""#, "a/b"), ("null", "exportedlogs")]
+        {
             let body = format!(r#"{{"logGroupName":"a","destination":"b","destinationPrefix":{given}}}"#);
             let object = format!("arn:aws:s3:::b/{asked}/*");
             let expected = [("logs:CreateExportTask", "arn:aws:logs:r:1:log-group:a:*"), ("s3:PutObject", object.as_str())];

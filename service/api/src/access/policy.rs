@@ -119,7 +119,9 @@ impl Policy {
     pub fn nothing() -> Policy {
         let all = || vec!["*".to_owned()];
         let (principals, conditions) = (Vec::new(), Vec::new());
-        Policy { statements: vec![Statement { effect: Effect::Deny, actions: all(), resources: all(), principals, conditions }] }
+        Policy {
+            statements: vec![Statement { effect: Effect::Deny, actions: all(), resources: all(), principals, conditions }],
+        }
     }
 
     /// Reads a policy.

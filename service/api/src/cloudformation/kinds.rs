@@ -9,10 +9,10 @@ use crate::Api;
 use crate::access::evaluate::Question;
 use crate::access::policy::{Policy, TrustPolicy};
 use crate::iam::{check_name, check_path};
+use belvedere_store::StoreError;
 use belvedere_store::identifiers;
 use belvedere_store::roles::NewRole;
 use belvedere_store::stacks::StackResource;
-use belvedere_store::StoreError;
 use belvedere_watch::definition::Definition;
 use serde::Deserialize;
 use serde_json::Value;
@@ -196,14 +196,18 @@ pub fn plan(kind: &str, properties: &Value) -> Result<Planned, String> {
         ALARM => watching::alarm(properties).map(Box::new).map(Planned::Alarm),
         TOPIC => watching::topic(properties).map(Planned::Topic),
         SUBSCRIPTION => watching::subscription(properties).map(Planned::Subscription),
-        other => Err(format!("the resource type {other} is not supported by this service (supported: {})", KINDS.join(", "))),
+        other => {
+            Err(format!("the resource type {other} is not supported by this service (supported: {})", KINDS.join(", ")))
+        }
     }
 }
 
 fn max_session(role: &RoleProperties) -> Result<i64, String> {
     let Some(value) = &role.max_session_duration else { return Ok(3600) };
     let seconds = super::template::plain(value).and_then(|t| t.parse::<i64>().ok());
-    seconds.filter(|s| (3600..=43_200).contains(s)).ok_or_else(|| "MaxSessionDuration must be a number from 3600 to 43200".to_owned())
+    seconds
+        .filter(|s| (3600..=43_200).contains(s))
+        .ok_or_else(|| "MaxSessionDuration must be a number from 3600 to 43200".to_owned())
 }
 
 fn internal(e: StoreError) -> String {
@@ -271,7 +275,10 @@ pub async fn apply(api: &Api, resource: &StackResource, old: Option<&Planned>, n
                 _ => None,
             };
             for policy in &role.policies {
-                store.put_role_policy(&id, &policy.policy_name, &document(&policy.policy_document)?).await.map_err(internal)?;
+                store
+                    .put_role_policy(&id, &policy.policy_name, &document(&policy.policy_document)?)
+                    .await
+                    .map_err(internal)?;
             }
             let gone = earlier.into_iter().flat_map(|r| &r.policies).map(|p| &p.policy_name);
             for name in gone.filter(|n| !role.policies.iter().any(|p| p.policy_name == **n)) {
@@ -303,7 +310,10 @@ pub async fn apply(api: &Api, resource: &StackResource, old: Option<&Planned>, n
             if !store.update_managed_policy(physical_id, &text).await.map_err(internal)? {
                 let name = physical_id.rsplit('/').next().unwrap_or(physical_id);
                 let path = policy.path.as_deref().unwrap_or("/");
-                store.create_managed_policy(physical_id, name, path, policy.description.as_deref(), &text).await.map_err(internal)?;
+                store
+                    .create_managed_policy(physical_id, name, path, policy.description.as_deref(), &text)
+                    .await
+                    .map_err(internal)?;
             }
             for role in &policy.roles {
                 attach(api, role, physical_id).await?;

@@ -98,7 +98,10 @@ fn no_such_stack(name: &str) -> QueryError {
 
 impl Call<'_> {
     fn need(&self, name: &str) -> Result<&str, QueryError> {
-        self.form.get(name).filter(|v| !v.is_empty()).ok_or_else(|| QueryError::validation(format!("{name} must not be null")))
+        self.form
+            .get(name)
+            .filter(|v| !v.is_empty())
+            .ok_or_else(|| QueryError::validation(format!("{name} must not be null")))
     }
 
     fn arn(&self, kind: &str, name: &str) -> String {
@@ -131,7 +134,9 @@ impl Call<'_> {
                 Some(stack) => Ok(stack.source.template.clone()),
                 None => Err(QueryError::validation("Either Template URL or Template Body must be specified.")),
             },
-            _ => Err(QueryError::validation("Only one of TemplateBody, TemplateURL and UsePreviousTemplate can be specified.")),
+            _ => Err(QueryError::validation(
+                "Only one of TemplateBody, TemplateURL and UsePreviousTemplate can be specified.",
+            )),
         }
     }
 
@@ -165,7 +170,9 @@ impl Call<'_> {
 
     /// What a stack would be made from, checked as far as it can be without the stack.
     async fn source(&self, stack: Option<&Stack>) -> Result<(Template, Source), QueryError> {
-        for unsupported in ["RoleARN", "NotificationARNs", "RollbackConfiguration", "ResourcesToImport", "StackPolicyBody", "StackPolicyURL"] {
+        for unsupported in [
+            "RoleARN", "NotificationARNs", "RollbackConfiguration", "ResourcesToImport", "StackPolicyBody", "StackPolicyURL",
+        ] {
             if self.form.has(unsupported) {
                 return Err(QueryError::validation(format!("{unsupported} is not supported by this service")));
             }
@@ -173,7 +180,9 @@ impl Call<'_> {
         let text = self.template(stack).await?;
         let template = Template::parse(&text).map_err(QueryError::validation)?;
         let mut given = BTreeMap::new();
-        for [key, value, previous] in self.form.structures("Parameters", ["ParameterKey", "ParameterValue", "UsePreviousValue"]) {
+        for [key, value, previous] in
+            self.form.structures("Parameters", ["ParameterKey", "ParameterValue", "UsePreviousValue"])
+        {
             let key = key.unwrap_or("").to_owned();
             let value = match (value, previous) {
                 (_, Some("true")) => stack.and_then(|s| s.source.parameters.get(&key)).cloned().ok_or_else(|| {
@@ -210,7 +219,9 @@ impl Call<'_> {
     /// A stack that is not there yet.
     async fn new_stack(&self, name: &str) -> Result<Stack, QueryError> {
         if !is_name(name) {
-            let message = format!("Value '{name}' at 'stackName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*");
+            let message = format!(
+                "Value '{name}' at 'stackName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"
+            );
             return Err(QueryError::validation(message));
         }
         if self.api.fleet.store.list_stacks().await?.iter().filter(|s| s.deleted_ms.is_none()).count() >= MAX_STACKS {
@@ -249,7 +260,11 @@ impl Call<'_> {
         match (kind, fresh) {
             ("CREATE", true) => {}
             ("UPDATE", false) => updatable(found.as_ref())?,
-            ("CREATE", false) => return Err(QueryError::validation(format!("Stack [{stack_name}] already exists and cannot be created again with the changeSet [{name}]."))),
+            ("CREATE", false) => {
+                return Err(QueryError::validation(format!(
+                    "Stack [{stack_name}] already exists and cannot be created again with the changeSet [{name}]."
+                )));
+            }
             ("UPDATE", true) => return Err(QueryError::validation(format!("Stack [{stack_name}] does not exist"))),
             _ => return Err(QueryError::validation(format!("ChangeSetType {kind} is not supported by this service"))),
         }
@@ -268,7 +283,8 @@ impl Call<'_> {
             let message = format!("the stack has {MAX_CHANGE_SETS} change sets already; delete some");
             return Err(QueryError::new("LimitExceededException", message));
         }
-        let same = kind == "UPDATE" && plan.changes.is_empty() && plan.outputs == stack.outputs && source.tags == stack.source.tags;
+        let same =
+            kind == "UPDATE" && plan.changes.is_empty() && plan.outputs == stack.outputs && source.tags == stack.source.tags;
         let (status, reason, execution) = match same {
             true => ("FAILED", Some(UNCHANGED.to_owned()), "UNAVAILABLE"),
             false => ("CREATE_COMPLETE", None, "AVAILABLE"),
@@ -295,12 +311,17 @@ impl Call<'_> {
 
     async fn change_set(&self) -> Result<(Stack, ChangeSet), QueryError> {
         let id = self.need("ChangeSetName")?;
-        let missing = || QueryError { status: StatusCode::NOT_FOUND, code: "ChangeSetNotFound", message: format!("ChangeSet [{id}] does not exist") };
+        let missing = || QueryError {
+            status: StatusCode::NOT_FOUND,
+            code: "ChangeSetNotFound",
+            message: format!("ChangeSet [{id}] does not exist"),
+        };
         let named = match self.form.get("StackName") {
             Some(name) => Some(self.find(name).await?.ok_or_else(|| no_such_stack(name))?),
             None => None,
         };
-        let set = self.api.fleet.store.change_set(named.as_ref().map(|s| s.stack_id.as_str()), id).await?.ok_or_else(missing)?;
+        let set =
+            self.api.fleet.store.change_set(named.as_ref().map(|s| s.stack_id.as_str()), id).await?.ok_or_else(missing)?;
         match self.find(&set.stack_id).await? {
             Some(stack) if named.is_none_or(|n| n.stack_id == stack.stack_id) => Ok((stack, set)),
             _ => Err(missing()),
@@ -327,7 +348,8 @@ impl Call<'_> {
     async fn execute_change_set(&self) -> Result<String, QueryError> {
         let (stack, set) = self.change_set().await?;
         if set.execution_status != "AVAILABLE" {
-            let message = format!("ChangeSet [{}] cannot be executed in its current status of [{}]", set.change_set_id, set.status);
+            let message =
+                format!("ChangeSet [{}] cannot be executed in its current status of [{}]", set.change_set_id, set.status);
             return Err(QueryError::new("InvalidChangeSetStatus", message));
         }
         let work = match set.kind.as_str() {
@@ -344,7 +366,9 @@ impl Call<'_> {
     async fn carry_out(&self, stack: Stack, work: Work, template: Template, source: Source) -> Result<(), QueryError> {
         let plan = self.plan(&template, &source, &stack).await?;
         self.may_touch(plan.resources.iter().map(|(r, _)| r).chain(&plan.removed)).await?;
-        let busy = || QueryError::validation(format!("Stack:{} is in {} state and can not be updated.", stack.stack_id, stack.status));
+        let busy = || {
+            QueryError::validation(format!("Stack:{} is in {} state and can not be updated.", stack.stack_id, stack.status))
+        };
         match work {
             Work::Create if stack.status != "REVIEW_IN_PROGRESS" => return Err(busy()),
             Work::Create => {}
@@ -452,7 +476,8 @@ impl Call<'_> {
         let mut text = members(
             "Parameters",
             template.parameters.iter().map(|(name, p)| {
-                let optional = |name: &str, value: &Option<String>| value.as_ref().map_or_else(String::new, |v| element(name, v));
+                let optional =
+                    |name: &str, value: &Option<String>| value.as_ref().map_or_else(String::new, |v| element(name, v));
                 element("ParameterKey", name)
                     + &element("ParameterType", &p.kind)
                     + &element("NoEcho", if p.no_echo { "true" } else { "false" })
@@ -478,7 +503,9 @@ impl Call<'_> {
 fn updatable(stack: Option<&Stack>) -> Result<(), QueryError> {
     match stack {
         Some(s) if ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"].contains(&s.status.as_str()) => Ok(()),
-        Some(s) => Err(QueryError::validation(format!("Stack:{} is in {} state and can not be updated.", s.stack_id, s.status))),
+        Some(s) => {
+            Err(QueryError::validation(format!("Stack:{} is in {} state and can not be updated.", s.stack_id, s.status)))
+        }
         None => Ok(()),
     }
 }

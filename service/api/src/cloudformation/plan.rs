@@ -41,7 +41,9 @@ pub struct Plan {
 pub fn plan(template: &Template, source: &Source, place: &Place<'_>, there: &[StackResource]) -> Result<Plan, String> {
     for (name, resource) in &template.resources {
         if !kinds::KINDS.contains(&resource.kind.as_str()) {
-            kinds::plan(&resource.kind, &Value::Null).map_err(|e| format!("Template format error: Unrecognized resource types: [{}] ({name}: {e})", resource.kind))?;
+            kinds::plan(&resource.kind, &Value::Null).map_err(|e| {
+                format!("Template format error: Unrecognized resource types: [{}] ({name}: {e})", resource.kind)
+            })?;
         }
     }
     let order = order(template)?;
@@ -58,7 +60,10 @@ pub fn plan(template: &Template, source: &Source, place: &Place<'_>, there: &[St
         let resource = &template.resources[name];
         let property = |property: &str| match resource.properties.get(property) {
             None => Ok(None),
-            Some(value) => scope.resolve(value).map(|v| plain(&v)).map_err(|e| format!("{e} (in {property} of {name}, which other resources depend on)")),
+            Some(value) => scope
+                .resolve(value)
+                .map(|v| plain(&v))
+                .map_err(|e| format!("{e} (in {property} of {name}, which other resources depend on)")),
         };
         let path = property("Path")?.unwrap_or_else(|| "/".into());
         let given = match kinds::name_property(&resource.kind) {
@@ -111,7 +116,12 @@ pub fn plan(template: &Template, source: &Source, place: &Place<'_>, there: &[St
         };
         if let Some(action) = action {
             let physical_id = old.map(|o| o.physical_id.clone());
-            changes.push(Change { action: action.into(), logical_id: name.clone(), kind: resource.kind.clone(), physical_id });
+            changes.push(Change {
+                action: action.into(),
+                logical_id: name.clone(),
+                kind: resource.kind.clone(),
+                physical_id,
+            });
         }
         let status = match action {
             None => old.map_or_else(|| "CREATE_COMPLETE".to_owned(), |o| o.status.clone()),
@@ -130,15 +140,23 @@ pub fn plan(template: &Template, source: &Source, place: &Place<'_>, there: &[St
         };
         resources.push((resource, planned));
     }
-    let removed: Vec<StackResource> = there.iter().filter(|r| !template.resources.contains_key(&r.logical_id)).cloned().collect();
+    let removed: Vec<StackResource> =
+        there.iter().filter(|r| !template.resources.contains_key(&r.logical_id)).cloned().collect();
     for gone in &removed {
         let physical_id = Some(gone.physical_id.clone());
-        changes.push(Change { action: "Remove".into(), logical_id: gone.logical_id.clone(), kind: gone.kind.clone(), physical_id });
+        changes.push(Change {
+            action: "Remove".into(),
+            logical_id: gone.logical_id.clone(),
+            kind: gone.kind.clone(),
+            physical_id,
+        });
     }
     let mut outputs = Vec::new();
     for (key, output) in &template.outputs {
         let value = scope.resolve(&output.value).map_err(|e| format!("Output {key}: {e}"))?;
-        let value = plain(&value).ok_or_else(|| format!("Template format error: The Value field of every Outputs member must evaluate to a String ({key})."))?;
+        let value = plain(&value).ok_or_else(|| {
+            format!("Template format error: The Value field of every Outputs member must evaluate to a String ({key}).")
+        })?;
         outputs.push(StackOutput { key: key.clone(), value, description: output.description.clone() });
     }
     Ok(Plan { resources, removed, changes, outputs, description: template.description.clone() })
@@ -177,7 +195,8 @@ pub fn needed_capability(template: &Template) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const PLACE: Place<'static> = Place { region: "us-east-1", account: "123456789012", stack: "panorama-sample", stack_id: "arn:stack" };
+    const PLACE: Place<'static> =
+        Place { region: "us-east-1", account: "123456789012", stack: "panorama-sample", stack_id: "arn:stack" };
 
     fn of(text: &str, there: &[StackResource]) -> Result<Plan, String> {
         let template = Template::parse(text).unwrap();

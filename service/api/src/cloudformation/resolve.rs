@@ -79,15 +79,21 @@ impl Scope<'_> {
             },
             "Fn::Select" => match argument.as_array().map(Vec::as_slice) {
                 Some([index, list]) => {
-                    let index = plain(&self.at(index, depth)?).and_then(|t| t.parse::<usize>().ok()).ok_or("Fn::Select: the index must be a number")?;
+                    let index = plain(&self.at(index, depth)?)
+                        .and_then(|t| t.parse::<usize>().ok())
+                        .ok_or("Fn::Select: the index must be a number")?;
                     let list = self.texts(list, depth, "Fn::Select")?;
-                    list.into_iter().nth(index).map(Value::from).ok_or_else(|| "Fn::Select: there are not so many values".into())
+                    list.into_iter()
+                        .nth(index)
+                        .map(Value::from)
+                        .ok_or_else(|| "Fn::Select: there are not so many values".into())
                 }
                 _ => Err("Fn::Select must be [index, [value, …]]".into()),
             },
             "Fn::Split" => match argument.as_array().map(Vec::as_slice) {
                 Some([delimiter, text]) => {
-                    let delimiter = plain(delimiter).filter(|d| !d.is_empty()).ok_or("Fn::Split: the delimiter must be text")?;
+                    let delimiter =
+                        plain(delimiter).filter(|d| !d.is_empty()).ok_or("Fn::Split: the delimiter must be text")?;
                     let text = plain(&self.at(text, depth)?).ok_or("Fn::Split: the value must be text")?;
                     Ok(text.split(&delimiter).map(Value::from).collect())
                 }
@@ -99,7 +105,9 @@ impl Scope<'_> {
 
     fn texts(&self, list: &Value, depth: usize, name: &str) -> Result<Vec<String>, String> {
         match self.at(list, depth)? {
-            Value::Array(items) => items.iter().map(|v| plain(v).ok_or_else(|| format!("{name}: values must be text"))).collect(),
+            Value::Array(items) => {
+                items.iter().map(|v| plain(v).ok_or_else(|| format!("{name}: values must be text"))).collect()
+            }
             _ => Err(format!("{name}: there must be a list of values")),
         }
     }
@@ -110,8 +118,13 @@ impl Scope<'_> {
     }
 
     fn attribute(&self, resource: &str, attribute: &str) -> Result<String, String> {
-        let attributes = self.attributes.get(resource).ok_or_else(|| format!("Template error: instance of Fn::GetAtt references undefined resource {resource}"))?;
-        attributes.get(attribute).cloned().ok_or_else(|| format!("Template error: resource {resource} does not support attribute {attribute} in Fn::GetAtt"))
+        let attributes = self
+            .attributes
+            .get(resource)
+            .ok_or_else(|| format!("Template error: instance of Fn::GetAtt references undefined resource {resource}"))?;
+        attributes.get(attribute).cloned().ok_or_else(|| {
+            format!("Template error: resource {resource} does not support attribute {attribute} in Fn::GetAtt")
+        })
     }
 
     fn substitute(&self, argument: &Value, depth: usize) -> Result<String, String> {
@@ -128,7 +141,9 @@ impl Scope<'_> {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Name(name) => match own.get(name) {
-                    Some(value) => out += &plain(&self.at(value, depth)?).ok_or_else(|| format!("Fn::Sub: {name} must be text"))?,
+                    Some(value) => {
+                        out += &plain(&self.at(value, depth)?).ok_or_else(|| format!("Fn::Sub: {name} must be text"))?
+                    }
                     None => match name.split_once('.') {
                         Some((resource, attribute)) => out += &self.attribute(resource, attribute)?,
                         None => out += &self.reference(name)?,
@@ -232,7 +247,8 @@ pub fn order(template: &Template) -> Result<Vec<String>, String> {
     }
     let mut order: Vec<String> = Vec::new();
     while !needs.is_empty() {
-        let ready: Vec<&str> = needs.iter().filter(|(_, n)| n.iter().all(|o| order.contains(o))).map(|(name, _)| *name).collect();
+        let ready: Vec<&str> =
+            needs.iter().filter(|(_, n)| n.iter().all(|o| order.contains(o))).map(|(name, _)| *name).collect();
         if ready.is_empty() {
             let names: Vec<&str> = needs.keys().copied().collect();
             return Err(format!("Circular dependency between resources: [{}]", names.join(", ")));
@@ -253,8 +269,13 @@ mod tests {
     fn resolve(value: Value) -> Result<Value, String> {
         let references = BTreeMap::from([("role".to_owned(), "role-1".to_owned())]);
         let attributes = BTreeMap::from([("role".to_owned(), BTreeMap::from([("Arn".to_owned(), "arn:r".to_owned())]))]);
-        let values = BTreeMap::from([("p".to_owned(), "v".to_owned()), ("list".to_owned(), "a, b".to_owned()), ("AWS::Region".to_owned(), "here".to_owned())]);
-        Scope { values, lists: BTreeSet::from(["list".to_owned()]), references: &references, attributes: &attributes }.resolve(&value)
+        let values = BTreeMap::from([
+            ("p".to_owned(), "v".to_owned()),
+            ("list".to_owned(), "a, b".to_owned()),
+            ("AWS::Region".to_owned(), "here".to_owned()),
+        ]);
+        Scope { values, lists: BTreeSet::from(["list".to_owned()]), references: &references, attributes: &attributes }
+            .resolve(&value)
     }
 
     #[test]
@@ -274,9 +295,16 @@ mod tests {
             assert_eq!(resolve(value.clone()).unwrap(), expected, "{value}");
         }
         for bad in [
-            json!({"Ref": "q"}), json!({"Ref": 3}), json!({"Fn::GetAtt": ["role", "Id"]}), json!({"Fn::GetAtt": ["q", "Arn"]}),
-            json!({"Fn::If": ["c", 1, 2]}), json!({"Fn::ImportValue": "x"}), json!({"Fn::Sub": 3}), json!({"Fn::Join": "x"}),
-            json!({"Fn::Select": [5, ["a"]]}), json!({"Fn::Sub": "${q}"}),
+            json!({"Ref": "q"}),
+            json!({"Ref": 3}),
+            json!({"Fn::GetAtt": ["role", "Id"]}),
+            json!({"Fn::GetAtt": ["q", "Arn"]}),
+            json!({"Fn::If": ["c", 1, 2]}),
+            json!({"Fn::ImportValue": "x"}),
+            json!({"Fn::Sub": 3}),
+            json!({"Fn::Join": "x"}),
+            json!({"Fn::Select": [5, ["a"]]}),
+            json!({"Fn::Sub": "${q}"}),
         ] {
             assert!(resolve(bad.clone()).is_err(), "{bad}");
         }
@@ -285,9 +313,12 @@ mod tests {
     #[test]
     fn resources_come_after_what_they_name() {
         let template = |text: &str| Template::parse(text).unwrap();
-        let good = template("Resources:\n  a: {Type: T, Properties: {x: !Sub 'y${c.Arn}'}}\n  b: {Type: T, DependsOn: a}\n  c: {Type: T}");
+        let good = template(
+            "Resources:\n  a: {Type: T, Properties: {x: !Sub 'y${c.Arn}'}}\n  b: {Type: T, DependsOn: a}\n  c: {Type: T}",
+        );
         assert_eq!(order(&good).unwrap(), ["c", "a", "b"]);
-        let circle = template("Resources:\n  a: {Type: T, Properties: {x: !Ref b}}\n  b: {Type: T, Properties: {x: !GetAtt a.Arn}}");
+        let circle =
+            template("Resources:\n  a: {Type: T, Properties: {x: !Ref b}}\n  b: {Type: T, Properties: {x: !GetAtt a.Arn}}");
         assert!(order(&circle).unwrap_err().contains("[a, b]"));
         assert!(order(&template("Resources:\n  a: {Type: T, DependsOn: z}")).is_err());
     }

@@ -49,7 +49,9 @@ pub fn stack(stack: &Stack) -> String {
         text += &members(
             "Outputs",
             stack.outputs.iter().map(|o| {
-                element("OutputKey", &o.key) + &element("OutputValue", &o.value) + &optional("Description", o.description.as_deref())
+                element("OutputKey", &o.key)
+                    + &element("OutputValue", &o.value)
+                    + &optional("Description", o.description.as_deref())
             }),
         );
     }

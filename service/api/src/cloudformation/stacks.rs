@@ -73,7 +73,10 @@ pub async fn execute(api: &Api, mut stack: Stack, work: Work, source: Source, pl
     }
     if let Some((resource, reason)) = taken {
         // Nothing was entered and nothing is made.
-        let events = [of_resource(&resource, &format!("{}_FAILED", work.word()), Some(&reason)), of_stack(&stack, work.undone(), Some(&reason))];
+        let events = [
+            of_resource(&resource, &format!("{}_FAILED", work.word()), Some(&reason)),
+            of_stack(&stack, work.undone(), Some(&reason)),
+        ];
         stack.status = work.undone().into();
         stack.status_reason = Some(reason);
         return Ok(store.write_stack(&stack, &there, &events).await?);
@@ -180,7 +183,8 @@ pub async fn delete(api: &Api, mut stack: Stack) -> Result<(), QueryError> {
             }
             Err(reason) => {
                 events.push(of_resource(resource, "DELETE_FAILED", Some(&reason)));
-                stack.status_reason = Some(format!("The following resource(s) failed to delete: [{}]. {reason}", resource.logical_id));
+                stack.status_reason =
+                    Some(format!("The following resource(s) failed to delete: [{}]. {reason}", resource.logical_id));
             }
         }
     }

@@ -102,7 +102,11 @@ impl Template {
         known("", document, &["AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Resources", "Outputs"])?;
         match document.get("AWSTemplateFormatVersion").map(|v| plain(v).unwrap_or_default()).as_deref() {
             None | Some("2010-09-09") => {}
-            Some(other) => return Err(format!("Template format error: {other} is not a supported value for AWSTemplateFormatVersion.")),
+            Some(other) => {
+                return Err(format!(
+                    "Template format error: {other} is not a supported value for AWSTemplateFormatVersion."
+                ));
+            }
         }
         let text = |map: &Map<String, Value>, name: &str| map.get(name).and_then(plain);
         let mut parameters = BTreeMap::new();
@@ -113,7 +117,9 @@ impl Template {
         for (name, map) in section(document, "Resources")? {
             let at = format!("/Resources/{name}");
             known(&at, map, &["Type", "Properties", "DependsOn", "Metadata"])?;
-            let kind = text(map, "Type").ok_or_else(|| format!("Template format error: [{at}] Every Resources object must contain a Type member."))?;
+            let kind = text(map, "Type").ok_or_else(|| {
+                format!("Template format error: [{at}] Every Resources object must contain a Type member.")
+            })?;
             let depends_on = match map.get("DependsOn") {
                 None => Vec::new(),
                 Some(Value::String(one)) => vec![one.clone()],
@@ -132,7 +138,10 @@ impl Template {
         let mut outputs = BTreeMap::new();
         for (name, map) in section(document, "Outputs")? {
             known(&format!("/Outputs/{name}"), map, &["Value", "Description"])?;
-            let value = map.get("Value").cloned().ok_or_else(|| format!("Template format error: [/Outputs/{name}] must have a Value"))?;
+            let value = map
+                .get("Value")
+                .cloned()
+                .ok_or_else(|| format!("Template format error: [/Outputs/{name}] must have a Value"))?;
             outputs.insert(name.clone(), Output { value, description: text(map, "Description") });
         }
         if let Some(both) = resources.keys().find(|name| parameters.contains_key(*name)) {
@@ -167,10 +176,14 @@ impl Template {
 impl Parameter {
     fn parse(name: &str, map: &Map<String, Value>) -> Result<Parameter, String> {
         let at = format!("/Parameters/{name}");
-        known(&at, map, &[
-            "Type", "Default", "Description", "NoEcho", "AllowedValues", "AllowedPattern", "ConstraintDescription", "MinLength",
-            "MaxLength", "MinValue", "MaxValue",
-        ])?;
+        known(
+            &at,
+            map,
+            &[
+                "Type", "Default", "Description", "NoEcho", "AllowedValues", "AllowedPattern", "ConstraintDescription",
+                "MinLength", "MaxLength", "MinValue", "MaxValue",
+            ],
+        )?;
         let text = |name: &str| map.get(name).and_then(plain);
         let kind = text("Type").unwrap_or_default();
         if !["String", "Number", "CommaDelimitedList", "List<Number>"].contains(&kind.as_str()) {
@@ -184,7 +197,9 @@ impl Parameter {
         if let Some(pattern) = &pattern
             && regex_lite::Regex::new(&whole(pattern)).is_err()
         {
-            return Err(format!("Template format error: [{at}/AllowedPattern] is not a regular expression that this service understands"));
+            return Err(format!(
+                "Template format error: [{at}/AllowedPattern] is not a regular expression that this service understands"
+            ));
         }
         Ok(Parameter {
             default: text("Default"),
@@ -251,7 +266,8 @@ mod tests {
         let text = "Parameters:\n  a: {Type: String, Default: x, AllowedValues: [x, y]}\n  b: {Type: Number, MinValue: 1, MaxValue: 5}\n  \
                     c: {Type: String, Default: ab, AllowedPattern: '[a-c]+', MaxLength: 3}\nResources: {r: {Type: T}}";
         let template = Template::parse(text).unwrap();
-        let values = |pairs: &[(&str, &str)]| template.values(&pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect());
+        let values =
+            |pairs: &[(&str, &str)]| template.values(&pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect());
         assert_eq!(values(&[("b", "5")]).unwrap().values().collect::<Vec<_>>(), ["x", "5", "ab"]);
         for (pairs, expected) in [
             (&[][..], "[b] must have values"),

@@ -182,7 +182,8 @@ pub async fn apply_topic(api: &Api, arn: &str, old: Option<&TopicProperties>, ne
     for to in &new.subscription {
         sns::subscribe(api, arn, &to.protocol, &to.endpoint, false).await.map_err(|e| e.to_string())?;
     }
-    let gone: Vec<&Endpoint> = old.into_iter().flat_map(|o| &o.subscription).filter(|to| !new.subscription.contains(to)).collect();
+    let gone: Vec<&Endpoint> =
+        old.into_iter().flat_map(|o| &o.subscription).filter(|to| !new.subscription.contains(to)).collect();
     if !gone.is_empty() {
         let store = &api.fleet.store;
         for there in store.list_subscriptions(Some(name)).await.map_err(internal)? {
@@ -197,7 +198,8 @@ pub async fn apply_topic(api: &Api, arn: &str, old: Option<&TopicProperties>, ne
 /// Subscribes under the identifier that the stack's other resources know already.
 pub async fn apply_subscription(api: &Api, arn: &str, new: &SubscriptionProperties) -> Result<(), String> {
     let id = arn.rsplit(':').next().unwrap_or_default();
-    let topic = topic_of(&new.topic_arn, &api.fleet.settings.account).ok_or("TopicArn is not that of a topic of this account")?;
+    let topic =
+        topic_of(&new.topic_arn, &api.fleet.settings.account).ok_or("TopicArn is not that of a topic of this account")?;
     let to = NewSubscription { topic, protocol: &new.protocol, endpoint: &new.endpoint, raw: new.raw() };
     match api.fleet.store.subscribe_as(id.to_owned(), to).await.map_err(internal)? {
         Subscribed::Id(made) if made == id => Ok(()),
@@ -267,7 +269,8 @@ mod tests {
         ] {
             assert!(topic(&bad).is_err(), "{bad}");
         }
-        let raw = json!({"TopicArn": "arn:t", "Protocol": "email", "Endpoint": "a@example.org", "RawMessageDelivery": "true"});
+        let raw =
+            json!({"TopicArn": "arn:t", "Protocol": "email", "Endpoint": "a@example.org", "RawMessageDelivery": "true"});
         assert!(subscription(&raw).unwrap_err().contains("RawMessageDelivery"));
     }
 }

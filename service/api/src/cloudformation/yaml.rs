@@ -114,7 +114,9 @@ fn long_form(tag: &Tag, value: Value) -> Result<Value, String> {
             let (resource, attribute) = text.split_once('.').ok_or("!GetAtt must be resource.attribute")?;
             ("Fn::GetAtt".to_owned(), serde_json::json!([resource, attribute]))
         }
-        (suffix, value) if !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_alphanumeric()) => (format!("Fn::{suffix}"), value),
+        (suffix, value) if !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            (format!("Fn::{suffix}"), value)
+        }
         _ => return Err(format!("the tag {tag} is not known")),
     };
     Ok(Value::Object(Map::from_iter([(name, value)])))
@@ -146,11 +148,14 @@ mod tests {
     fn short_forms_become_long_ones() {
         let text = "a: !Ref x\nb: !GetAtt r.Arn\nc: !Sub '${x}-1'\nd: !Join [ '-', [ a, !Ref x ] ]\n\
                     e: 2012-10-17\nf: 0123\ng: 12\nh: true\ni: 'true'\nj:\n- k: ~\n- |\n  two\n  lines\n";
-        assert_eq!(parse(text).unwrap(), json!({
-            "a": {"Ref": "x"}, "b": {"Fn::GetAtt": ["r", "Arn"]}, "c": {"Fn::Sub": "${x}-1"},
-            "d": {"Fn::Join": ["-", ["a", {"Ref": "x"}]]}, "e": "2012-10-17", "f": "0123", "g": 12, "h": true, "i": "true",
-            "j": [{"k": null}, "two\nlines\n"],
-        }));
+        assert_eq!(
+            parse(text).unwrap(),
+            json!({
+                "a": {"Ref": "x"}, "b": {"Fn::GetAtt": ["r", "Arn"]}, "c": {"Fn::Sub": "${x}-1"},
+                "d": {"Fn::Join": ["-", ["a", {"Ref": "x"}]]}, "e": "2012-10-17", "f": "0123", "g": 12, "h": true, "i": "true",
+                "j": [{"k": null}, "two\nlines\n"],
+            })
+        );
         assert_eq!(parse(r#" {"a": {"Ref": "x"}}"#).unwrap(), json!({"a": {"Ref": "x"}}));
     }
 
@@ -158,7 +163,19 @@ mod tests {
     fn what_is_not_a_template_is_refused() {
         let bomb = format!("a: &a [x]\nb: [{}]", "*a,".repeat(10));
         let deep = format!("{}x{}", "[".repeat(100), "]".repeat(100));
-        for bad in ["", "a: [", "{", "a: 1\na: 2", "---\na: 1\n---\nb: 2", &bomb, &deep, "a: !GetAtt x", "a: !<tag:x> y", "? [a]\n: b", &"x".repeat(60_000)] {
+        for bad in [
+            "",
+            "a: [",
+            "{",
+            "a: 1\na: 2",
+            "---\na: 1\n---\nb: 2",
+            &bomb,
+            &deep,
+            "a: !GetAtt x",
+            "a: !<tag:x> y",
+            "? [a]\n: b",
+            &"x".repeat(60_000),
+        ] {
             assert!(parse(bad).is_err(), "{bad:.60}");
         }
     }

@@ -1,7 +1,9 @@
 //! Alarms: put, describe, delete, set, history. What an alarm does by itself is in `belvedere_watch`.
 
 use super::metrics::pairs;
-use super::{COMBINATION, Context, INVALID, LIMIT, MISSING, NOT_FOUND, Refused, TOKEN, VALIDATION, checked, milliseconds, shapes};
+use super::{
+    COMBINATION, Context, INVALID, LIMIT, MISSING, NOT_FOUND, Refused, TOKEN, VALIDATION, checked, milliseconds, shapes,
+};
 use crate::Api;
 use crate::wire::Output;
 use belvedere_store::alarms::{Alarm, NewHistory};
@@ -37,7 +39,9 @@ pub fn definition_of(input: Map<String, Value>) -> Result<Definition, Refused> {
     let mut input = checked(shapes::PUT_METRIC_ALARM, input)?;
     for name in ["Metrics", "ExtendedStatistic", "ThresholdMetricId"] {
         if input.get(name).is_some_and(|v| v.as_array().is_none_or(|a| !a.is_empty())) {
-            let message = format!("{name} is not available: an alarm of this service watches one metric by one of its plain statistics.");
+            let message = format!(
+                "{name} is not available: an alarm of this service watches one metric by one of its plain statistics."
+            );
             return Err(Refused::new(COMBINATION, message));
         }
     }
@@ -112,7 +116,8 @@ pub async fn describe(api: &Api, context: &Context, input: Describe) -> Result<O
     if input.alarm_names.as_ref().is_some_and(|n| !n.is_empty()) && input.alarm_name_prefix.is_some() {
         return Err(Refused::new(COMBINATION, "AlarmNames and AlarmNamePrefix cannot be used together."));
     }
-    let none = input.alarm_types.iter().any(|t| t == "CompositeAlarm") && !input.alarm_types.iter().any(|t| t == "MetricAlarm")
+    let none = input.alarm_types.iter().any(|t| t == "CompositeAlarm")
+        && !input.alarm_types.iter().any(|t| t == "MetricAlarm")
         || input.children_of_alarm_name.is_some()
         || input.parents_of_alarm_name.is_some();
     let after = input.next_token.filter(|t| !t.is_empty());
@@ -125,7 +130,8 @@ pub async fn describe(api: &Api, context: &Context, input: Describe) -> Result<O
     let alarms = if none { Vec::new() } else { api.fleet.store.list_alarms().await? };
     for alarm in alarms {
         let definition = watched::definition(&alarm)?;
-        let mut actions = definition.ok_actions.iter().chain(&definition.alarm_actions).chain(&definition.insufficient_data_actions);
+        let mut actions =
+            definition.ok_actions.iter().chain(&definition.alarm_actions).chain(&definition.insufficient_data_actions);
         let fits = after.as_ref().is_none_or(|last| alarm.name > *last)
             && input.alarm_names.as_ref().is_none_or(|names| names.is_empty() || names.contains(&alarm.name))
             && input.alarm_name_prefix.as_ref().is_none_or(|prefix| alarm.name.starts_with(prefix))
@@ -195,7 +201,11 @@ pub async fn delete(api: &Api, input: Names) -> Result<Output, Refused> {
 
 /// Deletes alarms, all or, if one is not there, none (`false`). Also for stacks.
 pub async fn remove(api: &Api, names: &[String]) -> Result<bool, Refused> {
-    let history = NewHistory { kind: "ConfigurationUpdate", summary: "Alarm deleted".into(), data: json!({ "version": "1.0", "type": "Delete" }).to_string() };
+    let history = NewHistory {
+        kind: "ConfigurationUpdate",
+        summary: "Alarm deleted".into(),
+        data: json!({ "version": "1.0", "type": "Delete" }).to_string(),
+    };
     Ok(api.fleet.store.delete_alarms(names, &history).await?)
 }
 
@@ -227,7 +237,8 @@ pub async fn set_state(api: &Api, context: &Context, input: SetState) -> Result<
     // Whoever else changes the alarm at this moment goes first.
     for _ in 0..5 {
         let alarm = api.fleet.store.alarm(&input.alarm_name).await?;
-        let alarm = alarm.ok_or_else(|| Refused::new(NOT_FOUND, format!("The alarm {} does not exist.", input.alarm_name)))?;
+        let alarm =
+            alarm.ok_or_else(|| Refused::new(NOT_FOUND, format!("The alarm {} does not exist.", input.alarm_name)))?;
         let data = input.state_reason_data.as_deref();
         let store = &api.fleet.store;
         if watched::set_state(store, &context.account, &alarm, input.state_value, &input.state_reason, data).await? {

@@ -63,9 +63,16 @@ pub(super) fn pairs(dimensions: Vec<Dimension>) -> Result<Vec<(String, String)>,
 fn sum_of(datum: &Datum, at: &str) -> Result<Sum, Refused> {
     let within = |value: f64| (-LARGEST..=LARGEST).contains(&value);
     let invalid = |what: &str| Err(Refused::new(INVALID, format!("The value {what} for parameter {at} is invalid.")));
-    let ways = usize::from(datum.value.is_some()) + usize::from(datum.statistic_values.is_some()) + usize::from(!datum.values.is_empty());
+    let ways = usize::from(datum.value.is_some())
+        + usize::from(datum.statistic_values.is_some())
+        + usize::from(!datum.values.is_empty());
     match ways {
-        0 => return Err(Refused::new(MISSING, format!("At least one of the parameters {at}.Value, {at}.Values or {at}.StatisticValues must be specified."))),
+        0 => {
+            return Err(Refused::new(
+                MISSING,
+                format!("At least one of the parameters {at}.Value, {at}.Values or {at}.StatisticValues must be specified."),
+            ));
+        }
         1 => {}
         _ => return Err(Refused::new(COMBINATION, format!("{at} must have one of Value, Values and StatisticValues."))),
     }
@@ -113,7 +120,8 @@ pub async fn put(api: &Api, context: &Context, input: Put) -> Result<Output, Ref
         let sum = sum_of(&datum, &at)?;
         let time_ms = datum.timestamp.map_or(now, milliseconds);
         if time_ms < now - OLDEST || time_ms > now + NEWEST {
-            let message = format!("The parameter {at}.Timestamp must specify a time within the past two weeks or the next two hours.");
+            let message =
+                format!("The parameter {at}.Timestamp must specify a time within the past two weeks or the next two hours.");
             return Err(Refused::new(INVALID, message));
         }
         let metric = MetricName::new(&input.namespace, datum.metric_name, pairs(datum.dimensions)?);

@@ -110,7 +110,9 @@ pub fn error(form: Form, status: StatusCode, code: &str, message: &str) -> Respo
             let body = xml_error(NAMESPACE, status.is_server_error(), code, message, &id);
             return (status, [(header::CONTENT_TYPE, "text/xml")], body).into_response();
         }
-        Form::Json => (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body.json().to_string()).into_response(),
+        Form::Json => {
+            (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body.json().to_string()).into_response()
+        }
         Form::Cbor => cbor_response(status, &body),
     };
     if let Ok(value) = HeaderValue::from_str(&format!("{code};{kind}")) {
@@ -120,7 +122,8 @@ pub fn error(form: Form, status: StatusCode, code: &str, message: &str) -> Respo
 }
 
 fn cbor_response(status: StatusCode, body: &Output) -> Response {
-    let headers = [(header::CONTENT_TYPE, "application/cbor"), (header::HeaderName::from_static("smithy-protocol"), "rpc-v2-cbor")];
+    let headers =
+        [(header::CONTENT_TYPE, "application/cbor"), (header::HeaderName::from_static("smithy-protocol"), "rpc-v2-cbor")];
     (status, headers, cbor::write(body)).into_response()
 }
 
@@ -132,7 +135,9 @@ pub async fn answer(api: &Api, form: Form, request: Request) -> Response {
                 let body = xml_answer(NAMESPACE, &operation, &output, &identifiers::token::<16>());
                 ([(header::CONTENT_TYPE, "text/xml")], body).into_response()
             }
-            Form::Json => ([(header::CONTENT_TYPE, "application/x-amz-json-1.0")], output.json().to_string()).into_response(),
+            Form::Json => {
+                ([(header::CONTENT_TYPE, "application/x-amz-json-1.0")], output.json().to_string()).into_response()
+            }
             Form::Cbor => cbor_response(StatusCode::OK, &output),
         },
         Err(Refused { status, code, message }) => error(form, status, code, &message),
@@ -173,7 +178,9 @@ pub fn read(form: Form, parts: &Parts, body: &[u8]) -> Result<(String, Map<Strin
     let unpacked: Vec<u8>;
     let body = match packed {
         true => {
-            unpacked = gunzip(body, MAX_BODY).ok_or_else(|| unreadable("the body is not gzip, or larger than 8 MiB".into()))?.into();
+            unpacked = gunzip(body, MAX_BODY)
+                .ok_or_else(|| unreadable("the body is not gzip, or larger than 8 MiB".into()))?
+                .into();
             unpacked.as_slice()
         }
         false => body,
@@ -181,14 +188,20 @@ pub fn read(form: Form, parts: &Parts, body: &[u8]) -> Result<(String, Map<Strin
     let target = parts.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("");
     match form {
         Form::Query => {
-            let form = crate::query::Form::of(parts, body).ok_or_else(|| unreadable("the form is not well formed".into()))?;
+            let form =
+                crate::query::Form::of(parts, body).ok_or_else(|| unreadable("the form is not well formed".into()))?;
             let input = shape_of(form.action()).map(|shape| query::input(&form, shape)).transpose();
             Ok((form.action().to_owned(), input.map_err(unreadable)?.unwrap_or_default()))
         }
         Form::Json | Form::Cbor => {
             let operation = match form {
                 Form::Json => target.strip_prefix(TARGET).and_then(|t| t.strip_prefix('.')),
-                _ => parts.uri.path().strip_prefix("/service/").and_then(|p| p.strip_prefix(TARGET)).and_then(|p| p.strip_prefix("/operation/")),
+                _ => parts
+                    .uri
+                    .path()
+                    .strip_prefix("/service/")
+                    .and_then(|p| p.strip_prefix(TARGET))
+                    .and_then(|p| p.strip_prefix("/operation/")),
             };
             let value = match form {
                 Form::Json => serde_json::from_slice(body).map_err(|e| unreadable(e.to_string()))?,

@@ -35,7 +35,10 @@ pub struct GetStatistics {
 }
 
 fn no_percentiles(name: &str) -> Refused {
-    let message = format!("The statistic {name} is not available: this service keeps sums, not samples. Use one of {}.", Statistic::NAMES.join(", "));
+    let message = format!(
+        "The statistic {name} is not available: this service keeps sums, not samples. Use one of {}.",
+        Statistic::NAMES.join(", ")
+    );
     Refused::new(VALIDATION, message)
 }
 
@@ -154,7 +157,10 @@ pub async fn get_data(api: &Api, input: GetData) -> Result<Output, Refused> {
     let mut ids = HashSet::new();
     for query in &input.metric_data_queries {
         if !ids.insert(query.id.as_str()) {
-            return Err(Refused::new(VALIDATION, format!("The values for parameter id in MetricDataQueries are not unique: {}", query.id)));
+            return Err(Refused::new(
+                VALIDATION,
+                format!("The values for parameter id in MetricDataQueries are not unique: {}", query.id),
+            ));
         }
         if query.expression.is_some() {
             let message = format!("The query {} has an Expression: this service answers MetricStat queries only.", query.id);
@@ -194,7 +200,10 @@ pub async fn get_data(api: &Api, input: GetData) -> Result<Output, Refused> {
         );
     }
     let next = (!complete).then(|| (skip + size).to_string());
-    Ok(Output::structure().with("MetricDataResults", results).with_some("NextToken", next).with("Messages", Vec::<Output>::new()))
+    Ok(Output::structure()
+        .with("MetricDataResults", results)
+        .with_some("NextToken", next)
+        .with("Messages", Vec::<Output>::new()))
 }
 
 #[cfg(test)]

@@ -20,10 +20,10 @@ static STATISTIC: Text = Text { min: 1, max: 64, pattern: None };
 
 const PERIOD: Shape = Shape::Integer(1, 31_536_000);
 const UNIT: Shape = Shape::Word(&[
-    "Seconds", "Microseconds", "Milliseconds", "Bytes", "Kilobytes", "Megabytes", "Gigabytes", "Terabytes", "Bits", "Kilobits",
-    "Megabits", "Gigabits", "Terabits", "Percent", "Count", "Bytes/Second", "Kilobytes/Second", "Megabytes/Second",
-    "Gigabytes/Second", "Terabytes/Second", "Bits/Second", "Kilobits/Second", "Megabits/Second", "Gigabits/Second",
-    "Terabits/Second", "Count/Second", "None",
+    "Seconds", "Microseconds", "Milliseconds", "Bytes", "Kilobytes", "Megabytes", "Gigabytes", "Terabytes", "Bits",
+    "Kilobits", "Megabits", "Gigabits", "Terabits", "Percent", "Count", "Bytes/Second", "Kilobytes/Second",
+    "Megabytes/Second", "Gigabytes/Second", "Terabytes/Second", "Bits/Second", "Kilobits/Second", "Megabits/Second",
+    "Gigabits/Second", "Terabits/Second", "Count/Second", "None",
 ]);
 const STATE: Shape = Shape::Word(&["OK", "ALARM", "INSUFFICIENT_DATA"]);
 const SCAN: Shape = Shape::Word(&["TimestampDescending", "TimestampAscending"]);
@@ -95,7 +95,10 @@ pub static GET_METRIC_STATISTICS: &[Member] = &[
     Member::required("StartTime", Shape::Timestamp),
     Member::required("EndTime", Shape::Timestamp),
     Member::required("Period", PERIOD),
-    Member::optional("Statistics", Shape::List(&Shape::Word(&["SampleCount", "Average", "Sum", "Minimum", "Maximum"]), 1, 5)),
+    Member::optional(
+        "Statistics",
+        Shape::List(&Shape::Word(&["SampleCount", "Average", "Sum", "Minimum", "Maximum"]), 1, 5),
+    ),
     Member::optional("ExtendedStatistics", Shape::List(&Shape::Text(&STATISTIC), 1, 10)),
     Member::optional("Unit", UNIT),
 ];
@@ -111,7 +114,8 @@ pub static LIST_METRICS: &[Member] = &[
     Member::optional("RecentlyActive", Shape::Word(&["PT3H"])),
 ];
 
-static TAG: &[Member] = &[Member::required("Key", Shape::Text(&TAG_KEY)), Member::required("Value", Shape::Text(&TAG_VALUE))];
+static TAG: &[Member] =
+    &[Member::required("Key", Shape::Text(&TAG_KEY)), Member::required("Value", Shape::Text(&TAG_VALUE))];
 /// `PutMetricAlarm`.
 pub static PUT_METRIC_ALARM: &[Member] = &[
     Member::required("AlarmName", Shape::Text(&NAME)),
@@ -133,8 +137,13 @@ pub static PUT_METRIC_ALARM: &[Member] = &[
     Member::required(
         "ComparisonOperator",
         Shape::Word(&[
-            "GreaterThanOrEqualToThreshold", "GreaterThanThreshold", "LessThanThreshold", "LessThanOrEqualToThreshold",
-            "LessThanLowerOrGreaterThanUpperThreshold", "LessThanLowerThreshold", "GreaterThanUpperThreshold",
+            "GreaterThanOrEqualToThreshold",
+            "GreaterThanThreshold",
+            "LessThanThreshold",
+            "LessThanOrEqualToThreshold",
+            "LessThanLowerOrGreaterThanUpperThreshold",
+            "LessThanLowerThreshold",
+            "GreaterThanUpperThreshold",
         ]),
     ),
     Member::optional("TreatMissingData", Shape::Word(&["missing", "ignore", "breaching", "notBreaching"])),

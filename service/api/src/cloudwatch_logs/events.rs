@@ -46,7 +46,9 @@ struct InputEvent {
 /// What an application wrote is kept as far as it can be: a zero becomes the sign for what cannot be shown.
 pub(super) fn without_zeros(mut input: Map<String, Value>) -> Map<String, Value> {
     for event in input.get_mut("logEvents").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(Value::String(message)) = event.get_mut("message").filter(|m| m.as_str().is_some_and(|m| m.contains('\0'))) {
+        if let Some(Value::String(message)) =
+            event.get_mut("message").filter(|m| m.as_str().is_some_and(|m| m.contains('\0')))
+        {
             *message = message.replace('\0', "\u{fffd}");
         }
     }
@@ -57,7 +59,10 @@ pub(super) fn without_zeros(mut input: Map<String, Value>) -> Map<String, Value>
 pub(super) async fn put(api: &Api, input: Put) -> Result<Value, LogsError> {
     let bytes: usize = input.log_events.iter().map(|e| e.message.len() + OVERHEAD).sum();
     if bytes > MAX_BATCH {
-        return Err(wrong("InvalidParameterException", format!("Upload too large: {bytes} bytes exceeds limit of {MAX_BATCH}")));
+        return Err(wrong(
+            "InvalidParameterException",
+            format!("Upload too large: {bytes} bytes exceeds limit of {MAX_BATCH}"),
+        ));
     }
     let stream = stream(api, &input.log_group_name, &input.log_stream_name).await?;
     let events: Vec<NewEvent> =
@@ -115,7 +120,9 @@ fn parse_token(text: &str) -> Option<Part> {
 pub(super) async fn get(api: &Api, input: Get) -> Result<Value, LogsError> {
     let stream = stream(api, &input.log_group_name, &input.log_stream_name).await?;
     let from = match &input.next_token {
-        Some(text) => parse_token(text).ok_or_else(|| wrong("InvalidParameterException", "The specified nextToken is invalid."))?,
+        Some(text) => {
+            parse_token(text).ok_or_else(|| wrong("InvalidParameterException", "The specified nextToken is invalid."))?
+        }
         None if input.start_from_head == Some(true) => Part::Head,
         None => Part::Tail,
     };

@@ -71,7 +71,10 @@ pub(super) async fn create(api: &Api, input: Create) -> Result<Value, LogsError>
 
 pub(super) static DESCRIBE: &[Member] = &[
     Member::optional("taskId", Shape::Text(&TASK)),
-    Member::optional("statusCode", Shape::Word(&["CANCELLED", "COMPLETED", "FAILED", "PENDING", "PENDING_CANCEL", "RUNNING"])),
+    Member::optional(
+        "statusCode",
+        Shape::Word(&["CANCELLED", "COMPLETED", "FAILED", "PENDING", "PENDING_CANCEL", "RUNNING"]),
+    ),
     Member::optional("nextToken", Shape::Text(&TOKEN)),
     Member::optional("limit", Shape::Integer(1, 50)),
 ];
@@ -105,7 +108,8 @@ fn shown(export: &Export) -> Value {
 pub(super) async fn describe(api: &Api, input: Describe) -> Result<Value, LogsError> {
     let mut exports = api.fleet.store.list_log_exports().await?;
     exports.retain(|e| {
-        input.task_id.as_ref().is_none_or(|id| e.task_id == *id) && input.status_code.as_ref().is_none_or(|code| e.status == *code)
+        input.task_id.as_ref().is_none_or(|id| e.task_id == *id)
+            && input.status_code.as_ref().is_none_or(|code| e.status == *code)
     });
     if input.task_id.is_some() && exports.is_empty() && input.status_code.is_none() {
         return Err(missing("export task"));

@@ -71,7 +71,8 @@ pub(super) async fn filter(api: &Api, input: Filter) -> Result<Value, LogsError>
     if input.log_stream_names.is_some() && input.log_stream_name_prefix.is_some() {
         return Err(invalid("logStreamNames and logStreamNamePrefix cannot be used together.".into()));
     }
-    let pattern = Pattern::parse(input.filter_pattern.as_deref().unwrap_or("")).map_err(|e| invalid(format!("Invalid filter pattern: {e}")))?;
+    let pattern = Pattern::parse(input.filter_pattern.as_deref().unwrap_or(""))
+        .map_err(|e| invalid(format!("Invalid filter pattern: {e}")))?;
     let mut after = match &input.next_token {
         None => Position { timestamp_ms: i64::MIN, sequence: 0 },
         Some(text) => parse_token(text).ok_or_else(|| invalid("The specified nextToken is invalid.".into()))?,

@@ -108,7 +108,12 @@ pub(super) struct DescribeGroups {
 }
 
 /// A page of items that are in order of their keys; the token is the last one's.
-fn page<T>(items: Vec<T>, key: impl Fn(&T) -> String, past: impl Fn(&str) -> bool, limit: Option<usize>) -> (Vec<T>, Option<String>) {
+fn page<T>(
+    items: Vec<T>,
+    key: impl Fn(&T) -> String,
+    past: impl Fn(&str) -> bool,
+    limit: Option<usize>,
+) -> (Vec<T>, Option<String>) {
     let mut rest: Vec<T> = items.into_iter().filter(|i| past(&key(i))).collect();
     let limit = limit.unwrap_or(50);
     let more = rest.len() > limit;
@@ -221,7 +226,8 @@ pub(super) struct Tagging {
 }
 
 async fn tagged(api: &Api, input: &Tagging) -> Result<(String, Tags), LogsError> {
-    let group = group_of_arn(&input.resource_arn).ok_or_else(|| wrong("InvalidParameterException", "resourceArn is not that of a log group"))?;
+    let group = group_of_arn(&input.resource_arn)
+        .ok_or_else(|| wrong("InvalidParameterException", "resourceArn is not that of a log group"))?;
     let tags = api.fleet.store.log_group_tags(&group).await?.ok_or_else(|| missing("log group"))?;
     Ok((group, tags))
 }

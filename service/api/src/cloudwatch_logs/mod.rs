@@ -60,7 +60,9 @@ impl From<StoreError> for LogsError {
 /// Answers a request.
 pub async fn answer(api: &Api, request: Request) -> Response {
     match run(api, request).await {
-        Ok(body) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response(),
+        Ok(body) => {
+            (StatusCode::OK, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response()
+        }
         Err(LogsError(status, code, message)) => error(status, code, &message),
     }
 }
@@ -129,7 +131,10 @@ fn checked<T: serde::de::DeserializeOwned>(members: &[Member], mut input: Map<St
     input.retain(|_, value| !value.is_null());
     let faults: Vec<Fault> = check(members, &input);
     if let Some(first) = faults.first() {
-        let message = format!("1 validation error detected: Value at '{}' failed to satisfy constraint: {}", first.name, first.message);
+        let message = format!(
+            "1 validation error detected: Value at '{}' failed to satisfy constraint: {}",
+            first.name, first.message
+        );
         return Err(wrong("InvalidParameterException", message));
     }
     serde_json::from_value(Value::Object(input)).map_err(|e| wrong("InvalidParameterException", e.to_string()))

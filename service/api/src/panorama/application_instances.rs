@@ -58,7 +58,10 @@ pub async fn create(api: &Api, _: &Context, input: CreateApplicationInstance) ->
     let device = api.fleet.store.device(&input.default_runtime_context_device).await?;
     let device = device.ok_or_else(|| ApiError::field(device_member, "there is no such device"))?;
     if device.provisioning_status != "SUCCEEDED" {
-        return Err(ApiError::field(device_member, format!("the device is {}: provision it first", device.provisioning_status)));
+        return Err(ApiError::field(
+            device_member,
+            format!("the device is {}: provision it first", device.provisioning_status),
+        ));
     }
     let replaced = match &input.application_instance_id_to_replace {
         None => None,
@@ -207,10 +210,8 @@ pub async fn describe(api: &Api, context: &Context, input: OneInstance) -> Resul
     let instance = find(api, &input.application_instance_id).await?;
     let mut output = shown(context, &instance);
     output["LastUpdatedTime"] = json!(Timestamp(instance.updated_ms));
-    let further = [
-        ("ApplicationInstanceIdToReplace", instance.replaces.as_deref()),
-        ("RuntimeRoleArn", instance.role_arn.as_deref()),
-    ];
+    let further =
+        [("ApplicationInstanceIdToReplace", instance.replaces.as_deref()), ("RuntimeRoleArn", instance.role_arn.as_deref())];
     Ok(with(output, &further))
 }
 
@@ -260,7 +261,8 @@ fn passes(filter: Option<&str>, status: &str) -> bool {
 pub async fn list(api: &Api, context: &Context, input: ListInstances) -> Result<Value, ApiError> {
     let oldest = now_ms() - SHOWN_AFTER_REMOVAL_MS;
     let mut instances = api.fleet.store.list_application_instances(input.device_id.as_deref()).await?;
-    instances.retain(|i| passes(input.status_filter.as_deref(), &i.status) && (i.status != REMOVED || i.updated_ms > oldest));
+    instances
+        .retain(|i| passes(input.status_filter.as_deref(), &i.status) && (i.status != REMOVED || i.updated_ms > oldest));
     let (instances, next) = page(instances, |i| i.id.clone(), input.max_results, input.next_token.as_deref())?;
     let shown: Vec<Value> = instances.iter().map(|i| shown(context, i)).collect();
     Ok(with(json!({ "ApplicationInstances": shown }), &[("NextToken", next.as_deref())]))

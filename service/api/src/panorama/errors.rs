@@ -122,7 +122,8 @@ impl ApiError {
             ApiError::Validation { message, reason, fields } => {
                 let mut body = json!({ "Message": message, "Reason": reason });
                 if !fields.is_empty() {
-                    let fields: Vec<Value> = fields.iter().map(|f| json!({ "Name": f.name, "Message": f.message })).collect();
+                    let fields: Vec<Value> =
+                        fields.iter().map(|f| json!({ "Name": f.name, "Message": f.message })).collect();
                     body["Fields"] = fields.into();
                 }
                 (StatusCode::BAD_REQUEST, "ValidationException", body)

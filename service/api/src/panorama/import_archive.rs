@@ -51,7 +51,8 @@ struct Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(count as u64).ok_or_else(|| io::Error::other("it unpacks to more than is allowed"))?;
+        self.left =
+            self.left.checked_sub(count as u64).ok_or_else(|| io::Error::other("it unpacks to more than is allowed"))?;
         Ok(count)
     }
 }
@@ -121,7 +122,11 @@ fn walk(
 }
 
 /// Unpacks an archive into files that nobody names yet. The error is for the one who made the archive.
-pub async fn unpack(api: &Api, reader: impl tokio::io::AsyncRead + Send + Unpin + 'static, limits: Limits) -> Result<Unpacked, String> {
+pub async fn unpack(
+    api: &Api,
+    reader: impl tokio::io::AsyncRead + Send + Unpin + 'static,
+    limits: Limits,
+) -> Result<Unpacked, String> {
     let store = api.fleet.store.clone();
     let runtime = Handle::current();
     let work = tokio::task::spawn_blocking(move || -> io::Result<Unpacked> {
@@ -145,7 +150,9 @@ pub async fn unpack(api: &Api, reader: impl tokio::io::AsyncRead + Send + Unpin 
             loop {
                 match bytes.read(&mut buffer)? {
                     0 => break,
-                    count => runtime.block_on(writer.write(buffer.get(..count).unwrap_or_default())).map_err(io::Error::other)?,
+                    count => {
+                        runtime.block_on(writer.write(buffer.get(..count).unwrap_or_default())).map_err(io::Error::other)?
+                    }
                 }
             }
             let written = runtime.block_on(writer.finish()).map_err(io::Error::other)?;

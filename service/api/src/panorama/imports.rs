@@ -103,7 +103,10 @@ pub async fn create_job(api: &Api, context: &Context, input: CreatePackageImport
         return repeated(&known, &request);
     }
     if input.job_type != "NODE_PACKAGE_VERSION" {
-        return Err(ApiError::field("JobType", "this service has no marketplace: only NODE_PACKAGE_VERSION can be imported"));
+        return Err(ApiError::field(
+            "JobType",
+            "this service has no marketplace: only NODE_PACKAGE_VERSION can be imported",
+        ));
     }
     let missing = |member: &str| ApiError::field(member, "Member must not be null");
     let from = input.input_config.package_version_input_config.as_ref();
@@ -118,7 +121,13 @@ pub async fn create_job(api: &Api, context: &Context, input: CreatePackageImport
     let tags = input.job_tags.iter().find(|t| t.resource_type == "PACKAGE").map(|t| t.tags.clone()).unwrap_or_default();
     let imported = import(api, from, to, &tags).await?;
     let job_id = identifiers::token::<16>();
-    tracing::info!(account = context.account, job_id, package = to.package_name, problem = imported.problem, "package import ended");
+    tracing::info!(
+        account = context.account,
+        job_id,
+        package = to.package_name,
+        problem = imported.problem,
+        "package import ended"
+    );
     let job = ImportJob {
         job_id: job_id.clone(),
         client_token: input.client_token.clone(),

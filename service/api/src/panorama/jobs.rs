@@ -71,14 +71,12 @@ fn operation(job_type: JobType, config: Option<DeviceJobConfig>) -> Result<Opera
         return Ok(Operation::Reboot {});
     }
     let member = "DeviceJobConfig.OTAJobConfig.ImageVersion";
-    let config = config.and_then(|c| c.ota).ok_or_else(|| ApiError::field(member, "a job of the type OTA needs an ImageVersion"))?;
+    let config =
+        config.and_then(|c| c.ota).ok_or_else(|| ApiError::field(member, "a job of the type OTA needs an ImageVersion"))?;
     if !is_version(&config.image_version) {
         return Err(ApiError::field(member, "ImageVersion must be three numbers, as in 1.2.3"));
     }
-    Ok(Operation::Ota {
-        image_version: config.image_version,
-        allow_major_version_update: config.allow_major_version_update,
-    })
+    Ok(Operation::Ota { image_version: config.image_version, allow_major_version_update: config.allow_major_version_update })
 }
 
 /// Queues a job for the one device; it waits there until the device asks.
@@ -89,11 +87,16 @@ pub async fn create(api: &Api, _: &Context, input: CreateJobForDevices) -> Resul
     };
     let device = find_device(api, id).await?;
     if device.provisioning_status != "SUCCEEDED" {
-        return Err(ApiError::field("DeviceIds", format!("the device is {}: provision it first", device.provisioning_status)));
+        return Err(ApiError::field(
+            "DeviceIds",
+            format!("the device is {}: provision it first", device.provisioning_status),
+        ));
     }
-    let job = api.fleet.create_job(&device, &operation).await?.ok_or_else(|| {
-        ApiError::conflict("DEVICE", id, format!("a job of {id} is running: wait until it has ended"))
-    })?;
+    let job = api
+        .fleet
+        .create_job(&device, &operation)
+        .await?
+        .ok_or_else(|| ApiError::conflict("DEVICE", id, format!("a job of {id} is running: wait until it has ended")))?;
     Ok(JobsCreated { jobs: vec![Job { job_id: job.job_id(), device_id: job.device_id }] })
 }
 

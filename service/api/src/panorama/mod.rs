@@ -73,7 +73,8 @@ async fn run(api: &Api, request: Request) -> Result<Value, ApiError> {
     let body = request.body.collect().await.map_err(|e| ApiError::cannot_parse(e.to_string()))?;
     let body: Map<String, Value> = match body.iter().all(u8::is_ascii_whitespace) {
         true => Map::new(),
-        false => serde_json::from_slice(&body).map_err(|e| ApiError::cannot_parse(format!("the body is not a JSON object: {e}")))?,
+        false => serde_json::from_slice(&body)
+            .map_err(|e| ApiError::cannot_parse(format!("the body is not a JSON object: {e}")))?,
     };
     let input = assemble(operation.signature.input, &labels, &query, body);
     let faults = check(operation.signature.input, &input);

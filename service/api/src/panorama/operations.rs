@@ -6,7 +6,9 @@ use super::model::operations::{
     application_instances as instances, devices as device, jobs as job, nodes as node, packages as package, tags as tag,
 };
 use super::{Context, segments};
-use super::{application_instances, dependencies, devices, imports, jobs, nodes, package_deletion, packages, signals, tags, templates};
+use super::{
+    application_instances, dependencies, devices, imports, jobs, nodes, package_deletion, packages, signals, tags, templates,
+};
 use crate::Api;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

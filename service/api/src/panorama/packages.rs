@@ -192,7 +192,11 @@ pub struct VersionDescribed {
 }
 
 /// A patch of a version; the latest if none is named.
-pub async fn describe_package_version(api: &Api, context: &Context, input: OneVersion) -> Result<VersionDescribed, ApiError> {
+pub async fn describe_package_version(
+    api: &Api,
+    context: &Context,
+    input: OneVersion,
+) -> Result<VersionDescribed, ApiError> {
     if input.owner_account.as_deref() == Some(BUILT_IN_OWNER) {
         return built_in_version(context, input);
     }
@@ -257,7 +261,11 @@ pub struct RegisterPackageVersion {
 pub struct Empty {}
 
 /// Registers a patch, at once. What is wrong with the package is its status, not an error of the call.
-pub async fn register_package_version(api: &Api, context: &Context, input: RegisterPackageVersion) -> Result<Empty, ApiError> {
+pub async fn register_package_version(
+    api: &Api,
+    context: &Context,
+    input: RegisterPackageVersion,
+) -> Result<Empty, ApiError> {
     own(context, input.owner_account.as_deref(), &input.package_id)?;
     let package = find(api, &input.package_id).await?;
     let (version, patch) = (&input.package_version, &input.patch_version);
@@ -295,7 +303,11 @@ pub struct DeregisterPackageVersion {
 }
 
 /// Forgets a patch. Its files stay in the bucket: application instances that run it are not touched.
-pub async fn deregister_package_version(api: &Api, context: &Context, input: DeregisterPackageVersion) -> Result<Empty, ApiError> {
+pub async fn deregister_package_version(
+    api: &Api,
+    context: &Context,
+    input: DeregisterPackageVersion,
+) -> Result<Empty, ApiError> {
     own(context, input.owner_account.as_deref(), &input.package_id)?;
     let package = find(api, &input.package_id).await?;
     let store = &api.fleet.store;

@@ -9,8 +9,8 @@ use super::templates::{PASSWORD, STREAM_URL, USERNAME};
 use crate::Api;
 use belvedere_device_protocol::{CameraSource, Object, PackageVersion};
 use belvedere_manifest::{
-    Application, BUILT_IN_OWNER, Included, Launch, OpenPort, Package, PackageSet, Rule, host_ports, included, parse_graph, parse_overrides,
-    parse_package, resolve,
+    Application, BUILT_IN_OWNER, Included, Launch, OpenPort, Package, PackageSet, Rule, host_ports, included, parse_graph,
+    parse_overrides, parse_package, resolve,
 };
 use belvedere_store::application_instances::{CameraStart, NodeRecord};
 use serde_json::Value;
@@ -52,7 +52,8 @@ fn wrong(e: belvedere_manifest::Error) -> ApiError {
 /// Checks the documents and finds everything they name.
 pub async fn plan(api: &Api, manifest: &str, overrides: Option<&str>) -> Result<Plan, ApiError> {
     let graph = parse_graph(manifest).map_err(|e| ApiError::field(GRAPH, e.to_string()))?;
-    let parsed_overrides = overrides.map(parse_overrides).transpose().map_err(|e| ApiError::field(OVERRIDES, e.to_string()))?;
+    let parsed_overrides =
+        overrides.map(parse_overrides).transpose().map_err(|e| ApiError::field(OVERRIDES, e.to_string()))?;
     let mut set = PackageSet::default();
     let mut found = BTreeMap::new();
     let mut cameras: Vec<CameraSource> = Vec::new();
@@ -102,12 +103,19 @@ pub async fn plan(api: &Api, manifest: &str, overrides: Option<&str>) -> Result<
 
 /// A document that was good when it was registered.
 fn document(listed: &Included, text: &str) -> Result<Package, ApiError> {
-    parse_package(text).map_err(|e| ApiError::field(member(&listed.place), format!("{}: its document is not good any more: {e}", listed.place)))
+    parse_package(text).map_err(|e| {
+        ApiError::field(member(&listed.place), format!("{}: its document is not good any more: {e}", listed.place))
+    })
 }
 
 /// Whether the ports that a plan opens are free on a device: a port of the appliance leads to one application. Those of
 /// instances whose removal was asked for, and of the one that is replaced, are given up before this one takes them.
-pub async fn host_ports_are_free(api: &Api, device_id: &str, replaced: Option<&str>, open: &[OpenPort]) -> Result<(), ApiError> {
+pub async fn host_ports_are_free(
+    api: &Api,
+    device_id: &str,
+    replaced: Option<&str>,
+    open: &[OpenPort],
+) -> Result<(), ApiError> {
     if open.is_empty() {
         return Ok(());
     }
@@ -135,7 +143,9 @@ async fn package(api: &Api, listed: &Included) -> Result<(PackageVersion, Option
     let include = &listed.package;
     let (store, settings) = (&api.fleet.store, &api.fleet.settings);
     let (name, wanted) = (include.name.name(), &*include.version);
-    let refuse = |why: &str| ApiError::field(member(&listed.place), format!("{}: package {} {wanted} {why}", listed.place, include.name));
+    let refuse = |why: &str| {
+        ApiError::field(member(&listed.place), format!("{}: package {} {wanted} {why}", listed.place, include.name))
+    };
     if include.name.owner() != settings.account {
         return Err(refuse(&format!("is not of the account {}", settings.account)));
     }

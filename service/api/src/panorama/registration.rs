@@ -3,7 +3,9 @@
 
 use super::locations::{binary_key, manifest_key};
 use crate::Api;
-use belvedere_manifest::{Category, ImplementationKind, Interface, Package, check_descriptor, check_package, parse_descriptor, parse_package};
+use belvedere_manifest::{
+    Category, ImplementationKind, Interface, Package, check_descriptor, check_package, parse_descriptor, parse_package,
+};
 use belvedere_store::StoreError;
 use belvedere_store::packages::Node;
 use serde_json::{Map, Value, json};
@@ -83,7 +85,8 @@ async fn files(api: &Api, package: &str, parsed: &Package) -> Result<Option<Stri
 pub(super) fn misnamed(file: &str, sha256: &str) -> Option<String> {
     let named = file.split('.').next().unwrap_or("");
     let is_hash = named.len() == 64 && named.bytes().all(|b| b.is_ascii_hexdigit());
-    (is_hash && !named.eq_ignore_ascii_case(sha256)).then(|| format!("{file} is not what its name says: its SHA-256 is {sha256}"))
+    (is_hash && !named.eq_ignore_ascii_case(sha256))
+        .then(|| format!("{file} is not what its name says: its SHA-256 is {sha256}"))
 }
 
 /// Whether a descriptor fits an asset of that kind. `None` is a file that is too large to be read.

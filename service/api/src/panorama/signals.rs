@@ -157,9 +157,8 @@ mod tests {
 
     #[test]
     fn the_last_signal_decides_whether_a_camera_is_watched() {
-        let with = |list: &[(&str, NodeSignal)]| {
-            watched(&nodes(), &list.iter().map(|(n, s)| ((*n).to_owned(), *s)).collect())
-        };
+        let with =
+            |list: &[(&str, NodeSignal)]| watched(&nodes(), &list.iter().map(|(n, s)| ((*n).to_owned(), *s)).collect());
         assert_eq!(with(&[]), 3);
         assert_eq!(with(&[("back", Resume)]), 4);
         assert_eq!(with(&[("back", Resume), ("front", Pause), ("side_a", Pause), ("side_b", Pause)]), 1);

@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn an_arn_names_a_thing_of_this_account_and_region() {
         let arn = context().arn("applicationInstance", "applicationInstance-a");
-        let expected = Resource { what: Tagged::ApplicationInstance, kind: "APPLICATION_INSTANCE", id: "applicationInstance-a" };
+        let expected =
+            Resource { what: Tagged::ApplicationInstance, kind: "APPLICATION_INSTANCE", id: "applicationInstance-a" };
         assert_eq!(resource(&context(), &arn), Ok(expected));
         for (arn, found) in [
             ("arn:aws:panorama:us-east-1:123456789012:device/device-a", true),

@@ -68,7 +68,9 @@ impl Checksums {
         for (name, value) in headers {
             let name = name.as_str();
             // These say something about checksums and are none.
-            if !name.starts_with(PREFIX) || ["x-amz-checksum-algorithm", "x-amz-checksum-type", "x-amz-checksum-mode"].contains(&name) {
+            if !name.starts_with(PREFIX)
+                || ["x-amz-checksum-algorithm", "x-amz-checksum-type", "x-amz-checksum-mode"].contains(&name)
+            {
                 continue;
             }
             running.push(Running::of(name)?);
@@ -111,7 +113,9 @@ impl Checksums {
             }
             first.get_or_insert((name, real));
         }
-        if let Some((name, _)) = trailers.iter().find(|(n, _)| n.starts_with(PREFIX) && first.as_ref().is_none_or(|(f, _)| f != n)) {
+        if let Some((name, _)) =
+            trailers.iter().find(|(n, _)| n.starts_with(PREFIX) && first.as_ref().is_none_or(|(f, _)| f != n))
+        {
             return Err(S3Error::invalid(format!("the trailer {name} was not announced")));
         }
         Ok(first)
@@ -136,7 +140,10 @@ mod tests {
             ("x-amz-checksum-crc32c", right(&0xE306_9283_u32.to_be_bytes())),
             ("x-amz-checksum-crc64nvme", right(&0xAE8B_1486_0A79_9888_u64.to_be_bytes())),
             ("x-amz-checksum-sha1", right(&hex::decode("f7c3bc1d808e04732adf679965ccc34ca7ae3441").unwrap())),
-            ("x-amz-checksum-sha256", right(&hex::decode("15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225").unwrap())),
+            (
+                "x-amz-checksum-sha256",
+                right(&hex::decode("15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225").unwrap()),
+            ),
         ] {
             let check = |headers: &[(&str, &str)], trailers: &[(&str, &str)]| {
                 let mut map = HeaderMap::new();

@@ -20,7 +20,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// The object that is to be copied, if it is as the client says.
 async fn source(api: &Api, headers: &HeaderMap, target: &Target) -> Result<ObjectInfo, S3Error> {
-    let (bucket, key) = target.copy_source(headers).ok_or_else(|| S3Error::invalid("x-amz-copy-source must be bucket/key"))?;
+    let (bucket, key) =
+        target.copy_source(headers).ok_or_else(|| S3Error::invalid("x-amz-copy-source must be bucket/key"))?;
     let found = api.fleet.store.object(&bucket, &key).await?.ok_or_else(S3Error::no_such_key)?;
     let names = |list: &str| list.split(',').any(|t| t.trim() == "*" || t.trim().trim_matches('"') == found.etag);
     let wrong = text(headers, "x-amz-copy-source-if-match").is_some_and(|l| !names(l))
@@ -84,7 +85,11 @@ pub(super) async fn part(api: &Api, headers: &HeaderMap, target: &Target) -> Res
             .and_then(|(first, last)| Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?)))
             .filter(|(first, last)| first <= last && *last < from.size)
             .map(|(first, last)| (first, last - first + 1))
-            .ok_or_else(|| S3Error::invalid("The x-amz-copy-source-range value must be of the form bytes=first-last within the source object"))?,
+            .ok_or_else(|| {
+                S3Error::invalid(
+                    "The x-amz-copy-source-range value must be of the form bytes=first-last within the source object",
+                )
+            })?,
     };
     let written = take(api, &from, start, length).await?;
     let etag = hex::encode(written.md5);

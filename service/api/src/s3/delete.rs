@@ -123,7 +123,15 @@ mod tests {
         let wanted = parse(body.as_bytes()).unwrap();
         assert_eq!(wanted, Wanted { keys: vec!["a & b/ä<1>".into(), " x ".into()], quiet: true });
         let many = format!("<Delete>{}</Delete>", "<Object><Key>k</Key></Object>".repeat(1001));
-        for bad in ["", "<Delete/>", "<Delete><Object><Key></Key></Object></Delete>", "<a><b></a>", &many, "<!DOCTYPE a><a/>", "<Delete><Object><Key>&x;</Key></Object></Delete>"] {
+        for bad in [
+            "",
+            "<Delete/>",
+            "<Delete><Object><Key></Key></Object></Delete>",
+            "<a><b></a>",
+            &many,
+            "<!DOCTYPE a><a/>",
+            "<Delete><Object><Key>&x;</Key></Object></Delete>",
+        ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad:.60}");
         }
     }

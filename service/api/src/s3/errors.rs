@@ -26,7 +26,11 @@ impl S3Error {
         S3Error::new(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.")
     }
     pub(super) fn malformed() -> S3Error {
-        S3Error::new(StatusCode::BAD_REQUEST, "MalformedXML", "The XML you provided was not well-formed or did not validate.")
+        S3Error::new(
+            StatusCode::BAD_REQUEST,
+            "MalformedXML",
+            "The XML you provided was not well-formed or did not validate.",
+        )
     }
     pub(super) fn precondition_failed() -> S3Error {
         let message = "At least one of the pre-conditions you specified did not hold";
@@ -36,7 +40,11 @@ impl S3Error {
         S3Error::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "This operation of S3 is not part of this service.")
     }
     pub(super) fn bad_digest(what: &str) -> S3Error {
-        S3Error::new(StatusCode::BAD_REQUEST, "BadDigest", format!("The {what} you specified did not match what we received."))
+        S3Error::new(
+            StatusCode::BAD_REQUEST,
+            "BadDigest",
+            format!("The {what} you specified did not match what we received."),
+        )
     }
 }
 

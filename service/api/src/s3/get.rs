@@ -27,8 +27,7 @@ pub(super) async fn object(api: &Api, parts: &Parts, caller: &Caller, target: &T
     }
     let range = range(headers, found.size)?;
     let (start, length) = range.unwrap_or((0, found.size));
-    let mut response = answer(&found.etag, &found.content_type, found.modified_ms)
-        .header(header::CONTENT_LENGTH, length);
+    let mut response = answer(&found.etag, &found.content_type, found.modified_ms).header(header::CONTENT_LENGTH, length);
     if range.is_some() {
         let content_range = format!("bytes {start}-{}/{}", start + length - 1, found.size);
         response = response.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, content_range);

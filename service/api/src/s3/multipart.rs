@@ -30,13 +30,18 @@ pub(super) async fn upload(api: &Api, target: &Target) -> Result<Upload, S3Error
     let id = target.query("uploadId").unwrap_or("");
     let found = api.fleet.store.upload(id, &target.bucket, &target.key).await?;
     found.ok_or_else(|| {
-        S3Error::new(StatusCode::NOT_FOUND, "NoSuchUpload", "The upload does not exist: it was completed, aborted, or never begun.")
+        S3Error::new(
+            StatusCode::NOT_FOUND,
+            "NoSuchUpload",
+            "The upload does not exist: it was completed, aborted, or never begun.",
+        )
     })
 }
 
 /// `partNumber` of a request.
 pub(super) fn part_number(target: &Target) -> Result<i64, S3Error> {
-    let number = target.query("partNumber").and_then(|n| n.parse::<i64>().ok()).filter(|n| (1..=MAX_PARTS as i64).contains(n));
+    let number =
+        target.query("partNumber").and_then(|n| n.parse::<i64>().ok()).filter(|n| (1..=MAX_PARTS as i64).contains(n));
     number.ok_or_else(|| S3Error::invalid("Part number must be an integer between 1 and 10000, inclusive"))
 }
 

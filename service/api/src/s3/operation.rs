@@ -84,7 +84,8 @@ pub enum Operation {
 }
 
 const LIST: &[&str] = &[
-    "list-type", "prefix", "delimiter", "max-keys", "marker", "continuation-token", "start-after", "encoding-type", "fetch-owner",
+    "list-type", "prefix", "delimiter", "max-keys", "marker", "continuation-token", "start-after", "encoding-type",
+    "fetch-owner",
 ];
 const READ: &[&str] = &[
     "response-content-type", "response-content-disposition", "response-content-encoding", "response-content-language",
@@ -105,7 +106,8 @@ impl Operation {
                 Method::HEAD if target.only(&[]) => Some(HeadBucket),
                 Method::GET if has("location") && target.only(&["location"]) => Some(GetBucketLocation),
                 Method::GET if has("uploads") => {
-                    let names = ["uploads", "prefix", "delimiter", "key-marker", "upload-id-marker", "max-uploads", "encoding-type"];
+                    let names =
+                        ["uploads", "prefix", "delimiter", "key-marker", "upload-id-marker", "max-uploads", "encoding-type"];
                     target.only(&names).then_some(ListUploads)
                 }
                 Method::GET if target.only(LIST) => Some(ListObjects),

@@ -14,7 +14,8 @@ use belvedere_store::objects::Written;
 /// PUT of an object.
 pub(super) async fn object(api: &Api, request: Request, target: &Target) -> Result<Response, S3Error> {
     let content_type = content_type(&request.parts.headers);
-    let (matching, absent) = (condition(&request.parts.headers, header::IF_MATCH), condition(&request.parts.headers, header::IF_NONE_MATCH));
+    let (matching, absent) =
+        (condition(&request.parts.headers, header::IF_MATCH), condition(&request.parts.headers, header::IF_NONE_MATCH));
     let (written, checksum) = receive(api, request).await?;
     // Asked for when the body is here: what was there before it came may be another by now.
     if matching.is_some() || absent.is_some() {

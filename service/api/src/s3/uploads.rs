@@ -15,7 +15,9 @@ const MAX: usize = 1000;
 fn limit(target: &Target, name: &str) -> Result<usize, S3Error> {
     match target.query(name) {
         None => Ok(MAX),
-        Some(text) => text.parse::<usize>().map(|n| n.clamp(1, MAX)).map_err(|_| S3Error::invalid(format!("{name} must be a number"))),
+        Some(text) => {
+            text.parse::<usize>().map(|n| n.clamp(1, MAX)).map_err(|_| S3Error::invalid(format!("{name} must be a number")))
+        }
     }
 }
 
@@ -56,7 +58,9 @@ pub(super) async fn list(api: &Api, target: &Target) -> Result<Response, S3Error
             element("StorageClass", "STANDARD")
         );
     }
-    Ok(xml(format!("<ListMultipartUploadsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{body}</ListMultipartUploadsResult>")))
+    Ok(xml(format!(
+        "<ListMultipartUploadsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{body}</ListMultipartUploadsResult>"
+    )))
 }
 
 /// GET of an object with `?uploadId=…`.

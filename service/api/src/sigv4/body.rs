@@ -67,7 +67,9 @@ impl Kind {
             "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => Ok(Kind::Chunked { signed: None, trailers: true }),
             "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => Ok(Kind::Chunked { signed: Some(seed), trailers: false }),
             "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => Ok(Kind::Chunked { signed: Some(seed), trailers: true }),
-            hash if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(Kind::Whole(hash.to_ascii_lowercase())),
+            hash if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                Ok(Kind::Whole(hash.to_ascii_lowercase()))
+            }
             _ => Err(BodyError::Unsupported),
         }
     }

@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_its_shape_is_a_fault_and_not_lost() {
-        for form in ["Name=a&Value=x", "Name=a&Value=NaN", "Name=a&At=yesterday", "Name=a&Flag=maybe", "Items.member.1.Key=a"] {
+        for form in
+            ["Name=a&Value=x", "Name=a&Value=NaN", "Name=a&At=yesterday", "Name=a&Flag=maybe", "Items.member.1.Key=a"]
+        {
             assert_eq!(check(MEMBERS, &of(form).unwrap()).len(), 1, "{form}");
         }
     }

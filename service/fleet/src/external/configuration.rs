@@ -1,9 +1,9 @@
 //! mosquitto's files, for its owner: configuration, certificate, and the plug-in's first file.
 
 use super::{BrokerUrl, device_password, link, security, service_password};
+use crate::FleetError;
 use crate::authority::Authority;
 use crate::link::LONGEST_KEEP_ALIVE;
-use crate::FleetError;
 use belvedere_store::Store;
 use std::path::Path;
 
@@ -124,7 +124,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path()).await.unwrap();
         let url = BrokerUrl::parse("mqtts://broker.example:1884?devices=10.0.2.2:8884").unwrap();
-        let wanted = Wanted { url: &url, names: &["other".into()], configuration: "/etc/x".as_ref(), state: "/var/y".as_ref() };
+        let wanted =
+            Wanted { url: &url, names: &["other".into()], configuration: "/etc/x".as_ref(), state: "/var/y".as_ref() };
         let files = files(&wanted, &Authority::for_tests(), &store).await.unwrap();
         let of = |name| files.iter().find(|f| f.name == name).unwrap();
         let text = &of(CONFIGURATION).content;

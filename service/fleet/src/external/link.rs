@@ -125,7 +125,10 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects. What devices say comes out of the receiver; every message of quality 1 wants to be acknowledged.
-    pub(super) async fn open(access: &Access, purpose: Purpose) -> Result<(Link, mpsc::UnboundedReceiver<Publish>), FleetError> {
+    pub(super) async fn open(
+        access: &Access,
+        purpose: Purpose,
+    ) -> Result<(Link, mpsc::UnboundedReceiver<Publish>), FleetError> {
         let name = match purpose {
             Purpose::Listen => SERVICE.to_owned(),
             Purpose::Speak => format!("{SERVICE}-{}", identifiers::token::<8>()),
@@ -227,14 +230,15 @@ impl Link {
         let failed = |detail: String| error("subscribe at the broker", detail);
         let (who, granted) = oneshot::channel();
         *lock(&self.expected.subscribed) = Some(who);
-        let filters = filters.into_iter().map(|path| Filter {
-            retain_forward_rule: RetainForwardRule::Never,
-            ..Filter::new(path, quality)
-        });
+        let filters = filters
+            .into_iter()
+            .map(|path| Filter { retain_forward_rule: RetainForwardRule::Never, ..Filter::new(path, quality) });
         self.client.subscribe_many(filters).await.map_err(|e| failed(e.to_string()))?;
         match timeout(PATIENCE, granted).await {
             Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(failed("it refuses; was its configuration made by `belvedere-service broker-configuration`?".into())),
+            Ok(Ok(false)) => {
+                Err(failed("it refuses; was its configuration made by `belvedere-service broker-configuration`?".into()))
+            }
             _ => Err(failed("it does not answer".into())),
         }
     }

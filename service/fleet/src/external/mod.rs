@@ -53,8 +53,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::{Future, pending};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -99,12 +99,13 @@ fn pem(operation: &'static str) -> impl Fn(rustls_pki_types::pem::Error) -> Flee
 impl External {
     /// The broker at `url`, whose certificate is the authority's. Connects to nothing yet.
     pub fn new(url: BrokerUrl, authority: &Authority, store: &Store) -> Result<External, FleetError> {
-        let authority_der =
-            CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).map_err(pem("read the device authority's certificate"))?;
+        let authority_der = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes())
+            .map_err(pem("read the device authority's certificate"))?;
         let mut roots = RootCertStore::empty();
         roots.add(authority_der).map_err(tls("trust the device authority"))?;
         let own = authority.client(security::SERVICE)?;
-        let certificate = CertificateDer::from_pem_slice(own.issued.certificate_pem.as_bytes()).map_err(pem("read a new certificate"))?;
+        let certificate =
+            CertificateDer::from_pem_slice(own.issued.certificate_pem.as_bytes()).map_err(pem("read a new certificate"))?;
         let key = PrivateKeyDer::from_pem_slice(own.private_key_pem.as_bytes()).map_err(pem("read a new key"))?;
         let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -112,11 +113,7 @@ impl External {
             .with_root_certificates(roots)
             .with_client_auth_cert(vec![certificate], key)
             .map_err(tls("use a new certificate"))?;
-        let access = Access {
-            endpoint: url.service.clone(),
-            tls: Arc::new(config),
-            password: service_password(store),
-        };
+        let access = Access { endpoint: url.service.clone(), tls: Arc::new(config), password: service_password(store) };
         Ok(External { url, access, link: watch::Sender::new(None), backlog: AtomicBool::new(true), wake: Notify::new() })
     }
 

@@ -48,7 +48,10 @@ mod tests {
     fn lines_of_the_log_say_who_comes_and_goes() {
         for (line, expected) in [
             ("1795340659: New client connected from 127.0.0.1:56617 as A (p5, c1, k60, u'A').", Some(Seen::Connected("A"))),
-            ("New client connected from ::1:1 as a_Thing_1 (p2, c0, k30, u'a_Thing_1').", Some(Seen::Connected("a_Thing_1"))),
+            (
+                "New client connected from ::1:1 as a_Thing_1 (p2, c0, k30, u'a_Thing_1').",
+                Some(Seen::Connected("a_Thing_1")),
+            ),
             ("1: New client connected from 127.0.0.1:1 as A (p5, c1, k60, u'B').", None),
             ("1: New client connected from 127.0.0.1:1 as A (p5, c1, k60).", None),
             ("1: New connection from 127.0.0.1:50863 on port 18883.", None),

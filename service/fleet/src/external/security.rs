@@ -28,7 +28,8 @@ const ITERATIONS: NonZeroU32 = NonZeroU32::new(101).unwrap();
 
 /// What devices ask, as filters: nothing that the service says itself is among them.
 pub(super) fn requests(thing: &str) -> Vec<String> {
-    let shadows = ["", "name/+/"].into_iter().flat_map(|name| ["get", "update", "delete"].map(|o| format!("shadow/{name}{o}")));
+    let shadows =
+        ["", "name/+/"].into_iter().flat_map(|name| ["get", "update", "delete"].map(|o| format!("shadow/{name}{o}")));
     // `+/get` includes `$next/get`.
     let jobs = ["get", "start-next", "+/get", "+/update"].map(|o| format!("jobs/{o}"));
     shadows.chain(jobs).map(|rest| format!("$aws/things/{thing}/{rest}")).collect()
@@ -163,13 +164,11 @@ fn hashed(mut client: Value, password: &str) -> Value {
 
 /// The plug-in's file at its first start: the service, and the devices there are, with their passwords' hashes.
 pub(super) fn initial<'a>(password: &str, devices: impl Iterator<Item = (&'a str, String)>) -> Value {
-    let service: Vec<Value> = allowed(
-        "publishClientSend",
-        [CONTROL, "$aws/things/#", "panorama/#", "belvedere/things/#"].map(str::to_owned),
-    )
-    .chain(allowed("publishClientReceive", [ANSWER, "$aws/things/#", "$SYS/#"].map(str::to_owned)))
-    .chain(allowed("subscribePattern", [ANSWER, "$aws/things/#", "$SYS/#"].map(str::to_owned)))
-    .collect();
+    let service: Vec<Value> =
+        allowed("publishClientSend", [CONTROL, "$aws/things/#", "panorama/#", "belvedere/things/#"].map(str::to_owned))
+            .chain(allowed("publishClientReceive", [ANSWER, "$aws/things/#", "$SYS/#"].map(str::to_owned)))
+            .chain(allowed("subscribePattern", [ANSWER, "$aws/things/#", "$SYS/#"].map(str::to_owned)))
+            .collect();
     let mut clients = vec![hashed(json!({ "username": SERVICE, "roles": [{ "rolename": SERVICE }] }), password)];
     let mut roles = vec![json!({ "rolename": SERVICE, "acls": service }), role_of_all()];
     let mut members = Vec::new();
@@ -205,7 +204,8 @@ mod tests {
     /// What our own broker allows, and nothing else.
     #[test]
     fn a_device_has_the_topics_that_it_has_at_the_service() {
-        let me = Identity { name: THING.into(), device_id: "d".into(), fingerprint: "f".into(), kind: CertificateKind::Device };
+        let me =
+            Identity { name: THING.into(), device_id: "d".into(), fingerprint: "f".into(), kind: CertificateKind::Device };
         let may_publish = |topic: &str| topics("write").iter().any(|filter| matches(filter, topic));
         for rest in [
             "$aws/things/T/shadow/get",

@@ -135,7 +135,13 @@ fn check(restore: &Restore<'_>) -> Result<Checked, ServerError> {
     let header = small.get(HEADER).ok_or_else(|| missing(HEADER))?;
     let header: Header = serde_json::from_slice(header).map_err(|e| refuse(path, format!("{HEADER}: {e}")))?;
     if header.format != FORMAT {
-        return Err(refuse(path, format!("its form is {}, this program knows {FORMAT}: use the program that made it ({})", header.format, header.program)));
+        return Err(refuse(
+            path,
+            format!(
+                "its form is {}, this program knows {FORMAT}: use the program that made it ({})",
+                header.format, header.program
+            ),
+        ));
     }
     let text = small.get(MANIFEST).ok_or_else(|| missing(MANIFEST))?;
     let manifest: Manifest = serde_json::from_slice(text).map_err(|e| refuse(path, format!("{MANIFEST}: {e}")))?;
@@ -203,7 +209,8 @@ pub async fn restore(restore: Restore<'_>) -> Result<(Header, Summary), ServerEr
     let mut checked = check(&restore)?;
     let parent = data.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     enough_space(parent, &restore.backends, &checked.manifest)?;
-    let name = data.file_name().ok_or_else(|| ServerError::Argument(format!("{} is no directory's name", data.display())))?;
+    let name =
+        data.file_name().ok_or_else(|| ServerError::Argument(format!("{} is no directory's name", data.display())))?;
     let name = format!("{}.restoring-{}", name.to_string_lossy(), belvedere_store::identifiers::token::<4>());
     let new = Unfinished(parent.join(name));
     std::fs::DirBuilder::new().mode(0o700).create(&new.0).map_err(error("create", &new.0))?;
@@ -273,7 +280,12 @@ async fn fill(restore: &Restore<'_>, checked: &mut Checked, new: &Path) -> Resul
 }
 
 /// Objects, then rows, then a look at whether they fit together.
-async fn take_all(path: &Path, checked: &mut Checked, store: &Store, written: &mut Vec<String>) -> Result<Summary, ServerError> {
+async fn take_all(
+    path: &Path,
+    checked: &mut Checked,
+    store: &Store,
+    written: &mut Vec<String>,
+) -> Result<Summary, ServerError> {
     let mut progress = Progress::new("restoring");
     let Checked { file, manifest, positions, .. } = checked;
     for entry in manifest.entries.iter().filter(|e| !e.surplus) {
@@ -296,7 +308,11 @@ async fn take_all(path: &Path, checked: &mut Checked, store: &Store, written: &m
     let Some(entry) = manifest.entries.iter().find(|e| e.name == ROWS) else { return Err(refuse(path, "it has no rows")) };
     let mut bytes = content(path, file, positions, entry)?;
     let taken = take_in(store, &mut bytes, manifest).await?;
-    std::io::copy(&mut bytes, &mut std::io::sink()).map_err(|source| ServerError::File { operation: "read", path: path.to_owned(), source })?;
+    std::io::copy(&mut bytes, &mut std::io::sink()).map_err(|source| ServerError::File {
+        operation: "read",
+        path: path.to_owned(),
+        source,
+    })?;
     unchanged(path, entry, bytes)?;
     drop(progress);
     // Every row's file must have come along, and the other way round.

@@ -137,14 +137,23 @@ async fn hostile_archives_write_nothing_outside() {
     backup(&place.path("data"), &file, SecretsKey::Included).await.unwrap();
     let good = parts(&file);
     let hostile = place.path("hostile.tar");
-    for name in ["../escaped", "/escaped", "objects/../../escaped", "objects/a/b", "objects/", "objects/AB", "service.json/x", ""] {
+    for name in
+        ["../escaped", "/escaped", "objects/../../escaped", "objects/a/b", "objects/", "objects/AB", "service.json/x", ""]
+    {
         let mut parts = good.clone();
         parts.insert(1, (name.to_owned(), b"x".to_vec()));
         build(&hostile, &parts);
         let refused = restored(&hostile, &place.path("new"), None).await.unwrap_err();
         assert!(refused.contains("not part of a backup"), "{name}: {refused}");
     }
-    for kind in [Symlink, Directory, tar::EntryType::Link, tar::EntryType::GNULongName, tar::EntryType::GNUSparse, tar::EntryType::Char] {
+    for kind in [
+        Symlink,
+        Directory,
+        tar::EntryType::Link,
+        tar::EntryType::GNULongName,
+        tar::EntryType::GNUSparse,
+        tar::EntryType::Char,
+    ] {
         let mut tar = tar::Builder::new(Vec::new());
         write_entry(&mut tar, "objects/ab", kind, b"");
         good.iter().for_each(|(name, bytes)| write_entry(&mut tar, name, Regular, bytes));

@@ -1,8 +1,8 @@
 //! Making a backup.
 
 use super::{
-    AUTHORITY, Counting, Entry, FORMAT, HEADER, Header, MANIFEST, MANIFEST_SEAL, Manifest, OBJECTS, Progress, ROWS,
-    SEAL, SECRETS, SERVICE, Summary,
+    AUTHORITY, Counting, Entry, FORMAT, HEADER, Header, MANIFEST, MANIFEST_SEAL, Manifest, OBJECTS, Progress, ROWS, SEAL,
+    SECRETS, SERVICE, Summary,
 };
 use crate::configuration::{Configuration, FILE};
 use crate::{ServerError, backends};
@@ -78,7 +78,8 @@ impl Archive {
     }
 
     async fn append_file(&mut self, name: &str, path: &Path) -> Result<(), ServerError> {
-        let bytes = std::fs::read(path).map_err(|source| ServerError::File { operation: "read", path: path.to_owned(), source })?;
+        let bytes =
+            std::fs::read(path).map_err(|source| ServerError::File { operation: "read", path: path.to_owned(), source })?;
         self.append(name, bytes.len() as u64, &bytes[..]).await.map(drop)
     }
 }
@@ -87,7 +88,10 @@ impl Archive {
 pub async fn backup(data: &Path, to: &Path, secrets: SecretsKey) -> Result<Summary, ServerError> {
     let configuration = Configuration::read(data)?;
     if to.exists() {
-        return Err(ServerError::Argument(format!("{} exists already; choose another name, backups are never overwritten", to.display())));
+        return Err(ServerError::Argument(format!(
+            "{} exists already; choose another name, backups are never overwritten",
+            to.display()
+        )));
     }
     let store = configuration.attach_store(data).await?;
     // A seal of another key would be found out when it is too late.
@@ -169,12 +173,15 @@ async fn copy_objects(store: &Store, archive: &mut Archive) -> Result<(Snapshot,
         }
         if let Some(lost) = files.iter().find(|f| missing_before.contains(&f.name) && missing.contains(&f.name)) {
             return Err(ServerError::Argument(format!(
-                "the file of {} is missing from the objects; `belvedere-service doctor` says what to do", lost.of
+                "the file of {} is missing from the objects; `belvedere-service doctor` says what to do",
+                lost.of
             )));
         }
         missing_before = missing;
     }
-    Err(ServerError::Argument("objects are replaced faster than they can be copied; try again when the service is less busy".into()))
+    Err(ServerError::Argument(
+        "objects are replaced faster than they can be copied; try again when the service is less busy".into(),
+    ))
 }
 
 async fn copy(archive: &mut Archive, file: &NamedFile, bytes: impl AsyncRead + Unpin) -> Result<(), ServerError> {
@@ -184,7 +191,9 @@ async fn copy(archive: &mut Archive, file: &NamedFile, bytes: impl AsyncRead + U
         ServerError::Argument(text)
     };
     match entry {
-        Ok(entry) if file.sha256.as_ref().is_some_and(|s| *s != entry.sha256) => Err(advice("are not those that were put there")),
+        Ok(entry) if file.sha256.as_ref().is_some_and(|s| *s != entry.sha256) => {
+            Err(advice("are not those that were put there"))
+        }
         Ok(_) => Ok(()),
         Err(ServerError::File { operation: "read", source, .. }) => Err(advice(&format!("cannot be read ({source})"))),
         Err(e) => Err(e),

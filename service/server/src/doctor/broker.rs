@@ -14,7 +14,13 @@ pub async fn examine(configuration: &Configuration, store: &Store, running: bool
     let url = match configuration.backends.broker() {
         Ok(Some(url)) => url,
         Ok(None) => return Vec::new(),
-        Err(e) => return vec![error(ABOUT, e.to_string(), "mend \"broker\" of \"backends\" in service.json, or BELVEDERE_BROKER")],
+        Err(e) => {
+            return vec![error(
+                ABOUT,
+                e.to_string(),
+                "mend \"broker\" of \"backends\" in service.json, or BELVEDERE_BROKER",
+            )];
+        }
     };
     let place = format!("{}:{}", url.service.host, url.service.port);
     let external = match external(configuration, store, url) {
@@ -57,7 +63,8 @@ mod tests {
     #[test]
     fn a_difference_counts_only_while_a_service_is_there_to_mend_it() {
         let examined = |missing, fallen| Examined { devices: 3, missing, fallen };
-        let levels = |examined, running| judge("b:8883", examined, running).iter().map(|finding| finding.level).collect::<Vec<_>>();
+        let levels =
+            |examined, running| judge("b:8883", examined, running).iter().map(|finding| finding.level).collect::<Vec<_>>();
         assert_eq!(levels(examined(0, 0), true), [Level::Good]);
         assert_eq!(levels(examined(1, 0), true), [Level::Good, Level::Warning]);
         assert_eq!(levels(examined(0, 1), true), [Level::Good, Level::Warning]);

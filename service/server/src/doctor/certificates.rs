@@ -26,7 +26,11 @@ pub fn of_der(der: &[u8]) -> Option<(i64, i64)> {
 pub fn judge(about: &'static str, name: &str, (begins, ends): (i64, i64), now: i64, next: &str) -> Finding {
     let until = crate::time::date(ends);
     if now < begins {
-        return error(about, format!("{name} is not valid before {}", crate::time::date(begins)), "set this machine's clock");
+        return error(
+            about,
+            format!("{name} is not valid before {}", crate::time::date(begins)),
+            "set this machine's clock",
+        );
     }
     match ends - now {
         ..=0 => error(about, format!("{name} ended on {until}"), next),
@@ -55,7 +59,11 @@ pub fn authority(data: &Path, configuration: &Configuration) -> Vec<Finding> {
             belvedere_store::now_ms(),
             "make new keys with `belvedere-keys` and provision all devices anew",
         )),
-        None => findings.push(error("authority", format!("{} cannot be read", certificate.display()), "put the key directory back")),
+        None => findings.push(error(
+            "authority",
+            format!("{} cannot be read", certificate.display()),
+            "put the key directory back",
+        )),
     }
     // A key that does not belong to the certificate signs what nobody accepts.
     let signed = authority.server(&["localhost".to_owned()]).ok().map(|s| s.issued.certificate_pem);
@@ -75,8 +83,12 @@ pub fn authority(data: &Path, configuration: &Configuration) -> Vec<Finding> {
 
 /// Whether a certificate was signed by another's key.
 fn belongs(leaf: &[u8], issuer: &[u8]) -> bool {
-    let (Ok(leaf), Ok(issuer)) = (CertificateDer::from_pem_slice(leaf), CertificateDer::from_pem_slice(issuer)) else { return false };
-    let (Ok((_, leaf)), Ok((_, issuer))) = (X509Certificate::from_der(&leaf), X509Certificate::from_der(&issuer)) else { return false };
+    let (Ok(leaf), Ok(issuer)) = (CertificateDer::from_pem_slice(leaf), CertificateDer::from_pem_slice(issuer)) else {
+        return false;
+    };
+    let (Ok((_, leaf)), Ok((_, issuer))) = (X509Certificate::from_der(&leaf), X509Certificate::from_der(&issuer)) else {
+        return false;
+    };
     leaf.verify_signature(Some(issuer.public_key())).is_ok()
 }
 

@@ -16,13 +16,17 @@ pub fn directory(data: &Path) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     match mode(data) {
-        Ok(mode) if mode & 0o077 == 0 => findings.push(good("permissions", format!("{} is its owner's alone", data.display()))),
+        Ok(mode) if mode & 0o077 == 0 => {
+            findings.push(good("permissions", format!("{} is its owner's alone", data.display())))
+        }
         Ok(mode) => findings.push(warning(
             "permissions",
             format!("{} can be entered by others (mode {mode:o})", data.display()),
             format!("chmod 700 {}", data.display()),
         )),
-        Err(e) => findings.push(error("permissions", format!("{}: {e}", data.display()), "run doctor as the user of the service")),
+        Err(e) => {
+            findings.push(error("permissions", format!("{}: {e}", data.display()), "run doctor as the user of the service"))
+        }
     }
     findings.extend(["secrets.key", FILE].iter().filter_map(|name| private(&data.join(name))));
     findings.extend(space(data));

@@ -4,8 +4,8 @@
 mod broker;
 mod certificates;
 mod files;
-mod running;
 mod rows;
+mod running;
 
 use crate::configuration::Configuration;
 use serde::Serialize;
@@ -62,11 +62,18 @@ pub async fn examine(data: &Path, depth: Depth) -> Vec<Finding> {
     let configuration = match Configuration::read(data) {
         Ok(configuration) => configuration,
         Err(e) => {
-            findings.push(error("configuration", e.to_string(), "give the right --data, or restore a backup with `belvedere-service restore`"));
+            findings.push(error(
+                "configuration",
+                e.to_string(),
+                "give the right --data, or restore a backup with `belvedere-service restore`",
+            ));
             return findings;
         }
     };
-    findings.push(good("configuration", format!("account {}, region {}, bucket {}", configuration.account, configuration.region, configuration.bucket)));
+    findings.push(good(
+        "configuration",
+        format!("account {}, region {}, bucket {}", configuration.account, configuration.region, configuration.bucket),
+    ));
     findings.extend(files::keys(&configuration));
     findings.extend(certificates::authority(data, &configuration));
     let running = running::running(data);
@@ -76,7 +83,11 @@ pub async fn examine(data: &Path, depth: Depth) -> Vec<Finding> {
             findings.extend(broker::examine(&configuration, &store, running.is_some()).await);
             store.close().await;
         }
-        Err(e) => findings.push(error("database", e.to_string(), "restore a backup with `belvedere-service restore`, or use a newer program")),
+        Err(e) => findings.push(error(
+            "database",
+            e.to_string(),
+            "restore a backup with `belvedere-service restore`, or use a newer program",
+        )),
     }
     findings.extend(running::examine(data, running).await);
     findings

@@ -73,7 +73,11 @@ async fn clock(store: &Store) -> Result<Vec<Finding>, StoreError> {
         false => good("clock", crate::time::date(now_ms())),
         true => error(
             "clock",
-            format!("it is {} and a row was written {}", crate::time::date(now_ms()), crate::time::distance(now_ms() + ahead, now_ms())),
+            format!(
+                "it is {} and a row was written {}",
+                crate::time::date(now_ms()),
+                crate::time::distance(now_ms() + ahead, now_ms())
+            ),
             "set this machine's clock (timedatectl set-ntp true): signatures and certificates depend on it",
         ),
     }])
@@ -112,7 +116,11 @@ async fn objects(store: &Store, depth: Depth, running: bool) -> Result<Vec<Findi
                 FileFault::Changed => "its bytes are not those that were put there".to_owned(),
                 FileFault::Unreadable(e) => format!("its file cannot be read: {e}"),
             };
-            let next = format!("upload {} again, or take its file {} from a backup", file.of, store.file_path(&file.name).display());
+            let next = format!(
+                "upload {} again, or take its file {} from a backup",
+                file.of,
+                store.file_path(&file.name).display()
+            );
             findings.push(error("objects", format!("{}: {found}", file.of), next));
         }
     }
@@ -124,9 +132,8 @@ async fn objects(store: &Store, depth: Depth, running: bool) -> Result<Vec<Findi
         let how = if depth == Depth::Bytes { "every byte checked" } else { "sizes checked; --bytes reads them all" };
         findings.push(good("objects", format!("{} files, {}, {how}", named.len(), size(bytes))));
     }
-    let old = |modified: Option<SystemTime>| {
-        !running || modified.and_then(|m| m.elapsed().ok()).is_some_and(|age| age > UPLOAD)
-    };
+    let old =
+        |modified: Option<SystemTime>| !running || modified.and_then(|m| m.elapsed().ok()).is_some_and(|age| age > UPLOAD);
     let abandoned: Vec<_> = orphans.iter().filter(|o| old(o.modified)).collect();
     if let Some(first) = abandoned.first() {
         let bytes: u64 = abandoned.iter().map(|o| o.size).sum();

@@ -42,7 +42,10 @@ async fn free(last: &Listening) -> Vec<Finding> {
     let mut findings = vec![good("service", "not running")];
     for (name, address) in [("api", last.api), ("device-https", last.device_https), ("mqtt", last.mqtt)] {
         if let Err(e) = tokio::net::TcpListener::bind(address).await {
-            let next = format!("end the program that listens there (ss -ltnp 'sport = :{}'), or give another --{name}", address.port());
+            let next = format!(
+                "end the program that listens there (ss -ltnp 'sport = :{}'), or give another --{name}",
+                address.port()
+            );
             findings.push(error("ports", format!("{address} ({name}): {e}"), next));
         }
     }
@@ -52,9 +55,15 @@ async fn free(last: &Listening) -> Vec<Finding> {
 async fn answering(data: &Path, listening: &Listening) -> Vec<Finding> {
     let mut findings = Vec::new();
     match healthz(listening.api).await {
-        Ok(answer) if answer == "ok" => findings.push(good("service", format!("running (process {}), healthy", listening.process))),
+        Ok(answer) if answer == "ok" => {
+            findings.push(good("service", format!("running (process {}), healthy", listening.process)))
+        }
         Ok(answer) => findings.push(error("service", format!("/healthz says {answer:?}"), "read the service's log")),
-        Err(e) => findings.push(error("service", format!("{} does not answer: {e}", listening.api), "read the service's log; restart it")),
+        Err(e) => findings.push(error(
+            "service",
+            format!("{} does not answer: {e}", listening.api),
+            "read the service's log; restart it",
+        )),
     }
     if !listening.api.ip().is_loopback() {
         findings.push(warning(
@@ -109,14 +118,16 @@ async fn tls(data: &Path, address: SocketAddr, name: &str) -> Result<(i64, i64),
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&pem).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
     let config = config.with_root_certificates(roots).with_no_client_auth();
     let name = ServerName::try_from(name.to_owned()).map_err(|e| e.to_string())?;
     let shake = async {
         let stream = TcpStream::connect(reachable(address)).await?;
         tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
     };
-    let stream = timeout(PATIENCE, shake).await.map_err(|_| "no answer within 10 s".to_owned())?.map_err(|e| e.to_string())?;
+    let stream =
+        timeout(PATIENCE, shake).await.map_err(|_| "no answer within 10 s".to_owned())?.map_err(|e| e.to_string())?;
     let shown = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).ok_or("it shows no certificate")?;
     certificates::of_der(shown).ok_or_else(|| "its certificate cannot be read".to_owned())
 }

@@ -15,7 +15,17 @@ async fn service() -> (tempfile::TempDir, PathBuf) {
     std::fs::write(keys.join("device-ca.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(keys.join("device-ca.key"), key.serialize_pem()).unwrap();
     std::fs::set_permissions(keys.join("device-ca.key"), PermissionsExt::from_mode(0o600)).unwrap();
-    initialise(New { data: &data, keys: &keys, account: "123456789012", region: "us-east-1", names: &[], backends: Default::default(), limits: Default::default() }).await.unwrap();
+    initialise(New {
+        data: &data,
+        keys: &keys,
+        account: "123456789012",
+        region: "us-east-1",
+        names: &[],
+        backends: Default::default(),
+        limits: Default::default(),
+    })
+    .await
+    .unwrap();
     (folder, data)
 }
 

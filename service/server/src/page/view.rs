@@ -125,7 +125,8 @@ fn tile(what: &str, count: usize, of: usize) -> Markup {
 fn state(word: &str) -> Markup {
     let class = match word {
         "ONLINE" | "RUNNING" | "SUCCEEDED" | "DEPLOYMENT_SUCCEEDED" | "REGISTER_COMPLETED" => "good",
-        "ERROR" | "FAILED" | "DEPLOYMENT_ERROR" | "DEPLOYMENT_FAILED" | "REMOVAL_FAILED" | "REGISTER_FAILED" | "LEASE_EXPIRED" => "bad",
+        "ERROR" | "FAILED" | "DEPLOYMENT_ERROR" | "DEPLOYMENT_FAILED" | "REMOVAL_FAILED" | "REGISTER_FAILED"
+        | "LEASE_EXPIRED" => "bad",
         "OFFLINE" | "NOT_AVAILABLE" | "PAUSED" | "STOPPED" | "DELETING" => "idle",
         _ => "busy",
     };

@@ -2,8 +2,8 @@
 //! piece of it while it is read: never a whole blob.
 
 use super::s3::{Client, ListedObject};
-use crate::places::ObjectsPlace;
 use crate::identifiers::is_token;
+use crate::places::ObjectsPlace;
 use crate::{StoreError, now_ms};
 use std::collections::HashMap;
 use std::future::Future;
@@ -199,7 +199,8 @@ impl BucketReader {
     pub(crate) async fn open(bucket: Arc<Bucket>, name: &str, start: u64, length: u64) -> Result<BucketReader, StoreError> {
         let key = bucket.key(name);
         let (piece, read, coming) = (Vec::new(), 0, None);
-        let mut reader = BucketReader { bucket, key, next: start, end: start + length, piece, read, coming, size: FIRST_PIECE };
+        let mut reader =
+            BucketReader { bucket, key, next: start, end: start + length, piece, read, coming, size: FIRST_PIECE };
         if let Some(piece) = reader.ask() {
             reader.piece = piece.await?;
         }
@@ -219,7 +220,11 @@ impl BucketReader {
 }
 
 impl AsyncRead for BucketReader {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         loop {
             if self.read < self.piece.len() {
                 let count = buffer.remaining().min(self.piece.len() - self.read);

@@ -57,7 +57,11 @@ enum Source {
 }
 
 impl AsyncRead for ObjectReader {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         match &mut self.0 {
             Source::File(file) => Pin::new(file).poll_read(context, buffer),
             Source::Bucket(reader) => Pin::new(reader).poll_read(context, buffer),

@@ -344,7 +344,9 @@ fn listed(xml: &[u8]) -> Result<Vec<ListedObject>, String> {
         match (name, objects.last_mut()) {
             ("Key", _) => objects.push(ListedObject { key: text, modified_ms: now_ms(), size: 0 }),
             ("Size", Some(last)) => last.size = text.parse().unwrap_or(0),
-            (_, Some(last)) => last.modified_ms = text.parse::<jiff::Timestamp>().map_or(last.modified_ms, |m| m.as_millisecond()),
+            (_, Some(last)) => {
+                last.modified_ms = text.parse::<jiff::Timestamp>().map_or(last.modified_ms, |m| m.as_millisecond())
+            }
             (_, None) => {}
         }
         None::<()>

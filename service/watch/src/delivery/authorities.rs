@@ -9,7 +9,9 @@ pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let certificates = CertificateDer::pem_file_iter(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let found: Result<Vec<Vec<u8>>, String> =
         certificates.map(|c| c.map(|c| c.to_vec()).map_err(|e| format!("{}: {e}", path.display()))).collect();
-    found.and_then(|found| if found.is_empty() { Err(format!("{}: no certificate in it", path.display())) } else { Ok(found) })
+    found.and_then(
+        |found| if found.is_empty() { Err(format!("{}: no certificate in it", path.display())) } else { Ok(found) },
+    )
 }
 
 /// Those that this machine trusts.

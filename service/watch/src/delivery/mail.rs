@@ -74,10 +74,8 @@ impl Mail {
             Protection::StartTls => Tls::Required(tls()?),
             Protection::None => Tls::None,
         };
-        let mut builder = SmtpTransport::builder_dangerous(&server.host)
-            .port(server.port)
-            .tls(tls)
-            .timeout(Some(ATTEMPT / 3));
+        let mut builder =
+            SmtpTransport::builder_dangerous(&server.host).port(server.port).tls(tls).timeout(Some(ATTEMPT / 3));
         if let Some(user) = &server.user {
             let Some(path) = &server.password_file else { return Err("\"user\" needs \"password_file\"".into()) };
             let password = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -131,12 +129,20 @@ fn readable(delivery: &Delivery) -> String {
         .flatten()
         .map(|d| format!("{} = {}", d["name"].as_str().unwrap_or(""), d["value"].as_str().unwrap_or("")))
         .collect();
-    let mut text = format!("The alarm \"{}\" is in state {} (it was {}).\n\n", word("AlarmName"), word("NewStateValue"), word("OldStateValue"));
+    let mut text = format!(
+        "The alarm \"{}\" is in state {} (it was {}).\n\n",
+        word("AlarmName"),
+        word("NewStateValue"),
+        word("OldStateValue")
+    );
     for (name, value) in [
         ("Description", word("AlarmDescription")),
         ("Reason", word("NewStateReason")),
         ("Time", word("StateChangeTime")),
-        ("Metric", format!("{} {}", trigger["Namespace"].as_str().unwrap_or(""), trigger["MetricName"].as_str().unwrap_or(""))),
+        (
+            "Metric",
+            format!("{} {}", trigger["Namespace"].as_str().unwrap_or(""), trigger["MetricName"].as_str().unwrap_or("")),
+        ),
         ("Dimensions", dimensions.join(", ")),
         ("Alarm", word("AlarmArn")),
     ] {

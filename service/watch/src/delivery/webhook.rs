@@ -101,7 +101,9 @@ fn kind(error: &ureq::Error) -> &'static str {
         ureq::Error::Timeout(_) => "the webhook took too long",
         ureq::Error::HostNotFound => "the webhook's host is not known",
         ureq::Error::ConnectionFailed => "the webhook's host does not take the connection",
-        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => "the webhook's host refuses the connection",
+        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+            "the webhook's host refuses the connection"
+        }
         ureq::Error::Io(_) => "the connection to the webhook broke",
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => "the webhook's certificate is not trusted",
         _ => "the webhook cannot be reached",
@@ -158,9 +160,13 @@ mod tests {
             assert!(acceptable(protocol, good), "{good}");
         }
         let long = format!("http://h/{}", "a".repeat(MAX_ADDRESS));
-        for (protocol, bad) in
-            [("https", "http://h/"), ("http", "file:///etc/passwd"), ("http", "ftp://h/"), ("http", "h"), ("http", long.as_str())]
-        {
+        for (protocol, bad) in [
+            ("https", "http://h/"),
+            ("http", "file:///etc/passwd"),
+            ("http", "ftp://h/"),
+            ("http", "h"),
+            ("http", long.as_str()),
+        ] {
             assert!(!acceptable(protocol, bad), "{bad}");
         }
     }
@@ -178,8 +184,9 @@ mod tests {
 
     #[tokio::test]
     async fn redirects_are_not_followed_and_failures_do_not_name_the_address() {
-        let (address, thread) =
-            server("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/inside\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let (address, thread) = server(
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/inside\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        );
         let refused = Webhooks::new(&[]).post(&delivery(&address)).await.unwrap_err();
         assert_eq!(refused, Undelivered::Later("the webhook answered 302".into()));
         thread.join().unwrap();

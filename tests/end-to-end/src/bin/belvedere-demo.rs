@@ -53,7 +53,10 @@ fn main() -> ExitCode {
             ExitCode::from(130)
         }
         Err(trouble) => {
-            eprintln!("\nThe demonstration did not work out.\n{trouble}\n\nEverything that was logged is in {}.", arguments.state.display());
+            eprintln!(
+                "\nThe demonstration did not work out.\n{trouble}\n\nEverything that was logged is in {}.",
+                arguments.state.display()
+            );
             ExitCode::FAILURE
         }
     }
@@ -83,7 +86,10 @@ fn play(arguments: &Arguments, progress: &mut Progress) -> Result<(), Trouble> {
     scene.register_camera()?;
 
     progress.stage("Waiting for the green light");
-    scene.appliance()?.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), Duration::from_secs(600)).map_err(|error| Trouble::new("booting", error))?;
+    scene
+        .appliance()?
+        .wait_for_light(Light::Status, Pattern::Solid(Colour::Green), Duration::from_secs(600))
+        .map_err(|error| Trouble::new("booting", error))?;
     let lights = scene.appliance()?.lights();
     progress.note(&format!("lights: {lights}"));
 
@@ -94,7 +100,8 @@ fn play(arguments: &Arguments, progress: &mut Progress) -> Result<(), Trouble> {
     let device_id = device["DeviceId"].as_str().unwrap_or_default().to_owned();
     progress.note(&format!(
         "{device_id}: {} / {}, software {}, {}",
-        device["ProvisioningStatus"].as_str().unwrap_or("-"), device["DeviceConnectionStatus"].as_str().unwrap_or("-"),
+        device["ProvisioningStatus"].as_str().unwrap_or("-"),
+        device["DeviceConnectionStatus"].as_str().unwrap_or("-"),
         device["CurrentSoftware"].as_str().unwrap_or("-"),
         device["CurrentNetworkingStatus"]["Ethernet0Status"]["IpAddress"].as_str().unwrap_or("-"),
     ));
@@ -120,7 +127,10 @@ fn play(arguments: &Arguments, progress: &mut Progress) -> Result<(), Trouble> {
         return Ok(());
     }
     println!("\nWhere to look (the picture is new every 3 s)\n  {}", files.join("\n  "));
-    println!("  the lights      {}\n  the API         paste this, then for example `aws panorama describe-device --device-id {device_id}`", scene.appliance()?.lights());
+    println!(
+        "  the lights      {}\n  the API         paste this, then for example `aws panorama describe-device --device-id {device_id}`",
+        scene.appliance()?.lights()
+    );
     println!("    export PATH={}:$PATH", scene.tools.programs.display());
     for (name, value) in scene.tools.environment() {
         println!("    export {name}={value}");

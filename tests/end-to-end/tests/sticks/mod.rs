@@ -57,10 +57,17 @@ pub fn bad(good: &[u8]) -> Vec<BadStick> {
     let mut path_trick = unpack(good);
     path_trick.push(("../../etc/passwd".to_owned(), b"root::0:0::/:/bin/sh\n".to_vec()));
     vec![
-        BadStick { name: "no-archive", files: vec![("holiday.jpg".to_owned(), vec![0xff, 0xd8, 0xff])], reasons: &["no_archive"] },
+        BadStick {
+            name: "no-archive",
+            files: vec![("holiday.jpg".to_owned(), vec![0xff, 0xd8, 0xff])],
+            reasons: &["no_archive"],
+        },
         BadStick {
             name: "two-archives",
-            files: vec![("certificates-omni_one.zip".to_owned(), good.to_vec()), ("certificates-omni_two.zip".to_owned(), good.to_vec())],
+            files: vec![
+                ("certificates-omni_one.zip".to_owned(), good.to_vec()),
+                ("certificates-omni_two.zip".to_owned(), good.to_vec()),
+            ],
             reasons: &["several_archives"],
         },
         BadStick { name: "truncated", files: archive(good[..good.len() / 2].to_vec()), reasons: &["archive_damaged"] },
@@ -71,7 +78,11 @@ pub fn bad(good: &[u8]) -> Vec<BadStick> {
             reasons: &["archive_entry_too_large", "archive_ratio", "archive_too_large"],
         },
         BadStick { name: "path-trick", files: archive(pack(&path_trick)), reasons: &["archive_unsafe_name"] },
-        BadStick { name: "wrong-json", files: archive(changed(good, "configuration.json", |_| b"{\"device\": 1".to_vec())), reasons: &["archive_configuration"] },
+        BadStick {
+            name: "wrong-json",
+            files: archive(changed(good, "configuration.json", |_| b"{\"device\": 1".to_vec())),
+            reasons: &["archive_configuration"],
+        },
         BadStick {
             name: "expired-claim",
             files: archive(configuration(good, |value| {

@@ -93,12 +93,8 @@ impl Boot {
 type Column = (&'static str, fn(&Boot) -> f64);
 
 const COLUMNS: [Column; 3] = [
-    ("hand-over to ready", |boot| {
-        boot.ready_at() - boot.handed_over.wall
-    }),
-    ("hand-over to ready, CPU", |boot| {
-        boot.ready.processor - boot.handed_over.processor
-    }),
+    ("hand-over to ready", |boot| boot.ready_at() - boot.handed_over.wall),
+    ("hand-over to ready, CPU", |boot| boot.ready.processor - boot.handed_over.processor),
     ("power-on to ready", Boot::ready_at),
 ];
 
@@ -130,9 +126,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                     if first { "first" } else { "second" },
                     boot.handed_over.wall,
                     boot.ready.wall,
-                    boot.light
-                        .map(|light| format!(" (light {light:.1} s)"))
-                        .unwrap_or_default(),
+                    boot.light.map(|light| format!(" (light {light:.1} s)")).unwrap_or_default(),
                 );
                 boots.push(boot);
             }
@@ -146,18 +140,12 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
 /// its variables, the bootloader and every device stay the same.
 fn debian_image(arguments: &Arguments) -> Result<PathBuf, Error> {
     let directory = arguments.state.join("debian-image");
-    let failed = |program: &str, message: String| Error::Program {
-        program: program.to_owned(),
-        message,
-    };
+    let failed = |program: &str, message: String| Error::Program { program: program.to_owned(), message };
     let run = |command: &mut Command| {
         let program = command.get_program().to_string_lossy().into_owned();
         match command.output() {
             Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(failed(
-                &program,
-                String::from_utf8_lossy(&output.stderr).into_owned(),
-            )),
+            Ok(output) => Err(failed(&program, String::from_utf8_lossy(&output.stderr).into_owned())),
             Err(error) => Err(failed(&program, error.to_string())),
         }
     };
@@ -199,15 +187,9 @@ fn measure(system: System, image: &Path, state: &Path, first: bool) -> Result<Bo
     let mut green: Option<f64> = None;
     loop {
         let console = appliance.console();
-        for (text, seen) in [
-            (HANDED_OVER, &mut handed_over),
-            (system.ready(), &mut ready),
-        ] {
+        for (text, seen) in [(HANDED_OVER, &mut handed_over), (system.ready(), &mut ready)] {
             if seen.is_none() && console.contains(text) {
-                *seen = Some(Moment {
-                    wall: wall(),
-                    processor: processor_time(appliance.process_id()),
-                });
+                *seen = Some(Moment { wall: wall(), processor: processor_time(appliance.process_id()) });
             }
         }
         match (appliance.status_is_green_now(), green) {
@@ -225,54 +207,28 @@ fn measure(system: System, image: &Path, state: &Path, first: bool) -> Result<Bo
         if !appliance.is_on() || begun.elapsed() > LIMIT {
             // Waiting for what did not come gives the error that shows lights and console.
             appliance.console_contains(system.ready(), Duration::ZERO)?;
-            appliance.wait_for_light(
-                Light::Status,
-                Pattern::Solid(Colour::Green),
-                Duration::ZERO,
-            )?;
+            appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), Duration::ZERO)?;
         }
         std::thread::sleep(LOOK);
     }
     appliance.press_power_button()?;
-    if appliance
-        .wait_for_power_off(Duration::from_secs(120))
-        .is_err()
-    {
-        println!(
-            "{} did not switch itself off: the power is cut",
-            system.name()
-        );
+    if appliance.wait_for_power_off(Duration::from_secs(120)).is_err() {
+        println!("{} did not switch itself off: the power is cut", system.name());
         appliance.power_cut()?;
     }
     let light = match system {
         System::Appliance => green,
         System::Debian => None,
     };
-    Ok(Boot {
-        system,
-        first,
-        handed_over: handed_over.unwrap_or_default(),
-        ready: ready.unwrap_or_default(),
-        light,
-    })
+    Ok(Boot { system, first, handed_over: handed_over.unwrap_or_default(), ready: ready.unwrap_or_default(), light })
 }
 
 /// CPU time that a process has used, s: the host's load does not change it much. 0 when it cannot be read.
 fn processor_time(process: Option<u32>) -> f64 {
-    let text = process
-        .and_then(|id| std::fs::read_to_string(format!("/proc/{id}/stat")).ok())
-        .unwrap_or_default();
+    let text = process.and_then(|id| std::fs::read_to_string(format!("/proc/{id}/stat")).ok()).unwrap_or_default();
     // The second field is the program's name, in brackets and with anything inside.
-    let after = text
-        .rsplit_once(')')
-        .map(|(_, rest)| rest)
-        .unwrap_or_default();
-    let ticks: u64 = after
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
+    let after = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
@@ -285,9 +241,7 @@ fn table(boots: &[Boot]) -> String {
     text += "\n|---|---|---|---|\n";
     for first in [true, false] {
         let of = |system: System, value: fn(&Boot) -> f64| {
-            let chosen = boots
-                .iter()
-                .filter(|boot| boot.system == system && boot.first == first);
+            let chosen = boots.iter().filter(|boot| boot.system == system && boot.first == first);
             chosen.map(value).collect::<Vec<f64>>()
         };
         let which = if first { "first" } else { "second" };

@@ -20,20 +20,13 @@ pub fn image() -> PathBuf {
         );
     };
     let image = PathBuf::from(image);
-    assert!(
-        image.join("disk.img").is_file(),
-        "{} has no disk.img",
-        image.display()
-    );
+    assert!(image.join("disk.img").is_file(), "{} has no disk.img", image.display());
     std::path::absolute(image).unwrap()
 }
 
 /// A directory that ends with the test.
 pub fn scratch() -> TempDir {
-    tempfile::Builder::new()
-        .prefix("belvedere-")
-        .tempdir()
-        .unwrap()
+    tempfile::Builder::new().prefix("belvedere-").tempdir().unwrap()
 }
 
 /// A copy of the image whose disk may be changed. Sparse, so it costs what the image really holds.

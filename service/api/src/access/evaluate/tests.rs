@@ -61,7 +61,12 @@ fn a_trust_policy_names_who_may_and_where_from() {
         TrustPolicy::parse(&json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string()).unwrap()
     };
     let panorama = [Principal::Service("panorama.amazonaws.com".into())];
-    let device = |id: &str| vec![("aws:SourceAccount", "123456789012".to_owned()), ("aws:SourceArn", format!("arn:aws:panorama:us-east-1:123456789012:device/{id}"))];
+    let device = |id: &str| {
+        vec![
+            ("aws:SourceAccount", "123456789012".to_owned()),
+            ("aws:SourceArn", format!("arn:aws:panorama:us-east-1:123456789012:device/{id}")),
+        ]
+    };
     assert!(trusted(&trust(Value::Null), &panorama, &[]));
     assert!(!trusted(&trust(Value::Null), &[Principal::Aws("arn:aws:iam::123456789012:root".into())], &[]));
     let one = trust(json!({
@@ -98,7 +103,8 @@ fn what_is_not_understood_is_refused_and_named() {
         let error = Policy::parse(&text).unwrap_err().to_string();
         assert!(error.contains(expected) && error.starts_with("Statement[0]"), "{element}: {error}");
     }
-    for bad in ["", "[]", "{}", r#"{"Statement":[]}"#, r#"{"Version":"2020-01-01","Statement":[]}"#, r#"{"Statement":[1]}"#] {
+    for bad in ["", "[]", "{}", r#"{"Statement":[]}"#, r#"{"Version":"2020-01-01","Statement":[]}"#, r#"{"Statement":[1]}"#]
+    {
         assert!(Policy::parse(bad).is_err(), "{bad}");
     }
     let long = json!({ "Statement": [{ "Effect": "Allow", "Action": "a".repeat(11_000), "Resource": "*" }] }).to_string();
@@ -110,14 +116,18 @@ fn what_is_not_understood_is_refused_and_named() {
 fn statement() -> impl Strategy<Value = Value> {
     let action = prop::sample::select(vec!["*", "s3:*", "s3:GetObject", "s3:Put*", "logs:?ut", "logs:Put"]);
     let resource = prop::sample::select(vec!["*", "arn:aws:s3:::b/*", "arn:aws:s3:::b/x", "arn:aws:s3:::?/x"]);
-    let condition = prop::option::of((prop::sample::select(vec!["StringEquals", "StringLike", "StringNotEquals"]), "[ab*]{1,2}"));
-    (any::<bool>(), prop::collection::vec(action, 1..3), prop::collection::vec(resource, 1..3), condition).prop_map(|(allow, action, resource, condition)| {
-        let mut statement = json!({ "Effect": if allow { "Allow" } else { "Deny" }, "Action": action, "Resource": resource });
-        if let Some((operator, value)) = condition {
-            statement["Condition"] = json!({ operator: { "s3:prefix": value } });
-        }
-        statement
-    })
+    let condition =
+        prop::option::of((prop::sample::select(vec!["StringEquals", "StringLike", "StringNotEquals"]), "[ab*]{1,2}"));
+    (any::<bool>(), prop::collection::vec(action, 1..3), prop::collection::vec(resource, 1..3), condition).prop_map(
+        |(allow, action, resource, condition)| {
+            let mut statement =
+                json!({ "Effect": if allow { "Allow" } else { "Deny" }, "Action": action, "Resource": resource });
+            if let Some((operator, value)) = condition {
+                statement["Condition"] = json!({ operator: { "s3:prefix": value } });
+            }
+            statement
+        },
+    )
 }
 
 fn question() -> impl Strategy<Value = Question> {

@@ -121,7 +121,9 @@ fn describe(shape: &Shape, shapes: &mut Map<String, Value>) -> Value {
             described
         }
         Shape::Word(words) => json!({ "type": "string", "enum": words }),
-        Shape::Integer(min, max) if (*min, *max) == (i64::from(i32::MIN), i64::from(i32::MAX)) => json!({ "type": "integer" }),
+        Shape::Integer(min, max) if (*min, *max) == (i64::from(i32::MIN), i64::from(i32::MAX)) => {
+            json!({ "type": "integer" })
+        }
         Shape::Integer(min, max) => json!({ "type": "integer", "min": min, "max": max }),
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Double => json!({ "type": "double" }),
@@ -181,11 +183,17 @@ mod tests {
     fn constraints_are_said_as_clients_read_them() {
         let document = document();
         assert_eq!(document["shapes"]["MaxSize25"], json!({ "type": "integer", "min": 0, "max": 25 }));
-        assert_eq!(document["shapes"]["TemplateValue"], json!({ "type": "string", "min": 1, "max": 255, "sensitive": true }));
+        assert_eq!(
+            document["shapes"]["TemplateValue"],
+            json!({ "type": "string", "min": 1, "max": 255, "sensitive": true })
+        );
         assert_eq!(document["shapes"]["String"], json!({ "type": "string" }));
         let tags = &document["shapes"]["UntagResourceRequest"];
         assert_eq!(tags["required"], json!(["ResourceArn", "TagKeys"]));
-        assert_eq!(tags["members"]["TagKeys"], json!({ "shape": "TagKeyList", "location": "querystring", "locationName": "tagKeys" }));
+        assert_eq!(
+            tags["members"]["TagKeys"],
+            json!({ "shape": "TagKeyList", "location": "querystring", "locationName": "tagKeys" })
+        );
         assert_eq!(document["shapes"]["InternalServerException"]["fault"], true);
         assert_eq!(document["shapes"]["ManifestPayload"]["union"], true);
     }

@@ -85,7 +85,12 @@ pub static ERRORS: [ModelError; 6] = [
         about: "The service failed; its log says why.",
         members: &[
             Member::required("Message", STRING),
-            Member { name: "RetryAfterSeconds", at: crate::model::At::Header("Retry-After"), required: false, shape: RETRY_AFTER_SECONDS },
+            Member {
+                name: "RetryAfterSeconds",
+                at: crate::model::At::Header("Retry-After"),
+                required: false,
+                shape: RETRY_AFTER_SECONDS,
+            },
         ],
     },
 ];

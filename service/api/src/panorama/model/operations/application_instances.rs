@@ -21,9 +21,7 @@ pub static CREATE_APPLICATION_INSTANCE: Signature = Signature {
         Member::optional("RuntimeRoleArn", RUNTIME_ROLE_ARN),
         Member::optional("Tags", TAG_MAP),
     ],
-    output: &[
-        Member::required("ApplicationInstanceId", APPLICATION_INSTANCE_ID),
-    ],
+    output: &[Member::required("ApplicationInstanceId", APPLICATION_INSTANCE_ID)],
     errors: "VAQI",
 };
 
@@ -39,10 +37,7 @@ pub static LIST_APPLICATION_INSTANCES: Signature = Signature {
         Member::query("NextToken", "nextToken", NEXT_TOKEN),
         Member::query("StatusFilter", "statusFilter", STATUS_FILTER),
     ],
-    output: &[
-        Member::optional("ApplicationInstances", APPLICATION_INSTANCES),
-        Member::optional("NextToken", NEXT_TOKEN),
-    ],
+    output: &[Member::optional("ApplicationInstances", APPLICATION_INSTANCES), Member::optional("NextToken", NEXT_TOKEN)],
     errors: "AI",
 };
 
@@ -52,9 +47,7 @@ pub static DESCRIBE_APPLICATION_INSTANCE: Signature = Signature {
     method: "GET",
     path: "/application-instances/{ApplicationInstanceId}",
     about: "Says how an application instance is.",
-    input: &[
-        Member::label("ApplicationInstanceId", APPLICATION_INSTANCE_ID),
-    ],
+    input: &[Member::label("ApplicationInstanceId", APPLICATION_INSTANCE_ID)],
     output: &[
         Member::optional("ApplicationInstanceId", APPLICATION_INSTANCE_ID),
         Member::optional("ApplicationInstanceIdToReplace", APPLICATION_INSTANCE_ID),
@@ -81,9 +74,7 @@ pub static DESCRIBE_APPLICATION_INSTANCE_DETAILS: Signature = Signature {
     method: "GET",
     path: "/application-instances/{ApplicationInstanceId}/details",
     about: "Gives the documents that an application instance was made from.",
-    input: &[
-        Member::label("ApplicationInstanceId", APPLICATION_INSTANCE_ID),
-    ],
+    input: &[Member::label("ApplicationInstanceId", APPLICATION_INSTANCE_ID)],
     output: &[
         Member::optional("ApplicationInstanceId", APPLICATION_INSTANCE_ID),
         Member::optional("ApplicationInstanceIdToReplace", APPLICATION_INSTANCE_ID),
@@ -108,10 +99,7 @@ pub static LIST_APPLICATION_INSTANCE_DEPENDENCIES: Signature = Signature {
         Member::query("MaxResults", "maxResults", MAX_SIZE_25),
         Member::query("NextToken", "nextToken", NEXT_TOKEN),
     ],
-    output: &[
-        Member::optional("NextToken", NEXT_TOKEN),
-        Member::optional("PackageObjects", PACKAGE_OBJECTS),
-    ],
+    output: &[Member::optional("NextToken", NEXT_TOKEN), Member::optional("PackageObjects", PACKAGE_OBJECTS)],
     errors: "AI",
 };
 
@@ -126,10 +114,7 @@ pub static LIST_APPLICATION_INSTANCE_NODE_INSTANCES: Signature = Signature {
         Member::query("MaxResults", "maxResults", MAX_SIZE_25),
         Member::query("NextToken", "nextToken", NEXT_TOKEN),
     ],
-    output: &[
-        Member::optional("NextToken", NEXT_TOKEN),
-        Member::optional("NodeInstances", NODE_INSTANCES),
-    ],
+    output: &[Member::optional("NextToken", NEXT_TOKEN), Member::optional("NodeInstances", NODE_INSTANCES)],
     errors: "AI",
 };
 
@@ -143,9 +128,7 @@ pub static SIGNAL_APPLICATION_INSTANCE_NODE_INSTANCES: Signature = Signature {
         Member::label("ApplicationInstanceId", APPLICATION_INSTANCE_ID),
         Member::required("NodeSignals", NODE_SIGNAL_LIST),
     ],
-    output: &[
-        Member::required("ApplicationInstanceId", APPLICATION_INSTANCE_ID),
-    ],
+    output: &[Member::required("ApplicationInstanceId", APPLICATION_INSTANCE_ID)],
     errors: "VAQI",
 };
 
@@ -155,9 +138,7 @@ pub static REMOVE_APPLICATION_INSTANCE: Signature = Signature {
     method: "DELETE",
     path: "/application-instances/{ApplicationInstanceId}",
     about: "Removes an application from its device.",
-    input: &[
-        Member::label("ApplicationInstanceId", APPLICATION_INSTANCE_ID),
-    ],
+    input: &[Member::label("ApplicationInstanceId", APPLICATION_INSTANCE_ID)],
     output: &[],
     errors: "VACNI",
 };

@@ -41,10 +41,7 @@ pub static LIST_DEVICES: Signature = Signature {
         Member::query("SortBy", "SortBy", LIST_DEVICES_SORT_BY),
         Member::query("SortOrder", "SortOrder", SORT_ORDER),
     ],
-    output: &[
-        Member::required("Devices", DEVICE_LIST),
-        Member::optional("NextToken", NEXT_TOKEN),
-    ],
+    output: &[Member::required("Devices", DEVICE_LIST), Member::optional("NextToken", NEXT_TOKEN)],
     errors: "VACI",
 };
 
@@ -54,9 +51,7 @@ pub static DESCRIBE_DEVICE: Signature = Signature {
     method: "GET",
     path: "/devices/{DeviceId}",
     about: "Says how a device is.",
-    input: &[
-        Member::label("DeviceId", DEVICE_ID),
-    ],
+    input: &[Member::label("DeviceId", DEVICE_ID)],
     output: &[
         Member::optional("AlternateSoftwares", ALTERNATE_SOFTWARES),
         Member::optional("Arn", DEVICE_ARN),
@@ -88,13 +83,8 @@ pub static UPDATE_DEVICE_METADATA: Signature = Signature {
     method: "PUT",
     path: "/devices/{DeviceId}",
     about: "Changes a device's description.",
-    input: &[
-        Member::optional("Description", DESCRIPTION),
-        Member::label("DeviceId", DEVICE_ID),
-    ],
-    output: &[
-        Member::optional("DeviceId", DEVICE_ID),
-    ],
+    input: &[Member::optional("Description", DESCRIPTION), Member::label("DeviceId", DEVICE_ID)],
+    output: &[Member::optional("DeviceId", DEVICE_ID)],
     errors: "VACNI",
 };
 
@@ -104,11 +94,7 @@ pub static DELETE_DEVICE: Signature = Signature {
     method: "DELETE",
     path: "/devices/{DeviceId}",
     about: "Deletes a device and ends its access.",
-    input: &[
-        Member::label("DeviceId", DEVICE_ID),
-    ],
-    output: &[
-        Member::optional("DeviceId", DEVICE_ID),
-    ],
+    input: &[Member::label("DeviceId", DEVICE_ID)],
+    output: &[Member::optional("DeviceId", DEVICE_ID)],
     errors: "VACNI",
 };

@@ -16,9 +16,7 @@ pub static CREATE_JOB_FOR_DEVICES: Signature = Signature {
         Member::optional("DeviceJobConfig", DEVICE_JOB_CONFIG),
         Member::required("JobType", JOB_TYPE),
     ],
-    output: &[
-        Member::required("Jobs", JOB_LIST),
-    ],
+    output: &[Member::required("Jobs", JOB_LIST)],
     errors: "VACNI",
 };
 
@@ -33,10 +31,7 @@ pub static LIST_DEVICES_JOBS: Signature = Signature {
         Member::query("MaxResults", "MaxResults", MAX_SIZE_25),
         Member::query("NextToken", "NextToken", NEXT_TOKEN),
     ],
-    output: &[
-        Member::optional("DeviceJobs", DEVICE_JOB_LIST),
-        Member::optional("NextToken", NEXT_TOKEN),
-    ],
+    output: &[Member::optional("DeviceJobs", DEVICE_JOB_LIST), Member::optional("NextToken", NEXT_TOKEN)],
     errors: "VACNI",
 };
 
@@ -46,9 +41,7 @@ pub static DESCRIBE_DEVICE_JOB: Signature = Signature {
     method: "GET",
     path: "/jobs/{JobId}",
     about: "Says how far a device's job is.",
-    input: &[
-        Member::label("JobId", JOB_ID),
-    ],
+    input: &[Member::label("JobId", JOB_ID)],
     output: &[
         Member::optional("CreatedTime", UPDATE_CREATED_TIME),
         Member::optional("DeviceArn", DEVICE_ARN),

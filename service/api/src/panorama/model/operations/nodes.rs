@@ -20,10 +20,7 @@ pub static LIST_NODES: Signature = Signature {
         Member::query("PackageVersion", "packageVersion", NODE_PACKAGE_VERSION),
         Member::query("PatchVersion", "patchVersion", NODE_PACKAGE_PATCH_VERSION),
     ],
-    output: &[
-        Member::optional("NextToken", TOKEN),
-        Member::optional("Nodes", NODES_LIST),
-    ],
+    output: &[Member::optional("NextToken", TOKEN), Member::optional("Nodes", NODES_LIST)],
     errors: "VCI",
 };
 
@@ -33,10 +30,7 @@ pub static DESCRIBE_NODE: Signature = Signature {
     method: "GET",
     path: "/nodes/{NodeId}",
     about: "Gives a node and its ports.",
-    input: &[
-        Member::label("NodeId", NODE_ID),
-        Member::query("OwnerAccount", "OwnerAccount", PACKAGE_OWNER_ACCOUNT),
-    ],
+    input: &[Member::label("NodeId", NODE_ID), Member::query("OwnerAccount", "OwnerAccount", PACKAGE_OWNER_ACCOUNT)],
     output: &[
         Member::optional("AssetName", NODE_ASSET_NAME),
         Member::required("Category", NODE_CATEGORY),
@@ -71,9 +65,7 @@ pub static CREATE_NODE_FROM_TEMPLATE_JOB: Signature = Signature {
         Member::required("TemplateParameters", TEMPLATE_PARAMETERS_MAP),
         Member::required("TemplateType", TEMPLATE_TYPE),
     ],
-    output: &[
-        Member::required("JobId", JOB_ID),
-    ],
+    output: &[Member::required("JobId", JOB_ID)],
     errors: "VACI",
 };
 
@@ -83,10 +75,7 @@ pub static LIST_NODE_FROM_TEMPLATE_JOBS: Signature = Signature {
     method: "GET",
     path: "/packages/template-job",
     about: "Lists template jobs.",
-    input: &[
-        Member::query("MaxResults", "MaxResults", MAX_SIZE_25),
-        Member::query("NextToken", "NextToken", NEXT_TOKEN),
-    ],
+    input: &[Member::query("MaxResults", "MaxResults", MAX_SIZE_25), Member::query("NextToken", "NextToken", NEXT_TOKEN)],
     output: &[
         Member::optional("NextToken", NEXT_TOKEN),
         Member::required("NodeFromTemplateJobs", NODE_FROM_TEMPLATE_JOB_LIST),
@@ -100,9 +89,7 @@ pub static DESCRIBE_NODE_FROM_TEMPLATE_JOB: Signature = Signature {
     method: "GET",
     path: "/packages/template-job/{JobId}",
     about: "Says how far a template job is.",
-    input: &[
-        Member::label("JobId", JOB_ID),
-    ],
+    input: &[Member::label("JobId", JOB_ID)],
     output: &[
         Member::required("CreatedTime", CREATED_TIME),
         Member::required("JobId", JOB_ID),
@@ -133,9 +120,7 @@ pub static CREATE_PACKAGE_IMPORT_JOB: Signature = Signature {
         Member::required("JobType", PACKAGE_IMPORT_JOB_TYPE),
         Member::required("OutputConfig", PACKAGE_IMPORT_JOB_OUTPUT_CONFIG),
     ],
-    output: &[
-        Member::required("JobId", JOB_ID),
-    ],
+    output: &[Member::required("JobId", JOB_ID)],
     errors: "VACI",
 };
 
@@ -145,14 +130,8 @@ pub static LIST_PACKAGE_IMPORT_JOBS: Signature = Signature {
     method: "GET",
     path: "/packages/import-jobs",
     about: "Lists import jobs.",
-    input: &[
-        Member::query("MaxResults", "MaxResults", MAX_SIZE_25),
-        Member::query("NextToken", "NextToken", NEXT_TOKEN),
-    ],
-    output: &[
-        Member::optional("NextToken", NEXT_TOKEN),
-        Member::required("PackageImportJobs", PACKAGE_IMPORT_JOB_LIST),
-    ],
+    input: &[Member::query("MaxResults", "MaxResults", MAX_SIZE_25), Member::query("NextToken", "NextToken", NEXT_TOKEN)],
+    output: &[Member::optional("NextToken", NEXT_TOKEN), Member::required("PackageImportJobs", PACKAGE_IMPORT_JOB_LIST)],
     errors: "VACI",
 };
 
@@ -162,9 +141,7 @@ pub static DESCRIBE_PACKAGE_IMPORT_JOB: Signature = Signature {
     method: "GET",
     path: "/packages/import-jobs/{JobId}",
     about: "Says how far an import job is.",
-    input: &[
-        Member::label("JobId", JOB_ID),
-    ],
+    input: &[Member::label("JobId", JOB_ID)],
     output: &[
         Member::optional("ClientToken", CLIENT_TOKEN),
         Member::required("CreatedTime", CREATED_TIME),

@@ -11,10 +11,7 @@ pub static CREATE_PACKAGE: Signature = Signature {
     method: "POST",
     path: "/packages",
     about: "Makes a package and says where its files go.",
-    input: &[
-        Member::required("PackageName", NODE_PACKAGE_NAME),
-        Member::optional("Tags", TAG_MAP),
-    ],
+    input: &[Member::required("PackageName", NODE_PACKAGE_NAME), Member::optional("Tags", TAG_MAP)],
     output: &[
         Member::optional("Arn", NODE_PACKAGE_ARN),
         Member::optional("PackageId", NODE_PACKAGE_ID),
@@ -29,14 +26,8 @@ pub static LIST_PACKAGES: Signature = Signature {
     method: "GET",
     path: "/packages",
     about: "Lists packages.",
-    input: &[
-        Member::query("MaxResults", "maxResults", MAX_SIZE_25),
-        Member::query("NextToken", "nextToken", TOKEN),
-    ],
-    output: &[
-        Member::optional("NextToken", NEXT_TOKEN),
-        Member::optional("Packages", PACKAGE_LIST),
-    ],
+    input: &[Member::query("MaxResults", "maxResults", MAX_SIZE_25), Member::query("NextToken", "nextToken", TOKEN)],
+    output: &[Member::optional("NextToken", NEXT_TOKEN), Member::optional("Packages", PACKAGE_LIST)],
     errors: "VACNI",
 };
 
@@ -46,9 +37,7 @@ pub static DESCRIBE_PACKAGE: Signature = Signature {
     method: "GET",
     path: "/packages/metadata/{PackageId}",
     about: "Gives a package and where its files are.",
-    input: &[
-        Member::label("PackageId", NODE_PACKAGE_ID),
-    ],
+    input: &[Member::label("PackageId", NODE_PACKAGE_ID)],
     output: &[
         Member::required("Arn", NODE_PACKAGE_ARN),
         Member::required("CreatedTime", TIME_STAMP),
@@ -68,10 +57,7 @@ pub static DELETE_PACKAGE: Signature = Signature {
     method: "DELETE",
     path: "/packages/{PackageId}",
     about: "Deletes a package; with force, its versions and files too.",
-    input: &[
-        Member::query("ForceDelete", "ForceDelete", BOOLEAN),
-        Member::label("PackageId", NODE_PACKAGE_ID),
-    ],
+    input: &[Member::query("ForceDelete", "ForceDelete", BOOLEAN), Member::label("PackageId", NODE_PACKAGE_ID)],
     output: &[],
     errors: "VACNI",
 };

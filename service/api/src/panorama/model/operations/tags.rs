@@ -11,12 +11,8 @@ pub static LIST_TAGS_FOR_RESOURCE: Signature = Signature {
     method: "GET",
     path: "/tags/{ResourceArn}",
     about: "Lists a resource's tags.",
-    input: &[
-        Member::label("ResourceArn", RESOURCE_ARN),
-    ],
-    output: &[
-        Member::optional("Tags", TAG_MAP),
-    ],
+    input: &[Member::label("ResourceArn", RESOURCE_ARN)],
+    output: &[Member::optional("Tags", TAG_MAP)],
     errors: "VNI",
 };
 
@@ -26,10 +22,7 @@ pub static TAG_RESOURCE: Signature = Signature {
     method: "POST",
     path: "/tags/{ResourceArn}",
     about: "Adds tags to a resource.",
-    input: &[
-        Member::label("ResourceArn", RESOURCE_ARN),
-        Member::required("Tags", TAG_MAP),
-    ],
+    input: &[Member::label("ResourceArn", RESOURCE_ARN), Member::required("Tags", TAG_MAP)],
     output: &[],
     errors: "VNI",
 };
@@ -40,10 +33,7 @@ pub static UNTAG_RESOURCE: Signature = Signature {
     method: "DELETE",
     path: "/tags/{ResourceArn}",
     about: "Takes tags off a resource.",
-    input: &[
-        Member::label("ResourceArn", RESOURCE_ARN),
-        Member::required_query("TagKeys", "tagKeys", TAG_KEY_LIST),
-    ],
+    input: &[Member::label("ResourceArn", RESOURCE_ARN), Member::required_query("TagKeys", "tagKeys", TAG_KEY_LIST)],
     output: &[],
     errors: "VNI",
 };
