@@ -48,6 +48,7 @@ pub fn create(directory: impl AsRef<Path>, validity: Validity) -> Result<KeyDire
     let staging = Staging::new(&parent, directory)?;
     fill(&staging, validity)?;
     sync(&staging.path)?;
+    #[expect(clippy::disallowed_methods, reason = "synchronised in the order that the head of this file gives")]
     fs::rename(&staging.path, directory).map_err(|source| match source.kind() {
         std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists => Error::NotEmpty(directory.to_owned()),
         _ => Error::File { operation: "rename the finished hierarchy to", path: directory.to_owned(), source },

@@ -84,9 +84,9 @@ fn run(receiver: &Receiver<Message>, dropped: &AtomicU64) {
                 if let Some(console) = &mut console {
                     let lost = dropped.swap(0, Ordering::Relaxed);
                     if lost > 0 {
-                        let _ = write!(console, "belvedere: {lost} lines were not shown, the console is too slow\n");
+                        let _ = writeln!(console, "belvedere: {lost} lines were not shown, the console is too slow");
                     }
-                    let _ = write!(console, "{text}\n");
+                    let _ = writeln!(console, "{text}");
                 }
             }
         }

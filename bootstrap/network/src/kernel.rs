@@ -6,6 +6,7 @@ use crate::system::{Destination, Port, System};
 use belvedere_interfaces::front_panel::NetworkCondition;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::PathBuf;
@@ -40,16 +41,18 @@ impl Kernel {
     }
 
     fn socket(&mut self, port: &Port) -> io::Result<&UdpSocket> {
-        if !self.sockets.contains_key(&port.index) {
-            let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-            socket.set_reuse_address(true)?;
-            socket.set_broadcast(true)?;
-            socket.set_nonblocking(true)?;
-            socket.bind_device(Some(port.name.as_bytes()))?;
-            socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68)))?;
-            self.sockets.insert(port.index, socket.into());
+        match self.sockets.entry(port.index) {
+            Entry::Occupied(open) => Ok(open.into_mut()),
+            Entry::Vacant(place) => {
+                let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+                socket.set_reuse_address(true)?;
+                socket.set_broadcast(true)?;
+                socket.set_nonblocking(true)?;
+                socket.bind_device(Some(port.name.as_bytes()))?;
+                socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68)))?;
+                Ok(place.insert(socket.into()))
+            }
         }
-        self.sockets.get(&port.index).ok_or_else(|| io::Error::other("no socket"))
     }
 
     fn replace_addresses(&mut self, port: &Port, address: Option<&Address>, metric: u32) -> io::Result<()> {
@@ -98,7 +101,7 @@ impl System for Kernel {
     }
 
     fn set_dns(&mut self, servers: &[Ipv4Addr]) -> Result<(), String> {
-        // On a tmpfs: whole or not at all, but nothing to make durable.
+        #[expect(clippy::disallowed_methods, reason = "on a tmpfs: whole or not at all, but nothing to make durable")]
         let write = || -> io::Result<()> {
             let new = self.resolv_conf.with_extension("conf.new");
             let mut file = std::fs::File::create(&new)?;

@@ -30,7 +30,7 @@ impl Uevents {
     }
 
     /// Waits for a notice about a whole disk. `Ok(None)`: notices were lost, look at what is there.
-    pub fn next(&mut self) -> std::io::Result<Option<Change>> {
+    pub fn wait(&mut self) -> std::io::Result<Option<Change>> {
         loop {
             let mut buffer = [0; 8192];
             match rustix::net::recvfrom(&self.0, buffer.as_mut_slice(), RecvFlags::empty()) {

@@ -111,7 +111,7 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
         present.push(disk);
     }
     while let Some(events) = uevents.as_mut() {
-        match events.next().map_err(ServiceError::Uevents)? {
+        match events.wait().map_err(ServiceError::Uevents)? {
             Some(Change::Added(disk)) if is_stick(sys, &disk) && !present.contains(&disk) => {
                 appliance.plugged_in(sys, &disk);
                 present.push(disk);

@@ -100,6 +100,7 @@ impl Server {
         let new = path.with_file_name(format!(".{}-{number}", std::process::id()));
         let _ = std::fs::remove_file(&new);
         let listener = UnixListener::bind(&new).map_err(|error| failed("make the socket", error))?;
+        #[expect(clippy::disallowed_methods, reason = "a socket lives as long as its server")]
         let done = std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o666))
             .map_err(|error| failed("set the mode of", error))
             .and_then(|()| std::fs::rename(&new, path).map_err(|error| failed("rename the new socket to", error)));

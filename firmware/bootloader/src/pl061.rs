@@ -21,7 +21,7 @@ pub fn lines(light: Light, tick: u32) -> u8 {
         Light::FastOrange => (0b011, 1),
         Light::SlowOrange => (0b011, 3),
     };
-    if tick / ticks % 2 == 0 { colour } else { 0 }
+    if (tick / ticks).is_multiple_of(2) { colour } else { 0 }
 }
 
 #[cfg(test)]

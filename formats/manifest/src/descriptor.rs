@@ -121,11 +121,13 @@ struct RawEvent {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 enum EventKind {
-    OnExit,
-    OnPartialInput,
-    OnCompleteInput,
+    #[serde(rename = "onExit")]
+    Exit,
+    #[serde(rename = "onPartialInput")]
+    PartialInput,
+    #[serde(rename = "onCompleteInput")]
+    CompleteInput,
 }
 
 impl TryFrom<RawEvent> for Event {
@@ -133,12 +135,10 @@ impl TryFrom<RawEvent> for Event {
     fn try_from(RawEvent { kind, description, handler, inputs }: RawEvent) -> Result<Event, &'static str> {
         const MISSING: &str = "member \"inputs\" is missing";
         match kind {
-            EventKind::OnExit if inputs.is_some() => Err("has a member \"inputs\", which events of type onExit do not have"),
-            EventKind::OnExit => Ok(Event::OnExit { description, handler }),
-            EventKind::OnPartialInput => Ok(Event::OnPartialInput { description, handler, inputs: inputs.ok_or(MISSING)? }),
-            EventKind::OnCompleteInput => {
-                Ok(Event::OnCompleteInput { description, handler, inputs: inputs.ok_or(MISSING)? })
-            }
+            EventKind::Exit if inputs.is_some() => Err("has a member \"inputs\", which events of type onExit do not have"),
+            EventKind::Exit => Ok(Event::OnExit { description, handler }),
+            EventKind::PartialInput => Ok(Event::OnPartialInput { description, handler, inputs: inputs.ok_or(MISSING)? }),
+            EventKind::CompleteInput => Ok(Event::OnCompleteInput { description, handler, inputs: inputs.ok_or(MISSING)? }),
         }
     }
 }

@@ -157,6 +157,7 @@ fn model(archive: &Object, around: &Surroundings) -> Result<(), InstallError> {
     std::fs::create_dir_all(&models).map_err(transient("make the directory of models"))?;
     let new = models.join(format!(".{}.new", archive.sha256));
     let mut input = File::open(&path).map_err(transient("open the archive"))?;
+    #[expect(clippy::disallowed_methods, reason = "gets its name when it is on the medium")]
     let mut output = File::create(&new).map_err(transient("make the model's file"))?;
     model_archive::extract(&mut input, &mut output).map_err(|error| {
         let _ = std::fs::remove_file(&new);
@@ -167,6 +168,7 @@ fn model(archive: &Object, around: &Surroundings) -> Result<(), InstallError> {
         }
     })?;
     output.sync_all().map_err(transient("synchronise the model's file"))?;
+    #[expect(clippy::disallowed_methods, reason = "too large for memory; file and directory are synchronised")]
     std::fs::rename(&new, &whole).map_err(transient("name the model's file"))?;
     File::open(&models)
         .and_then(|directory| directory.sync_all())

@@ -196,6 +196,7 @@ impl Node {
     fn prepare(&self, id: &str, bundle: &Path, node: &Path) -> Result<PathBuf, String> {
         let container = self.bundle(id, bundle, node)?;
         let configuration = container::configuration(&container)?;
+        #[expect(clippy::disallowed_methods, reason = "on a tmpfs, for one start of the container")]
         std::fs::write(bundle.join("config.json"), configuration.to_string())
             .map_err(|error| format!("write the container's configuration: {error}"))?;
         Ok(container.logs)
@@ -232,6 +233,7 @@ impl Node {
         rustix::mount::mount("overlay", &rootfs, "overlay", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str())
             .map_err(|error| format!("mount the root tree: {error}"))?;
         let hosts = bundle.join("hosts");
+        #[expect(clippy::disallowed_methods, reason = "on a tmpfs, for one start of the container")]
         std::fs::write(&hosts, "127.0.0.1 localhost belvedere\n::1 localhost\n")
             .map_err(|error| format!("write {}: {error}", hosts.display()))?;
         Ok(Container {

@@ -236,7 +236,7 @@ impl Worker {
             let server = NodeServer::start(&path, context, health.clone())
                 .map_err(|error| InstallError::Transient(format!("serve {}: {error}", path.display())))?;
             // Reached from inside the container by its own users; nobody else can see the directory's mount there.
-            let open_to_all = std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+            let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o666);
             std::fs::set_permissions(&path, open_to_all).map_err(transient)?;
             running._servers.push(server);
             running.supervisors.push(Supervisor::start(Node {

@@ -4,8 +4,8 @@
 //! - [`backlog`]: what waits for the decoder, bounded; pure.
 //! - [`session`]: one RTSP session (`retina`).
 //! - [`feed`]: the connection to the decoder.
-//! - [`watch`]: one stream's task.
-//! - [`service`]: `org.belvedere.Camera`.
+//! - [`mod@watch`]: one stream's task.
+//! - [`service`]: serves `org.belvedere.Camera`.
 
 pub mod backlog;
 pub mod feed;

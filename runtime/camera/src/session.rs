@@ -97,12 +97,12 @@ async fn attempt(
             CodecItem::VideoFrame(frame) => frame,
             _ => continue,
         };
-        if frame.has_new_parameters() || !size_known {
-            if let Some(ParametersRef::Video(parameters)) = media.streams()[frame.stream_id()].parameters() {
-                let (width, height) = parameters.pixel_dimensions();
-                size_known = true;
-                let _ = news.send(News::Size(width, height)).await;
-            }
+        if (frame.has_new_parameters() || !size_known)
+            && let Some(ParametersRef::Video(parameters)) = media.streams()[frame.stream_id()].parameters()
+        {
+            let (width, height) = parameters.pixel_dimensions();
+            size_known = true;
+            let _ = news.send(News::Size(width, height)).await;
         }
         let timestamp_us = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -108,7 +108,9 @@ impl Libavcodec {
             let frame = NonNull::new(av_frame_alloc());
             let (Some(packet), Some(frame)) = (packet, frame) else {
                 avcodec_free_context(&mut context.as_ptr());
-                packet.map(|packet| av_packet_free(&mut packet.as_ptr()));
+                if let Some(packet) = packet {
+                    av_packet_free(&mut packet.as_ptr());
+                }
                 return Err(unavailable("no memory"));
             };
             let decoder = Libavcodec { context, packet, frame };

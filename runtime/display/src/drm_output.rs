@@ -151,10 +151,10 @@ impl Output for Drm {
             self.say("no monitor is connected; one may be plugged in at any time".into());
             return false;
         };
-        if let Some(screen) = &self.screen {
-            if (screen.connector, screen.crtc, screen.mode) == (connector, crtc, mode) {
-                return false;
-            }
+        if let Some(screen) = &self.screen
+            && (screen.connector, screen.crtc, screen.mode) == (connector, crtc, mode)
+        {
+            return false;
         }
         self.close_screen();
         let (width, height) = mode.size();

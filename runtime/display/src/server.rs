@@ -79,10 +79,8 @@ impl Server {
             let happened: Vec<bool> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
             (happened[0], descriptor.is_some() && happened[happened.len() - 1], happened[1..=numbers.len()].to_vec())
         };
-        if monitor {
-            if let Err(error) = output.readable() {
-                log::warn!("read the monitor's events: {error}");
-            }
+        if monitor && let Err(error) = output.readable() {
+            log::warn!("read the monitor's events: {error}");
         }
         for (number, _) in numbers.into_iter().zip(ready).filter(|(_, ready)| *ready) {
             self.read(number);

@@ -182,13 +182,13 @@ fn announcements(update: &Update, before: &Shadow, after: &Document, now: i64) -
     ];
     // A device that answers a delta by reporting must not be sent the same delta for its report: that is a circle.
     let differs = delta(after);
-    if update.state.contains_key("desired") || differs != delta(&before.document) {
-        if let Some(state) = differs {
-            let desired = after.metadata.get("desired").and_then(Value::as_object);
-            let metadata = desired.map(|d| metadata_of(&state, d)).unwrap_or_default();
-            let body = json!({ "state": state, "metadata": metadata, "version": version, "timestamp": now });
-            all.push(("update/delta", body));
-        }
+    if (update.state.contains_key("desired") || differs != delta(&before.document))
+        && let Some(state) = differs
+    {
+        let desired = after.metadata.get("desired").and_then(Value::as_object);
+        let metadata = desired.map(|d| metadata_of(&state, d)).unwrap_or_default();
+        let body = json!({ "state": state, "metadata": metadata, "version": version, "timestamp": now });
+        all.push(("update/delta", body));
     }
     all.iter_mut().for_each(|(_, body)| echo(body, update.client_token.as_deref()));
     all

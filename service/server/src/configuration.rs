@@ -119,6 +119,7 @@ impl Configuration {
 }
 
 /// Writes a file whole or not at all; when this returns, it is on the disk under its name.
+#[expect(clippy::disallowed_methods, reason = "this is the service's durable writer")]
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), ServerError> {
     let temporary = path.with_extension("new");
     let error = |source| ServerError::File { operation: "write", path: path.to_owned(), source };

@@ -4,6 +4,8 @@
 //! service, a real RTSP camera and the virtual appliance, and does what an operator and a developer would do, with
 //! the tools that they would use. Everything it starts ends with it.
 
+#![allow(clippy::disallowed_methods, reason = "files of tests")]
+
 pub mod children;
 pub mod picture;
 pub mod progress;

@@ -16,6 +16,8 @@
 //! Everything started here ends with the [`Appliance`], also when the whole program is killed; nothing else is
 //! touched. No root is needed.
 
+#![allow(clippy::disallowed_methods, reason = "files of tests")]
+
 mod appliance;
 mod board;
 mod console;

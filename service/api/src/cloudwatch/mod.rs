@@ -178,9 +178,8 @@ pub fn read(form: Form, parts: &Parts, body: &[u8]) -> Result<(String, Map<Strin
     let unpacked: Vec<u8>;
     let body = match packed {
         true => {
-            unpacked = gunzip(body, MAX_BODY)
-                .ok_or_else(|| unreadable("the body is not gzip, or larger than 8 MiB".into()))?
-                .into();
+            unpacked =
+                gunzip(body, MAX_BODY).ok_or_else(|| unreadable("the body is not gzip, or larger than 8 MiB".into()))?;
             unpacked.as_slice()
         }
         false => body,

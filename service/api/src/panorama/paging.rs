@@ -24,7 +24,7 @@ fn start(ids: &[String], token: &str) -> Option<usize> {
     let word = |index: usize| token.get(index * LETTERS..(index + 1) * LETTERS);
     let count = token.len() / LETTERS;
     let lower = token.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    if !lower || token.len() % LETTERS != 0 || !(2..=REMEMBERED + 1).contains(&count) {
+    if !lower || !token.len().is_multiple_of(LETTERS) || !(2..=REMEMBERED + 1).contains(&count) {
         return None;
     }
     let position = u32::from_str_radix(word(0)?, 16).ok()? as usize;

@@ -83,7 +83,7 @@ fn finish(response: axum::http::response::Builder, body: Body) -> Result<Respons
     response.body(body).map_err(|e| S3Error::invalid(e.to_string()))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: header::HeaderName) -> Option<&'a str> {
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 

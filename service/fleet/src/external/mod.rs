@@ -290,7 +290,7 @@ impl Fleet {
         let purpose = if listens { Purpose::Listen } else { Purpose::Speak };
         let (link, mut messages) = Link::open(&external.access, purpose).await?;
         let link = Arc::new(link);
-        let outcome = if listens {
+        if listens {
             let lanes = Lanes::start(self, &link);
             let hear = async {
                 while let Some(publish) = messages.recv().await {
@@ -313,8 +313,7 @@ impl Fleet {
             external.link.send_replace(None);
             link.close().await;
             outcome
-        };
-        outcome
+        }
     }
 
     async fn during(

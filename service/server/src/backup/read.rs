@@ -218,6 +218,7 @@ pub async fn restore(restore: Restore<'_>) -> Result<(Header, Summary), ServerEr
     // Everything is on the disk before it gets its name.
     let folder = File::open(&new.0).map_err(error("open", &new.0))?;
     rustix::fs::syncfs(&folder).map_err(|e| error("synchronise", &new.0)(e.into()))?;
+    #[expect(clippy::disallowed_methods, reason = "everything was synchronised above, the directory is below")]
     std::fs::rename(&new.0, data).map_err(error("name", data))?;
     File::open(parent).and_then(|f| f.sync_all()).map_err(error("synchronise", parent))?;
     Ok((checked.header, summary))

@@ -1,5 +1,7 @@
 //! `scripts/demo`, after everything is built: plays the whole line and tells where to look.
 
+#![allow(clippy::disallowed_methods, reason = "files of tests")]
+
 use belvedere_end_to_end::progress::Progress;
 use belvedere_end_to_end::{Scene, SceneConfiguration, Trouble, picture};
 use belvedere_virtual_appliance::{Colour, Light, Pattern};
