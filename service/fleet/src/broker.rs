@@ -33,6 +33,7 @@ use mqtt_protocol_core::mqtt::result_code::{
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
@@ -94,9 +95,12 @@ pub async fn converse(stream: Box<TlsStream<TcpStream>>, peer: SocketAddr, fleet
     }
 }
 
-type Wire = Link<Box<TlsStream<TcpStream>>>;
-
-async fn connection(link: &mut Wire, fleet: &Fleet, identity: Identity, mut stop: watch::Receiver<bool>) -> Result<(), End> {
+async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    fleet: &Fleet,
+    identity: Identity,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), End> {
     let hello = tokio::select! {
         hello = timeout(FIRST_PACKET, link.hello()) => hello,
         () = stopped(&mut stop) => return Ok(()),
@@ -197,7 +201,7 @@ impl Conversation {
         }
     }
 
-    async fn begin(&mut self, link: &mut Wire, hello: &Hello) -> Result<(), End> {
+    async fn begin<S: AsyncRead + AsyncWrite + Unpin>(&mut self, link: &mut Link<S>, hello: &Hello) -> Result<(), End> {
         let (name, store) = (&self.identity.name, &self.fleet.store);
         let mut session = Default::default();
         if self.device() {
@@ -216,9 +220,9 @@ impl Conversation {
         Ok(())
     }
 
-    async fn go_on(
+    async fn go_on<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
-        link: &mut Wire,
+        link: &mut Link<S>,
         early: Vec<Packet>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Farewell, End> {
@@ -275,7 +279,11 @@ impl Conversation {
         Ok(())
     }
 
-    async fn handle(&mut self, link: &mut Wire, packet: Packet) -> Result<Option<Farewell>, End> {
+    async fn handle<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        link: &mut Link<S>,
+        packet: Packet,
+    ) -> Result<Option<Farewell>, End> {
         match packet {
             Packet::V3_1_1Publish(p) => {
                 let mut message = Message::new(p.topic_name(), p.payload().as_slice());
@@ -468,3 +476,7 @@ impl Fleet {
         self.publish(message).await
     }
 }
+
+#[cfg(test)]
+#[path = "broker_tests.rs"]
+mod tests;
