@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// Reads until this is among what came; false if the connection ends before.
 async fn hears(stream: &mut tokio::io::DuplexStream, heard: &mut Vec<u8>, wanted: &[u8]) -> bool {
     while !heard.windows(wanted.len()).any(|part| part == wanted) {
-        if stream.read_buf(heard).await.unwrap() == 0 {
+        let read = timeout(Duration::from_secs(30), stream.read_buf(heard)).await;
+        if read.expect("something comes within 30 s").unwrap() == 0 {
             return false;
         }
     }
