@@ -8,6 +8,8 @@ use std::path::PathBuf;
 const DIRECTORY: &str = "/dev/input";
 /// `struct input_event` on 64-bit machines: two longs of time, type, code, value.
 const EVENT: usize = 24;
+/// How often one device is read in one turn.
+const ROUNDS: usize = 16;
 const EV_KEY: u16 = 1;
 const KEY_POWER: u16 = 116;
 
@@ -42,7 +44,8 @@ impl Buttons {
         let mut pressed = false;
         self.devices.retain(|_, device| {
             let mut events = [0u8; EVENT * 32];
-            loop {
+            // A device that never falls silent waits for the next turn with the rest.
+            for _ in 0..ROUNDS {
                 match rustix::io::read(&*device, &mut events) {
                     Ok(0) => return false,
                     Ok(count) => pressed |= has_power_press(&events[..count]),
@@ -51,6 +54,7 @@ impl Buttons {
                     Err(_) => return false,
                 }
             }
+            true
         });
         pressed
     }

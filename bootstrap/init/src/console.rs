@@ -50,7 +50,10 @@ impl Console {
         let (sender, receiver) = sync_channel(WAITING);
         let dropped = std::sync::Arc::new(AtomicU64::new(0));
         let counter = std::sync::Arc::clone(&dropped);
-        std::thread::spawn(move || run(&receiver, &counter));
+        // Without a thread nothing is shown; lines are still kept for the agent.
+        if let Err(error) = std::thread::Builder::new().name("console".into()).spawn(move || run(&receiver, &counter)) {
+            say(&format!("start a thread for the console: {error}"));
+        }
         Console { sender, dropped }
     }
 

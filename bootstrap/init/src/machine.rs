@@ -3,6 +3,7 @@
 use crate::command_line::{self, CommandLine};
 use crate::console::Console;
 use crate::table::{Files, SERVICES, Service, user_of};
+use crate::watchdog::{Watchdog, feed_during};
 use crate::{Result, devices, named};
 use belvedere_interfaces::paths;
 use belvedere_storage::{data, mounts, partitions};
@@ -19,6 +20,8 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 pub const CONTAINERS_CGROUP: &str = "/sys/fs/cgroup/belvedere-containers";
 /// How long to wait for the disk.
 const DISK_TIME: Duration = Duration::from_secs(20);
+/// How long mounting `data` may take: the journal of an unclean end is written back by then.
+const MOUNT_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// The program of a service.
 pub fn program_of(name: &str) -> String {
@@ -150,7 +153,7 @@ pub fn kill_group(group: &str) {
 }
 
 /// Mounts the `data` partition, making its file system at the first start, and the services' directories on it.
-pub fn mount_data(console: &Console) -> Result<()> {
+pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<()> {
     let deadline = Instant::now() + DISK_TIME;
     let partition = loop {
         let found = partitions::list(partitions::SYSFS).map_err(text)?;
@@ -160,10 +163,16 @@ pub fn mount_data(console: &Console) -> Result<()> {
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     };
-    if data::prepare(&partition).map_err(text)? {
+    let made = feed_during(watchdog, data::LONGEST, || data::prepare(&partition, &mut |line| console.say(line)));
+    if made.map_err(text)? {
         console.say(&format!("made the data file system on {}", partition.device.display()));
     }
-    data::mount(&partition, paths::DATA).map_err(text)?;
+    feed_during(watchdog, MOUNT_TIME, || mount_and_own(&partition))
+}
+
+/// Mounts the partition, with the services' directories on it.
+fn mount_and_own(partition: &partitions::Partition) -> Result<()> {
+    data::mount(partition, paths::DATA).map_err(text)?;
     directory(paths::DATA, 0, 0o755)?;
     for (path, name) in [
         (paths::IDENTITY, "provisioning"),
@@ -186,7 +195,7 @@ pub fn mount_data(console: &Console) -> Result<()> {
 }
 
 /// Everything before the first service.
-pub fn prepare(console: &Console) -> Result<CommandLine> {
+pub fn prepare(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<CommandLine> {
     mount_kernel_file_systems()?;
     mount_efi_variables();
     let line = read_command_line()?;
@@ -194,7 +203,7 @@ pub fn prepare(console: &Console) -> Result<CommandLine> {
     loopback_up()?;
     make_sockets_directory()?;
     make_control_groups(console)?;
-    mount_data(console)?;
+    mount_data(console, watchdog)?;
     for error in devices::give().into_iter().chain(devices::give_lights()) {
         console.say(&error);
     }

@@ -1,6 +1,7 @@
 //! What services print, cut into lines.
 
 use crate::spool::MAXIMUM_LINE;
+use std::os::fd::OwnedFd;
 
 /// Collects bytes until a line is whole.
 #[derive(Debug, Default)]
@@ -31,6 +32,34 @@ impl Lines {
         let line = printable(&std::mem::take(&mut self.pending));
         (!line.is_empty()).then_some(line)
     }
+}
+
+/// What was read from a service.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// The lines that are now whole.
+    pub lines: Vec<String>,
+    /// Nobody can write any more.
+    pub ended: bool,
+}
+
+/// Reads what lies in a pipe that does not block, at most `rounds` times `bytes`: a writer that never stops must not
+/// hold its reader.
+pub fn read_rounds(pipe: &OwnedFd, lines: &mut Lines, rounds: usize, bytes: usize) -> Read {
+    let mut read = Read::default();
+    let mut buffer = vec![0u8; bytes];
+    for _ in 0..rounds {
+        match rustix::io::read(pipe, &mut buffer) {
+            Ok(0) => {
+                read.ended = true;
+                return read;
+            }
+            Ok(count) => read.lines.extend(lines.take(&buffer[..count])),
+            // Empty; or interrupted, and the next turn reads on.
+            Err(_) => return read,
+        }
+    }
+    read
 }
 
 /// Valid UTF-8 without control characters: what a service prints must not drive the terminal of whoever reads it.
@@ -88,6 +117,35 @@ mod tests {
         assert_eq!(found.iter().map(String::len).collect::<Vec<_>>(), [MAXIMUM_LINE, MAXIMUM_LINE]);
         assert_eq!(lines.finish().map(|line| line.len()), Some(3));
         assert_eq!(printable(b"\x1b[31mred\xff\tend"), "\u{fffd}[31mred\u{fffd} end");
+    }
+
+    /// boot D15: eight orphans of a service that held its pipe and wrote without end held PID 1 for half a minute.
+    #[test]
+    fn writers_that_never_stop_do_not_hold_the_reader() {
+        use std::time::{Duration, Instant};
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let mut writers: Vec<_> =
+            (0..8).map(|_| std::process::Command::new("yes").stdout(writer.try_clone().unwrap()).spawn().unwrap()).collect();
+        let began = Instant::now();
+        let mut found = 0;
+        // As long as they live there is always more; what one turn takes is bounded all the same.
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(5));
+            let read = read_rounds(&reader, &mut Lines::default(), 4, 32 * 1024);
+            assert!(read.lines.len() <= 4 * 32 * 1024 / 2, "{} lines in one turn", read.lines.len());
+            found += read.lines.len();
+        }
+        let took = began.elapsed();
+        for writer in &mut writers {
+            writer.kill().unwrap();
+            writer.wait().unwrap();
+        }
+        assert!(found > 0 && took < Duration::from_secs(10), "{found} lines in {took:?}");
+        drop(writer);
+        let mut lines = Lines::default();
+        let rest = read_rounds(&reader, &mut lines, 4, 32 * 1024);
+        assert!(rest.ended, "what was left fits a pipe, and then it is over");
     }
 
     #[test]

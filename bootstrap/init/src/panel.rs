@@ -18,7 +18,7 @@ pub struct Facts {
 /// the same facts anew tells them anew, to a front panel that was restarted.
 pub fn start() -> Sender<Facts> {
     let (sender, receiver) = channel::<Facts>();
-    std::thread::spawn(move || {
+    let tell_all = move || {
         let mut pending: Option<Facts> = None;
         loop {
             let facts = match (receiver.recv_timeout(Duration::from_millis(500)), pending) {
@@ -29,7 +29,10 @@ pub fn start() -> Sender<Facts> {
             };
             pending = if tell(facts).is_ok() { None } else { Some(facts) };
         }
-    });
+    };
+    if let Err(error) = std::thread::Builder::new().name("panel".into()).spawn(tell_all) {
+        crate::console::say(&format!("start a thread for the front panel: {error}; the lights stay as they are"));
+    }
     sender
 }
 

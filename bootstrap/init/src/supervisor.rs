@@ -2,7 +2,7 @@
 
 use crate::buttons::Buttons;
 use crate::console::{Console, say, uptime};
-use crate::output::{Lines, kernel_line};
+use crate::output::{Lines, kernel_line, read_rounds};
 use crate::panel::Facts;
 use crate::power::{self, End};
 use crate::spool::Spool;
@@ -31,6 +31,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const ERROR_TIME: Duration = Duration::from_secs(20);
 /// What is read from one service in one round, so that a talkative one does not starve the others.
 const ROUND_BYTES: usize = 32 * 1024;
+/// Longest call that PID 1 reads, in bytes; the longest of its methods has one line of text.
+const MAXIMUM_CALL: usize = 64 * 1024;
+/// How many rounds are read from a service that has ended: twice what a pipe holds. Whoever still writes then gets no
+/// more of PID 1's time.
+const LAST_ROUNDS: usize = 4;
+/// How many ended processes and how many signals are taken in one turn: services make both.
+const TURN: usize = 64;
+/// How long the end may take: what is not written yet is written then.
+const END_TIME: Duration = Duration::from_secs(180);
 
 /// One service's process.
 #[derive(Default)]
@@ -65,7 +74,7 @@ pub fn run() -> ! {
     let mut watchdog = Watchdog::arm();
     // Before any thread that matters: a blocked signal is inherited, and read by the loop.
     let signals = block_signals();
-    let prepared = machine::prepare(&console);
+    let prepared = machine::prepare(&console, &mut watchdog);
     if let Some(watchdog) = &mut watchdog {
         watchdog.feed();
     }
@@ -77,7 +86,12 @@ pub fn run() -> ! {
     let spool = Arc::new(Mutex::new(Spool::default()));
     let (restart_requests, restarts) = restart::requests();
     match Server::bind(paths::INIT) {
-        Ok(server) => drop(restart::route(logs::route(server, &spool), restart_requests).spawn()),
+        Ok(server) => {
+            let server = restart::route(logs::route(server, &spool), restart_requests);
+            if let Err(error) = server.maximum_message(MAXIMUM_CALL).try_spawn() {
+                console.say(&format!("start a thread for {}: {error}", paths::INIT));
+            }
+        }
         Err(error) => console.say(&error.to_string()),
     }
     let policies = SERVICES.iter().map(|service| Policy {
@@ -109,7 +123,8 @@ pub fn run() -> ! {
     std::thread::sleep(Duration::from_millis(100));
     supervisor.reap();
     supervisor.console.flush(Duration::from_millis(500));
-    power::end_now(supervisor.end)
+    let end = supervisor.end;
+    watchdog::feed_during(&mut watchdog, END_TIME, || power::end_now(end))
 }
 
 /// The machine cannot operate: says why, shows it, starts again.
@@ -250,13 +265,14 @@ impl Supervisor {
                 }
             }
             self.wait(signals, kernel.as_ref(), &buttons);
-            while let Ok(Some(signal)) = signals.read_signal() {
+            for _ in 0..TURN {
+                let Ok(Some(signal)) = signals.read_signal() else { break };
                 self.signalled(signal.ssi_signo);
             }
             self.reap();
             for number in 0..SERVICES.len() {
                 self.read_ready(number);
-                self.read_output(number);
+                self.read_output(number, 1);
             }
             if let Some(kernel) = &kernel {
                 self.read_kernel(kernel);
@@ -302,13 +318,18 @@ impl Supervisor {
         self.step(&Event::Stop);
     }
 
+    /// Takes leave of processes that ended. Children of services become PID 1's when their parents end, so a service can
+    /// make them as fast as they are taken: the rest waits for the next turn.
     fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        for _ in 0..TURN {
+            let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return };
             let Some(number) = self.processes.iter().position(|process| process.pid == Some(pid)) else { continue };
             self.processes[number].pid = None;
+            // Whatever it left behind holds its pipe, too, and may write as long as it lives: that ends first.
+            machine::kill_group(&machine::cgroup_of(&SERVICES[number]));
             // What it said last comes before the line that says how it ended.
             self.read_ready(number);
-            while self.read_output(number) {}
+            self.read_output(number, LAST_ROUNDS);
             if let Some(line) = self.processes[number].lines.finish() {
                 self.print(number, &line);
             }
@@ -320,7 +341,6 @@ impl Supervisor {
                 _ => "ended".to_owned(),
             };
             self.say(&format!("{} {how}", SERVICES[number].name));
-            machine::kill_group(&machine::cgroup_of(&SERVICES[number]));
             self.step(&Event::Exited(number));
         }
     }
@@ -343,22 +363,16 @@ impl Supervisor {
         }
     }
 
-    /// Reads what a service printed; says whether there may be more.
-    fn read_output(&mut self, number: usize) -> bool {
-        let Some(output) = &self.processes[number].output else { return false };
-        let mut bytes = vec![0u8; ROUND_BYTES];
-        match rustix::io::read(output, &mut bytes) {
-            Ok(0) => {
-                self.processes[number].output = None;
-                false
-            }
-            Ok(count) => {
-                for line in self.processes[number].lines.take(&bytes[..count]) {
-                    self.print(number, &line);
-                }
-                true
-            }
-            Err(_) => false,
+    /// Reads what a service printed, at most so many rounds of it.
+    fn read_output(&mut self, number: usize, rounds: usize) {
+        let process = &mut self.processes[number];
+        let Some(output) = &process.output else { return };
+        let read = read_rounds(output, &mut process.lines, rounds, ROUND_BYTES);
+        if read.ended {
+            process.output = None;
+        }
+        for line in read.lines {
+            self.print(number, &line);
         }
     }
 

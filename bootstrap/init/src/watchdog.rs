@@ -1,8 +1,13 @@
 //! The hardware watchdog: when PID 1 hangs, the machine starts again.
+//!
+//! PID 1's loop feeds it. What comes before the loop, and after it, may rightly take longer than the watchdog's patience
+//! (a file system check of hours): [`feed_during`] feeds meanwhile, for as long as that phase may take and no longer, so
+//! that a phase that hangs still ends in a restart.
 
 use std::fs::File;
 use std::io::Write;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 /// How long the machine may go without a sign of life. Generous: a busy virtual machine must not be shot.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,5 +39,87 @@ impl Watchdog {
     pub fn feed(&mut self) {
         // Any byte but 'V', which would say goodbye.
         let _ = self.0.write_all(b"\0");
+    }
+}
+
+/// Runs `work` on this thread while another one feeds the watchdog, for at most `limit`. After that nobody feeds, and
+/// the watchdog's patience is what is left.
+///
+/// Without a watchdog this just runs `work`. When no thread can be started, `work` runs unfed: it may still be quick.
+pub fn feed_during<T>(watchdog: &mut Option<Watchdog>, limit: Duration, work: impl FnOnce() -> T) -> T {
+    feed_every(INTERVAL, watchdog, limit, work)
+}
+
+fn feed_every<T>(interval: Duration, watchdog: &mut Option<Watchdog>, limit: Duration, work: impl FnOnce() -> T) -> T {
+    let Some(watchdog) = watchdog else { return work() };
+    watchdog.feed();
+    let began = Instant::now();
+    // Dropped when the work is done, which the feeding thread sees at once.
+    let (working, done) = channel::<()>();
+    std::thread::scope(|scope| {
+        let feeding = move || {
+            while began.elapsed() < limit && done.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                watchdog.feed();
+            }
+        };
+        let _ = std::thread::Builder::new().name("watchdog".into()).spawn_scoped(scope, feeding);
+        let result = work();
+        drop(working);
+        result
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(10);
+
+    /// A watchdog whose signs of life are the bytes of a file.
+    fn counted() -> (tempfile::NamedTempFile, Option<Watchdog>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let watchdog = Watchdog(file.reopen().unwrap());
+        (file, Some(watchdog))
+    }
+
+    fn signs(file: &tempfile::NamedTempFile) -> u64 {
+        file.as_file().metadata().unwrap().len()
+    }
+
+    /// boot D6: a check of the data partition that took longer than the watchdog's patience restarted the machine,
+    /// which began it again.
+    #[test]
+    fn work_that_takes_longer_than_the_patience_is_fed() {
+        let (file, mut watchdog) = counted();
+        let result = feed_every(TICK, &mut watchdog, Duration::from_secs(60), || {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while signs(&file) < 5 {
+                assert!(Instant::now() < deadline, "nobody feeds");
+                std::thread::sleep(TICK);
+            }
+            "done"
+        });
+        assert_eq!(result, "done");
+        let after = signs(&file);
+        std::thread::sleep(10 * TICK);
+        assert_eq!(signs(&file), after, "after the work the loop feeds, nobody else");
+        assert!(watchdog.is_some());
+    }
+
+    #[test]
+    fn work_that_hangs_is_fed_no_longer_than_its_limit() {
+        let (file, mut watchdog) = counted();
+        feed_every(TICK, &mut watchdog, 5 * TICK, || {
+            std::thread::sleep(20 * TICK);
+            let at_limit = signs(&file);
+            assert!((1..=7).contains(&at_limit), "{at_limit}");
+            std::thread::sleep(20 * TICK);
+            assert_eq!(signs(&file), at_limit);
+        });
+    }
+
+    #[test]
+    fn a_board_without_a_watchdog_works_all_the_same() {
+        assert_eq!(feed_during(&mut None, Duration::ZERO, || 7), 7);
     }
 }

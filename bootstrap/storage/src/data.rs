@@ -15,11 +15,12 @@
 //! in both cases in which a record is written.
 
 use crate::partitions::Partition;
-use crate::{StorageError, failed, mounts};
+use crate::program::{Ended, Program, last_line};
+use crate::{StorageError, mounts};
 use belvedere_durable::{read_block, write_block};
 use rustix::mount::MountFlags;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Bytes at the end of the partition that are not the file system's.
 pub const RESERVED: u64 = 1024 * 1024;
@@ -109,6 +110,15 @@ pub const MKE2FS: &str = "/usr/sbin/mke2fs";
 /// See [`MKE2FS`].
 pub const E2FSCK: &str = "/usr/sbin/e2fsck";
 
+/// How long making the file system may take.
+const MAKE_TIME: Duration = Duration::from_secs(10 * 60);
+/// How long the careful check may take, which is a full one after some accidents.
+const CHECK_TIME: Duration = Duration::from_secs(60 * 60);
+/// How long the thorough repair may take: the largest disks with millions of files need hours.
+const REPAIR_TIME: Duration = Duration::from_secs(6 * 60 * 60);
+/// The longest that [`prepare`] takes, with some minutes for what is around its programs.
+pub const LONGEST: Duration = Duration::from_secs(CHECK_TIME.as_secs() + REPAIR_TIME.as_secs() + 5 * 60);
+
 fn record_offset(partition: &Partition) -> Result<u64, StorageError> {
     partition.size.checked_sub(RESERVED).filter(|size| *size >= 16 * RESERVED).ok_or_else(|| StorageError::Io {
         operation: "use",
@@ -117,15 +127,16 @@ fn record_offset(partition: &Partition) -> Result<u64, StorageError> {
     })
 }
 
-/// Makes or checks the file system. Returns whether it was made now.
-pub fn prepare(partition: &Partition) -> Result<bool, StorageError> {
+/// Makes or checks the file system. Returns whether it was made now. `report` gets a line now and then while that takes
+/// long.
+pub fn prepare(partition: &Partition, report: &mut dyn FnMut(&str)) -> Result<bool, StorageError> {
     let device = &partition.device;
     let offset = record_offset(partition)?;
     let record = Record::parse(&read_block(device, offset, SECTOR)?);
     let content = Content::of(&read_block(device, 0, BLANK)?);
     match decide(record, content) {
         Decision::Foreign => Err(StorageError::Foreign(device.display().to_string())),
-        Decision::Check => check(device).map(|()| false),
+        Decision::Check => check(device, report).map(|()| false),
         Decision::Format => {
             write_block(device, offset, &Record::Formatting.bytes())?;
             // The size is in KiB. Lazy initialisation: the kernel zeroes the inode tables later, in the background.
@@ -144,9 +155,18 @@ pub fn prepare(partition: &Partition) -> Result<bool, StorageError> {
                 "-E",
                 "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
             ];
-            let (code, said) = run(MKE2FS, &arguments, device, &[&format!("{kibibytes}k")])?;
-            if code != Some(0) {
-                return Err(ended("mke2fs", device, code, &said));
+            let size = format!("{kibibytes}k");
+            let make = Program {
+                path: MKE2FS,
+                name: "mke2fs",
+                before: &arguments,
+                device,
+                behind: &[size.as_str()],
+                limit: MAKE_TIME,
+            };
+            let made = make.run(report)?;
+            if made.code != Some(0) {
+                return Err(ended("mke2fs", device, &made));
             }
             write_block(device, offset, &Record::Formatted.bytes())?;
             Ok(true)
@@ -154,36 +174,26 @@ pub fn prepare(partition: &Partition) -> Result<bool, StorageError> {
     }
 }
 
-/// `e2fsck`, first carefully, then thoroughly: nobody is there to answer its questions.
-fn check(device: &Path) -> Result<(), StorageError> {
+/// `e2fsck`, first carefully, then thoroughly: nobody is there to answer its questions. `-C 1` makes it print how far
+/// it is.
+fn check(device: &Path, report: &mut dyn FnMut(&str)) -> Result<(), StorageError> {
     // 0: clean, 1: repaired, 2: repaired and a restart is advised if it is mounted, which it is not.
-    let good = |code: Option<i32>| code.is_some_and(|code| code < 4);
-    let (code, _) = run(E2FSCK, &["-p"], device, &[])?;
-    if good(code) {
+    let good = |ended: &Ended| ended.code.is_some_and(|code| code < 4);
+    let careful =
+        Program { path: E2FSCK, name: "e2fsck", before: &["-p", "-C", "1"], device, behind: &[], limit: CHECK_TIME };
+    let checked = careful.run(report)?;
+    if good(&checked) {
         return Ok(());
     }
-    let (code, said) = run(E2FSCK, &["-y", "-f"], device, &[])?;
-    if good(code) { Ok(()) } else { Err(ended("e2fsck", device, code, &said)) }
+    report(&format!("{} needs a thorough repair: {}", device.display(), last_line(&checked.said)));
+    let repaired = Program { before: &["-y", "-f", "-C", "1"], limit: REPAIR_TIME, ..careful }.run(report)?;
+    if good(&repaired) { Ok(()) } else { Err(ended("e2fsck", device, &repaired)) }
 }
 
-fn ended(program: &'static str, device: &Path, code: Option<i32>, said: &str) -> StorageError {
-    let line = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    let outcome = format!("ended with {}: {line}", code.map_or("a signal".to_owned(), |code| code.to_string()));
+fn ended(program: &'static str, device: &Path, ended: &Ended) -> StorageError {
+    let code = ended.code.map_or("a signal".to_owned(), |code| code.to_string());
+    let outcome = format!("ended with {code}: {}", last_line(&ended.said));
     StorageError::Program { program, device: device.display().to_string(), outcome }
-}
-
-fn run(path: &str, before: &[&str], device: &Path, behind: &[&str]) -> Result<(Option<i32>, String), StorageError> {
-    let output = Command::new(path)
-        .args(before)
-        .arg(device)
-        .args(behind)
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(failed::<std::io::Error>("run", path))?;
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Ok((output.status.code(), said))
 }
 
 /// Mounts the prepared partition. Programs may run from it: the containers' root file systems are there.
@@ -234,20 +244,24 @@ mod tests {
     #[test]
     fn formatting_that_power_cuts_interrupted_is_repeated_and_a_finished_one_never_is() {
         assert!(Path::new(MKE2FS).exists() && Path::new(E2FSCK).exists(), "install e2fsprogs");
-        let size = 32 * 1024 * 1024;
+        // Large enough for a second group of blocks, which is where the superblock's first copy is. Sparse.
+        let size = 256 * 1024 * 1024;
         let (file, partition) = partition(size);
-        assert!(prepare(&partition).unwrap());
-        assert!(!prepare(&partition).unwrap());
+        assert!(prepare(&partition, &mut |_| ()).unwrap());
+        assert!(!prepare(&partition, &mut |_| ()).unwrap());
         let start = read_block(file.path(), 0, BLANK).unwrap();
         assert_eq!(Content::of(&start), Content::Ext4);
         // Cut while mke2fs ran: any part of its writes may be missing, such as the superblock.
         write_block(file.path(), size - RESERVED, &Record::Formatting.bytes()).unwrap();
         write_block(file.path(), 1024, &[0x55; 1024]).unwrap();
-        assert!(prepare(&partition).unwrap());
-        assert!(!prepare(&partition).unwrap());
+        assert!(prepare(&partition, &mut |_| ()).unwrap());
+        assert!(!prepare(&partition, &mut |_| ()).unwrap());
         // A finished one whose superblock is lost is repaired from a copy, not made anew.
         write_block(file.path(), 1024, &[0; 1024]).unwrap();
-        assert!(!matches!(prepare(&partition), Ok(true)));
+        let mut told = Vec::new();
+        assert!(!prepare(&partition, &mut |line| told.push(line.to_owned())).unwrap());
+        assert!(told.iter().any(|line| line.contains("needs a thorough repair")), "{told:?}");
+        assert!(!prepare(&partition, &mut |_| ()).unwrap());
     }
 
     #[test]
@@ -255,9 +269,9 @@ mod tests {
         let size = 32 * 1024 * 1024;
         let (file, partition) = partition(size);
         write_block(file.path(), 0, b"LUKS\xba\xbe").unwrap();
-        assert!(matches!(prepare(&partition), Err(StorageError::Foreign(_))));
+        assert!(matches!(prepare(&partition, &mut |_| ()), Err(StorageError::Foreign(_))));
         assert_eq!(read_block(file.path(), 0, 6).unwrap(), b"LUKS\xba\xbe");
         let (_file, small) = self::partition(RESERVED);
-        assert!(prepare(&small).is_err());
+        assert!(prepare(&small, &mut |_| ()).is_err());
     }
 }

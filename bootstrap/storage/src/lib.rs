@@ -6,6 +6,7 @@ pub mod data;
 pub mod device_mapper;
 pub mod mounts;
 pub mod partitions;
+pub mod program;
 pub mod verity;
 
 use std::io;

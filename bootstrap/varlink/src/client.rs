@@ -1,7 +1,7 @@
 //! The calling side.
 
-use crate::wire::{Answer, Call, ReceiveError, Wire, connect};
-use crate::{CALL_TIME, FAILURE, IDLE_TIME, Peer};
+use crate::wire::{self, AnswerHead, ReceiveError, Wire, connect};
+use crate::{CALL_TIME, FAILURE, IDLE_TIME, MAXIMUM_MESSAGE, Peer};
 use belvedere_interfaces::{Failure, Method};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ impl Client {
 
     fn open(&self, time: Duration) -> Result<Wire, CallError> {
         let stream = connect(&self.path, time).map_err(|source| CallError::Connect { path: self.path.clone(), source })?;
-        Ok(Wire::new(stream))
+        Ok(Wire::new(stream, MAXIMUM_MESSAGE))
     }
 
     /// Who serves; `None` while there is no connection.
@@ -127,14 +127,24 @@ impl Client {
             _ => self.open(time)?,
         };
         let name = M::NAME;
-        let parameters = serde_json::to_value(method)
-            .map_err(|error| CallError::Send { method: name, source: io::Error::new(io::ErrorKind::InvalidInput, error) })?;
-        let call = Call { method: name.to_owned(), parameters: Some(parameters), oneway: false };
+        let too_large = || format!("the call is larger than {MAXIMUM_MESSAGE} bytes");
+        let invalid = |detail: String| io::Error::new(io::ErrorKind::InvalidInput, detail);
+        let text = wire::call_text(name, method)
+            .map_err(|error| error.to_string())
+            .and_then(|text| if text.len() > MAXIMUM_MESSAGE { Err(too_large()) } else { Ok(text) })
+            .map_err(|detail| CallError::Send { method: name, source: invalid(detail) })?;
         let left = || deadline.saturating_duration_since(Instant::now());
-        wire.send(&call, left()).map_err(|source| match source.kind() {
-            io::ErrorKind::TimedOut => CallError::TimedOut { method: name, after: time },
-            _ => CallError::Send { method: name, source },
-        })?;
+        let sent = wire.send(text, left());
+        // A server that has no place or no ear for this caller says so and closes: its answer lies there to be read.
+        let refused = matches!(&sent, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+        match sent {
+            Ok(()) => {}
+            Err(_) if refused => {}
+            Err(source) if source.kind() == io::ErrorKind::TimedOut => {
+                return Err(CallError::TimedOut { method: name, after: time });
+            }
+            Err(source) => return Err(CallError::Send { method: name, source }),
+        }
         let bytes = wire.receive(left(), left()).map_err(|error| match error {
             ReceiveError::Closed { .. } => CallError::Closed { method: name },
             ReceiveError::TimedOut => CallError::TimedOut { method: name, after: time },
@@ -142,18 +152,15 @@ impl Client {
             ReceiveError::Io(source) => CallError::Receive { method: name, source },
         })?;
         // From here on the stream stands between two messages: it may be used again.
-        let answer: Answer =
-            serde_json::from_slice(&bytes).map_err(|error| CallError::Decode { method: name, detail: describe(&error) })?;
-        self.wire = Some(wire);
-        self.last_use = Instant::now();
-        let parameters = answer.parameters.unwrap_or_else(|| serde_json::Value::Object(Default::default()));
-        match answer.error {
-            None => serde_json::from_value(parameters)
-                .map_err(|error| CallError::Decode { method: name, detail: describe(&error) }),
-            Some(error) if error == FAILURE => match serde_json::from_value(parameters) {
-                Ok(failure) => Err(CallError::Failure(failure)),
-                Err(error) => Err(CallError::Decode { method: name, detail: describe(&error) }),
-            },
+        let wrong = |detail: String| CallError::Decode { method: name, detail };
+        let head: AnswerHead = serde_json::from_slice(&bytes).map_err(|error| wrong(describe(&error)))?;
+        if !refused {
+            self.wire = Some(wire);
+            self.last_use = Instant::now();
+        }
+        match head.error {
+            None => wire::parameters(&bytes).map_err(wrong),
+            Some(error) if error == FAILURE => Err(wire::parameters(&bytes).map_or_else(wrong, CallError::Failure)),
             Some(error) => Err(CallError::Refused { method: name, error }),
         }
     }
@@ -161,14 +168,15 @@ impl Client {
 
 /// What is wrong with a document, without quoting its values: they may be secrets, and errors are logged.
 pub(crate) fn describe(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    for safe in ["missing field", "duplicate field", "unknown field"] {
-        if text.starts_with(safe) {
-            return text;
-        }
-    }
     match error.classify() {
-        serde_json::error::Category::Data => "a member has another type or value than expected".into(),
+        serde_json::error::Category::Data => describe_member(error),
         _ => format!("not JSON at line {} column {}", error.line(), error.column()),
     }
+}
+
+/// The same of a document that is known to be JSON.
+pub(crate) fn describe_member(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let named = ["missing field", "duplicate field", "unknown field"].iter().any(|safe| text.starts_with(safe));
+    if named { text } else { "a member has another type or value than expected".into() }
 }

@@ -36,15 +36,18 @@
 //!
 //! | what | limit | then |
 //! |---|---|---|
-//! | one message | [`MAXIMUM_MESSAGE`] | connection closed |
+//! | one message | [`MAXIMUM_MESSAGE`]; calls as [`Server::maximum_message`] says | connection closed |
 //! | JSON nesting | 128 | connection closed |
 //! | from a message's first byte to its last | [`MESSAGE_TIME`] | connection closed |
 //! | time without a call | [`IDLE_TIME`] | connection closed; [`Client`] connects again by itself |
-//! | connections of one server | [`MAXIMUM_CONNECTIONS`] | the new one gets the failure `busy` |
+//! | connections of one user to one server | [`MAXIMUM_CONNECTIONS_PER_USER`] | the new one gets the failure `busy` |
+//! | connections of one server | [`MAXIMUM_CONNECTIONS`], room for every service | the new one gets the failure `busy` |
+//! | memory for one connection | twice a message's bound, and what its method's own type takes | |
 //! | a call | [`CALL_TIME`] or as given | [`CallError::TimedOut`] |
 
 mod client;
 mod logging;
+mod places;
 mod ready;
 mod server;
 mod wire;
@@ -58,8 +61,10 @@ use std::time::Duration;
 
 /// Longest message in bytes, the ending NUL not counted.
 pub const MAXIMUM_MESSAGE: usize = 1024 * 1024;
-/// Most connections that one server holds at once.
-pub const MAXIMUM_CONNECTIONS: usize = 32;
+/// Most connections that one user has to one server at once: who takes more takes none from others.
+pub const MAXIMUM_CONNECTIONS_PER_USER: usize = 8;
+/// Most connections that one server holds at once: every service's share.
+pub const MAXIMUM_CONNECTIONS: usize = (belvedere_interfaces::users::USERS.len() + 1) * MAXIMUM_CONNECTIONS_PER_USER;
 /// How long a server keeps a connection on which nothing is asked.
 pub const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long one message may take from its first byte to its last, and an answer to be taken by its caller.

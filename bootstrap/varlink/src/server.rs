@@ -1,12 +1,17 @@
-//! The answering side: one thread a connection, as many connections as the bound allows.
+//! The answering side: one thread a connection, as many connections as the bounds allow.
+//!
+//! A server may be PID 1, which nothing may end: whatever a peer sends costs at most its places' messages, threads that
+//! cannot be started are an error and no panic, and a peer that may not call is refused before anything of it is read.
 
 use crate::client::describe;
-use crate::wire::{Answer, Call, ReceiveError, Wire};
-use crate::{FAILURE, IDLE_TIME, MAXIMUM_CONNECTIONS, MESSAGE_TIME};
+use crate::places::{Place, Places};
+use crate::wire::{self, CallHead, ReceiveError, Wire};
+use crate::{FAILURE, IDLE_TIME, MAXIMUM_MESSAGE, MESSAGE_TIME};
 use belvedere_interfaces::{Failure, Method};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -58,15 +63,8 @@ pub enum BindError {
     },
 }
 
-enum Outcome {
-    Reply(Value),
-    Failed(Failure),
-    /// The parameters do not fit the method.
-    Invalid(String),
-    Unanswerable(String),
-}
-
-type Handler = Box<dyn Fn(Value, Peer) -> Outcome + Send + Sync>;
+/// Reads the parameters of a message straight into the method, and gives the text of the answer.
+type Handler = Box<dyn Fn(&[u8], Peer) -> Vec<u8> + Send + Sync>;
 
 /// One socket and the methods that it answers.
 pub struct Server {
@@ -75,6 +73,7 @@ pub struct Server {
     routes: BTreeMap<&'static str, Handler>,
     idle: Duration,
     message_time: Duration,
+    maximum_message: usize,
 }
 
 impl Server {
@@ -113,19 +112,20 @@ impl Server {
 
     /// Serves on a socket that exists already.
     pub fn from_listener(listener: UnixListener) -> Server {
-        Server { listener, path: None, routes: BTreeMap::new(), idle: IDLE_TIME, message_time: MESSAGE_TIME }
+        Server {
+            listener,
+            path: None,
+            routes: BTreeMap::new(),
+            idle: IDLE_TIME,
+            message_time: MESSAGE_TIME,
+            maximum_message: MAXIMUM_MESSAGE,
+        }
     }
 
-    /// Gives the socket another mode than 0666. Without effect after [`Server::from_listener`].
-    pub fn mode(self, mode: u32) -> Result<Server, BindError> {
-        if let Some(path) = &self.path {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|source| BindError::Io {
-                operation: "set the mode of",
-                path: path.clone(),
-                source,
-            })?;
-        }
-        Ok(self)
+    /// Takes calls of at most so many bytes; for servers whose calls are known to be short.
+    pub fn maximum_message(mut self, bytes: usize) -> Server {
+        self.maximum_message = bytes.min(MAXIMUM_MESSAGE);
+        self
     }
 
     /// Other patience than [`IDLE_TIME`] and [`MESSAGE_TIME`]; for tests.
@@ -140,14 +140,11 @@ impl Server {
         mut self,
         handler: impl Fn(M, Peer) -> Result<M::Reply, Failure> + Send + Sync + 'static,
     ) -> Server {
-        let handler: Handler = Box::new(move |parameters, peer| match serde_json::from_value::<M>(parameters) {
-            Err(error) => Outcome::Invalid(describe(&error)),
+        let handler: Handler = Box::new(move |message, peer| match wire::parameters::<M>(message) {
+            Err(detail) => text(Some("org.varlink.service.InvalidParameter"), &json!({ "parameter": detail })),
             Ok(method) => match handler(method, peer) {
-                Err(failure) => Outcome::Failed(failure),
-                Ok(reply) => match serde_json::to_value(reply) {
-                    Ok(value) => Outcome::Reply(value),
-                    Err(error) => Outcome::Unanswerable(error.to_string()),
-                },
+                Err(failure) => text(Some(FAILURE), &failure),
+                Ok(reply) => text(None, &reply),
             },
         });
         self.routes.insert(M::NAME, handler);
@@ -156,9 +153,9 @@ impl Server {
 
     /// Serves until the process ends.
     pub fn run(self) {
-        let Server { listener, path, routes, idle, message_time } = self;
+        let Server { listener, path, routes, idle, message_time, maximum_message } = self;
         let routes = Arc::new(routes);
-        let open = Arc::new(AtomicUsize::new(0));
+        let places = Places::default();
         let name = path.map_or_else(|| "varlink".to_owned(), |path| path.display().to_string());
         loop {
             let stream = match listener.accept() {
@@ -174,21 +171,25 @@ impl Server {
                     continue;
                 }
             };
-            let place = Place::take(&open);
+            let peer = match Peer::of(&stream) {
+                Ok(peer) => peer,
+                Err(error) => {
+                    log::warn!("{name}: read the credentials of a peer: {error}");
+                    continue;
+                }
+            };
+            // Refusals are said here and now: a thread for each would be what the bound is to prevent.
+            let place = match places.take(peer.uid) {
+                Ok(place) => place,
+                Err(full) => {
+                    refuse(&stream, &Failure { reason: "busy".into(), message: format!("{full}; try again later") });
+                    continue;
+                }
+            };
             let routes = Arc::clone(&routes);
             let spawned = std::thread::Builder::new().name("varlink".into()).stack_size(512 * 1024).spawn(move || {
-                let mut wire = Wire::new(stream);
-                match (place, Peer::of(wire.stream())) {
-                    (Some(_place), Ok(peer)) => converse(&mut wire, peer, &routes, idle, message_time),
-                    (None, _) => {
-                        let busy = Failure {
-                            reason: "busy".into(),
-                            message: format!("more than {MAXIMUM_CONNECTIONS} connections are open; try again later"),
-                        };
-                        let _ = wire.send(&failure_answer(&busy), Duration::from_millis(200));
-                    }
-                    (Some(_), Err(error)) => log::warn!("read the credentials of a peer: {error}"),
-                }
+                let _place: Place = place;
+                converse(&mut Wire::new(stream, maximum_message), peer, &routes, idle, message_time);
             });
             if let Err(error) = spawned {
                 log::warn!("{name}: start a thread for a connection: {error}");
@@ -198,84 +199,69 @@ impl Server {
     }
 
     /// Serves on a thread of its own.
+    ///
+    /// # Panics
+    ///
+    /// When no thread can be started; PID 1 uses [`Server::try_spawn`].
     pub fn spawn(self) -> JoinHandle<()> {
-        std::thread::spawn(move || self.run())
+        self.try_spawn().unwrap_or_else(|error| panic!("start the thread of a Varlink server: {error}"))
+    }
+
+    /// Serves on a thread of its own, if there can be one.
+    pub fn try_spawn(self) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("varlink".into()).spawn(move || self.run())
     }
 }
 
-/// A place among the [`MAXIMUM_CONNECTIONS`].
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> Option<Place> {
-        open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < MAXIMUM_CONNECTIONS).then_some(count + 1))
-            .ok()
-            .map(|_| Place(Arc::clone(open)))
+/// Tells a peer why it is not served, as far as that goes without waiting; dropping the stream closes it.
+fn refuse(mut stream: &UnixStream, failure: &Failure) {
+    let mut answer = text(Some(FAILURE), failure);
+    answer.push(0);
+    if stream.set_nonblocking(true).is_ok() {
+        // The buffer of a new connection is empty: this fits, or the peer is gone.
+        let _ = stream.write(&answer);
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-fn failure_answer(failure: &Failure) -> Answer {
-    Answer {
-        error: Some(FAILURE.to_owned()),
-        parameters: Some(json!({"reason": failure.reason, "message": failure.message})),
+/// The text of an answer; when that is too large or cannot be written, the text of the failure to give it.
+fn text(error: Option<&str>, parameters: &impl Serialize) -> Vec<u8> {
+    let failed = |reason: &str, message: String| {
+        wire::answer_text(Some(FAILURE), &Failure { reason: reason.into(), message }).unwrap_or_default()
+    };
+    match wire::answer_text(error, parameters) {
+        Ok(text) if text.len() <= MAXIMUM_MESSAGE => text,
+        Ok(text) => failed("reply_too_large", format!("the reply has {} bytes, more than {MAXIMUM_MESSAGE}", text.len())),
+        Err(error) => failed("internal", describe(&error)),
     }
 }
 
 /// Answers calls until the peer leaves, falls silent or stops following the protocol.
 fn converse(wire: &mut Wire, peer: Peer, routes: &BTreeMap<&'static str, Handler>, idle: Duration, message_time: Duration) {
+    let closing = |why: &str| log::warn!("closing the connection of user {} (process {}): {why}", peer.uid, peer.pid);
     loop {
-        let bytes = match wire.receive(idle, message_time) {
-            Ok(bytes) => bytes,
-            Err(ReceiveError::Closed { midway: false }) => return,
-            Err(ReceiveError::TimedOut) => return,
-            Err(error) => {
-                log::warn!("closing the connection of user {} (process {}): {error:?}", peer.uid, peer.pid);
-                return;
-            }
+        let message = match wire.receive(idle, message_time) {
+            Ok(message) => message,
+            Err(ReceiveError::Closed { midway: false } | ReceiveError::TimedOut) => return,
+            Err(error) => return closing(&format!("{error:?}")),
         };
-        let call: Call = match serde_json::from_slice(&bytes) {
-            Ok(call) => call,
-            Err(error) => {
-                log::warn!("closing the connection of user {} (process {}): {}", peer.uid, peer.pid, describe(&error));
-                return;
-            }
+        let head: CallHead = match serde_json::from_slice(&message) {
+            Ok(head) => head,
+            Err(error) => return closing(&describe(&error)),
         };
-        let answer = answer(&call.method, call.parameters, peer, routes);
-        if call.oneway {
-            continue;
-        }
-        match wire.send(&answer, message_time) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                let failure = Failure { reason: "reply_too_large".into(), message: format!("{}: {error}", call.method) };
-                if wire.send(&failure_answer(&failure), message_time).is_err() {
-                    return;
-                }
-            }
-            Err(_) => return,
+        let answer = answer(&head.method, &message, peer, routes);
+        drop(message);
+        if !head.oneway && wire.send(answer, message_time).is_err() {
+            return;
         }
     }
 }
 
-fn answer(method: &str, parameters: Option<Value>, peer: Peer, routes: &BTreeMap<&'static str, Handler>) -> Answer {
-    let error = |name: &str, parameters: Value| Answer { error: Some(name.to_owned()), parameters: Some(parameters) };
-    let parameters = parameters.unwrap_or_else(|| json!({}));
+fn answer(method: &str, message: &[u8], peer: Peer, routes: &BTreeMap<&'static str, Handler>) -> Vec<u8> {
     if let Some(handler) = routes.get(method) {
-        return match handler(parameters, peer) {
-            Outcome::Reply(value) => Answer { error: None, parameters: Some(value) },
-            Outcome::Failed(failure) => failure_answer(&failure),
-            Outcome::Invalid(detail) => error("org.varlink.service.InvalidParameter", json!({ "parameter": detail })),
-            Outcome::Unanswerable(detail) => {
-                failure_answer(&Failure { reason: "internal".into(), message: format!("{method}: {detail}") })
-            }
-        };
+        return handler(message, peer);
     }
+    // What is not ours is told back, but not at any length.
+    let method: String = method.chars().take(200).collect();
     let interfaces = || {
         let mut names: Vec<&str> =
             routes.keys().filter_map(|name| name.rsplit_once('.').map(|(interface, _)| interface)).collect();
@@ -284,20 +270,20 @@ fn answer(method: &str, parameters: Option<Value>, peer: Peer, routes: &BTreeMap
         names
     };
     match method.rsplit_once('.') {
-        Some(("org.varlink.service", "GetInfo")) => Answer {
-            error: None,
-            parameters: Some(json!({
+        Some(("org.varlink.service", "GetInfo")) => text(
+            None,
+            &json!({
                 "vendor": "Belvedere", "product": "Belvedere appliance", "version": env!("CARGO_PKG_VERSION"),
                 "url": "", "interfaces": interfaces(),
-            })),
-        },
+            }),
+        ),
         // The descriptions are the Rust types of formats/interfaces; there is no second copy to get out of step.
         Some(("org.varlink.service", "GetInterfaceDescription")) => {
-            error("org.varlink.service.MethodNotImplemented", json!({ "method": method }))
+            text(Some("org.varlink.service.MethodNotImplemented"), &json!({ "method": method }))
         }
         Some((interface, _)) if !interfaces().contains(&interface) => {
-            error("org.varlink.service.InterfaceNotFound", json!({ "interface": interface }))
+            text(Some("org.varlink.service.InterfaceNotFound"), &json!({ "interface": interface }))
         }
-        _ => error("org.varlink.service.MethodNotFound", json!({ "method": method })),
+        _ => text(Some("org.varlink.service.MethodNotFound"), &json!({ "method": method })),
     }
 }

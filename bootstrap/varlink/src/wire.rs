@@ -1,31 +1,77 @@
-//! Messages on a stream: cut at NUL bytes, bounded in size and time.
+//! Messages on a stream: cut at NUL bytes, bounded in size and time, read without building a tree of their values.
+//!
+//! A tree of values (`serde_json::Value`) takes up to eighty times the room of its text, so one message of a stranger
+//! would cost its reader that much before anybody has looked at who sent it. A message is therefore read twice: once for
+//! its head, which allocates the method's name and nothing else, and once, when the head is accepted, straight into the
+//! method's own type.
 
-use crate::MAXIMUM_MESSAGE;
+use crate::client::describe_member;
 use rustix::net::sockopt::{self, Timeout};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// A call.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Call {
+/// What a call is, its parameters left unread.
+#[derive(Deserialize)]
+pub(crate) struct CallHead {
     pub method: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<Value>,
+    #[serde(default, rename = "parameters")]
+    _parameters: Option<IgnoredAny>,
     /// The caller wants no answer.
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    #[serde(default)]
     pub oneway: bool,
 }
 
-/// An answer.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Answer {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+/// What an answer is, its parameters left unread.
+#[derive(Deserialize)]
+pub(crate) struct AnswerHead {
+    #[serde(default)]
     pub error: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<Value>,
+    #[serde(default, rename = "parameters")]
+    _parameters: Option<IgnoredAny>,
+}
+
+/// The parameters of a call or an answer. `null` and nothing are an empty object, as Varlink says.
+pub(crate) fn parameters<T: DeserializeOwned>(message: &[u8]) -> Result<T, String> {
+    #[derive(Deserialize)]
+    #[serde(bound = "T: DeserializeOwned")]
+    struct Body<T> {
+        #[serde(default = "none")]
+        parameters: Option<T>,
+    }
+    fn none<T>() -> Option<T> {
+        None
+    }
+    // The head was read from the same bytes: they are JSON, whatever the parser calls a word where it wants a number.
+    let wrong = |error: serde_json::Error| describe_member(&error);
+    let body: Body<T> = serde_json::from_slice(message).map_err(wrong)?;
+    match body.parameters {
+        Some(parameters) => Ok(parameters),
+        None => serde_json::from_slice(b"{}").map_err(wrong),
+    }
+}
+
+/// The text of a call.
+pub(crate) fn call_text(method: &str, parameters: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Text<'a, P> {
+        method: &'a str,
+        parameters: &'a P,
+    }
+    serde_json::to_vec(&Text { method, parameters })
+}
+
+/// The text of an answer; `error` is the error's full name.
+pub(crate) fn answer_text(error: Option<&str>, parameters: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Text<'a, P> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+        parameters: &'a P,
+    }
+    serde_json::to_vec(&Text { error, parameters })
 }
 
 /// Why no message came.
@@ -35,7 +81,7 @@ pub(crate) enum ReceiveError {
     Closed { midway: bool },
     /// Nothing, or not all of it, came in time.
     TimedOut,
-    /// More than [`MAXIMUM_MESSAGE`] bytes.
+    /// More bytes than the bound.
     TooLarge,
     /// The socket failed.
     Io(io::Error),
@@ -44,14 +90,16 @@ pub(crate) enum ReceiveError {
 /// A connected stream and the bytes that came but are not yet asked for.
 pub(crate) struct Wire {
     stream: UnixStream,
+    /// Longest message that is taken, in bytes.
+    maximum: usize,
     pending: Vec<u8>,
     /// How much of `pending` is known to hold no NUL.
     searched: usize,
 }
 
 impl Wire {
-    pub fn new(stream: UnixStream) -> Wire {
-        Wire { stream, pending: Vec::new(), searched: 0 }
+    pub fn new(stream: UnixStream, maximum: usize) -> Wire {
+        Wire { stream, maximum, pending: Vec::new(), searched: 0 }
     }
 
     pub fn stream(&self) -> &UnixStream {
@@ -69,10 +117,10 @@ impl Wire {
                 let mut message = std::mem::replace(&mut self.pending, behind);
                 message.pop();
                 self.searched = 0;
-                return if message.len() > MAXIMUM_MESSAGE { Err(ReceiveError::TooLarge) } else { Ok(message) };
+                return if message.len() > self.maximum { Err(ReceiveError::TooLarge) } else { Ok(message) };
             }
             self.searched = self.pending.len();
-            if self.pending.len() > MAXIMUM_MESSAGE {
+            if self.pending.len() > self.maximum {
                 return Err(ReceiveError::TooLarge);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -100,13 +148,8 @@ impl Wire {
         }
     }
 
-    /// Sends one message within `time`. `InvalidInput` when it is larger than [`MAXIMUM_MESSAGE`], with nothing sent.
-    pub fn send(&mut self, message: &impl Serialize, time: Duration) -> io::Result<()> {
-        let mut bytes = serde_json::to_vec(message)?;
-        if bytes.len() > MAXIMUM_MESSAGE {
-            let text = format!("the message has {} bytes, more than {MAXIMUM_MESSAGE}", bytes.len());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
+    /// Sends one message, whose text this is, within `time`.
+    pub fn send(&mut self, mut bytes: Vec<u8>, time: Duration) -> io::Result<()> {
         bytes.push(0);
         let deadline = Instant::now() + time;
         let mut rest = bytes.as_slice();
