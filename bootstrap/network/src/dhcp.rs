@@ -5,6 +5,7 @@
 
 use crate::packet::{Kind, Packet, REPLY, option};
 use crate::plan::Address;
+use crate::routes::MAX_ROUTES;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const LAST_WAIT: Duration = Duration::from_secs(32);
 const MAX_REQUESTS: u32 = 4;
 /// Shorter leases are treated as if they were this long, so that a broken server cannot keep us busy.
 const SHORTEST_LEASE: Duration = Duration::from_secs(60);
+/// RFC 791: every host takes packets of this size. A server that says less is broken, and nothing would work with it.
+const SMALLEST_MTU: u16 = 576;
 
 /// What a server gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,12 +63,32 @@ enum State {
         attempt: u32,
         next: Duration,
     },
-    /// `next`: when to send the next renewal.
+    /// `next`: when to send the next renewal. `asked`: whose answer to a renewal is waited for.
     Bound {
         lease: Lease,
         since: Duration,
         next: Duration,
+        asked: Asked,
     },
+}
+
+/// Whose answers a bound client takes. The transaction number was broadcast once: what was not asked for is not taken, or
+/// any machine on the network could take the address away with one packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nobody,
+    LeaseServer,
+    Anybody,
+}
+
+impl Asked {
+    fn takes(self, answer: &Answer, lease: &Lease) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::LeaseServer => answer.server == Some(lease.server),
+            Self::Anybody => answer.server.is_some(),
+        }
+    }
 }
 
 /// One port's client. Times are durations since any fixed moment of a monotonic clock.
@@ -99,7 +122,7 @@ impl Client {
         match &self.state {
             State::Stopped => None,
             State::Selecting { next, .. } | State::Requesting { next, .. } => Some(*next),
-            State::Bound { lease, since, next } => Some((*next).min(*since + lease.duration)),
+            State::Bound { lease, since, next, .. } => Some((*next).min(*since + lease.duration)),
         }
     }
 
@@ -137,8 +160,12 @@ impl Client {
                 let rebinding = age >= lease.rebind_after;
                 let stage = if rebinding { lease.duration } else { lease.rebind_after };
                 let next = now + ((stage - age) / 2).max(Duration::from_secs(60)).min(stage - age);
-                let output = if rebinding { Output::Broadcast(bytes) } else { Output::Unicast(lease.server, bytes) };
-                self.state = State::Bound { lease, since, next };
+                let (output, asked) = if rebinding {
+                    (Output::Broadcast(bytes), Asked::Anybody)
+                } else {
+                    (Output::Unicast(lease.server, bytes), Asked::LeaseServer)
+                };
+                self.state = State::Bound { lease, since, next, asked };
                 vec![output]
             }
         }
@@ -154,24 +181,22 @@ impl Client {
                     State::Requesting { address: lease.address.address, server: lease.server, attempt: 0, next: now };
                 self.poll(now)
             }
-            (State::Requesting { server, .. }, Kind::Ack) => {
-                let server = *server;
-                match answer.lease {
-                    Some(lease) if lease.server == server => self.bound(now, lease),
-                    _ => Vec::new(),
-                }
-            }
-            (State::Bound { lease: old, .. }, Kind::Ack) => match answer.lease {
+            (State::Requesting { server, address, .. }, Kind::Ack) => match answer.lease {
+                Some(lease) if lease.server == *server && lease.address.address == *address => self.bound(now, lease),
+                _ => Vec::new(),
+            },
+            (State::Bound { lease: old, asked, .. }, Kind::Ack) if asked.takes(&answer, old) => match answer.lease {
                 Some(lease) if lease.address.address == old.address.address => self.bound(now, lease),
                 _ => Vec::new(),
             },
-            (State::Requesting { .. }, Kind::Nak) => {
+            // Two servers on one network: the one that was not asked may say that the other's address is none of its own.
+            (State::Requesting { server, .. }, Kind::Nak) if answer.server == Some(*server) => {
                 self.start(now);
                 // Not at once: a server that offers and refuses must not be asked in a tight loop.
                 self.state = State::Selecting { attempt: 1, next: now + FIRST_WAIT };
                 Vec::new()
             }
-            (State::Bound { .. }, Kind::Nak) => {
+            (State::Bound { lease, asked, .. }, Kind::Nak) if asked.takes(&answer, lease) => {
                 self.start(now);
                 let mut outputs = vec![Output::Lost];
                 outputs.extend(self.poll(now));
@@ -182,7 +207,7 @@ impl Client {
     }
 
     fn bound(&mut self, now: Duration, lease: Lease) -> Vec<Output> {
-        self.state = State::Bound { since: now, next: now + lease.renew_after, lease: lease.clone() };
+        self.state = State::Bound { since: now, next: now + lease.renew_after, lease: lease.clone(), asked: Asked::Nobody };
         vec![Output::Bound(lease)]
     }
 
@@ -201,10 +226,13 @@ impl Client {
     }
 
     fn packet(&self, kind: Kind, own: Ipv4Addr, extra: &[(u8, Ipv4Addr)]) -> Vec<u8> {
+        // RFC 3442: the classless routes in front of the router that they replace.
         let parameters = [
             option::SUBNET_MASK,
+            option::CLASSLESS_ROUTES,
             option::ROUTER,
             option::NAME_SERVERS,
+            option::INTERFACE_MTU,
             option::NTP_SERVERS,
             option::LEASE_TIME,
             option::RENEWAL_TIME,
@@ -229,12 +257,13 @@ impl Client {
         if packet.operation != REPLY || packet.transaction != self.transaction || packet.mac != self.mac {
             return None;
         }
-        Some(Answer { kind: packet.kind()?, lease: lease(&packet) })
+        Some(Answer { kind: packet.kind()?, server: packet.address(option::SERVER), lease: lease(&packet) })
     }
 }
 
 struct Answer {
     kind: Kind,
+    server: Option<Ipv4Addr>,
     lease: Option<Lease>,
 }
 
@@ -262,12 +291,17 @@ fn lease(packet: &Packet) -> Option<Lease> {
         list.truncate(3);
         list
     };
+    // RFC 3442: who got classless routes leaves the router option alone, also when no default route is among them.
+    let routes = packet.classless_routes();
+    let gateway = if routes.is_some() { None } else { list(option::ROUTER).first().copied() };
     Some(Lease {
         address: Address {
-            address: own,
-            prefix: mask.leading_ones() as u8,
-            gateway: list(option::ROUTER).first().copied(),
+            gateway,
             dns: list(option::NAME_SERVERS),
+            routes: routes.unwrap_or_default().into_iter().take(MAX_ROUTES).collect(),
+            mtu: packet.mtu().filter(|mtu| *mtu >= SMALLEST_MTU),
+            ntp: list(option::NTP_SERVERS),
+            ..Address::new(own, mask.leading_ones() as u8)
         },
         server,
         duration,

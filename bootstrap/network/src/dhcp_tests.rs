@@ -1,4 +1,5 @@
 use super::*;
+use crate::routes::{Route, routes};
 use proptest::prelude::*;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
@@ -131,6 +132,167 @@ fn a_refused_renewal_takes_the_address_away() {
     let outputs = client.receive(s(50_001), &nak);
     assert_eq!(outputs[0], Output::Lost);
     assert_eq!(kind_of(&outputs[1]), Kind::Discover);
+}
+
+/// A server's answer as it was met in the field, for this client.
+fn field_case(client: &Client, name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/field-cases/{name}.bin", env!("CARGO_MANIFEST_DIR"));
+    let mut bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    bytes[4..8].copy_from_slice(&client.transaction.to_be_bytes());
+    bytes[28..34].copy_from_slice(&MAC);
+    bytes
+}
+
+/// What offer and acknowledgement of a field case end in.
+fn field_lease(name: &str) -> Address {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let offer = field_case(&client, &format!("{name}-offer"));
+    assert_eq!(kind_of(&client.receive(s(1), &offer)[0]), Kind::Request);
+    let ack = field_case(&client, &format!("{name}-ack"));
+    match client.receive(s(1), &ack).as_slice() {
+        [Output::Bound(lease)] => lease.address.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ip(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}
+
+fn route(destination: &str, prefix: u8, via: &str) -> Route {
+    Route::new(ip(destination), prefix, Some(ip(via))).unwrap()
+}
+
+fn asked_for() -> Vec<u8> {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    let outputs = client.poll(s(0));
+    let Output::Broadcast(bytes) = &outputs[0] else { panic!("{outputs:?}") };
+    Packet::decode(bytes).unwrap().option(option::PARAMETERS).unwrap().to_vec()
+}
+
+#[test]
+fn field_case_option_121_wins_over_the_router_option() {
+    let asked = asked_for();
+    let place = |number| asked.iter().position(|option| *option == number).unwrap();
+    assert!(place(option::CLASSLESS_ROUTES) < place(option::ROUTER), "RFC 3442 demands this order");
+    let address = field_lease("option-121");
+    assert_eq!(routes(&address), [route("0.0.0.0", 0, "192.168.7.254"), route("10.9.8.0", 24, "192.168.7.1")]);
+    assert_eq!(address.gateway, None);
+}
+
+#[test]
+fn classless_routes_that_are_damaged_leave_the_router_in_force() {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let offer = reply(&client, Kind::Offer, |p| set(p, option::CLASSLESS_ROUTES, &[24, 10, 0]));
+    client.receive(s(1), &offer);
+    let ack = reply(&client, Kind::Ack, |p| set(p, option::CLASSLESS_ROUTES, &[24, 10, 0]));
+    let outputs = client.receive(s(1), &ack);
+    let Output::Bound(lease) = &outputs[0] else { panic!("{outputs:?}") };
+    assert_eq!((lease.address.gateway, lease.address.routes.len()), (Some(SERVER), 0));
+}
+
+#[test]
+fn field_case_slash_32_reaches_its_router_on_the_link() {
+    let address = field_lease("slash-32");
+    assert_eq!((address.address, address.prefix), (ip("10.64.3.9"), 32));
+    let link = Route::new(ip("10.64.0.1"), 32, None).unwrap();
+    assert_eq!(routes(&address), [link, route("0.0.0.0", 0, "10.64.0.1")]);
+}
+
+#[test]
+fn field_case_mtu_1400_is_asked_for_and_taken() {
+    assert!(asked_for().contains(&option::INTERFACE_MTU));
+    assert_eq!(field_lease("mtu-1400").mtu, Some(1400));
+}
+
+#[test]
+fn an_mtu_that_nothing_works_with_is_not_taken() {
+    for (bytes, taken) in [([0, 0], None), ([0, 68], None), ([2, 64], Some(576)), ([0xff, 0xff], Some(65_535))] {
+        let mut client = bound();
+        client.poll(s(50_000));
+        let ack = reply(&client, Kind::Ack, |p| set(p, option::INTERFACE_MTU, &bytes));
+        let outputs = client.receive(s(50_001), &ack);
+        let Output::Bound(lease) = &outputs[0] else { panic!("{outputs:?}") };
+        assert_eq!(lease.address.mtu, taken, "{bytes:?}");
+    }
+}
+
+#[test]
+fn field_case_overloaded_gives_gateway_and_name_servers() {
+    let address = field_lease("overloaded");
+    assert!(address.gateway.is_some(), "{address:?}");
+    assert!(!address.dns.is_empty(), "{address:?}");
+}
+
+/// The refusal names a server that was not asked: two servers on one network.
+#[test]
+fn field_case_nak_of_another_server_is_not_ours() {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let offer = field_case(&client, "usual-offer");
+    client.receive(s(1), &offer);
+    let nak = field_case(&client, "nak-of-another-server");
+    assert!(client.receive(s(1), &nak).is_empty());
+    let ack = field_case(&client, "usual-ack");
+    let outputs = client.receive(s(2), &ack);
+    assert!(matches!(outputs.as_slice(), [Output::Bound(_)]), "{outputs:?}");
+}
+
+#[test]
+fn a_refusal_of_the_server_that_was_asked_begins_anew_but_not_at_once() {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let offer = reply(&client, Kind::Offer, |_| ());
+    client.receive(s(1), &offer);
+    let nameless = reply(&client, Kind::Nak, |p| p.options.retain(|(number, _)| *number != option::SERVER));
+    assert!(client.receive(s(1), &nameless).is_empty());
+    assert!(matches!(client.state, State::Requesting { .. }));
+    let nak = reply(&client, Kind::Nak, |_| ());
+    assert!(client.receive(s(1), &nak).is_empty());
+    assert!(matches!(client.state, State::Selecting { .. }));
+    assert_eq!(client.deadline(), Some(s(1) + FIRST_WAIT));
+}
+
+/// Boot D22: the transaction number was broadcast, any neighbour knows it.
+#[test]
+fn nobody_takes_an_address_away_that_is_not_being_renewed() {
+    let mut client = bound();
+    let (nak, ack) = (reply(&client, Kind::Nak, |_| ()), reply(&client, Kind::Ack, |_| ()));
+    assert!(client.receive(s(2), &nak).is_empty());
+    assert!(client.receive(s(2), &ack).is_empty(), "nor is it lengthened");
+    assert_eq!(client.deadline(), Some(s(1 + 43_200)));
+}
+
+/// Boot D22: while it is being renewed, the server that was asked decides; later any server does.
+#[test]
+fn a_renewal_is_refused_by_the_server_that_was_asked_alone() {
+    let mut client = bound();
+    client.poll(s(1 + 43_200));
+    let foreign = reply(&client, Kind::Nak, |p| set(p, option::SERVER, &[10, 0, 2, 99]));
+    assert!(client.receive(s(43_202), &foreign).is_empty());
+    let foreign = reply(&client, Kind::Ack, |p| set(p, option::SERVER, &[10, 0, 2, 99]));
+    assert!(client.receive(s(43_202), &foreign).is_empty());
+    client.poll(s(1 + 75_600));
+    let foreign = reply(&client, Kind::Ack, |p| set(p, option::SERVER, &[10, 0, 2, 99]));
+    assert!(matches!(client.receive(s(75_602), &foreign).as_slice(), [Output::Bound(_)]), "rebinding asks anybody");
+}
+
+#[test]
+fn another_address_than_the_one_asked_for_is_not_taken() {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let offer = reply(&client, Kind::Offer, |_| ());
+    client.receive(s(1), &offer);
+    let other = reply(&client, Kind::Ack, |p| p.yours = ip("10.0.2.77"));
+    assert!(client.receive(s(1), &other).is_empty());
 }
 
 #[test]

@@ -2,36 +2,57 @@
 
 use crate::netlink::Netlink;
 use crate::plan::{Address, resolv_conf};
-use crate::system::{Destination, Port, System};
+use crate::probe;
+use crate::routes::routes;
+use crate::system::{ConfigureError, Destination, Port, System};
 use belvedere_interfaces::front_panel::NetworkCondition;
+use belvedere_interfaces::network::ServiceAddress;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// The kernel by netlink and sockets, the resolver's file, the front panel by a channel to the thread that tells it.
+/// Ethernet's, for a network that says nothing else.
+const USUAL_MTU: u16 = 1500;
+
+/// What the threads beside the loop are told and tell.
+pub struct Threads {
+    /// To the thread that tells the front panel.
+    pub light: Sender<NetworkCondition>,
+    /// To the thread that keeps the clock.
+    pub time_servers: Sender<Vec<String>>,
+    /// From a probe: the port's index, and whether the service was reached. Has to be quick.
+    pub probed: Arc<dyn Fn(u32, bool) + Send + Sync>,
+}
+
+/// The kernel by netlink and sockets, the resolver's file; front panel, clock and probes by threads of their own.
 pub struct Kernel {
     netlink: Netlink,
     sys_class_net: PathBuf,
     only: Vec<String>,
     resolv_conf: PathBuf,
-    light: Sender<NetworkCondition>,
+    threads: Threads,
     sockets: BTreeMap<u32, UdpSocket>,
+    mtus: BTreeMap<u32, u16>,
+    probing: Arc<Mutex<BTreeSet<u32>>>,
 }
 
 impl Kernel {
     /// `only`: names of the ports, for tests; empty on an appliance.
-    pub fn new(only: Vec<String>, resolv_conf: PathBuf, light: Sender<NetworkCondition>) -> io::Result<Self> {
+    pub fn new(only: Vec<String>, resolv_conf: PathBuf, threads: Threads) -> io::Result<Self> {
         Ok(Self {
             netlink: Netlink::new()?,
             sys_class_net: PathBuf::from("/sys/class/net"),
             only,
             resolv_conf,
-            light,
+            threads,
             sockets: BTreeMap::new(),
+            mtus: BTreeMap::new(),
+            probing: Arc::default(),
         })
     }
 
@@ -55,21 +76,49 @@ impl Kernel {
         }
     }
 
-    fn replace_addresses(&mut self, port: &Port, address: Option<&Address>, metric: u32) -> io::Result<()> {
+    fn replace_addresses(&mut self, port: &Port, address: Option<&Address>) -> io::Result<()> {
         let wanted = address.map(|a| (a.address, a.prefix));
         for (old, prefix) in self.netlink.addresses(port.index)? {
             if wanted != Some((old, prefix)) {
                 self.netlink.delete_address(port.index, old, prefix)?;
             }
         }
-        let Some(address) = address else {
-            return self.netlink.delete_default_route(port.index, metric);
-        };
-        self.netlink.add_address(port.index, address.address, address.prefix)?;
-        match address.gateway {
-            Some(gateway) => self.netlink.set_default_route(port.index, gateway, metric),
-            None => self.netlink.delete_default_route(port.index, metric),
+        match wanted {
+            Some((address, prefix)) => self.netlink.add_address(port.index, address, prefix),
+            None => Ok(()),
         }
+    }
+
+    /// New routes come before old ones go, so that connections are not cut in between. One that fails leaves the others.
+    fn replace_routes(&mut self, port: &Port, address: Option<&Address>, metric: u32) -> Result<(), String> {
+        let wanted = address.map(routes).unwrap_or_default();
+        let mut failed = Vec::new();
+        for route in &wanted {
+            if let Err(error) = self.netlink.add_route(port.index, route, metric) {
+                let via = route.via.map(|via| format!(" via {via}")).unwrap_or_default();
+                failed.push(format!("route to {}/{}{via}: {error}", route.destination, route.prefix));
+            }
+        }
+        let old = self.netlink.routes(port.index).map_err(|error| format!("ask for the routes: {error}"))?;
+        for (route, old_metric) in old {
+            if (old_metric != metric || !wanted.contains(&route))
+                && let Err(error) = self.netlink.delete_route(port.index, &route, old_metric)
+            {
+                failed.push(format!("take the route to {}/{} away: {error}", route.destination, route.prefix));
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+
+    fn set_mtu(&mut self, port: &Port, address: Option<&Address>) -> Result<(), String> {
+        let wanted = address.and_then(|address| address.mtu).unwrap_or(USUAL_MTU);
+        // A port that was never told anything else keeps what its driver chose.
+        if self.mtus.get(&port.index).copied().unwrap_or(USUAL_MTU) == wanted {
+            return Ok(());
+        }
+        self.netlink.set_mtu(port.index, wanted).map_err(|error| format!("MTU {wanted}: {error}"))?;
+        self.mtus.insert(port.index, wanted);
+        Ok(())
     }
 }
 
@@ -84,9 +133,47 @@ impl System for Kernel {
         self.netlink.set_up(port.index).map_err(|error| format!("bring {} up: {error}", port.name))
     }
 
-    fn configure(&mut self, port: &Port, address: Option<&Address>, metric: u32) -> Result<(), String> {
+    fn configure(&mut self, port: &Port, address: Option<&Address>, metric: u32) -> Result<(), ConfigureError> {
         let shown = address.map(|a| format!("{}/{}", a.address, a.prefix)).unwrap_or("no address".into());
-        self.replace_addresses(port, address, metric).map_err(|error| format!("set {} to {shown}: {error}", port.name))
+        self.replace_addresses(port, address)
+            .map_err(|error| ConfigureError::Address(format!("set {} to {shown}: {error}", port.name)))?;
+        let rest = [self.set_mtu(port, address), self.replace_routes(port, address, metric)];
+        let failed: Vec<String> = rest.into_iter().filter_map(Result::err).collect();
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigureError::Rest(format!(
+                "{} has {shown}, but not all that belongs to it: {}",
+                port.name,
+                failed.join("; ")
+            )))
+        }
+    }
+
+    fn probe(&mut self, port: &Port, dns: &[Ipv4Addr], service: &ServiceAddress) {
+        if !self.probing.lock().unwrap_or_else(PoisonError::into_inner).insert(port.index) {
+            return;
+        }
+        let (port, dns, service) = (port.clone(), dns.to_vec(), service.clone());
+        let (probing, probed) = (Arc::clone(&self.probing), Arc::clone(&self.threads.probed));
+        let index = port.index;
+        let begun = std::thread::Builder::new().name("probe".into()).spawn(move || {
+            let result = probe::reach(&port.name, &dns, &service);
+            if let Err(error) = &result {
+                log::info!("{}:{} is not reached through {}: {error}", service.host, service.port, port.name);
+            }
+            probing.lock().unwrap_or_else(PoisonError::into_inner).remove(&port.index);
+            probed(port.index, result.is_ok());
+        });
+        if let Err(error) = begun {
+            log::error!("begin a probe: {error}");
+            self.probing.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
+        }
+    }
+
+    fn set_time_servers(&mut self, servers: &[String]) {
+        // The receiver ends only with the process.
+        let _ = self.threads.time_servers.send(servers.to_vec());
     }
 
     fn send_dhcp(&mut self, port: &Port, destination: Destination, bytes: &[u8]) -> Result<(), String> {
@@ -113,6 +200,6 @@ impl System for Kernel {
 
     fn set_light(&mut self, condition: NetworkCondition) {
         // The receiver ends only with the process.
-        let _ = self.light.send(condition);
+        let _ = self.threads.light.send(condition);
     }
 }

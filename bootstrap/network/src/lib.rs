@@ -1,10 +1,11 @@
 //! The appliance's two network ports: DHCP or static addresses, default route, name servers.
 //!
-//! Decisions are in [`plan`] (what a configuration means), [`dhcp`] (the client's state machine) and [`manager`] (cables,
-//! leases, configurations); they see neither sockets nor clocks. [`kernel`] and [`netlink`] carry them out, [`service`]
-//! is the loop around them and `org.belvedere.Network`.
+//! Decisions are in [`plan`] (what a configuration means), [`dhcp`] (the client's state machine), [`routes`] (what an
+//! address brings along), [`way_out`] (which port leads to the service) and [`manager`] (cables, leases, configurations);
+//! they see neither sockets nor clocks. [`kernel`], [`netlink`] and [`probe`] carry them out, [`time`] keeps the clock,
+//! [`service`] is the loop around them and `org.belvedere.Network`.
 //!
-//! Not here (yet): IPv6, setting the clock by NTP (the servers are kept), duplicate address detection. While one port has an
+//! Not here (yet): IPv6, duplicate address detection. While one port has an
 //! address, packets of the DHCP client on the other carry it as their source instead of 0.0.0.0 (an ordinary UDP socket).
 
 pub mod dhcp;
@@ -14,5 +15,9 @@ pub mod netlink;
 pub mod packet;
 pub mod plan;
 pub mod ports;
+pub mod probe;
+pub mod routes;
 pub mod service;
 pub mod system;
+pub mod time;
+pub mod way_out;

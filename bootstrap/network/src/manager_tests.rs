@@ -11,6 +11,9 @@ struct Fake {
     dns: Vec<Ipv4Addr>,
     lights: Vec<NetworkCondition>,
     refuse_addresses: bool,
+    refuse_routes: bool,
+    probes: Vec<(u32, Vec<Ipv4Addr>)>,
+    time_servers: Vec<String>,
 }
 
 impl System for Fake {
@@ -20,16 +23,25 @@ impl System for Fake {
     fn set_up(&mut self, _: &Port) -> Result<(), String> {
         Ok(())
     }
-    fn configure(&mut self, port: &Port, address: Option<&Address>, metric: u32) -> Result<(), String> {
+    fn configure(&mut self, port: &Port, address: Option<&Address>, metric: u32) -> Result<(), ConfigureError> {
         self.addresses.remove(&port.index);
         if let Some(address) = address {
             if self.refuse_addresses {
-                return Err("set the address of eth: refused".into());
+                return Err(ConfigureError::Address("set the address of eth: refused".into()));
             }
             self.addresses.insert(port.index, address.clone());
             self.metrics.insert(port.index, metric);
+            if self.refuse_routes {
+                return Err(ConfigureError::Rest("route of eth: refused".into()));
+            }
         }
         Ok(())
+    }
+    fn probe(&mut self, port: &Port, dns: &[Ipv4Addr], _: &ServiceAddress) {
+        self.probes.push((port.index, dns.to_vec()));
+    }
+    fn set_time_servers(&mut self, servers: &[String]) {
+        self.time_servers = servers.to_vec();
     }
     fn send_dhcp(&mut self, port: &Port, destination: Destination, _: &[u8]) -> Result<(), String> {
         self.sent.push((port.index, destination));
@@ -49,7 +61,7 @@ fn port(index: u32, carrier: bool) -> Port {
 }
 
 fn fixed(last: u8) -> Address {
-    Address { address: Ipv4Addr::new(192, 168, 1, last), prefix: 24, gateway: Some(GATEWAY), dns: vec![GATEWAY] }
+    Address { gateway: Some(GATEWAY), dns: vec![GATEWAY], ..Address::new(Ipv4Addr::new(192, 168, 1, last), 24) }
 }
 
 fn manager(plan: Plan, ports: Vec<Port>) -> Manager<Fake> {
@@ -131,4 +143,92 @@ fn an_address_that_the_kernel_refuses_is_not_reported_as_there() {
     manager.links_changed(Duration::ZERO);
     assert!(!manager.connected());
     assert_eq!(manager.status().ethernet0_status.unwrap().ip_address, "--");
+}
+
+/// Boot D20.
+#[test]
+fn a_route_that_the_kernel_refuses_leaves_the_address_and_is_tried_again() {
+    let fake = Fake { ports: vec![port(2, true)], refuse_routes: true, ..Fake::default() };
+    let mut manager = Manager::new(fake, static_plan(20), 1);
+    manager.links_changed(Duration::ZERO);
+    assert!(manager.connected() && manager.settled());
+    let status = manager.status().ethernet0_status.unwrap();
+    assert_eq!((status.connection_status, status.ip_address.as_str()), (ConnectionStatus::Connected, "192.168.1.20/24"));
+    assert_eq!(manager.system.dns, [GATEWAY]);
+    assert_eq!(manager.deadline(), Some(RETRY));
+    manager.system.refuse_routes = false;
+    manager.poll(RETRY);
+    assert_eq!(manager.deadline(), None);
+}
+
+/// Boot D20: an address that the kernel refused is not forgotten until the lease is renewed.
+#[test]
+fn an_address_that_the_kernel_refuses_is_tried_again() {
+    let fake = Fake { ports: vec![port(2, true)], refuse_addresses: true, ..Fake::default() };
+    let mut manager = Manager::new(fake, static_plan(20), 1);
+    manager.links_changed(Duration::ZERO);
+    manager.system.refuse_addresses = false;
+    manager.poll(RETRY - Duration::from_millis(1));
+    assert!(!manager.connected());
+    manager.poll(RETRY);
+    assert!(manager.connected());
+}
+
+fn both_static() -> Plan {
+    let second = Address {
+        address: Ipv4Addr::new(10, 9, 8, 7),
+        gateway: Some(Ipv4Addr::new(10, 9, 8, 1)),
+        dns: Vec::new(),
+        ..fixed(1)
+    };
+    Plan { ports: [Mode::Static(fixed(20)), Mode::Static(second)], ..Plan::default() }
+}
+
+/// Field case camera-port-first.
+#[test]
+fn the_port_that_reaches_the_service_is_the_way_out() {
+    let mut manager = manager(both_static(), vec![port(2, true), port(3, true)]);
+    assert!(manager.system.probes.is_empty(), "nothing is known that has to be reached");
+    assert_eq!((manager.system.metrics[&2], manager.system.metrics[&3]), (100, 200));
+    let service = ServiceAddress { host: "service.example".into(), port: 8883 };
+    manager.set_service(Some(service), Duration::from_secs(1));
+    // A port without name servers of its own asks those of the other.
+    assert_eq!(manager.system.probes, [(2, vec![GATEWAY]), (3, vec![GATEWAY])]);
+    assert!(!manager.settled());
+    manager.probed(3, true, Duration::from_secs(2));
+    manager.probed(2, false, Duration::from_secs(5));
+    assert_eq!((manager.system.metrics[&2], manager.system.metrics[&3]), (200, 100));
+    assert!(manager.settled());
+    // Without its cable the other one is the only way.
+    manager.system.ports[1].carrier = false;
+    manager.links_changed(Duration::from_secs(6));
+    assert_eq!(manager.system.metrics[&2], 100);
+}
+
+#[test]
+fn time_servers_are_asked_once_there_is_a_network() {
+    let plan = Plan { ntp_servers: vec!["time.example".into()], ..static_plan(20) };
+    let mut manager = manager(plan, vec![port(2, false)]);
+    assert!(manager.system.time_servers.is_empty());
+    assert_eq!(manager.status().ntp_status.unwrap().connection_status, ConnectionStatus::NotConnected);
+    manager.system.ports = vec![port(2, true)];
+    manager.links_changed(Duration::from_secs(1));
+    assert_eq!(manager.system.time_servers, ["time.example"]);
+    assert_eq!(manager.status().ntp_status.unwrap().connection_status, ConnectionStatus::Connecting);
+    manager.time_kept(Some(Source { name: "time.example".into(), address: GATEWAY }));
+    let status = manager.status().ntp_status.unwrap();
+    assert_eq!((status.connection_status, status.ip_address.as_str()), (ConnectionStatus::Connected, "192.168.1.1"));
+    assert_eq!(status.ntp_server_name, "time.example");
+    manager.system.ports = vec![port(2, false)];
+    manager.links_changed(Duration::from_secs(2));
+    assert!(manager.system.time_servers.is_empty(), "so that they are asked at once when the cable is back");
+}
+
+#[test]
+fn time_servers_of_a_lease_are_asked_when_none_are_configured() {
+    let with_time = Address { ntp: vec![GATEWAY], ..fixed(20) };
+    let plan = Plan { ports: [Mode::Static(with_time.clone()), Mode::Dhcp], ..Plan::default() };
+    assert_eq!(manager(plan.clone(), vec![port(2, true)]).system.time_servers, ["192.168.1.1"]);
+    let plan = Plan { ntp_servers: vec!["own.example".into()], ..plan };
+    assert_eq!(manager(plan, vec![port(2, true)]).system.time_servers, ["own.example"]);
 }

@@ -1,8 +1,9 @@
-//! The four requests that we make of rtnetlink(7), and its notices about links.
+//! The few requests that we make of rtnetlink(7), and its notices about links.
 //!
 //! A netlink library would bring some twenty thousand lines for these; the messages are fixed structures of a few
 //! dozen bytes. Everything is native-endian except addresses.
 
+use crate::routes::{Route, mask};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
@@ -15,6 +16,7 @@ const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
@@ -29,9 +31,17 @@ const IFF_UP: u32 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
+const IFLA_MTU: u16 = 4;
+const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+/// `RT_TABLE_MAIN`.
+const TABLE_MAIN: u8 = 254;
+/// `RTPROT_STATIC`: what marks a route as ours, apart from those that the kernel makes for addresses.
+const PROTOCOL: u8 = 4;
+const SCOPE_UNIVERSE: u8 = 0;
+const SCOPE_LINK: u8 = 253;
 /// `RTMGRP_LINK`.
 const GROUP_LINK: u32 = 1;
 
@@ -67,15 +77,31 @@ impl Message {
     }
 }
 
-/// Splits what the kernel sent into (type, payload).
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+/// Splits what the kernel sent into (type, sequence number, payload).
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
         let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+        let sequence = u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?);
         let payload = bytes.get(16..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        Some((kind, payload))
+        Some((kind, sequence, payload))
     })
+}
+
+/// Splits a message's attributes into (type, value).
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?) as usize;
+        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?);
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some((kind, value))
+    })
+}
+
+fn number(value: &[u8]) -> Option<[u8; 4]> {
+    value.try_into().ok()
 }
 
 /// A connection for requests.
@@ -118,7 +144,11 @@ impl Netlink {
             let mut buffer = vec![0; 32 << 10];
             let (length, _) = rustix::net::recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())?;
             buffer.truncate(length);
-            for (kind, payload) in messages(&buffer) {
+            // What comes late, after its request was given up, is no answer to this one.
+            if messages(&buffer).next().is_some_and(|(_, sequence, _)| sequence != self.sequence) {
+                continue;
+            }
+            for (kind, _, payload) in messages(&buffer) {
                 if kind == NLMSG_DONE {
                     return Ok(answer);
                 }
@@ -147,34 +177,22 @@ impl Netlink {
     pub fn addresses(&mut self, index: u32) -> io::Result<Vec<(Ipv4Addr, u8)>> {
         let answer = self.request(RTM_GETADDR, DUMP, |m| m.put(&[AF_INET, 0, 0, 0]).put(&[0; 4]))?;
         let mut found = Vec::new();
-        for (kind, payload) in messages(&answer) {
+        for (kind, _, payload) in messages(&answer) {
             // struct ifaddrmsg: family, prefix length, flags, scope, index
             if kind != RTM_NEWADDR || payload.get(4..8) != Some(&index.to_ne_bytes()) {
                 continue;
             }
             let prefix = payload[1];
-            let mut rest = payload.get(8..).unwrap_or(&[]);
-            while let (Some(length), Some(kind)) = (rest.get(..2), rest.get(2..4)) {
-                let length = u16::from_ne_bytes([length[0], length[1]]) as usize;
-                let kind = u16::from_ne_bytes([kind[0], kind[1]]);
-                if length < 4 {
-                    break;
-                }
-                if kind == IFA_LOCAL
-                    && let Some(value) = rest.get(4..8)
-                {
-                    found.push((Ipv4Addr::new(value[0], value[1], value[2], value[3]), prefix));
-                }
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-            }
+            let own =
+                attributes(&payload[8..]).filter(|(kind, _)| *kind == IFA_LOCAL).filter_map(|(_, value)| number(value));
+            found.extend(own.map(|address| (Ipv4Addr::from(address), prefix)));
         }
         Ok(found)
     }
 
     /// Gives a link an address.
     pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-        let broadcast = Ipv4Addr::from(u32::from(address) | !mask);
+        let broadcast = Ipv4Addr::from(u32::from(address) | !mask(prefix).unwrap_or(u32::MAX));
         self.request(RTM_NEWADDR, ACK | CREATE | REPLACE, |m| {
             m.put(&[AF_INET, prefix, 0, 0])
                 .put(&index.to_ne_bytes())
@@ -193,31 +211,63 @@ impl Netlink {
         Ok(())
     }
 
-    /// Sets the default route through a link.
-    pub fn set_default_route(&mut self, index: u32, gateway: Ipv4Addr, metric: u32) -> io::Result<()> {
-        // struct rtmsg: family, dst_len, src_len, tos, table (main 254), protocol (static 4), scope, type (unicast 1), flags
-        self.request(RTM_NEWROUTE, ACK | CREATE | REPLACE, |m| {
-            m.put(&[AF_INET, 0, 0, 0, 254, 4, 0, 1])
-                .put(&[0; 4])
-                .attribute(RTA_OIF, index.to_ne_bytes())
-                .attribute(RTA_GATEWAY, gateway.octets())
-                .attribute(RTA_PRIORITY, metric.to_ne_bytes())
+    /// The largest packet of a link.
+    pub fn set_mtu(&mut self, index: u32, mtu: u16) -> io::Result<()> {
+        self.request(RTM_NEWLINK, ACK, |m| {
+            m.put(&[0; 4]).put(&index.to_ne_bytes()).put(&[0; 8]).attribute(IFLA_MTU, u32::from(mtu).to_ne_bytes())
         })?;
         Ok(())
     }
 
-    /// Takes the default route through a link away; it is no error when there is none.
-    pub fn delete_default_route(&mut self, index: u32, metric: u32) -> io::Result<()> {
-        let result = self.request(RTM_DELROUTE, ACK, |m| {
-            m.put(&[AF_INET, 0, 0, 0, 254, 0, 0, 0])
+    /// Our routes through a link, each with its metric.
+    pub fn routes(&mut self, index: u32) -> io::Result<Vec<(Route, u32)>> {
+        let answer = self.request(RTM_GETROUTE, DUMP, |m| m.put(&[AF_INET, 0, 0, 0, 0, 0, 0, 0]).put(&[0; 4]))?;
+        let mut found = Vec::new();
+        for (kind, _, payload) in messages(&answer) {
+            let [_, prefix, _, _, TABLE_MAIN, PROTOCOL, _, _, _, _, _, _, rest @ ..] = payload else { continue };
+            if kind != RTM_NEWROUTE {
+                continue;
+            }
+            let value = |wanted| attributes(rest).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| number(value));
+            if value(RTA_OIF) == Some(index.to_ne_bytes())
+                && let Some(route) =
+                    Route::new(value(RTA_DST).unwrap_or_default().into(), *prefix, value(RTA_GATEWAY).map(Ipv4Addr::from))
+            {
+                found.push((route, value(RTA_PRIORITY).map(u32::from_ne_bytes).unwrap_or(0)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Adds a route through a link, or says it again.
+    pub fn add_route(&mut self, index: u32, route: &Route, metric: u32) -> io::Result<()> {
+        self.route(RTM_NEWROUTE, ACK | CREATE | REPLACE, index, route, metric)
+    }
+
+    /// Takes a route away; it is no error when it is not there.
+    pub fn delete_route(&mut self, index: u32, route: &Route, metric: u32) -> io::Result<()> {
+        match self.route(RTM_DELROUTE, ACK, index, route, metric) {
+            Err(error) if error.raw_os_error() == Some(3) => Ok(()), // ESRCH
+            other => other,
+        }
+    }
+
+    fn route(&mut self, kind: u16, flags: u16, index: u32, route: &Route, metric: u32) -> io::Result<()> {
+        // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type (unicast 1), flags
+        let scope = if route.via.is_some() { SCOPE_UNIVERSE } else { SCOPE_LINK };
+        self.request(kind, flags, |m| {
+            let m = m
+                .put(&[AF_INET, route.prefix, 0, 0, TABLE_MAIN, PROTOCOL, scope, 1])
                 .put(&[0; 4])
                 .attribute(RTA_OIF, index.to_ne_bytes())
-                .attribute(RTA_PRIORITY, metric.to_ne_bytes())
-        });
-        match result {
-            Err(error) if error.raw_os_error() == Some(3) => Ok(()), // ESRCH
-            other => other.map(drop),
-        }
+                .attribute(RTA_PRIORITY, metric.to_ne_bytes());
+            let m = if route.is_default() { m } else { m.attribute(RTA_DST, route.destination.octets()) };
+            match route.via {
+                Some(via) => m.attribute(RTA_GATEWAY, via.octets()),
+                None => m,
+            }
+        })?;
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Our own and not the crate `dhcproto`: its 0.15.0 asserts on an option of the wrong length (a property test found it
 //! within a second), so that any machine on the network could end the service with one packet.
 
+use crate::routes::Route;
 use std::net::Ipv4Addr;
 
 /// Packets from servers.
@@ -10,6 +11,8 @@ pub const REPLY: u8 = 2;
 const REQUEST: u8 = 1;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 const FIXED: usize = 236;
+const SERVER_NAME: std::ops::Range<usize> = 44..108;
+const FILE: std::ops::Range<usize> = 108..236;
 
 /// Option numbers.
 pub mod option {
@@ -17,9 +20,11 @@ pub mod option {
     pub const SUBNET_MASK: u8 = 1;
     pub const ROUTER: u8 = 3;
     pub const NAME_SERVERS: u8 = 6;
+    pub const INTERFACE_MTU: u8 = 26;
     pub const NTP_SERVERS: u8 = 42;
     pub const REQUESTED_ADDRESS: u8 = 50;
     pub const LEASE_TIME: u8 = 51;
+    pub const OVERLOAD: u8 = 52;
     pub const MESSAGE_TYPE: u8 = 53;
     pub const SERVER: u8 = 54;
     pub const PARAMETERS: u8 = 55;
@@ -27,6 +32,7 @@ pub mod option {
     pub const RENEWAL_TIME: u8 = 58;
     pub const REBINDING_TIME: u8 = 59;
     pub const CLIENT: u8 = 61;
+    pub const CLASSLESS_ROUTES: u8 = 121;
 }
 
 /// Option 53.
@@ -107,6 +113,28 @@ impl Packet {
         self.option(wanted)?.try_into().ok().map(u32::from_be_bytes)
     }
 
+    /// Option 26.
+    pub fn mtu(&self) -> Option<u16> {
+        self.option(option::INTERFACE_MTU)?.try_into().ok().map(u16::from_be_bytes)
+    }
+
+    /// Option 121 (RFC 3442); `None` when it is not there, or is no list of routes from its first byte to its last.
+    pub fn classless_routes(&self) -> Option<Vec<Route>> {
+        let mut rest = self.option(option::CLASSLESS_ROUTES)?;
+        let mut routes = Vec::new();
+        while let [prefix, tail @ ..] = rest {
+            // Only the bytes of the destination that the prefix covers are sent.
+            let covered = usize::from(*prefix).div_ceil(8);
+            let (destination, tail) = tail.split_at_checked(covered)?;
+            let (via, tail) = tail.split_first_chunk::<4>()?;
+            let mut whole = [0; 4];
+            whole.get_mut(..covered)?.copy_from_slice(destination);
+            routes.push(Route::new(whole.into(), *prefix, Some(Ipv4Addr::from(*via)).filter(|via| !via.is_unspecified()))?);
+            rest = tail;
+        }
+        (!routes.is_empty()).then_some(routes)
+    }
+
     /// As sent.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![self.operation, 1, 6, 0];
@@ -130,8 +158,7 @@ impl Packet {
         bytes
     }
 
-    /// Reads a packet; `None` when it is none for Ethernet. Options in the "file" and "server name" fields (RFC 2132,
-    /// 9.3) are not read: what we need fits where it belongs.
+    /// Reads a packet; `None` when it is none for Ethernet.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let four = |at: usize| bytes.get(at..at + 4)?.first_chunk::<4>().copied();
         if bytes.get(1..3)? != [1, 6] || four(FIXED)? != COOKIE {
@@ -146,16 +173,29 @@ impl Packet {
             mac: *bytes.get(28..34)?.first_chunk()?,
             options: Vec::new(),
         };
-        let mut rest = bytes.get(FIXED + 4..)?;
+        packet.read_options(bytes.get(FIXED + 4..)?)?;
+        // RFC 2132, 9.3: what did not fit is in the fields "file" and then "server name". Read once: an overload option in
+        // one of them says nothing.
+        let overload = packet.option(option::OVERLOAD).and_then(|value| value.first()).copied().unwrap_or(0);
+        for (bit, field) in [(1, FILE), (2, SERVER_NAME)] {
+            if overload & bit != 0 {
+                packet.read_options(bytes.get(field)?)?;
+            }
+        }
+        Some(packet)
+    }
+
+    /// Adds the options of one field. A value that comes in several parts, also of several fields, is one (RFC 3396).
+    fn read_options(&mut self, mut rest: &[u8]) -> Option<()> {
         loop {
             match rest {
-                [] | [255, ..] => return Some(packet),
+                [] | [255, ..] => return Some(()),
                 [0, tail @ ..] => rest = tail,
                 [option, length, tail @ ..] => {
                     let (value, tail) = tail.split_at_checked(usize::from(*length))?;
-                    match packet.options.iter_mut().find(|(known, _)| known == option) {
+                    match self.options.iter_mut().find(|(known, _)| known == option) {
                         Some((_, known)) => known.extend(value),
-                        None => packet.options.push((*option, value.to_vec())),
+                        None => self.options.push((*option, value.to_vec())),
                     }
                     rest = tail;
                 }
@@ -195,5 +235,40 @@ mod tests {
         assert_eq!(packet.seconds(option::LEASE_TIME), None);
         assert_eq!(packet.kind(), None);
         assert_eq!(packet.addresses(option::ROUTER), [Ipv4Addr::new(1, 2, 3, 4)]);
+    }
+
+    #[test]
+    fn classless_routes_are_read_whole_or_not_at_all() {
+        let routes = |bytes: &[u8]| {
+            Packet::request(1, Ipv4Addr::UNSPECIFIED, [0; 6]).with(option::CLASSLESS_ROUTES, bytes).classless_routes()
+        };
+        let via = |last| Some(Ipv4Addr::new(10, 0, 0, last));
+        let good = [0, 10, 0, 0, 1, 25, 10, 9, 8, 128, 10, 0, 0, 2, 32, 1, 2, 3, 4, 0, 0, 0, 0];
+        let read = routes(&good).unwrap();
+        assert_eq!(read[0], Route::new(Ipv4Addr::UNSPECIFIED, 0, via(1)).unwrap());
+        assert_eq!(read[1], Route::new(Ipv4Addr::new(10, 9, 8, 128), 25, via(2)).unwrap());
+        assert_eq!(read[2], Route::new(Ipv4Addr::new(1, 2, 3, 4), 32, None).unwrap(), "0.0.0.0: on the link");
+        for length in (0..good.len()).filter(|length| ![5, 14].contains(length)) {
+            assert_eq!(routes(&good[..length]), None, "{length} bytes");
+        }
+        assert_eq!(routes(&[33, 1, 2, 3, 4, 5, 10, 0, 0, 1]), None);
+        assert_eq!(routes(&[255; 9]), None);
+    }
+
+    #[test]
+    fn overloaded_fields_are_read_in_their_order() {
+        let mut bytes = Packet::request(1, Ipv4Addr::UNSPECIFIED, [0; 6])
+            .with(option::OVERLOAD, &[3])
+            .with(option::NAME_SERVERS, &[10, 0, 0, 1])
+            .encode();
+        bytes[FILE][..7].copy_from_slice(&[option::NAME_SERVERS, 4, 10, 0, 0, 2, 255]);
+        bytes[SERVER_NAME][..7].copy_from_slice(&[option::NAME_SERVERS, 4, 10, 0, 0, 3, 255]);
+        let addresses = Packet::decode(&bytes).unwrap().addresses(option::NAME_SERVERS);
+        assert_eq!(addresses.iter().map(|a| a.octets()[3]).collect::<Vec<_>>(), [1, 2, 3]);
+        // A field full of something else is no packet, and without the option it is not looked at.
+        bytes[FILE].fill(7);
+        assert_eq!(Packet::decode(&bytes), None);
+        bytes[FIXED + 4 + 2] = 0;
+        assert!(Packet::decode(&bytes).is_some());
     }
 }

@@ -1,5 +1,6 @@
 //! From the API's words to what each port does.
 
+use crate::routes::Route;
 use belvedere_device_protocol::{ConnectionType, EthernetConfiguration, NetworkConfiguration};
 use std::net::Ipv4Addr;
 
@@ -37,6 +38,19 @@ pub struct Address {
     pub gateway: Option<Ipv4Addr>,
     /// Name servers.
     pub dns: Vec<Ipv4Addr>,
+    /// Routes beside the default one through `gateway`.
+    pub routes: Vec<Route>,
+    /// The largest packet that the network carries, when it says so.
+    pub mtu: Option<u16>,
+    /// Time servers, used when the configuration names none.
+    pub ntp: Vec<Ipv4Addr>,
+}
+
+impl Address {
+    /// An address in its network, and nothing else.
+    pub fn new(address: Ipv4Addr, prefix: u8) -> Self {
+        Self { address, prefix, gateway: None, dns: Vec::new(), routes: Vec::new(), mtu: None, ntp: Vec::new() }
+    }
 }
 
 /// Why a configuration cannot be applied.
@@ -105,15 +119,18 @@ fn mode(port: &str, configuration: Option<&EthernetConfiguration>) -> Result<Mod
     if prefix < 31 && (host == 0 || host == !mask) {
         return Err(error("IpAddress", "the network's own or its broadcast address"));
     }
-    let gateway = parse("DefaultGateway", &info.default_gateway)?;
-    if u32::from(gateway) & mask != u32::from(address) & mask || gateway == address {
-        return Err(error("DefaultGateway", "not another address in the port's network"));
+    // The API demands a gateway; 0.0.0.0 is how people say that a camera network has none.
+    let gateway = Some(parse("DefaultGateway", &info.default_gateway)?).filter(|gateway| !gateway.is_unspecified());
+    if let Some(gateway) = gateway
+        && (gateway == address || prefix < 32 && u32::from(gateway) & mask != u32::from(address) & mask)
+    {
+        return Err(error("DefaultGateway", "not another address in the port's network; 0.0.0.0 stands for no gateway"));
     }
     if info.dns.len() > MAX_SERVERS {
         return Err(error("Dns", "more than five"));
     }
     let dns = info.dns.iter().map(|text| parse("Dns", text)).collect::<Result<_, _>>()?;
-    Ok(Mode::Static(Address { address, prefix, gateway: Some(gateway), dns }))
+    Ok(Mode::Static(Address { gateway, dns, ..Address::new(address, prefix) }))
 }
 
 fn shown(text: &str) -> String {
@@ -165,6 +182,17 @@ mod tests {
         assert_eq!(address.prefix, 24);
         assert_eq!(address.gateway, Some(Ipv4Addr::new(192, 168, 1, 1)));
         assert_eq!(plan.ports[1], Mode::Dhcp);
+    }
+
+    /// Field case camera-port-zero-gateway.
+    #[test]
+    fn a_camera_network_has_no_gateway() {
+        let configuration: NetworkConfiguration =
+            serde_json::from_str(include_str!("../tests/field-cases/camera-port-zero-gateway.json")).unwrap();
+        let plan = plan(&configuration).unwrap();
+        assert_eq!(plan.ports[1], Mode::Static(Address::new(Ipv4Addr::new(10, 20, 0, 5), 24)));
+        // A single address has its gateway wherever it is.
+        assert!(super::plan(&fixed("10.64.3.9", "255.255.255.255", "10.64.0.1")).is_ok());
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The running service: one loop over sockets, timers and calls.
 
 use crate::dhcp::MAX_PACKET;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Threads};
 use crate::manager::Manager;
 use crate::netlink::link_events;
 use crate::plan::{Plan, plan};
+use crate::time::{self, Source};
 use belvedere_device_protocol::{NetworkConfiguration, NetworkStatus};
 use belvedere_interfaces::front_panel::{NetworkCondition, SetNetwork};
-use belvedere_interfaces::network::{GetStatus, Keep, Revert, Try};
+use belvedere_interfaces::network::{GetStatus, Keep, Revert, ServiceAddress, Try};
 use belvedere_interfaces::{Done, Failure, users};
 use belvedere_varlink::{Peer, Server};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -22,7 +23,9 @@ use std::time::{Duration, Instant};
 pub const TRY_TIME: Duration = Duration::from_secs(25);
 /// Name of the durable configuration in the state directory.
 const CONFIGURATION: &str = "configuration.json";
-/// Its bound.
+/// Name of what has to be reached, beside it.
+const SERVICE: &str = "service.json";
+/// Bound of each.
 const CONFIGURATION_LIMIT: usize = 64 << 10;
 
 /// Where things are.
@@ -57,10 +60,12 @@ pub enum ServiceError {
 }
 
 enum Call {
-    Try(NetworkConfiguration, Sender<Result<NetworkStatus, Failure>>),
+    Try(Try, Sender<Result<NetworkStatus, Failure>>),
     Keep(Sender<Result<Done, Failure>>),
     Revert(Sender<Result<Done, Failure>>),
     Status(Sender<Result<NetworkStatus, Failure>>),
+    Probed(u32, bool),
+    TimeKept(Option<Source>),
 }
 
 /// Hands calls from the server's threads to the loop.
@@ -70,12 +75,18 @@ struct Calls {
 }
 
 impl Calls {
+    /// `None` when the loop has ended.
+    fn tell(&self, call: Call) -> Option<()> {
+        self.sender.lock().ok()?.send(call).ok()?;
+        // A full pipe wakes as well.
+        let _ = self.wake.lock().ok()?.write(&[1]);
+        Some(())
+    }
+
     fn ask<T>(&self, call: impl FnOnce(Sender<Result<T, Failure>>) -> Call, wait: Duration) -> Result<T, Failure> {
         let gone = || failure("internal", "the network service is stopping; try again");
         let (reply, answer) = channel();
-        self.sender.lock().map_err(|_| gone())?.send(call(reply)).map_err(|_| gone())?;
-        // A full pipe wakes as well.
-        let _ = self.wake.lock().map_err(|_| gone())?.write(&[1]);
+        self.tell(call(reply)).ok_or_else(gone)?;
         answer.recv_timeout(wait).map_err(|_| failure("timeout", "the network service is busy; try again"))?
     }
 }
@@ -98,14 +109,26 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
     let open = |what| move |source| ServiceError::Open { what, source };
     let (light, lights) = channel();
     let front_panel = options.front_panel.clone();
-    std::thread::spawn(move || tell_front_panel(&front_panel, &lights));
+    thread("front-panel", move || tell_front_panel(&front_panel, &lights))?;
     let links = link_events().map_err(open("link events"))?;
-    let kernel = Kernel::new(options.ports.clone(), options.resolv_conf.clone(), light).map_err(open("netlink"))?;
     let (wake, woken) = UnixStream::pair().map_err(open("wake-up pair"))?;
     wake.set_nonblocking(true).and_then(|()| woken.set_nonblocking(true)).map_err(open("wake-up pair"))?;
     let (sender, calls) = channel();
     let shared = Arc::new(Calls { sender: Mutex::new(sender), wake: Mutex::new(wake) });
 
+    let (time_servers, servers) = channel();
+    let tell = Arc::clone(&shared);
+    thread("time", move || {
+        time::keep(&servers, |source| {
+            tell.tell(Call::TimeKept(source));
+        })
+    })?;
+    let tell = Arc::clone(&shared);
+    let probed = Arc::new(move |port, reached| {
+        tell.tell(Call::Probed(port, reached));
+    });
+    let kernel = Kernel::new(options.ports.clone(), options.resolv_conf.clone(), Threads { light, time_servers, probed })
+        .map_err(open("netlink"))?;
     let mut state = State::new(options.state.clone(), kernel);
     state.manager.links_changed(state.now());
     let short = Duration::from_secs(9);
@@ -113,7 +136,7 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
     Server::bind(&options.socket)?
         .route(move |call: Try, peer| {
             may_change(peer)?;
-            a.ask(|reply| Call::Try(call.configuration, reply), TRY_TIME + short)
+            a.ask(|reply| Call::Try(call, reply), TRY_TIME + short)
         })
         .route(move |_: Keep, peer| may_change(peer).and_then(|()| b.ask(Call::Keep, short)))
         .route(move |_: Revert, peer| may_change(peer).and_then(|()| c.ask(Call::Revert, short)))
@@ -124,24 +147,33 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// What is kept over a restart.
+#[derive(Debug, Clone)]
+struct Kept {
+    configuration: NetworkConfiguration,
+    service: Option<ServiceAddress>,
+}
+
 struct State {
     began: Instant,
     directory: PathBuf,
     manager: Manager<Kernel>,
-    durable: NetworkConfiguration,
-    tried: Option<NetworkConfiguration>,
+    durable: Kept,
+    tried: Option<Kept>,
     waiting: Option<(Duration, Sender<Result<NetworkStatus, Failure>>)>,
 }
 
 impl State {
     fn new(directory: PathBuf, kernel: Kernel) -> Self {
-        let durable = read_configuration(&directory);
-        let in_force = plan(&durable).unwrap_or_else(|error| {
+        let durable =
+            Kept { configuration: read(&directory, CONFIGURATION).unwrap_or_default(), service: read(&directory, SERVICE) };
+        let in_force = plan(&durable.configuration).unwrap_or_else(|error| {
             log::error!("the stored {error}; using DHCP");
             Plan::default()
         });
         let seed = getrandom::u64().unwrap_or(u64::from(std::process::id()));
-        let manager = Manager::new(kernel, in_force, seed);
+        let mut manager = Manager::new(kernel, in_force, seed);
+        manager.set_service(durable.service.clone(), Duration::ZERO);
         Self { began: Instant::now(), directory, manager, durable, tried: None, waiting: None }
     }
 
@@ -197,12 +229,15 @@ impl State {
         let now = self.now();
         match call {
             Call::Status(reply) => drop(reply.send(Ok(self.manager.status()))),
-            Call::Try(configuration, reply) => match plan(&configuration) {
+            Call::Probed(port, reached) => self.manager.probed(port, reached, now),
+            Call::TimeKept(source) => self.manager.time_kept(source),
+            Call::Try(Try { configuration, service }, reply) => match plan(&configuration) {
                 Err(error) => drop(reply.send(Err(failure("invalid_parameter", error.to_string())))),
                 Ok(plan) => {
                     log::info!("trying a network configuration");
                     self.manager.apply(plan, now);
-                    self.tried = Some(configuration);
+                    self.manager.set_service(service.clone(), now);
+                    self.tried = Some(Kept { configuration, service });
                     // One try at a time: the newer one answers both.
                     if let Some((_, old)) = self.waiting.replace((now + TRY_TIME, reply)) {
                         let _ = old.send(Err(failure("superseded", "another configuration is being tried")));
@@ -213,18 +248,25 @@ impl State {
             Call::Revert(reply) => {
                 if self.tried.take().is_some() {
                     log::info!("going back to the kept network configuration");
-                    self.manager.apply(plan(&self.durable).unwrap_or_default(), now);
+                    self.manager.apply(plan(&self.durable.configuration).unwrap_or_default(), now);
+                    self.manager.set_service(self.durable.service.clone(), now);
                 }
                 drop(reply.send(Ok(Done {})));
             }
         }
     }
 
+    /// 1. What has to be reached, 2. the configuration. A cut in between leaves the old configuration, which may then look
+    /// for a service that it does not lead to: it stays the way it is, as long as nothing else reaches that service.
     fn keep(&mut self) -> Result<Done, Failure> {
         let Some(tried) = self.tried.clone() else { return Ok(Done {}) };
-        let bytes = serde_json::to_vec_pretty(&tried).map_err(|error| failure("internal", error.to_string()))?;
-        belvedere_durable::write_file(&self.directory, CONFIGURATION, &bytes, 0o600)
-            .map_err(|error| failure("storage", error.to_string()))?;
+        let write = |name: &str, bytes: serde_json::Result<Vec<u8>>| {
+            let bytes = bytes.map_err(|error| failure("internal", error.to_string()))?;
+            belvedere_durable::write_file(&self.directory, name, &bytes, 0o600)
+                .map_err(|error| failure("storage", error.to_string()))
+        };
+        write(SERVICE, serde_json::to_vec_pretty(&tried.service))?;
+        write(CONFIGURATION, serde_json::to_vec_pretty(&tried.configuration))?;
         log::info!("the network configuration is kept");
         self.durable = tried;
         self.tried = None;
@@ -242,18 +284,22 @@ impl State {
     }
 }
 
-fn read_configuration(directory: &std::path::Path) -> NetworkConfiguration {
-    match belvedere_durable::read_file(directory, CONFIGURATION, CONFIGURATION_LIMIT) {
-        Ok(None) => NetworkConfiguration::default(),
-        Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            log::error!("the stored network configuration cannot be read ({error}); using DHCP");
-            NetworkConfiguration::default()
-        }),
+/// A file of the state directory; none when it is not there or cannot be read, which is logged.
+fn read<T: serde::de::DeserializeOwned>(directory: &std::path::Path, name: &str) -> Option<T> {
+    match belvedere_durable::read_file(directory, name, CONFIGURATION_LIMIT) {
+        Ok(bytes) => serde_json::from_slice(&bytes?)
+            .map_err(|error| log::error!("the stored {name} cannot be read ({error}); going on without it"))
+            .ok(),
         Err(error) => {
-            log::error!("{error}; using DHCP");
-            NetworkConfiguration::default()
+            log::error!("{error}; going on without it");
+            None
         }
     }
+}
+
+fn thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), ServiceError> {
+    let begun = std::thread::Builder::new().name(name.into()).spawn(work);
+    begun.map(drop).map_err(|source| ServiceError::Open { what: "thread", source })
 }
 
 fn drain(fd: &impl std::os::fd::AsFd) {

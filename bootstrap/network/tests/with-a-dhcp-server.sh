@@ -4,7 +4,9 @@
 #   with-a-dhcp-server.sh PROGRAM        (root, or a user who may make user namespaces; needs dnsmasq-base and iproute2)
 #
 # Port p0 has a DHCP server behind it, p1 has a cable and nobody; then p1 gets a static address, is reverted, and p0's
-# cable is pulled and plugged in again. Prints what was seen, ends 0 when it was right.
+# cable is pulled and plugged in again. Then p0 is a camera network whose gateway leads nowhere, and p1 has a server that
+# gives classless routes, an MTU, name and time servers, and the way to the service. Prints what was seen, ends 0 when it
+# was right.
 set -eu
 program=$(realpath "$1")
 if [ -z "${BELVEDERE_INSIDE:-}" ]; then
@@ -60,4 +62,41 @@ until_seen "without its cable p0 has no address" "! ip -4 addr show p0 | grep -q
 ip -n server link set s0 up
 until_seen "with its cable it has one again" "ip -4 addr show p0 | grep -q 'inet 192.168.77'"
 call Try '{"configuration":{"Ethernet0":{"ConnectionType":"STATIC_IP"}}}' | grep -q invalid_parameter || fail "a refused configuration"
+
+# Field cases camera-port-first, mtu-1400, option-121 and NtpServers: a service and a time server behind p1.
+ip -n server addr add 192.168.78.1/24 dev s1
+ip -n server addr add 10.50.0.1/32 dev lo && ip -n server link set lo up
+ip netns exec server dnsmasq --no-daemon --interface=s1 --bind-interfaces --except-interface=lo --dhcp-range=192.168.78.50,192.168.78.60,2m \
+    --dhcp-leasefile="$work/leases1" --no-resolv --no-hosts --address=/service.example/10.50.0.1 --dhcp-option=option:dns-server,192.168.78.1 \
+    --dhcp-option=option:mtu,1400 --dhcp-option=option:classless-static-route,0.0.0.0/0,192.168.78.1,10.51.0.0/16,192.168.78.1 \
+    --user=root --conf-file=/dev/null >>"$work/dnsmasq.log" 2>&1 &
+ip netns exec server python3 - >>"$work/dnsmasq.log" 2>&1 <<'P' &
+import socket, struct, threading, time
+tcp = socket.create_server(("10.50.0.1", 8883))
+threading.Thread(target=lambda: [tcp.accept()[0].close() for _ in range(1000)], daemon=True).start()
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("10.50.0.1", 123))
+stamp = lambda: struct.pack("!II", int(time.time()) + 2208988800, int(time.time() % 1 * 2**32))
+for _ in range(1000):
+    data, sender = udp.recvfrom(512)
+    received = stamp()
+    udp.sendto(struct.pack("!BBbbII4s", 0x24, 1, 6, -20, 0, 0, b"LOCL") + stamp() + data[40:48] + received + stamp(), sender)
+P
+ip -n server link set s0 down; ip -n server addr flush dev s0; ip -n server link set s0 up
+camera=$(tr -d '\n' < "$(dirname "$0")/field-cases/camera-port-first.json" | sed 's/}[[:space:]]*$/,"Ntp":{"NtpServers":["10.50.0.1"]}}/')
+call Try "{\"configuration\":$camera,\"service\":{\"host\":\"service.example\",\"port\":8883}}" | tee "$work/status"
+grep -q '10.20.0.5/24' "$work/status" || fail "the camera port's address in the answer to Try"
+until_seen "the way out is the port that reaches the service" "ip route | grep -q 'default via 192.168.78.1 dev p1.*metric 100'"
+until_seen "the other gateway is the spare" "ip route | grep -q 'default via 10.20.0.1 dev p0.*metric 200'"
+until_seen "the service is reached" "timeout 5 python3 -c 'import socket; socket.create_connection((\"10.50.0.1\", 8883), 4)'"
+until_seen "the classless route is there" "ip route | grep -q '10.51.0.0/16 via 192.168.78.1 dev p1'"
+until_seen "the MTU is the lease's" "ip link show p1 | grep -q 'mtu 1400'"
+until_seen "the time server has answered" "python3 - $work/network.sock <<'P' | grep -q 'CONNECTED.*10.50.0.1.*10.50.0.1'
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX); s.settimeout(20); s.connect(sys.argv[1])
+s.sendall(b'{\"method\":\"org.belvedere.Network.GetStatus\"}\0')
+print(json.loads(s.recv(65536)[:-1])['parameters'].get('NtpStatus'))
+P"
+call Revert '{}' >/dev/null
+until_seen "without that lease the MTU is the usual one" "ip link show p1 | grep -q 'mtu 1500'"
+until_seen "and its routes are gone" "! ip route | grep -q '10.51.0.0/16'"
 echo "all was seen"

@@ -212,7 +212,7 @@ impl World for Appliance {
     }
 
     fn network_try(&mut self, configuration: &NetworkConfiguration) -> Result<NetworkStatus, String> {
-        self.call(&self.options.network, &Try { configuration: configuration.clone() }, TRY_TIME)
+        self.call(&self.options.network, &Try { configuration: configuration.clone(), service: None }, TRY_TIME)
     }
 
     fn network_keep(&mut self) -> Result<(), String> {
