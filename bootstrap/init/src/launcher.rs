@@ -72,7 +72,10 @@ fn prepare(service: &Service) -> Result<Infallible> {
     }
     // 6
     let id = user_of(service);
-    rustix::thread::set_thread_groups(&[]).map_err(named("leave", "groups"))?;
+    // What root writes for containers must not take the reserve, so root is not in its group.
+    let reserve = Gid::from_raw(belvedere_interfaces::users::RESERVE_GROUP);
+    let groups = if service.root { &[][..] } else { std::slice::from_ref(&reserve) };
+    rustix::thread::set_thread_groups(groups).map_err(named("leave", "groups"))?;
     rustix::thread::set_thread_res_gid(Gid::from_raw(id), Gid::from_raw(id), Gid::from_raw(id))
         .map_err(named("become group", id))?;
     if id != 0 {

@@ -5,7 +5,7 @@ use crate::console::Console;
 use crate::table::{Files, SERVICES, Service, user_of};
 use crate::watchdog::{Watchdog, feed_during};
 use crate::{Result, devices, named};
-use belvedere_interfaces::paths;
+use belvedere_interfaces::{paths, users};
 use belvedere_storage::{data, mounts, partitions};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::mount::MountFlags;
@@ -172,7 +172,8 @@ pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<
 
 /// Mounts the partition, with the services' directories on it.
 fn mount_and_own(partition: &partitions::Partition) -> Result<()> {
-    data::mount(partition, paths::DATA).map_err(text)?;
+    let reserve = data::Reserve { user: users::RESERVE_NOBODY, group: users::RESERVE_GROUP };
+    data::mount(partition, paths::DATA, reserve).map_err(text)?;
     directory(paths::DATA, 0, 0o755)?;
     for (path, name) in [
         (paths::IDENTITY, "provisioning"),

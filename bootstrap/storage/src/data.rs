@@ -196,16 +196,28 @@ fn ended(program: &'static str, device: &Path, ended: &Ended) -> StorageError {
     StorageError::Program { program, device: device.display().to_string(), outcome }
 }
 
+/// Who may use the last blocks of the file system, the hundredth that mke2fs keeps (besides holders of CAP_SYS_RESOURCE).
+/// Otherwise an application that fills the disk keeps the appliance from writing its own state.
+#[derive(Debug, Clone, Copy)]
+pub struct Reserve {
+    /// A user; ext4 wants one, and takes root where none is named. Containers' own layers are written with root's rights.
+    pub user: u32,
+    /// A group.
+    pub group: u32,
+}
+
 /// Mounts the prepared partition. Programs may run from it: the containers' root file systems are there.
-pub fn mount(partition: &Partition, target: &str) -> Result<(), StorageError> {
+pub fn mount(partition: &Partition, target: &str, reserve: Reserve) -> Result<(), StorageError> {
     let flags = mounts::PLAIN | MountFlags::NOATIME;
     // A file system with errors must not be written on: the next start repairs it.
-    mounts::mount_new(&partition.device.display().to_string(), target, "ext4", flags, "errors=remount-ro")
+    let options = format!("errors=remount-ro,resuid={},resgid={}", reserve.user, reserve.group);
+    mounts::mount_new(&partition.device.display().to_string(), target, "ext4", flags, &options)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     #[test]
     fn only_what_holds_nothing_is_ever_formatted() {
@@ -273,5 +285,47 @@ mod tests {
         assert_eq!(read_block(file.path(), 0, 6).unwrap(), b"LUKS\xba\xbe");
         let (_file, small) = self::partition(RESERVED);
         assert!(prepare(&small, &mut |_| ()).is_err());
+    }
+
+    /// Tried applications A3: an application filled the disk, and the appliance could not write its own state. With a real
+    /// file system, so as root and with a loop device.
+    #[test]
+    fn the_last_blocks_are_for_the_group_and_not_for_root() {
+        assert!(rustix::process::geteuid().is_root(), "this test mounts: run it as root");
+        let (file, partition) = partition(64 * 1024 * 1024);
+        prepare(&partition, &mut |_| ()).unwrap();
+        let losetup = |arguments: &[&str]| {
+            let output = Command::new("losetup").args(arguments).output().unwrap();
+            assert!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let device = losetup(&["--find", "--show", file.path().to_str().unwrap()]);
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("data");
+        let on = Partition { device: (&device).into(), ..partition };
+        mount(&on, target.to_str().unwrap(), Reserve { user: 119, group: 120 }).unwrap();
+        // Capabilities and groups are a thread's own.
+        let outcome = std::thread::spawn({
+            let target = target.clone();
+            move || {
+                let mut rights = rustix::thread::capabilities(None).unwrap();
+                rights.effective.remove(rustix::thread::CapabilitySet::SYS_RESOURCE);
+                rustix::thread::set_capabilities(None, rights).unwrap();
+                let write = |name: &str, bytes: usize| {
+                    let mut file = std::fs::File::create(target.join(name)).unwrap();
+                    std::io::Write::write_all(&mut file, &vec![1; bytes]).and_then(|()| file.sync_all())
+                };
+                // With root's rights, as the kernel writes the layers of containers; then what fits between.
+                let filled = (0..64).map(|i| write(&format!("filled-{i}"), 1 << 20)).any(|written| written.is_err());
+                let full = (0..64).map(|i| write(&format!("rest-{i}"), 16 << 10)).any(|written| written.is_err());
+                let without = write("without", 64 << 10).is_err();
+                rustix::thread::set_thread_groups(&[rustix::thread::Gid::from_raw(120)]).unwrap();
+                (filled, full, without, write("with", 64 << 10).map_err(|error| error.to_string()))
+            }
+        })
+        .join();
+        mounts::unmount(target.to_str().unwrap(), true).unwrap();
+        losetup(&["--detach", &device]);
+        assert_eq!(outcome.unwrap(), (true, true, true, Ok(())));
     }
 }

@@ -22,6 +22,13 @@ pub const USERS: &[User] = &[
     User { name: "applications", id: 109 },
 ];
 
+/// The group that may use the last blocks of the `data` partition. All services are in it but `applications`, whose root may
+/// use them anyway; containers are not, so that no application can keep the appliance from writing its own state.
+pub const RESERVE_GROUP: u32 = 120;
+/// The user that may use them too, as the file system wants to know of one: nobody. (It would be root, and with root's
+/// rights the kernel writes what containers write into their own layer.)
+pub const RESERVE_NOBODY: u32 = 119;
+
 /// First host user of the range that is mapped into containers (root in the container is this one).
 pub const CONTAINER_FIRST_ID: u32 = 100_000;
 /// How many users a container has.
