@@ -112,6 +112,8 @@ pub struct AssetFiles {
     pub asset: String,
     /// Descriptor.
     pub descriptor: Option<String>,
+    /// What the package requires of the appliance and nobody looks at, in words.
+    pub unchecked: Vec<String>,
 }
 
 /// An input port of a code node.

@@ -146,7 +146,21 @@ pub(crate) fn find_asset(package: &Package, interface: &Interface, at: &str) -> 
     let accelerator = implementation.requirements.iter().any(|requirement| {
         matches!(requirement, Requirement::HardwareAccess { inference_accelerators } if !inference_accelerators.is_empty())
     });
-    Ok((AssetFiles { asset: implementation.asset_uri.to_string(), descriptor }, accelerator))
+    let unchecked = implementation.requirements.iter().filter_map(unchecked).collect();
+    Ok((AssetFiles { asset: implementation.asset_uri.to_string(), descriptor, unchecked }, accelerator))
+}
+
+/// A requirement that nobody looks at, in words.
+fn unchecked(requirement: &Requirement) -> Option<String> {
+    match requirement {
+        Requirement::Ota { min_version, max_version } => {
+            let from = min_version.iter().map(|version| format!("from {}", shown(version)));
+            let to = max_version.iter().map(|version| format!("up to {}", shown(version)));
+            Some(format!("appliance software {}", from.chain(to).collect::<Vec<_>>().join(" ")))
+        }
+        Requirement::Device { .. } => Some("the device panorama_devkit".into()),
+        Requirement::HardwareAccess { .. } => None,
+    }
 }
 
 fn check_file_names(implementation: &Implementation, at: &str) -> Result<(), Error> {

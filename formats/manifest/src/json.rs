@@ -10,11 +10,36 @@ use serde_path_to_error::{Path, Segment};
 /// The document as a whole, where no element can be named.
 pub(crate) const DOCUMENT: &str = "(document)";
 
+/// The text of a document that a person wrote, as it lies in a file. Editors on Windows begin UTF-8 with a byte order mark,
+/// which is no part of the text (RFC 8259, 8.1, allows to ignore it); UTF-16, which they write too, is not JSON.
+pub fn document_text(bytes: &[u8]) -> Result<&str, String> {
+    let utf16 = "is UTF-16 text; save it as UTF-8";
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(utf16.into()),
+        // Without a mark: JSON begins with two ASCII characters.
+        [0, other, ..] | [other, 0, ..] if *other != 0 => return Err(utf16.into()),
+        _ => {}
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| format!("is not UTF-8 text: byte {} is none of it; save it as UTF-8", error.valid_up_to() + 1))?;
+    Ok(without_mark(text))
+}
+
+/// Text without the byte order mark that it may begin with.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Reads a document of at most `characters`. Depth is bounded by serde_json (128), and by the types to far less.
 pub(crate) fn read<T: DeserializeOwned>(text: &str, characters: usize, what: &str) -> Result<(T, Value), Error> {
     // A byte count is quick, and exact enough to refuse the enormous before walking it.
     if text.len() > characters.saturating_mul(4) || text.chars().count() > characters {
         return Err(Error::new(DOCUMENT, Rule::Size, format!("the {what} is longer than {characters} characters")));
+    }
+    let text = without_mark(text);
+    if text.starts_with(['\u{fffe}', '\u{fffd}', '\0']) || text.get(1..2) == Some("\0") {
+        let message = format!("the {what} is not good JSON: it looks like UTF-16 text; save it as UTF-8");
+        return Err(Error::new(DOCUMENT, Rule::Json, message));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let json = serde_path_to_error::deserialize::<_, Strict>(&mut deserializer).map_err(|error| {

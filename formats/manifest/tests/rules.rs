@@ -1,8 +1,8 @@
 //! What the sample documents become. (Each rule broken once: between_rules.rs.)
 
 use belvedere_manifest::{
-    Category, Error, Launch, PackageSet, PortType, Value, camera_package, check_package, host_ports, included, parse_graph,
-    parse_overrides, parse_package, resolve,
+    Category, Error, Launch, PackageSet, PortType, Value, camera_package, check_package, document_text, host_ports,
+    included, parse_descriptor, parse_graph, parse_overrides, parse_package, resolve,
 };
 
 fn data(name: &str) -> String {
@@ -65,10 +65,58 @@ fn a_graph_without_overrides_and_without_cameras_resolves() {
 }
 
 #[test]
-fn ports_stay_closed_unless_the_overrides_repeat_the_rule() {
+fn ports_stay_closed_unless_the_overrides_open_them() {
     let rule = r#"[{"node": "code_node", "containerPort": 80, "hostPort": 8081}]"#;
     assert!(sample(&[], &[(rule, "[]")]).unwrap().open_ports.is_empty());
     assert_eq!(sample(&[], &[(", \"hostPort\": 8081", "")]).unwrap().open_ports[0].host_port, 8080, "the graph's wish");
+}
+
+/// Field cases port-package, port-graph, port-overrides: the sample inbound_network of the original appliance has its rule in
+/// the overrides alone.
+#[test]
+fn what_a_package_offers_the_overrides_may_open_without_a_rule_in_the_graph() {
+    let case = |name: &str| data(&format!("field-cases/port-{name}.json"));
+    let package = parse_package(&case("package")).unwrap();
+    let graph = parse_graph(&case("graph")).unwrap();
+    let mut packages = PackageSet::default();
+    let include = &graph.packages[0];
+    packages.insert(&*include.name, &*include.version, package);
+    let overrides = parse_overrides(&case("overrides")).unwrap();
+    let application = resolve(&graph, Some(&overrides), &packages).unwrap();
+    let open: Vec<_> =
+        application.open_ports.iter().map(|port| (port.node.as_str(), port.container_port, port.host_port)).collect();
+    assert_eq!(open, [("code_node", 8080, 8081)]);
+    assert_eq!(host_ports(&graph, Some(&overrides)), [8081].into());
+    assert!(resolve(&graph, None, &packages).unwrap().open_ports.is_empty());
+}
+
+/// Field case graph-with-byte-order-mark, as editors on Windows write it, and what is like it.
+#[test]
+fn documents_are_read_as_windows_editors_write_them() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/field-cases/graph-with-byte-order-mark.json");
+    let bytes = std::fs::read(path).unwrap();
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert!(text.starts_with('\u{feff}') && text.contains("\r\n"), "the fixture lost what it is about");
+    parse_graph(&text).unwrap();
+    parse_graph(document_text(&bytes).unwrap()).unwrap();
+    let marked = |name: &str| format!("\u{feff}{}", data(name).replace('\n', "\r\n"));
+    parse_overrides(&marked("overrides.json")).unwrap();
+    parse_package(&marked("package-code.json")).unwrap();
+    parse_descriptor(&marked("descriptor-runtime.json")).unwrap();
+    // One mark is one too many for a value, and a second one is no JSON.
+    assert!(parse_graph(&format!("\u{feff}{text}")).is_err());
+    // UTF-16 is named, with and without its mark, whichever way round.
+    let plain = data("graph.json");
+    let little: Vec<u8> = plain.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = plain.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for bytes in [[&[0xff, 0xfe], &little[..]].concat(), [&[0xfe, 0xff], &big[..]].concat(), little.clone(), big] {
+        assert_eq!(document_text(&bytes).unwrap_err(), "is UTF-16 text; save it as UTF-8");
+    }
+    assert!(document_text(b"{\"a\": \"\xe4\"}").unwrap_err().contains("byte 8 "));
+    let error = parse_graph(&String::from_utf8(little).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("UTF-16"), "{error}");
+    assert_eq!(document_text(b"").unwrap(), "");
+    assert_eq!(document_text(b"7").unwrap(), "7");
 }
 
 #[test]

@@ -22,7 +22,11 @@ pub(super) fn check_counts(nodes: &[Placed], followed: &BTreeMap<&str, Followed>
         }
         match interface.category {
             Category::MediaSource if made.instance.package == ABSTRACT_CAMERA => {
-                let message = "stands for no camera; override it with a registered camera, or make it \"overridable\"";
+                let message = if placed.node.overridable || placed.node.override_mandatory {
+                    "stands for no camera; replace it with a registered camera by an entry in \"nodeOverrides\""
+                } else {
+                    "stands for no camera and may not be replaced; make it \"overridable\": true, or name a registered camera"
+                };
                 return Err(Error::new(&placed.at, Rule::CameraChosen, message));
             }
             Category::MediaSource => {

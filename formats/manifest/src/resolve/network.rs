@@ -1,4 +1,5 @@
-//! Ports of the appliance: the graph says which an application would like, the overrides which are opened.
+//! Ports of the appliance: packages say where their code listens, overrides which of these are opened. A rule in the graph
+//! opens nothing; it is a default for whoever writes the overrides.
 
 use super::Followed;
 use super::replacements::Replacements;
@@ -8,7 +9,7 @@ use crate::text::shown_at_most;
 use crate::{Category, Error, Graph, OpenPort, Overrides, RoutingRule, Rule, limits};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A port opens when the overrides repeat the graph's rule; they may choose another port of the appliance.
+/// A port opens when the overrides have a rule for an inbound port of the package.
 pub(super) fn open_ports(
     graph: &Graph,
     overrides: Option<&Overrides>,
@@ -27,12 +28,6 @@ pub(super) fn open_ports(
         let at = element("nodeGraphOverrides.networkRoutingRules", i, &rule.node);
         let node = check_container_port(rule, &at, replacements, followed)?;
         let container_port = rule.container_port.get();
-        if in_graph(graph, rule).is_none() {
-            let message = format!(
-                "the graph has no rule for port {container_port} of this node; overrides only open what the graph offers"
-            );
-            return Err(Error::new(at, Rule::NetworkRule, message));
-        }
         let host_port = check_host_port(wanted(graph, rule), &at)?;
         if let Some(other) = open.iter().find(|other| other.host_port == host_port) {
             let message = format!(
@@ -54,7 +49,7 @@ pub fn host_ports(graph: &Graph, overrides: Option<&Overrides>) -> BTreeSet<u16>
     rules.filter_map(|rule| u16::try_from(wanted(graph, rule)).ok()).collect()
 }
 
-/// The graph's rule that a rule of the overrides repeats.
+/// The graph's rule for the same port, if it has one.
 fn in_graph<'a>(graph: &'a Graph, rule: &RoutingRule) -> Option<&'a RoutingRule> {
     graph.network_routing_rules.iter().find(|other| other.node == rule.node && other.container_port == rule.container_port)
 }

@@ -192,9 +192,9 @@ async fn import(api: &Api, from: &Location, to: &VersionOutput, tags: &Tags) -> 
     // As panorama-cli has it: the document's own hash.
     let patch = sha256(&unpacked.manifest);
     imported.patch = Some(patch.clone());
-    let checked = String::from_utf8(unpacked.manifest)
-        .map_err(|_| "package.json is not UTF-8".to_owned())
-        .and_then(|text| document(&text, &to.package_name, &to.package_version).map(|parsed| (text, parsed)));
+    let checked = belvedere_manifest::document_text(&unpacked.manifest)
+        .map_err(|fault| format!("package.json {fault}"))
+        .and_then(|text| document(text, &to.package_name, &to.package_version).map(|parsed| (text.to_owned(), parsed)));
     let (text, parsed) = match checked {
         Ok(checked) => checked,
         Err(problem) => {

@@ -68,7 +68,7 @@ pub async fn plan(api: &Api, manifest: &str, overrides: Option<&str>) -> Result<
             .store
             .read_object(&version.manifest.bucket, &version.manifest.key, version.manifest.size)
             .await?
-            .and_then(|b| String::from_utf8(b).ok())
+            .and_then(|b| belvedere_manifest::document_text(&b).ok().map(str::to_owned))
             .ok_or_else(|| ApiError::internal(format!("the package document {} has gone", version.manifest.key)))?;
         set.insert(&reference, &version.version, document(&listed, &text)?);
         cameras.extend(camera);
@@ -90,7 +90,10 @@ pub async fn plan(api: &Api, manifest: &str, overrides: Option<&str>) -> Result<
         }
     }
     let nodes = records(&application, &found);
-    let json = |text: &str| serde_json::from_str(text).map_err(|e| ApiError::cannot_parse(e.to_string()));
+    let json = |text: &str| {
+        let text = belvedere_manifest::document_text(text.as_bytes()).map_err(ApiError::cannot_parse)?;
+        serde_json::from_str(text).map_err(|e| ApiError::cannot_parse(e.to_string()))
+    };
     Ok(Plan {
         graph: json(manifest)?,
         overrides: overrides.map(json).transpose()?,

@@ -31,8 +31,11 @@ pub async fn examine(api: &Api, package: &str, version: &str, patch: &str) -> Re
         let outcome = Err(format!("there is no package document at {key}, or it is larger than {MAX_MANIFEST} bytes"));
         return Ok(Examined { manifest: String::new(), outcome });
     };
-    let Ok(manifest) = String::from_utf8(bytes) else {
-        return Ok(Examined { manifest: String::new(), outcome: Err("the package document is not UTF-8".into()) });
+    let manifest = match belvedere_manifest::document_text(&bytes) {
+        Ok(text) => text.to_owned(),
+        Err(fault) => {
+            return Ok(Examined { manifest: String::new(), outcome: Err(format!("the package document {fault}")) });
+        }
     };
     let parsed = match document(&manifest, package, version) {
         Ok(parsed) => parsed,
@@ -92,8 +95,8 @@ pub(super) fn misnamed(file: &str, sha256: &str) -> Option<String> {
 /// Whether a descriptor fits an asset of that kind. `None` is a file that is too large to be read.
 fn descriptor(kind: ImplementationKind, bytes: Option<Vec<u8>>) -> Result<(), String> {
     let bytes = bytes.ok_or_else(|| format!("the descriptor is larger than {MAX_MANIFEST} bytes"))?;
-    let text = String::from_utf8(bytes).map_err(|_| "the descriptor is not UTF-8")?;
-    parse_descriptor(&text).and_then(|descriptor| check_descriptor(kind, &descriptor)).map_err(|e| e.brief(MAX_TEXT))
+    let text = belvedere_manifest::document_text(&bytes).map_err(|fault| format!("the descriptor {fault}"))?;
+    parse_descriptor(text).and_then(|descriptor| check_descriptor(kind, &descriptor)).map_err(|e| e.brief(MAX_TEXT))
 }
 
 /// `NodeCategory`.
