@@ -6,7 +6,7 @@
 use crate::core::{Core, FetchError, Output};
 use crate::jobs::{Action, Jobs};
 use crate::link::{Heard, Link};
-use crate::logs::{Limits, Position, batches};
+use crate::logs::{Batch, Limits, Position, Verdict, batches, verdict};
 use crate::web::{Web, WebError};
 use belvedere_device_protocol::shadow::{DeploymentReference, DeviceState};
 use belvedere_device_protocol::{Deployment, NetworkStatus};
@@ -432,7 +432,7 @@ fn send_logs(options: &Options, device_id: &str, mut web: Web, stop: &AtomicBool
     while !stop.load(Ordering::Acquire) {
         let (mut more, mut failed, mut changed) = (false, false, false);
         for (name, source) in &mut sources {
-            match send_lines(source, positions.entry((*name).to_owned()).or_default(), &boot_id, device_id, &mut web) {
+            match send_lines(name, source, positions.entry((*name).to_owned()).or_default(), &boot_id, device_id, &mut web) {
                 Ok(count) => {
                     changed |= count > 0;
                     more |= count >= LOG_LINES as usize;
@@ -463,6 +463,7 @@ fn send_logs(options: &Options, device_id: &str, mut web: Web, stop: &AtomicBool
 }
 
 fn send_lines(
+    name: &str,
     source: &mut Asked,
     position: &mut Position,
     boot_id: &str,
@@ -479,17 +480,105 @@ fn send_lines(
             return Ok(0);
         }
     }
-    let Some(last) = batch.entries.last() else { return Ok(0) };
-    for part in batches(device_id, &batch.entries, &Limits::default()) {
-        match web.put_log_events(&part, now_seconds()) {
-            Ok(()) => {}
-            // Trying again would bring the same answer for ever, and hold up every line behind it.
-            Err(WebError::Refused { status: 400, problem, .. }) if problem.contains("InvalidParameter") => {
-                log::warn!("{} lines for {} {} are lost: {problem}", part.events.len(), part.group, part.stream);
-            }
-            Err(error) => return Err(error.to_string()),
-        }
+    position.of(boot_id, source.pid());
+    let dropped = position.newly_dropped(batch.dropped);
+    if dropped > 0 {
+        // Becomes a line of the device's own log.
+        log::warn!("{dropped} lines lost: {name} had no room for more while they waited to be sent");
     }
-    *position = Position { boot_id: boot_id.to_owned(), pid: source.pid(), sequence: last.sequence };
-    Ok(batch.entries.len())
+    let (count, Some(last)) = (batch.entries.len(), batch.entries.last().map(|entry| entry.sequence)) else { return Ok(0) };
+    let parts = batches(device_id, &position.left(batch.entries), &Limits::default());
+    send_parts(&parts, position, &mut |part| web.put_log_events(part, now_seconds()))?;
+    position.advance(last);
+    Ok(count)
+}
+
+/// Sends parts, each for itself: what one stream's lines meet does not hold up those of others. What was sent is
+/// remembered in `position` at once; an error means that the rest is to be tried again.
+fn send_parts(
+    parts: &[Batch],
+    position: &mut Position,
+    put: &mut dyn FnMut(&Batch) -> Result<(), WebError>,
+) -> Result<(), String> {
+    let lost = |part: &Batch, error: &WebError| {
+        log::warn!("{} lines lost, of {} {}: {error}", part.events.len(), part.group, part.stream);
+    };
+    let (mut sent, mut doubtful) = (0, Vec::new());
+    for part in parts {
+        let mut result = put(part);
+        if matches!(&result, Err(WebError::Refused { status: 401 | 403, .. })) {
+            // The keys were thrown away; perhaps new ones are better.
+            result = put(part);
+        }
+        match result {
+            Ok(()) => sent += 1,
+            Err(error) => match &error {
+                WebError::Refused { status, problem, .. } => match verdict(*status, problem) {
+                    Verdict::Wait => return Err(error.to_string()),
+                    Verdict::Lost => lost(part, &error),
+                    Verdict::Doubtful => {
+                        doubtful.push((part, error));
+                        continue;
+                    }
+                },
+                _ => return Err(error.to_string()),
+            },
+        }
+        position.ahead.extend(&part.sequences);
+    }
+    match doubtful.first() {
+        // Nothing is taken at all: that is not these lines' fault.
+        Some((_, error)) if sent == 0 => return Err(error.to_string()),
+        _ => doubtful.iter().for_each(|(part, error)| lost(part, error)),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use belvedere_interfaces::logs::LogEntry;
+    use std::collections::BTreeSet;
+
+    fn parts() -> Vec<Batch> {
+        let entry = |sequence: u64, stream: &str| LogEntry {
+            sequence,
+            application_instance_id: Some(format!("applicationInstance-{stream}")),
+            stream: stream.into(),
+            timestamp_ms: 1,
+            message: "x".into(),
+        };
+        batches("device-a", &[entry(1, "a"), entry(2, "b"), entry(3, "c"), entry(4, "a")], &Limits::default())
+    }
+
+    fn refused(status: u16, problem: &str) -> WebError {
+        WebError::Refused { what: "PutLogEvents".into(), status, problem: problem.into() }
+    }
+
+    /// Runtime D29: every answer but one held up all lines behind it, and those before it were sent again.
+    #[test]
+    fn one_refused_answer_holds_nobody_up_and_nothing_is_sent_twice() {
+        for problem in ["AccessDeniedException", "LimitExceededException"] {
+            let status = if problem.starts_with("Access") { 403 } else { 400 };
+            let (mut position, mut sent) = (Position::default(), Vec::new());
+            let mut put = |part: &Batch| match part.stream.as_str() {
+                "b" => Err(refused(status, problem)),
+                other => {
+                    sent.push(other.to_owned());
+                    Ok(())
+                }
+            };
+            send_parts(&parts(), &mut position, &mut put).unwrap();
+            assert_eq!(sent, ["a", "c"]);
+        }
+        // The service goes away in the middle: what it took is not sent again.
+        let mut position = Position::default();
+        let mut put = |part: &Batch| if part.stream == "b" { Err(refused(503, "")) } else { Ok(()) };
+        send_parts(&parts(), &mut position, &mut put).unwrap_err();
+        assert_eq!(position.ahead, BTreeSet::from([1, 4]));
+        // Keys that are good for nothing cost no line.
+        let mut position = Position::default();
+        send_parts(&parts(), &mut position, &mut |_| Err(refused(403, "InvalidClientTokenId"))).unwrap_err();
+        assert!(position.ahead.is_empty());
+    }
 }

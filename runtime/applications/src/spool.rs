@@ -2,7 +2,7 @@
 //! moments are lost; they are the application's own files that keep them.
 
 use belvedere_interfaces::logs::{LogBatch, LogEntry};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,6 +27,19 @@ struct Inner {
     bytes: usize,
     last: u64,
     dropped: u64,
+    /// What was dropped of each application and is not said yet.
+    lost: BTreeMap<String, Lost>,
+}
+
+/// Dropped lines of one application, to be said in its own log.
+#[derive(Debug)]
+struct Lost {
+    lines: u64,
+    /// Of the last of them: the place in the order where it is said.
+    sequence: u64,
+    timestamp_ms: i64,
+    /// What was given to the reader and is not confirmed: sequence and number of lines.
+    told: Option<(u64, u64)>,
 }
 
 impl Spool {
@@ -49,6 +62,7 @@ impl Spool {
             let Some(old) = inner.entries.pop_front() else { break };
             inner.bytes -= size(&old);
             inner.dropped += 1;
+            inner.lose(&old);
         }
     }
 
@@ -62,10 +76,13 @@ impl Spool {
                 inner.bytes -= size(&old);
             }
         }
+        inner.confirm(after);
         let mut bytes = 0;
-        let entries = inner
-            .entries
+        let mut said: Vec<LogEntry> = inner.say();
+        said.sort_by_key(|entry| entry.sequence);
+        let entries = said
             .iter()
+            .chain(&inner.entries)
             .take(limit.clamp(1, 1_000) as usize)
             .take_while(|entry| {
                 bytes += size(entry);
@@ -74,6 +91,52 @@ impl Spool {
             .cloned()
             .collect();
         LogBatch { entries, dropped: inner.dropped }
+    }
+}
+
+impl Inner {
+    fn lose(&mut self, old: &LogEntry) {
+        let Some(id) = &old.application_instance_id else { return };
+        let lost = self.lost.entry(id.clone()).or_insert(Lost {
+            lines: 0,
+            sequence: 0,
+            timestamp_ms: old.timestamp_ms,
+            told: None,
+        });
+        lost.lines += 1;
+        lost.sequence = old.sequence;
+        lost.timestamp_ms = old.timestamp_ms;
+    }
+
+    fn confirm(&mut self, after: u64) {
+        self.lost.retain(|_, lost| {
+            // They had been read before they were dropped.
+            if after >= lost.sequence {
+                return false;
+            }
+            if let Some((sequence, lines)) = lost.told
+                && after >= sequence
+            {
+                lost.lines -= lines;
+                lost.told = None;
+            }
+            lost.lines > 0
+        });
+    }
+
+    /// A line for each application that lost some. All of them stand before the entries that are left.
+    fn say(&mut self) -> Vec<LogEntry> {
+        let entry = |(id, lost): (&String, &mut Lost)| {
+            lost.told = Some((lost.sequence, lost.lines));
+            LogEntry {
+                sequence: lost.sequence,
+                application_instance_id: Some(id.clone()),
+                stream: crate::supervisor::CONSOLE.to_owned(),
+                timestamp_ms: lost.timestamp_ms,
+                message: format!("{} lines lost: more was written than could be sent to the service", lost.lines),
+            }
+        };
+        self.lost.iter_mut().map(entry).collect()
     }
 }
 
@@ -188,6 +251,33 @@ mod tests {
         let batch = spool.read(0, 1_000);
         assert!(batch.entries.iter().map(|e| e.message.len()).sum::<usize>() <= BATCH);
         assert!(spool.inner.lock().unwrap().bytes <= BYTES);
+    }
+
+    /// Runtime D29, tried applications A2: dropped lines were counted and nobody was told.
+    #[test]
+    fn whoever_lost_lines_is_told_how_many_once() {
+        let spool = Spool::default();
+        for _ in 0..10 {
+            spool.push("quiet", "code_node", b"x");
+        }
+        for _ in 0..ENTRIES + 5 {
+            spool.push("chatty", "code_node", b"y");
+        }
+        let batch = spool.read(0, 3);
+        let said: Vec<_> =
+            batch.entries.iter().map(|e| (e.application_instance_id.as_deref().unwrap(), &*e.message)).collect();
+        assert_eq!(said[0], ("quiet", "10 lines lost: more was written than could be sent to the service"));
+        assert_eq!(said[1], ("chatty", "5 lines lost: more was written than could be sent to the service"));
+        assert_eq!(said[2], ("chatty", "y"));
+        assert!(batch.entries.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
+        // What was dropped after it was read is not lost.
+        spool.push("chatty", "code_node", b"y");
+        let batch = spool.read(batch.entries[2].sequence, 1);
+        assert_eq!(batch.entries[0].message, "y", "{batch:?}");
+        for _ in 0..3 {
+            spool.push("chatty", "code_node", b"y");
+        }
+        assert!(spool.read(batch.entries[0].sequence - 1, 1).entries[0].message.starts_with("3 lines lost"));
     }
 
     #[test]
