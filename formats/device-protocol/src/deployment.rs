@@ -21,6 +21,9 @@ pub struct Deployment {
     pub cameras: Vec<CameraSource>,
     /// Whether it should run.
     pub desired_state: DesiredState,
+    /// The instance whose place it takes, on the same appliance: that one runs until this one is ready to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
 }
 impl core::fmt::Debug for Deployment {
     // Cameras carry passwords.

@@ -21,6 +21,7 @@ fn deployment(id: &str) -> Box<Deployment> {
         packages: Vec::new(),
         cameras: Vec::new(),
         desired_state: DesiredState::Running,
+        replaces: None,
     })
 }
 

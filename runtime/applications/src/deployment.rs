@@ -159,6 +159,41 @@ pub fn prepare_model(model: &ModelNode, archive: &Object, descriptor: Option<&st
     Ok(PreparedModel { node: model.node.name.clone(), archive: archive.sha256.clone(), inputs })
 }
 
+/// What an application asks for and does not get on this appliance, in words for whoever deployed it. It is deployed
+/// all the same: much of it may work.
+pub fn missing(application: &Application) -> Vec<String> {
+    let mut missing = Vec::new();
+    for port in &application.open_ports {
+        missing.push(format!(
+            "port {} of the appliance does not lead to port {} of {}: this release opens no ports, and containers have no network",
+            port.host_port, port.container_port, port.node
+        ));
+    }
+    for code in application.code.iter().filter(|code| code.wants_accelerator) {
+        missing
+            .push(format!("{} asks for the GPU and runs without it: containers get none in this release", code.node.name));
+    }
+    let assets = application.code.iter().map(|code| (&code.node.name, &code.asset));
+    for (node, asset) in assets.chain(application.models.iter().map(|model| (&model.node.name, &model.asset))) {
+        if !asset.unchecked.is_empty() {
+            missing.push(format!("{node} requires {}, which is not looked at", asset.unchecked.join(" and ")));
+        }
+    }
+    for code in &application.code {
+        let from_code = |input: &&belvedere_manifest::Input| {
+            input.kind != PortType::Media
+                && input.bound.iter().any(|node| application.code.iter().any(|c| c.node.name == *node))
+        };
+        for input in code.inputs.iter().filter(from_code) {
+            missing.push(format!(
+                "{}.{} keeps its default value: values from another code node are not carried in this release",
+                code.node.name, input.name
+            ));
+        }
+    }
+    missing
+}
+
 /// Whether a camera waits: the last signal decides, and before the first one the graph.
 pub fn paused(launch: Launch, signal: Option<NodeSignal>) -> bool {
     match signal {

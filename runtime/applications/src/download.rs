@@ -11,13 +11,18 @@ use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 use ureq::http;
 
 /// Bytes of one object.
 pub const OBJECT: u64 = 16 << 30;
 /// Without a byte for this long an attempt has failed.
-const STALL: Duration = Duration::from_secs(60);
+pub const STALL: Duration = Duration::from_secs(60);
+/// How often a download asks whether to go on.
+const LOOK: Duration = Duration::from_millis(250);
+/// Pieces that wait between network and disk.
+const PIECES: usize = 4;
 /// How long a signed address is good.
 const SIGNATURE: Duration = Duration::from_secs(900);
 
@@ -64,16 +69,22 @@ pub fn place(directory: &Path, object: &Object) -> PathBuf {
     directory.join(&object.sha256)
 }
 
-/// Downloads `object` into `directory`, unless it is there; gives its path.
-///
-/// `access` is only needed when it is not.
+/// Where the part of `object` is that has come so far.
+pub fn part(directory: &Path, object: &Object) -> PathBuf {
+    directory.join(format!(".{}.part", object.sha256))
+}
+
+/// Downloads `object` into `directory`, unless it is there; gives its path. `access` is only needed when it is not. An
+/// attempt ends when nothing has come for `stall`, and within a moment when `go_on` says no, whatever the network does.
 pub fn fetch(
     directory: &Path,
     object: &Object,
     access: Option<&SetObjectAccess>,
+    stall: Duration,
     go_on: GoOn,
 ) -> Result<PathBuf, DownloadError> {
     let store = |source| DownloadError::Store { name: object.name.clone(), source };
+    let transfer = |problem: String| DownloadError::Transfer { name: object.name.clone(), problem };
     check(object)?;
     let whole = place(directory, object);
     if whole.exists() {
@@ -81,38 +92,49 @@ pub fn fetch(
     }
     let access = access.ok_or(DownloadError::NoAccess)?;
     std::fs::create_dir_all(directory).map_err(store)?;
-    let part = directory.join(format!(".{}.part", object.sha256));
+    let part = part(directory, object);
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part).map_err(store)?;
     let mut hash = Sha256::new();
-    let mut have = hash_of(&mut file, &mut hash, object.size).map_err(store)?;
+    let Some(mut have) = hash_of(&mut file, &mut hash, object.size, go_on).map_err(store)? else {
+        return Err(transfer("interrupted".into()));
+    };
     if have < object.size {
-        let mut answer = request(object, access, have)?;
-        if have > 0 && answer.status() != http::StatusCode::PARTIAL_CONTENT {
-            // The server begins anew, so do we.
-            hash = Sha256::new();
-            have = 0;
-        }
-        file.set_len(have).and_then(|()| file.seek(io::SeekFrom::Start(have)).map(drop)).map_err(store)?;
-        let mut body = answer.body_mut().as_reader();
-        let mut buffer = vec![0; 256 << 10];
+        let pieces = request_in_a_thread(object, access, have, stall)?;
+        let mut heard = Instant::now();
         while have < object.size {
             if !go_on() {
-                return Err(DownloadError::Transfer { name: object.name.clone(), problem: "interrupted".into() });
+                return Err(transfer("interrupted".into()));
             }
-            let room = usize::try_from(object.size - have).unwrap_or(usize::MAX).min(buffer.len());
-            let count = body.read(&mut buffer[..room]).map_err(|error| DownloadError::Transfer {
-                name: object.name.clone(),
-                problem: format!("after {have} of {} bytes: {error}", object.size),
-            })?;
-            if count == 0 {
-                return Err(DownloadError::Transfer {
-                    name: object.name.clone(),
-                    problem: format!("ended after {have} of {} bytes", object.size),
-                });
+            match pieces.recv_timeout(LOOK) {
+                Ok(Ok(Piece::Begin { from: 0 })) if have > 0 => {
+                    // The server begins anew, so do we.
+                    hash = Sha256::new();
+                    have = 0;
+                    file.set_len(0).and_then(|()| file.rewind()).map_err(store)?;
+                }
+                Ok(Ok(Piece::Begin { .. })) => {
+                    file.set_len(have).and_then(|()| file.seek(io::SeekFrom::Start(have)).map(drop)).map_err(store)?;
+                }
+                Ok(Ok(Piece::Bytes(bytes))) => {
+                    let room = usize::try_from(object.size - have).unwrap_or(usize::MAX);
+                    let bytes = &bytes[..bytes.len().min(room)];
+                    file.write_all(bytes).map_err(store)?;
+                    hash.update(bytes);
+                    have += bytes.len() as u64;
+                }
+                Ok(Ok(Piece::End)) => return Err(transfer(format!("ended after {have} of {} bytes", object.size))),
+                Ok(Err(DownloadError::Transfer { problem, .. })) if have > 0 => {
+                    return Err(transfer(format!("after {have} of {} bytes: {problem}", object.size)));
+                }
+                Ok(Err(error)) => return Err(error),
+                // The other thread has its own deadlines; this one holds whatever the library does.
+                Err(RecvTimeoutError::Timeout) if heard.elapsed() < stall + stall / 2 => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(transfer(format!("nothing came for {} s, after {have} bytes", heard.elapsed().as_secs())));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(transfer("the transfer broke off".into())),
             }
-            file.write_all(&buffer[..count]).map_err(store)?;
-            hash.update(&buffer[..count]);
-            have += count as u64;
+            heard = Instant::now();
         }
     }
     let found = hex::encode(hash.finalize());
@@ -144,26 +166,91 @@ fn check(object: &Object) -> Result<(), DownloadError> {
     Ok(())
 }
 
-/// Hashes what has come already; gives how much that is. More than the whole is no part of it.
-fn hash_of(file: &mut File, hash: &mut Sha256, size: u64) -> io::Result<u64> {
+/// Hashes what has come already; gives how much that is, or nothing when it was asked to end. More than the whole is no
+/// part of it.
+fn hash_of(file: &mut File, hash: &mut Sha256, size: u64, go_on: GoOn) -> io::Result<Option<u64>> {
     if file.metadata()?.len() > size {
         file.set_len(0)?;
-        return Ok(0);
+        return Ok(Some(0));
     }
     file.rewind()?;
     let mut buffer = vec![0; 256 << 10];
     let mut have = 0;
-    loop {
+    while go_on() {
         let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok(have);
+            return Ok(Some(have));
         }
         hash.update(&buffer[..count]);
         have += count as u64;
     }
+    Ok(None)
 }
 
-fn request(object: &Object, access: &SetObjectAccess, from: u64) -> Result<http::Response<ureq::Body>, DownloadError> {
+/// What a transfer brings.
+enum Piece {
+    /// An answer that begins at this byte.
+    Begin { from: u64 },
+    /// More of it.
+    Bytes(Vec<u8>),
+    /// The answer's end.
+    End,
+}
+
+/// Asks for an object, from a byte on. In a thread of its own, because a name that is looked up, a connection that is
+/// made and an answer that does not come keep their caller waiting; whoever wants to end just stops listening.
+fn request_in_a_thread(
+    object: &Object,
+    access: &SetObjectAccess,
+    from: u64,
+    stall: Duration,
+) -> Result<Receiver<Result<Piece, DownloadError>>, DownloadError> {
+    let (sender, pieces) = sync_channel(PIECES);
+    let (object, access) = (object.clone(), access.clone());
+    let name = object.name.clone();
+    std::thread::Builder::new()
+        .spawn(move || {
+            if let Err(error) = bring(&object, &access, from, stall, &sender) {
+                let _ = sender.send(Err(error));
+            }
+        })
+        .map_err(|error| DownloadError::Transfer { name, problem: format!("start a thread: {error}") })?;
+    Ok(pieces)
+}
+
+fn bring(
+    object: &Object,
+    access: &SetObjectAccess,
+    from: u64,
+    stall: Duration,
+    pieces: &SyncSender<Result<Piece, DownloadError>>,
+) -> Result<(), DownloadError> {
+    let mut answer = request(object, access, from, stall)?;
+    let from = if answer.status() == http::StatusCode::PARTIAL_CONTENT { from } else { 0 };
+    // Nobody listens any more: that is the end.
+    if pieces.send(Ok(Piece::Begin { from })).is_err() {
+        return Ok(());
+    }
+    let mut body = answer.body_mut().as_reader();
+    loop {
+        let mut buffer = vec![0; 256 << 10];
+        let count = body
+            .read(&mut buffer)
+            .map_err(|error| DownloadError::Transfer { name: object.name.clone(), problem: error.to_string() })?;
+        buffer.truncate(count);
+        let piece = if count == 0 { Piece::End } else { Piece::Bytes(buffer) };
+        if pieces.send(Ok(piece)).is_err() || count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn request(
+    object: &Object,
+    access: &SetObjectAccess,
+    from: u64,
+    stall: Duration,
+) -> Result<http::Response<ureq::Body>, DownloadError> {
     let bad = |what: &str| DownloadError::Access(what.to_owned());
     let transfer = |problem: String| DownloadError::Transfer { name: object.name.clone(), problem };
     let endpoint = access.endpoint.parse().map_err(|_| bad("the endpoint is no address"))?;
@@ -188,9 +275,11 @@ fn request(object: &Object, access: &SetObjectAccess, from: u64) -> Result<http:
         .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0)
-        .timeout_connect(Some(Duration::from_secs(20)))
-        .timeout_recv_response(Some(STALL))
-        .timeout_recv_body(None)
+        .timeout_resolve(Some(Duration::from_secs(20).min(stall)))
+        .timeout_connect(Some(Duration::from_secs(20).min(stall)))
+        .timeout_recv_response(Some(stall))
+        // A large object may take hours; it must not take them without a byte.
+        .timeout_per_read(Some(stall))
         .build()
         .into();
     let mut request = agent.get(address.as_str());
@@ -296,13 +385,13 @@ mod tests {
         let mut attempts = 0;
         let path = loop {
             attempts += 1;
-            match fetch(directory.path(), &object(&content), Some(&access(&endpoint)), &|| true) {
+            match fetch(directory.path(), &object(&content), Some(&access(&endpoint)), STALL, &|| true) {
                 Ok(path) => break path,
                 Err(error) => assert!(attempts < 5, "{error}"),
             }
         };
         assert_eq!((attempts, std::fs::read(path).unwrap() == content), (3, true));
-        fetch(directory.path(), &object(&content), None, &|| true).expect("is there: no request");
+        fetch(directory.path(), &object(&content), None, STALL, &|| true).expect("is there: no request");
         stop(&endpoint);
         let requests = thread.join().unwrap();
         assert!(
@@ -321,7 +410,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let object = object(&content);
         std::fs::write(directory.path().join(format!(".{}.part", object.sha256)), b"xxx").unwrap();
-        let path = fetch(directory.path(), &object, Some(&access(&endpoint)), &|| true).unwrap();
+        let path = fetch(directory.path(), &object, Some(&access(&endpoint)), STALL, &|| true).unwrap();
         assert_eq!(std::fs::read(path).unwrap(), content);
         stop(&endpoint);
     }
@@ -331,7 +420,7 @@ mod tests {
         let (endpoint, _thread) = server(vec![1; 1_000], 1_000, true);
         let directory = tempfile::tempdir().unwrap();
         let object = object(&[2; 1_000]);
-        let error = fetch(directory.path(), &object, Some(&access(&endpoint)), &|| true).unwrap_err();
+        let error = fetch(directory.path(), &object, Some(&access(&endpoint)), STALL, &|| true).unwrap_err();
         assert!(matches!(error, DownloadError::Wrong { .. }), "{error}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         stop(&endpoint);
@@ -340,13 +429,56 @@ mod tests {
     #[test]
     fn errors_hold_no_secrets_and_names_lead_nowhere() {
         let directory = tempfile::tempdir().unwrap();
-        let error =
-            fetch(directory.path(), &object(b"x"), Some(&access("http://127.0.0.1:1")), &|| true).unwrap_err().to_string();
+        let error = fetch(directory.path(), &object(b"x"), Some(&access("http://127.0.0.1:1")), STALL, &|| true)
+            .unwrap_err()
+            .to_string();
         assert!(!error.contains("Signature") && !error.contains("secret"), "{error}");
         let evil = Object { sha256: "../../../../etc/x".into(), ..object(b"x") };
         assert!(matches!(
-            fetch(directory.path(), &evil, Some(&access("http://127.0.0.1:1")), &|| true),
+            fetch(directory.path(), &evil, Some(&access("http://127.0.0.1:1")), STALL, &|| true),
             Err(DownloadError::Wrong { .. })
         ));
+    }
+
+    /// A server that sends the head and half of the body, and then nothing, with the connection open.
+    fn silent_server(content: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", content.len());
+                let _ = stream.write_all(&content[..content.len() / 2]);
+                kept.push(stream);
+            }
+        });
+        endpoint
+    }
+
+    /// Runtime D6: the body had no deadline, so a connection that went silent in it held the thread for ever.
+    #[test]
+    fn a_body_that_goes_silent_ends_the_attempt_and_keeps_what_came() {
+        let endpoint = silent_server(&[5; 1_000]);
+        let directory = tempfile::tempdir().unwrap();
+        let object = object(&[5; 1_000]);
+        let begin = Instant::now();
+        let stall = Duration::from_millis(300);
+        let error = fetch(directory.path(), &object, Some(&access(&endpoint)), stall, &|| true).unwrap_err();
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        assert!(matches!(&error, DownloadError::Transfer { problem, .. } if problem.contains("500")), "{error}");
+        assert_eq!(std::fs::metadata(part(directory.path(), &object)).unwrap().len(), 500);
+    }
+
+    /// Runtime D6: whether to go on was asked between reads only, and a read could last for ever.
+    #[test]
+    fn a_silent_download_ends_within_a_moment_when_it_is_not_wanted_any_more() {
+        let endpoint = silent_server(&[5; 1_000]);
+        let directory = tempfile::tempdir().unwrap();
+        let begin = Instant::now();
+        let wanted = || begin.elapsed() < Duration::from_millis(500);
+        let error = fetch(directory.path(), &object(&[5; 1_000]), Some(&access(&endpoint)), STALL, &wanted).unwrap_err();
+        assert!(error.to_string().contains("interrupted"), "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     }
 }

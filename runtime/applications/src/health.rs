@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 /// A node that announced itself and is silent for so long is in error; three heartbeats.
 pub const SILENCE: Duration = Duration::from_secs(30);
 
+/// A program that ended is called restarting until it has run again for so long: longer than most programs need to meet
+/// the same end, so that who looks once a minute sees what is so.
+pub const SETTLED: Duration = Duration::from_secs(20);
+
 /// How a container is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ContainerState {
@@ -29,6 +33,10 @@ pub struct CodeHealth {
     pub container: ContainerState,
     /// When the SDK was last heard; `None` before `panoramasdk.node` was made in this container.
     pub heard: Option<Instant>,
+    /// When this container's program started.
+    pub since: Option<Instant>,
+    /// How the program ended the last time.
+    pub ended: Option<String>,
 }
 
 /// What is known of a model node.
@@ -70,6 +78,12 @@ fn report(node: &str, status: &str, detail: &str) -> NodeReport {
 
 /// A code node's report.
 pub fn code(node: &str, health: &CodeHealth, now: Instant) -> NodeReport {
+    let settled = health.since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLED);
+    if let (ContainerState::Starting | ContainerState::Running, Some(ended), false) =
+        (&health.container, &health.ended, settled)
+    {
+        return report(node, status::ERROR, &format!("restarting: {ended}"));
+    }
     match (&health.container, health.heard) {
         (ContainerState::Starting, _) => report(node, status::NOT_AVAILABLE, "the container is being started"),
         (ContainerState::Ended { detail }, _) => report(node, status::ERROR, detail),
@@ -128,10 +142,14 @@ pub enum Stage {
     Requested,
     /// Being brought here; what is going on, or why it is being tried again.
     Installing(String),
-    /// Cannot run here, whatever is tried.
+    /// Cannot run here, whatever is tried; nothing of it runs.
     Failed(String),
+    /// Cannot run here, whatever is tried; the version before it goes on.
+    UpdateFailed(String),
     /// Supervised.
     Deployed,
+    /// Not wanted any more, and runs until what replaces it is ready; what that waits for.
+    Retiring(String),
     /// There, and asked not to run.
     Stopped,
     /// Being removed; why that is not done yet.
@@ -140,28 +158,59 @@ pub enum Stage {
     Removed,
 }
 
-/// An instance's report. `code` are the reports of its code nodes alone, which its health follows.
-pub fn application(id: &str, sha256: &str, stage: &Stage, nodes: Vec<NodeReport>, code: &[String]) -> ApplicationReport {
+/// What an instance's report is made from.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// The application instance.
+    pub id: &'a str,
+    /// Of the deployment document.
+    pub sha256: &'a str,
+    /// Where it stands.
+    pub stage: &'a Stage,
+    /// All nodes.
+    pub nodes: Vec<NodeReport>,
+    /// The names of its code nodes, which its health follows.
+    pub code: &'a [String],
+    /// More that people should know while it runs, the most important first.
+    pub remarks: Vec<String>,
+}
+
+/// An instance's report.
+pub fn application(facts: Facts) -> ApplicationReport {
+    let Facts { id, sha256, stage, nodes, code, remarks } = facts;
     let of_code: Vec<&NodeReport> = nodes.iter().filter(|node| code.contains(&node.node)).collect();
     let health = match stage {
-        Stage::Deployed if of_code.iter().any(|node| node.status == status::ERROR) => status::ERROR,
-        Stage::Deployed if of_code.iter().all(|node| node.status == status::RUNNING) => status::RUNNING,
+        Stage::Deployed | Stage::UpdateFailed(_) | Stage::Retiring(_) => {
+            if of_code.iter().any(|node| node.status == status::ERROR) {
+                status::ERROR
+            } else if of_code.iter().all(|node| node.status == status::RUNNING) {
+                status::RUNNING
+            } else {
+                status::NOT_AVAILABLE
+            }
+        }
         Stage::Failed(_) => status::ERROR,
         _ => status::NOT_AVAILABLE,
     };
+    // First what does not work, then what is going on, then what was not to be had from the beginning.
+    let running = |first: &str| {
+        let of_node = |node: &NodeReport| format!("{}: {}", node.node, node.detail);
+        let code_trouble = of_code.iter().find(|node| node.status != status::RUNNING);
+        let other_trouble = nodes.iter().filter(|node| node.status == status::ERROR && !code.contains(&node.node));
+        let parts = (!first.is_empty()).then(|| first.to_owned()).into_iter();
+        let parts = parts.chain(code_trouble.map(|node| of_node(node))).chain(other_trouble.map(of_node));
+        parts.chain(remarks.iter().cloned()).collect::<Vec<_>>().join("; ")
+    };
+    let device = if health == status::RUNNING { "RUNNING" } else { "LAUNCHED" };
     let (state, description, device) = match stage {
         Stage::Requested => ("DEPLOYMENT_REQUESTED", String::new(), "INSTALL_IN_PROGRESS"),
         Stage::Installing(detail) => ("DEPLOYMENT_IN_PROGRESS", detail.clone(), "INSTALL_IN_PROGRESS"),
         Stage::Failed(detail) => ("DEPLOYMENT_FAILED", detail.clone(), "INSTALL_ERROR"),
-        Stage::Deployed if health == status::RUNNING => ("DEPLOYMENT_SUCCEEDED", String::new(), "RUNNING"),
-        Stage::Deployed => {
-            let trouble = of_code.iter().find(|node| node.status != status::RUNNING);
-            (
-                "DEPLOYMENT_SUCCEEDED",
-                trouble.map_or(String::new(), |node| format!("{}: {}", node.node, node.detail)),
-                "LAUNCHED",
-            )
+        Stage::UpdateFailed(detail) => {
+            ("DEPLOYMENT_FAILED", running(&format!("{detail}; the version before it goes on running")), device)
         }
+        Stage::Deployed => ("DEPLOYMENT_SUCCEEDED", running(""), device),
+        Stage::Retiring(detail) => ("REMOVAL_IN_PROGRESS", running(detail), device),
         Stage::Stopped => ("DEPLOYMENT_SUCCEEDED", "stopped".to_owned(), "STOPPED"),
         Stage::Removing(detail) => ("REMOVAL_IN_PROGRESS", detail.clone(), "REMOVAL_IN_PROGRESS"),
         Stage::Removed => ("REMOVAL_SUCCEEDED", String::new(), "STOPPED"),
@@ -189,7 +238,7 @@ mod tests {
     #[test]
     fn a_code_node_is_running_while_it_is_heard() {
         let now = Instant::now() + Duration::from_secs(1_000);
-        let health = |container, heard| CodeHealth { container, heard };
+        let health = |container, heard| CodeHealth { container, heard, ..CodeHealth::default() };
         let ago = |seconds| Some(now - Duration::from_secs(seconds));
         assert_eq!(code("n", &health(ContainerState::Starting, None), now).status, "NOT_AVAILABLE");
         assert_eq!(code("n", &health(ContainerState::Running, None), now).status, "NOT_AVAILABLE");
@@ -200,17 +249,68 @@ mod tests {
         assert_eq!((ended.status.as_str(), ended.detail.as_str()), ("ERROR", "exit status 1"));
     }
 
+    /// Tried applications A9: a program that failed at once was ERROR, NOT_AVAILABLE and RUNNING in turn, every few seconds.
+    #[test]
+    fn a_program_that_restarts_is_in_error_until_it_has_run_for_a_while() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut health = CodeHealth { ended: Some("exit status 1".into()), ..CodeHealth::default() };
+        let seen = |health: &CodeHealth, now| (code("n", health, now).status, code("n", health, now).detail);
+        let restarting = ("ERROR".to_owned(), "restarting: exit status 1".to_owned());
+        assert_eq!(seen(&health, at(0)), restarting);
+        health.container = ContainerState::Running;
+        health.since = Some(at(1));
+        assert_eq!(seen(&health, at(1)), restarting);
+        health.heard = Some(at(20));
+        assert_eq!(seen(&health, at(20)), restarting);
+        assert_eq!(seen(&health, at(1) + SETTLED), ("RUNNING".to_owned(), String::new()));
+        // One that never ended is said to run as soon as it does.
+        let first = CodeHealth { ended: None, ..health };
+        assert_eq!(seen(&first, at(20)).0, "RUNNING");
+    }
+
+    fn facts<'a>(stage: &'a Stage, nodes: Vec<NodeReport>, code: &'a [String], remarks: &[&str]) -> Facts<'a> {
+        let remarks = remarks.iter().map(|&remark| remark.to_owned()).collect();
+        Facts { id: "a", sha256: "s", stage, nodes, code, remarks }
+    }
+
     #[test]
     fn the_applications_health_follows_its_code() {
         let nodes = |word: &str| vec![camera("cam", false, None), report("code", word, "why")];
-        let of = |word: &str| application("a", "s", &Stage::Deployed, nodes(word), &["code".into()]);
+        let of = |word: &str| application(facts(&Stage::Deployed, nodes(word), &["code".into()], &[]));
         assert_eq!((of("RUNNING").health.as_str(), of("RUNNING").device_reported_status.as_str()), ("RUNNING", "RUNNING"));
         assert_eq!((of("ERROR").health.as_str(), of("ERROR").status.as_str()), ("ERROR", "DEPLOYMENT_SUCCEEDED"));
         assert_eq!(of("ERROR").status_description, "code: why");
         assert_eq!(of("NOT_AVAILABLE").health, "NOT_AVAILABLE");
         // An application of cameras alone runs.
-        assert_eq!(application("a", "s", &Stage::Deployed, vec![camera("cam", false, None)], &[]).health, "RUNNING");
-        assert_eq!(application("a", "s", &Stage::Failed("no".into()), vec![], &[]).status, "DEPLOYMENT_FAILED");
+        let cameras = application(facts(&Stage::Deployed, vec![camera("cam", false, None)], &[], &[]));
+        assert_eq!((cameras.health.as_str(), cameras.status_description.as_str()), ("RUNNING", ""));
+        assert_eq!(application(facts(&Stage::Failed("no".into()), vec![], &[], &[])).status, "DEPLOYMENT_FAILED");
+    }
+
+    /// Tried applications A4 and A6: "RUNNING: The application runs." while a model was in error and a port was not open.
+    #[test]
+    fn what_does_not_work_beside_the_code_is_said_while_it_runs() {
+        let failed = ModelHealth::Failed { detail: "Failed to load model because protobuf parsing failed.".into() };
+        let nodes = vec![report("code", "RUNNING", ""), model("model_node", &failed)];
+        let said = application(facts(&Stage::Deployed, nodes, &["code".into()], &["no port 8080"]));
+        assert_eq!(said.health, "RUNNING");
+        assert_eq!(
+            said.status_description,
+            "model_node: Failed to load model because protobuf parsing failed.; no port 8080"
+        );
+    }
+
+    /// Runtime D32.
+    #[test]
+    fn an_update_that_failed_is_said_and_the_version_before_it_is_seen_to_run() {
+        let stage = Stage::UpdateFailed("the model archive holds 0 .onnx files".into());
+        let said = application(facts(&stage, vec![report("code", "RUNNING", "")], &["code".into()], &[]));
+        assert_eq!(
+            (said.status.as_str(), said.health.as_str(), said.device_reported_status.as_str()),
+            ("DEPLOYMENT_FAILED", "RUNNING", "RUNNING")
+        );
+        assert!(said.status_description.ends_with("the version before it goes on running"), "{}", said.status_description);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The service: what is asked of it by Varlink, the threads of instances, and the cameras that they all need together.
 
 use crate::deployment::paused;
+use crate::disk::{self, Shortage, Space};
 use crate::health::{self, Stage};
 use crate::install;
 use crate::places::Places;
-use crate::shared::{Known, Model, Nodes, Shared};
+use crate::shared::{Known, Model, Nodes, Retiring, Shared};
 use crate::spool::Spool;
 use crate::state::Store;
 use crate::{supervisor, worker};
@@ -21,6 +22,10 @@ use std::time::{Duration, Instant};
 
 /// Application instances of an appliance (the guide says ten; a little more for those being replaced).
 const INSTANCES: usize = 20;
+/// How often the disk's room is looked at, and while it is short who has taken it.
+const DISK_PERIOD: Duration = Duration::from_secs(20);
+/// Containers are given a few seconds to end; the machine itself ends ten seconds after it was asked.
+const END: Duration = Duration::from_secs(8);
 
 /// The running service.
 pub struct Service {
@@ -43,13 +48,21 @@ impl Service {
         let region = store.region().unwrap_or_else(|| "us-east-1".into());
         let shared = Arc::new(Shared::new(places, store.stream_key()?, region));
         let service = Arc::new(Service { shared: shared.clone(), store, workers: Mutex::default() });
+        let discard = shared.discard.clone();
         match service.store.desired() {
             Ok(desired) => {
-                install::collect(&shared.places, desired.deployments.iter().map(|desired| &desired.deployment));
                 service.adopt(desired.deployments);
+                worker::collect(&shared);
             }
             Err(problem) => log::error!("{problem}; waiting for the service to say what is desired"),
         }
+        std::thread::spawn(move || {
+            // Behind everything else: it is only room that this makes.
+            let _ = rustix::process::setpriority_process(None, 19);
+            discard.run(&|| true);
+        });
+        let watched = shared.clone();
+        std::thread::spawn(move || watch_disk(&watched));
         std::thread::spawn(move || watch_cameras(&shared));
         Ok(service)
     }
@@ -102,26 +115,39 @@ impl Service {
 
     /// Takes a new set of wishes over, and starts threads for instances that have none.
     fn adopt(&self, deployments: Vec<DesiredDeployment>) {
-        let ids: Vec<String> = self.shared.change(|model| {
-            model.desired =
-                deployments.into_iter().map(|wanted| (wanted.deployment.application_instance_id.clone(), wanted)).collect();
-            for (id, wanted) in &model.desired {
-                let known = model.instances.entry(id.clone()).or_insert_with(|| Known {
-                    sha256: wanted.sha256.clone(),
-                    stage: Stage::Requested,
-                    removed: None,
-                    has_worker: false,
-                    nodes: None,
+        let ran = |id: &str| self.store.running(&self.shared.places.instance(id));
+        let desired: BTreeMap<String, DesiredDeployment> =
+            deployments.into_iter().map(|wanted| (wanted.deployment.application_instance_id.clone(), wanted)).collect();
+        let ids: Vec<String> = self.shared.wish(|model| {
+            let retiring = retiring(model, &desired, &ran);
+            model.desired = desired;
+            model.retiring = retiring;
+            let wanted: Vec<(String, String)> = model
+                .desired
+                .iter()
+                .chain(model.retiring.iter().map(|(id, retiring)| (id, &retiring.desired)))
+                .map(|(id, wanted)| (id.clone(), wanted.sha256.clone()))
+                .collect();
+            for (id, sha256) in wanted {
+                let known = model.instances.entry(id.clone()).or_insert_with(|| {
+                    let mut known = Known::new(sha256.clone());
+                    // What it may go back to is not collected.
+                    let ran = ran(&id);
+                    known.holds = ran.iter().flat_map(|ran| install::hashes(&ran.deployment)).map(str::to_owned).collect();
+                    known
                 });
                 // What runs is reported as what it is, until the new one is installed.
-                if known.removed.take().is_some() || (known.sha256 != wanted.sha256 && known.stage != Stage::Deployed) {
-                    known.sha256.clone_from(&wanted.sha256);
+                let runs = matches!(known.stage, Stage::Deployed | Stage::UpdateFailed(_));
+                if known.removed.take().is_some() || (known.sha256 != sha256 && !runs) {
+                    known.sha256 = sha256;
                     known.stage = Stage::Requested;
                 }
             }
             let now = Instant::now();
-            let desired = &model.desired;
-            model.instances.retain(|id, known| desired.contains_key(id) || !worker::forgotten(known.removed, now));
+            let (desired, retiring) = (&model.desired, &model.retiring);
+            model.instances.retain(|id, known| {
+                desired.contains_key(id) || retiring.contains_key(id) || !worker::forgotten(known.removed, now)
+            });
             let without = model.instances.iter_mut().filter(|(_, known)| known.removed.is_none() && !known.has_worker);
             without
                 .map(|(id, known)| {
@@ -132,13 +158,13 @@ impl Service {
         });
         let Ok(mut workers) = self.workers.lock() else { return };
         for id in ids {
-            workers.insert(id.clone(), worker::start(self.shared.clone(), id));
+            workers.insert(id.clone(), worker::start(self.shared.clone(), self.store.clone(), id));
         }
     }
 
     fn set_access(&self, access: SetObjectAccess) -> Done {
         let region = access.region.clone();
-        let changed = self.shared.change(|model| {
+        let changed = self.shared.wish(|model| {
             model.access = Some(access);
             let changed = model.region != region;
             model.region.clone_from(&region);
@@ -158,7 +184,7 @@ impl Service {
             .instances
             .iter()
             .filter(|(_, known)| !worker::forgotten(known.removed, now))
-            .map(|(id, known)| report(id, known, &model.streams, &signals(&model, id), now))
+            .map(|(id, known)| report(id, known, &model, now))
             .collect();
         Reports { applications }
     }
@@ -170,12 +196,44 @@ impl Service {
 
     /// Stops all containers; what is desired stays desired.
     pub fn end(&self) {
-        self.shared.change(|model| model.ending = true);
+        self.shared.wish(|model| model.ending = true);
         let workers = self.workers.lock().map(|mut workers| std::mem::take(&mut *workers)).unwrap_or_default();
-        for (_, thread) in workers {
-            let _ = thread.join();
+        // One that does not come back must not keep the machine from ending.
+        let until = Instant::now() + END;
+        while Instant::now() < until && workers.values().any(|thread| !thread.is_finished()) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for (id, thread) in workers {
+            if thread.is_finished() {
+                let _ = thread.join();
+            } else {
+                log::warn!("{id} does not end in time; the next start ends what is left of it");
+            }
         }
     }
+}
+
+/// Which instances go on although they are not desired: those that a desired one replaces that has never run.
+fn retiring(
+    model: &Model,
+    desired: &BTreeMap<String, DesiredDeployment>,
+    ran: &dyn Fn(&str) -> Option<DesiredDeployment>,
+) -> BTreeMap<String, Retiring> {
+    let mut retiring = BTreeMap::new();
+    for (new, wanted) in desired {
+        let Some(old) = wanted.deployment.replaces.as_ref().filter(|old| !desired.contains_key(*old)) else { continue };
+        let plain = !old.is_empty() && old.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let removed = model.instances.get(old).is_some_and(|known| known.removed.is_some());
+        if !plain || removed || ran(new).is_some() {
+            continue;
+        }
+        // From this process's memory, or what the one before it kept on the disk. One that never ran is not waited for.
+        let Some(kept) = ran(old) else { continue };
+        let before = model.desired.get(old).or_else(|| model.retiring.get(old).map(|retiring| &retiring.desired));
+        let desired = before.cloned().unwrap_or(kept);
+        retiring.insert(old.clone(), Retiring { desired, replaced_by: new.clone() });
+    }
+    retiring
 }
 
 /// Only the agent decides about applications and reads their lines; root and ourselves for tests and repair.
@@ -188,16 +246,24 @@ fn allowed(peer: Peer) -> Result<(), Failure> {
     }
 }
 
-fn report(
-    id: &str,
-    known: &Known,
-    streams: &BTreeMap<String, belvedere_interfaces::camera::StreamStatus>,
-    signals: &Signals,
-    now: Instant,
-) -> ApplicationReport {
-    let nodes = known.nodes.as_ref().map(|nodes| node_reports(nodes, streams, signals, now)).unwrap_or_default();
+fn report(id: &str, known: &Known, model: &Model, now: Instant) -> ApplicationReport {
+    let signals = signals(model, id);
+    let nodes = known.nodes.as_ref().map(|nodes| node_reports(nodes, &model.streams, &signals, now)).unwrap_or_default();
     let code: Vec<String> = known.nodes.iter().flat_map(|nodes| nodes.code.keys().cloned()).collect();
-    health::application(id, &known.sha256, &known.stage, nodes, &code)
+    let runs = matches!(known.stage, Stage::Deployed | Stage::UpdateFailed(_));
+    let retiring = model.retiring.get(id).filter(|_| runs).map(|retiring| {
+        let new = &retiring.replaced_by;
+        Stage::Retiring(match model.instances.get(new).map(|known| &known.stage) {
+            Some(Stage::Failed(_)) => format!("goes on running: {new}, which replaces it, cannot be deployed"),
+            _ => format!("runs until {new}, which replaces it, is ready"),
+        })
+    });
+    // What can be changed comes before what is so.
+    let blame = model.shortage.as_ref().and_then(|shortage| shortage.blame(id));
+    let update = known.update.as_ref().map(|update| format!("a newer version is on its way: {update}"));
+    let remarks = blame.into_iter().chain(update).chain(known.missing.iter().cloned()).collect();
+    let stage = retiring.as_ref().unwrap_or(&known.stage);
+    health::application(health::Facts { id, sha256: &known.sha256, stage, nodes, code: &code, remarks })
 }
 
 fn node_reports(
@@ -229,7 +295,7 @@ type Signals = BTreeMap<String, NodeSignal>;
 
 /// What was signalled to an instance's cameras.
 fn signals(model: &Model, id: &str) -> Signals {
-    model.desired.get(id).map(|desired| desired.signals.clone()).unwrap_or_default()
+    model.wanted(id).map(|desired| desired.signals.clone()).unwrap_or_default()
 }
 
 /// The streams that all running instances need together, each once. Paused cameras need none.
@@ -249,6 +315,44 @@ pub fn wanted_streams(model: &Model) -> Vec<StreamConfiguration> {
         }
     }
     streams.into_values().collect()
+}
+
+/// Looks who has taken the disk's room. May take seconds; not to be called with a lock.
+pub fn measure(shared: &Shared) -> Shortage {
+    let nothing = Space { free: 0, total: 0, free_files: 0, files: 0 };
+    let space = Space::of(&shared.places.state).unwrap_or(nothing);
+    let ids: Vec<String> = shared.lock().instances.keys().cloned().collect();
+    let used = ids.into_iter().filter_map(|id| {
+        let usage = disk::usage(&shared.places.instance(&id), disk::NAMES).ok()?;
+        // Who has a twentieth of the disk or of its files has much.
+        let much = usage.bytes > space.total / 20 || (space.files > 0 && usage.files > space.files / 20) || !usage.whole;
+        much.then_some((id, usage))
+    });
+    Shortage { space, largest: used.max_by_key(|(_, usage)| (usage.bytes, usage.files)) }
+}
+
+/// Says who fills the disk for as long as it is full: in the status, in the log, and to the application itself.
+fn watch_disk(shared: &Shared) {
+    let mut said: Option<Option<String>> = None;
+    while !shared.lock().ending {
+        let short = Space::of(&shared.places.state).is_ok_and(|space| space.is_short());
+        let shortage = short.then(|| measure(shared));
+        let largest = shortage.as_ref().map(|shortage| shortage.largest.as_ref().map(|(id, _)| id.clone()));
+        if largest != said {
+            match &shortage {
+                Some(shortage) => log::warn!("{}", shortage.words()),
+                None => log::info!("the disk has room again"),
+            }
+            if let Some((shortage, id)) = shortage.as_ref().zip(largest.clone().flatten())
+                && let Some(text) = shortage.blame(&id)
+            {
+                shared.spool.push(&id, supervisor::CONSOLE, text.as_bytes());
+            }
+            said = largest;
+        }
+        shared.note(|model| model.shortage = shortage);
+        std::thread::sleep(DISK_PERIOD);
+    }
 }
 
 /// Tells `camera` what to watch, again whenever it has forgotten (it may restart), and learns how the streams are.
@@ -296,3 +400,7 @@ fn round(
     *told = Some(wanted.to_vec());
     Ok(streams)
 }
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

@@ -1,9 +1,10 @@
 //! What survives a power cut: the desired applications, the region, and the key that streams are named with.
 
-use belvedere_interfaces::applications::SetDesired;
+use belvedere_interfaces::applications::{DesiredDeployment, SetDesired};
 use std::path::{Path, PathBuf};
 
 const DESIRED: &str = "desired.json";
+const RUNNING: &str = "running.json";
 const REGION: &str = "region";
 const STREAM_KEY: &str = "stream-key";
 /// A little more than a Varlink message.
@@ -43,6 +44,19 @@ impl Store {
     pub fn set_desired(&self, desired: &SetDesired) -> Result<(), String> {
         let bytes = serde_json::to_vec(desired).map_err(|_| "what is desired cannot be written".to_owned())?;
         belvedere_durable::write_file(&self.directory, DESIRED, &bytes, 0o600).map_err(|error| error.to_string())
+    }
+
+    /// The deployment that ran last of an instance, if it is known.
+    pub fn running(&self, instance: &Path) -> Option<DesiredDeployment> {
+        let bytes = belvedere_durable::read_file(instance, RUNNING, LIMIT).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps the deployment that runs of an instance: until another one is ready it is what the appliance goes back to,
+    /// also after a power cut. In the instance's own directory, so that it ends with it.
+    pub fn set_running(&self, instance: &Path, deployment: &DesiredDeployment) -> Result<(), String> {
+        let bytes = serde_json::to_vec(deployment).map_err(|_| "what runs cannot be written".to_owned())?;
+        belvedere_durable::write_file(instance, RUNNING, &bytes, 0o600).map_err(|error| error.to_string())
     }
 
     /// The region that the service last named.

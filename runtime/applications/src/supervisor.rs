@@ -2,11 +2,16 @@
 //! starts it again when it ends. It never gives up.
 //!
 //! The root tree is an overlay: the unpacked archive below, read-only and shared; above it a layer that begins empty at
-//! every start. What must last is in `/opt/aws/panorama/storage`.
+//! every start. What must last is in `/opt/aws/panorama/storage`. The layer of the run before is not emptied but taken
+//! away by one rename ([`crate::discard`]): what a program left in it must not keep anybody from starting.
 
 use crate::container::{self, Container};
+use crate::discard::Discard;
+use crate::disk::Space;
+use crate::ending::{self, MemoryWatch};
 use crate::health::{CodeHealth, ContainerState, back_off, line};
 use crate::places::Places;
+use crate::reserve;
 use crate::spool::{Lines, Spool};
 use crate::tail::Tail;
 use belvedere_manifest::RuntimeDescriptor;
@@ -24,6 +29,17 @@ use std::time::{Duration, Instant};
 pub const CONSOLE: &str = "console_output";
 /// Between asking a program to end and making it end.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A call of the runtime that takes longer is ended: it must not keep a supervisor from its other duties.
+const CALL: Duration = Duration::from_secs(10);
+/// How long what a container printed last is waited for, once it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// With less room than this on the disk a container's own layer is made in memory, so that one application that fills the
+/// disk does not keep others from starting.
+const ROOM: u64 = 16 << 20;
+/// Likewise, files.
+const ROOM_FILES: u64 = 256;
+/// How large such a layer may become.
+const LAYER_IN_MEMORY: &std::ffi::CStr = c"size=64m,nr_inodes=16k,mode=711";
 /// A program that ran so long begins its back-off anew.
 const LONG_RUN: Duration = Duration::from_secs(60);
 
@@ -34,6 +50,8 @@ pub struct Node {
     pub places: Places,
     /// Where lines go.
     pub spool: Arc<Spool>,
+    /// Where layers of earlier runs go.
+    pub discard: Arc<Discard>,
     /// The application instance.
     pub application_instance_id: String,
     /// The node.
@@ -114,8 +132,40 @@ pub fn clean_up(places: &Places) {
     }
     let bundles = places.run.join("bundles");
     for entry in std::fs::read_dir(&bundles).into_iter().flatten().flatten() {
-        let _ = rustix::mount::unmount(entry.path().join("rootfs"), UnmountFlags::DETACH);
-        let _ = std::fs::remove_dir_all(entry.path());
+        if let Err(error) = remove_bundle(&entry.path()) {
+            log::warn!("remove {}: {error}", entry.path().display());
+        }
+    }
+    if places.cgroups {
+        // Groups of nodes; those of containers went with them.
+        for entry in std::fs::read_dir(format!("/sys/fs/cgroup{CGROUP}")).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// Below the root of the control groups; `init` makes it.
+const CGROUP: &str = "/belvedere-containers";
+
+/// Removes what [`Node::bundle`] made. By name and never by walking: as long as the root tree is mounted, a walk would
+/// go through what the application has written.
+fn remove_bundle(bundle: &Path) -> std::io::Result<()> {
+    for name in ["rootfs", "memory"] {
+        let path = bundle.join(name);
+        // More than once, should it be mounted twice; an error is that it is not mounted.
+        while rustix::mount::unmount(&path, UnmountFlags::DETACH).is_ok() {}
+        none_is_fine(std::fs::remove_dir(&path))?;
+    }
+    for name in ["config.json", "hosts"] {
+        none_is_fine(std::fs::remove_file(bundle.join(name)))?;
+    }
+    none_is_fine(std::fs::remove_dir(bundle))
+}
+
+fn none_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -129,7 +179,32 @@ fn command(places: &Places) -> Command {
 
 /// Calls the runtime for something short; errors are its own concern ("no such container").
 fn runtime(places: &Places, arguments: &[&str]) {
-    let _ = command(places).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !within(command(places).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()), CALL) {
+        log::warn!("{} {arguments:?} did not end within {} s", places.crun.display(), CALL.as_secs());
+    }
+}
+
+/// Runs a program to its end, or to its end by us.
+fn within(command: &mut Command, time: Duration) -> bool {
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            log::warn!("start {:?}: {error}", command.get_program());
+            return true;
+        }
+    };
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        match child.try_wait() {
+            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+            _ => return true,
+        }
+    }
+    let _ = child.kill();
+    // A process that the kernel does not let go of is not waited for.
+    std::thread::sleep(Duration::from_millis(50));
+    let _ = child.try_wait();
+    false
 }
 
 /// Ends a container, whatever it is doing, and forgets it. `delete --force` alone forgets without ending where there
@@ -142,8 +217,13 @@ fn kill(places: &Places, id: &str) {
 impl Node {
     fn set(&self, state: ContainerState) {
         if let Ok(mut health) = self.health.lock() {
-            if state != ContainerState::Running {
-                health.heard = None;
+            match &state {
+                ContainerState::Running => health.since = Some(Instant::now()),
+                ContainerState::Starting => (health.heard, health.since) = (None, None),
+                ContainerState::Ended { detail } => {
+                    (health.heard, health.since) = (None, None);
+                    health.ended = Some(detail.clone());
+                }
             }
             health.container = state;
         }
@@ -175,6 +255,14 @@ impl Node {
             }
         }
         self.set(ContainerState::Starting);
+        if let Some(group) = self.group() {
+            let _ = std::fs::remove_dir(format!("/sys/fs/cgroup{group}"));
+        }
+    }
+
+    /// The node's control group, above those of its containers: it outlives them, and tells of them afterwards.
+    fn group(&self) -> Option<String> {
+        self.places.cgroups.then(|| format!("{CGROUP}/{}", node_id(&self.application_instance_id, &self.node)))
     }
 
     /// Runs the container until it ends; says how it ended, or why it could not be started.
@@ -184,11 +272,9 @@ impl Node {
         let node = self.places.node(&self.application_instance_id, &self.node);
         let outcome = self.prepare(&id, &bundle, &node).and_then(|logs| self.attend(&id, &bundle, &logs, tail, stop));
         kill(&self.places, &id);
-        match rustix::mount::unmount(bundle.join("rootfs"), UnmountFlags::DETACH) {
-            Err(error) if outcome.is_ok() => log::warn!("unmount the root of {}: {error}", self.node),
-            _ => {}
+        if let Err(error) = remove_bundle(&bundle) {
+            log::warn!("remove the bundle of {}: {error}", self.node);
         }
-        let _ = std::fs::remove_dir_all(&bundle);
         outcome
     }
 
@@ -217,20 +303,20 @@ impl Node {
         let (logs, storage) = (node.join("logs"), self.places.instance(&self.application_instance_id).join("storage"));
         inside(&logs, 0o755)?;
         inside(&storage, 0o755)?;
-        let (upper, work) = (node.join("upper"), node.join("work"));
+        for name in ["upper", "work"] {
+            let path = node.join(name);
+            self.discard.take(&path).map_err(|error| format!("take {} away: {error}", path.display()))?;
+        }
+        let layer = self.layer(bundle, node)?;
+        let (upper, work) = (layer.join("upper"), layer.join("work"));
         for path in [&upper, &work] {
-            match std::fs::remove_dir_all(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(format!("empty {}: {error}", path.display()));
-                }
-                _ => {}
-            }
             inside(path, 0o755)?;
         }
         let lower = self.places.trees().join(&self.tree);
         let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
         let options = CString::new(options).map_err(|_| "a path holds a NUL byte".to_owned())?;
-        rustix::mount::mount("overlay", &rootfs, "overlay", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str())
+        let flags = MountFlags::NODEV | MountFlags::NOSUID;
+        reserve::without(|| rustix::mount::mount("overlay", &rootfs, "overlay", flags, options.as_c_str()))
             .map_err(|error| format!("mount the root tree: {error}"))?;
         let hosts = bundle.join("hosts");
         #[expect(clippy::disallowed_methods, reason = "on a tmpfs, for one start of the container")]
@@ -250,12 +336,27 @@ impl Node {
             first_id: self.places.first_id,
             ids: self.places.ids,
             open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(65_536).min(65_536),
-            cgroup: self.places.cgroups.then(|| format!("/belvedere-containers/{id}")),
+            cgroup: self.group().map(|group| format!("{group}/{id}")),
         })
+    }
+
+    /// Where the container's own layer is made: on the disk, unless that is full.
+    fn layer(&self, bundle: &Path, node: &Path) -> Result<PathBuf, String> {
+        match Space::of(&self.places.state) {
+            Ok(space) if space.free < ROOM || (space.files > 0 && space.free_files < ROOM_FILES) => {}
+            _ => return Ok(node.to_owned()),
+        }
+        let memory = bundle.join("memory");
+        owned_directory(&memory, 0o711, 0)?;
+        rustix::mount::mount("layer", &memory, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, LAYER_IN_MEMORY)
+            .map_err(|error| format!("make the container's layer in memory: {error}"))?;
+        self.say("the appliance's disk is full: what the program writes outside storage and logs is kept in memory, at most 64 MiB");
+        Ok(memory)
     }
 
     /// Starts the container and stays with it to its end.
     fn attend(&self, id: &str, bundle: &Path, logs: &Path, tail: &mut Tail, stop: &AtomicBool) -> Result<String, String> {
+        let memory = self.group().map(|group| MemoryWatch::begin(&group));
         let mut child = command(&self.places)
             .arg("run")
             .arg("--bundle")
@@ -300,12 +401,18 @@ impl Node {
             }
             std::thread::sleep(Duration::from_millis(100));
         };
+        // The runtime's process may have ended without its container, which then holds the pipes: end that first.
+        kill(&self.places, id);
+        let until = Instant::now() + LAST_WORDS;
         for reader in readers.into_iter().flatten() {
-            let _ = reader.join();
+            while !reader.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            // One that is not finished by now ends when the last holder of its pipe does.
         }
         follow();
         Ok(match status.code() {
-            Some(code) => format!("the program ended with exit status {code}"),
+            Some(code) => ending::in_words(code, memory.is_some_and(|memory| memory.out_of_memory())),
             None => format!("the container's runtime ended: {status}"),
         })
     }
@@ -313,14 +420,15 @@ impl Node {
     fn forward(&self, pipe: Option<impl Read + Send + 'static>) -> Option<std::thread::JoinHandle<()>> {
         let mut pipe = pipe?;
         let (spool, id) = (self.spool.clone(), self.application_instance_id.clone());
-        Some(std::thread::spawn(move || {
+        let reader = std::thread::Builder::new().spawn(move || {
             let mut lines = Lines::default();
             let mut buffer = [0; 8_192];
             while let Ok(count @ 1..) = pipe.read(&mut buffer) {
                 lines.feed(&buffer[..count], |line| spool.push(&id, CONSOLE, line));
             }
             lines.finish(|line| spool.push(&id, CONSOLE, line));
-        }))
+        });
+        reader.map_err(|error| log::error!("read what {} prints: {error}", self.node)).ok()
     }
 }
 
@@ -333,4 +441,41 @@ fn owned_directory(path: &Path, mode: u32, owner: u32) -> Result<(), String> {
         std::os::unix::fs::chown(path, Some(owner), Some(owner)).map_err(fail)?;
     }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runtime D23: a call of the runtime had no deadline.
+    #[test]
+    fn a_runtime_that_hangs_is_ended() {
+        let begin = Instant::now();
+        assert!(!within(Command::new("sleep").arg("60"), Duration::from_millis(200)));
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert!(within(&mut Command::new("true"), Duration::from_secs(10)));
+    }
+
+    /// Runtime D1, its kind: the bundle was removed by a walk that would have gone through a root still mounted in it.
+    #[test]
+    fn a_bundle_is_removed_by_name_and_what_is_mounted_in_it_stays() {
+        assert!(rustix::process::geteuid().is_root(), "this test mounts: run it as root");
+        let directory = tempfile::tempdir().unwrap();
+        let (bundle, tree) = (directory.path().join("bundle"), directory.path().join("tree"));
+        std::fs::create_dir_all(bundle.join("rootfs")).unwrap();
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join("precious"), "x").unwrap();
+        for name in ["config.json", "hosts"] {
+            std::fs::write(bundle.join(name), "x").unwrap();
+        }
+        for _ in 0..2 {
+            rustix::mount::mount_bind(&tree, bundle.join("rootfs")).unwrap();
+        }
+        remove_bundle(&bundle).unwrap();
+        assert!(!bundle.exists() && tree.join("precious").exists());
+        remove_bundle(&bundle).unwrap();
+        // What we did not make is not removed either.
+        std::fs::create_dir_all(bundle.join("rootfs/x")).unwrap();
+        assert!(remove_bundle(&bundle).is_err() && bundle.join("rootfs/x").exists());
+    }
 }

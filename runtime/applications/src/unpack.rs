@@ -4,10 +4,11 @@
 //! `RESOLVE_IN_ROOT`), so no name and no symbolic link leads out of it; devices are left out; sizes, entries and depth
 //! are bounded; users are moved into the container's range.
 
+use crate::disk;
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use tar::EntryType;
@@ -86,6 +87,9 @@ pub enum UnpackError {
         /// Users that a container has.
         count: u32,
     },
+    /// The archive's file could not be read from the disk, or its reader was asked to end.
+    #[error("read the archive's file: {0}")]
+    Source(#[source] io::Error),
     /// The file system refused.
     #[error("{operation} {path:?}: {source}")]
     Write {
@@ -96,6 +100,43 @@ pub enum UnpackError {
         /// What the kernel said.
         source: Errno,
     },
+}
+
+impl UnpackError {
+    /// Reading failed: because of the disk, or of what is on it.
+    fn read(error: io::Error) -> UnpackError {
+        match disk::of_the_kernel(&error) {
+            Some(_) => UnpackError::Source(error),
+            None => UnpackError::Read(error),
+        }
+    }
+
+    /// Whether the same archive may be unpacked well another time: what failed is the machine, and not what the archive
+    /// says. The running version must not end because of it.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            UnpackError::Source(_) => true,
+            UnpackError::Write { source, .. } => matches!(
+                *source,
+                Errno::NOSPC
+                    | Errno::DQUOT
+                    | Errno::IO
+                    | Errno::ROFS
+                    | Errno::NOMEM
+                    | Errno::NFILE
+                    | Errno::MFILE
+                    | Errno::AGAIN
+                    | Errno::INTR
+                    | Errno::BUSY
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self, UnpackError::Write { source: Errno::NOSPC | Errno::DQUOT, .. })
+    }
 }
 
 /// Unpacks `archive` (gzip-compressed tar) into the empty directory `target`.
@@ -111,15 +152,15 @@ pub fn unpack(archive: impl Read, target: &Path, owners: Owners, limits: Limits)
     let mut tar = tar::Archive::new(stream);
     tar.set_ignore_zeros(false);
     let mut done = Unpacked::default();
-    for entry in tar.entries().map_err(UnpackError::Read)? {
-        let mut entry = entry.map_err(UnpackError::Read)?;
+    for entry in tar.entries().map_err(UnpackError::read)? {
+        let mut entry = entry.map_err(UnpackError::read)?;
         if done.entries + done.left_out >= limits.entries {
             return Err(UnpackError::Limit { what: "entries", limit: limits.entries });
         }
         unpacker.entry(&mut entry, &mut done)?;
     }
     // To the end, so that gzip's checksum is looked at.
-    io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(UnpackError::Read)?;
+    io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(UnpackError::read)?;
     if done.entries == 0 {
         return Err(UnpackError::Read(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is empty")));
     }
@@ -134,7 +175,7 @@ struct Unpacker {
 
 impl Unpacker {
     fn entry<R: Read>(&self, entry: &mut tar::Entry<'_, R>, done: &mut Unpacked) -> Result<(), UnpackError> {
-        let path = entry.path().map_err(UnpackError::Read)?.into_owned();
+        let path = entry.path().map_err(UnpackError::read)?.into_owned();
         let clean = self.clean(&path)?;
         let fail = |operation: &'static str| {
             let path = path.clone();
@@ -142,8 +183,8 @@ impl Unpacker {
         };
         let header = entry.header();
         let kind = header.entry_type();
-        let mode = header.mode().map_err(UnpackError::Read)? & 0o7777;
-        let (user, group) = (header.uid().map_err(UnpackError::Read)?, header.gid().map_err(UnpackError::Read)?);
+        let mode = header.mode().map_err(UnpackError::read)? & 0o7777;
+        let (user, group) = (header.uid().map_err(UnpackError::read)?, header.gid().map_err(UnpackError::read)?);
         let seconds = header.mtime().unwrap_or(0).min(i64::MAX as u64) as i64;
         let Some(name) = clean.file_name().and_then(|name| name.to_str()).map(str::to_owned) else {
             // The root itself: owner and mode are set already.
@@ -177,7 +218,7 @@ impl Unpacker {
                 if entry.size() > room {
                     return Err(UnpackError::Limit { what: "bytes", limit: self.limits.bytes });
                 }
-                let written = io::copy(&mut entry.take(room + 1), &mut file).map_err(UnpackError::Read)?;
+                let written = copy(&mut entry.take(room + 1), &mut file, &path)?;
                 done.bytes += written;
                 if written > room {
                     return Err(UnpackError::Limit { what: "bytes", limit: self.limits.bytes });
@@ -190,14 +231,14 @@ impl Unpacker {
                     .map_err(fail("set the time of"))?;
             }
             EntryType::Symlink => {
-                let Some(to) = entry.link_name().map_err(UnpackError::Read)? else { return Err(UnpackError::Path { path }) };
+                let Some(to) = entry.link_name().map_err(UnpackError::read)? else { return Err(UnpackError::Path { path }) };
                 clear(parent.as_fd(), &name).map_err(fail("replace"))?;
                 // Where it leads is the container's own business: it is followed inside the container only.
                 fs::symlinkat(to.as_ref(), &parent, name.as_str()).map_err(fail("make"))?;
                 self.own(&path, parent.as_fd(), &name, user, group)?;
             }
             EntryType::Link => {
-                let Some(to) = entry.link_name().map_err(UnpackError::Read)? else { return Err(UnpackError::Path { path }) };
+                let Some(to) = entry.link_name().map_err(UnpackError::read)? else { return Err(UnpackError::Path { path }) };
                 let to = self.clean(&to)?;
                 let Some(old) = to.file_name().and_then(|name| name.to_str()) else {
                     return Err(UnpackError::Path { path });
@@ -304,6 +345,26 @@ fn chown(directory: BorrowedFd<'_>, name: &str, user: u32, group: u32) -> Result
     fs::chownat(directory, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
 }
 
+/// As `io::copy`, but says which of the two failed: a disk that is full is not an archive that is damaged.
+fn copy(from: &mut impl Read, to: &mut File, path: &Path) -> Result<u64, UnpackError> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut written = 0;
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(written),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(UnpackError::read(error)),
+        };
+        to.write_all(&buffer[..count]).map_err(|error| UnpackError::Write {
+            operation: "write",
+            path: path.to_owned(),
+            source: error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error),
+        })?;
+        written += count as u64;
+    }
+}
+
 /// Makes room for a file: what an earlier entry of that name made goes away; directories stay.
 fn clear(directory: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     match fs::unlinkat(directory, name, AtFlags::empty()) {
@@ -315,7 +376,6 @@ fn clear(directory: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     type Item<'a> = (EntryType, &'a str, &'a str, u32);
@@ -440,9 +500,7 @@ mod tests {
 
     #[test]
     fn owners_are_moved_into_the_containers_range() {
-        if !rustix::process::geteuid().is_root() {
-            return; // changing owners is root's
-        }
+        assert!(rustix::process::geteuid().is_root(), "changing owners is root's: run this test as root");
         let target = tempfile::tempdir().unwrap();
         let owners = Owners::Moved { first: 100_000, count: 65_536 };
         unpack(&archive(&[(FILE, "d/a", "x", 0o4755)])[..], target.path(), owners, Limits::default()).unwrap();
@@ -456,5 +514,37 @@ mod tests {
             unpack(&archive(&[(FILE, "a", "x", 0o644)])[..], target.path(), one, Limits::default()),
             Err(UnpackError::Owner { .. })
         ));
+    }
+
+    /// Runtime D9: an archive that did not fit on the disk was called damaged, and never tried again.
+    #[test]
+    fn a_full_disk_is_not_a_damaged_archive() {
+        assert!(rustix::process::geteuid().is_root(), "this test mounts: run it as root");
+        let many: Vec<(EntryType, String, &str, u32)> =
+            (0..200).map(|i| (DIRECTORY, format!("directory-{i}"), "", 0o755)).collect();
+        let many: Vec<Item> =
+            many.iter().map(|(kind, path, content, mode)| (*kind, path.as_str(), *content, *mode)).collect();
+        let large = "x".repeat(300_000);
+        // A file that does not fit, and names that do not fit.
+        for (size, items) in [("size=100k", vec![(FILE, "a", large.as_str(), 0o644)]), ("nr_inodes=50", many)] {
+            let target = tempfile::tempdir().unwrap();
+            rustix::mount::mount(
+                "none",
+                target.path(),
+                "tmpfs",
+                rustix::mount::MountFlags::empty(),
+                Some(std::ffi::CString::new(size).unwrap().as_c_str()),
+            )
+            .unwrap();
+            let result = unpack(&archive(&items)[..], target.path(), Owners::Mine, Limits::default());
+            rustix::mount::unmount(target.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+            let error = result.unwrap_err();
+            assert!(error.is_full() && error.may_pass(), "{size}: {error}");
+        }
+        // And what the archive is stays what it is.
+        let damaged = unpack(&b"not an archive"[..], tempfile::tempdir().unwrap().path(), Owners::Mine, Limits::default());
+        assert!(!damaged.unwrap_err().may_pass());
+        let gone = std::io::Error::from_raw_os_error(Errno::IO.raw_os_error());
+        assert!(UnpackError::read(std::io::Error::new(std::io::ErrorKind::Other, gone)).may_pass());
     }
 }

@@ -1,18 +1,19 @@
 //! One thread per application instance: compares what is wanted with what is, and carries out the plan's steps.
 
-use crate::deployment::{Prepared, PreparedModel};
+use crate::deployment::{Prepared, PreparedModel, missing, paused};
 use crate::health::{CodeHealth, ModelHealth, Stage};
 use crate::install::{self, InstallError, Surroundings};
 use crate::model_keeper::{self, ModelKeeper};
 use crate::node_server::{Context, NodeServer};
 use crate::plan::{Actual, Step, Wanted, plan};
 use crate::shared::{Nodes, Shared};
+use crate::state::Store;
 use crate::supervisor::{Node, Supervisor, node_id};
-use belvedere_device_protocol::{Deployment, DesiredState};
+use belvedere_device_protocol::DesiredState;
 use belvedere_frames::packet;
-use belvedere_interfaces::applications::DesiredDeployment;
+use belvedere_interfaces::applications::{DesiredDeployment, SetObjectAccess};
 use belvedere_interfaces::channel::{display, frames, node::Target};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,15 +21,19 @@ use std::time::{Duration, Instant};
 /// How long a removed instance is still reported.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
+/// How long a new instance waits for the containers of the one that it replaces to end. Both at once do no harm.
+const TAKE_OVER: Duration = Duration::from_secs(15);
+
 /// Starts the thread of an instance.
-pub fn start(shared: Arc<Shared>, id: String) -> std::thread::JoinHandle<()> {
+pub fn start(shared: Arc<Shared>, store: Store, id: String) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
-        Worker { shared, id, actual: Actual::default(), prepared: None, running: None, refused: None }.run()
+        Worker { shared, store, id, actual: Actual::default(), prepared: None, running: None, refused: None }.run()
     })
 }
 
 struct Worker {
     shared: Arc<Shared>,
+    store: Store,
     id: String,
     actual: Actual,
     prepared: Option<Prepared>,
@@ -46,11 +51,12 @@ struct Running {
 
 impl Worker {
     fn run(mut self) {
+        self.bring_back();
         let mut attempts = 0;
         loop {
-            let (wanted, ending) = {
+            let (wishes, wanted, ending) = {
                 let model = self.shared.lock();
-                (model.desired.get(&self.id).cloned(), model.ending)
+                (model.wishes(), model.wanted(&self.id).cloned(), model.ending)
             };
             if ending {
                 self.stop();
@@ -63,7 +69,7 @@ impl Worker {
             let steps = plan(target.as_ref(), &self.actual);
             let refused = target.as_ref().is_some_and(|target| self.refused.as_ref() == Some(&target.sha256));
             if steps.is_empty() || refused {
-                self.shared.wait(Duration::from_secs(60));
+                self.shared.wait(wishes, Duration::from_secs(60));
                 continue;
             }
             log::info!("{}: {steps:?}", self.id);
@@ -79,11 +85,13 @@ impl Worker {
                 Some(InstallError::Permanent(problem)) => {
                     log::error!("{}: {problem}", self.id);
                     self.refused = target.as_ref().map(|target| target.sha256.clone());
-                    self.stop();
-                    self.shared.change(|model| {
+                    // What runs goes on: an update that cannot be had is no reason to have nothing.
+                    let goes_on = self.actual.running.is_some();
+                    self.shared.note(|model| {
                         if let (Some(known), Some(target)) = (model.instances.get_mut(&self.id), &target) {
                             known.sha256.clone_from(&target.sha256);
-                            known.stage = Stage::Failed(problem);
+                            known.update = None;
+                            known.stage = if goes_on { Stage::UpdateFailed(problem) } else { Stage::Failed(problem) };
                         }
                     });
                 }
@@ -91,18 +99,44 @@ impl Worker {
                     attempts += 1;
                     let wait = crate::health::back_off(attempts).min(Duration::from_secs(30));
                     log::warn!("{}: {problem}; trying again within {} s", self.id, wait.as_secs());
-                    let stage = if wanted.is_some() { Stage::Installing(problem) } else { Stage::Removing(problem) };
-                    if !matches!(self.shared.lock().instances.get(&self.id), Some(known) if known.stage == Stage::Deployed) {
-                        self.set(stage);
+                    if wanted.is_none() {
+                        self.set(Stage::Removing(problem));
+                    } else {
+                        self.progress(problem);
                     }
                     // A change (new access, another wish) is worth an attempt at once, but not many a second.
                     std::thread::sleep(Duration::from_millis(500));
-                    self.shared.wait(wait);
+                    self.shared.wait(wishes, wait);
                 }
             }
             if target.is_none() && self.may_go() {
                 return;
             }
+        }
+    }
+
+    /// Runs what ran before this process started, from the disk, while something newer is still to be brought: after a
+    /// power cut in the middle of an update the old version works again, with or without the service.
+    fn bring_back(&mut self) {
+        let wanted = self.shared.lock().wanted(&self.id).cloned();
+        let Some(wanted) = wanted.filter(|wanted| wanted.deployment.desired_state == DesiredState::Running) else { return };
+        let directory = self.shared.places.instance(&self.id);
+        let Some(before) = self.store.running(&directory).filter(|before| before.sha256 != wanted.sha256) else { return };
+        let begun = self.install(&before, &|| None).and_then(|prepared| {
+            self.prepared = Some(prepared);
+            self.start(&before)
+        });
+        match begun {
+            Ok(()) => {
+                self.actual = Actual { installed: Some(before.sha256.clone()), running: Some(before.sha256.clone()) };
+                self.shared.note(|model| {
+                    if let Some(known) = model.instances.get_mut(&self.id) {
+                        known.sha256 = before.sha256;
+                        known.stage = Stage::Deployed;
+                    }
+                });
+            }
+            Err(error) => log::warn!("{}: the version that ran before does not run again: {error}", self.id),
         }
     }
 
@@ -124,9 +158,23 @@ impl Worker {
     }
 
     fn set(&self, stage: Stage) {
-        self.shared.change(|model| {
+        self.shared.note(|model| {
             if let Some(known) = model.instances.get_mut(&self.id) {
                 known.stage = stage;
+                known.update = None;
+            }
+        });
+    }
+
+    /// Says what is going on with an installation: instead of everything else while nothing runs, else besides.
+    fn progress(&self, text: String) {
+        let update = self.actual.running.is_some();
+        self.shared.note(|model| {
+            if let Some(known) = model.instances.get_mut(&self.id) {
+                match update {
+                    true => known.update = Some(text),
+                    false => known.stage = Stage::Installing(text),
+                }
             }
         });
     }
@@ -134,13 +182,25 @@ impl Worker {
     fn step(&mut self, step: Step, wanted: Option<&DesiredDeployment>) -> Result<(), InstallError> {
         match (step, wanted) {
             (Step::Install(sha256), Some(wanted)) => {
-                let prepared = self.install(&wanted.deployment, &sha256)?;
+                if let Some(running) = self.actual.running.clone() {
+                    // What runs is reported as what it is, until the new one is installed.
+                    self.shared.note(|model| {
+                        if let Some(known) = model.instances.get_mut(&self.id) {
+                            known.sha256 = running;
+                            known.stage = Stage::Deployed;
+                        }
+                    });
+                }
+                let prepared = self.install(wanted, &|| self.shared.lock().access.clone())?;
+                let missing = missing(&prepared.application);
                 self.prepared = Some(prepared);
                 self.actual.installed = Some(sha256.clone());
                 // Its containers do not run yet; say what the instance is about from now on.
-                self.shared.change(|model| {
+                self.shared.note(|model| {
                     if let Some(known) = model.instances.get_mut(&self.id) {
                         known.sha256 = sha256;
+                        known.update = None;
+                        known.missing = missing;
                         known.stage = match wanted.deployment.desired_state {
                             DesiredState::Running => Stage::Installing("starting".into()),
                             DesiredState::Stopped => Stage::Stopped,
@@ -150,7 +210,12 @@ impl Worker {
                 Ok(())
             }
             (Step::Start(sha256), Some(wanted)) => {
-                self.start(&wanted.deployment)?;
+                if let Some(old) = &wanted.deployment.replaces {
+                    // Kept before the other one is let go, so that after a power cut one of the two is there to run.
+                    self.keep(wanted);
+                    self.take_over(old);
+                }
+                self.start(wanted)?;
                 self.actual.running = Some(sha256);
                 self.set(Stage::Deployed);
                 Ok(())
@@ -165,37 +230,76 @@ impl Worker {
         }
     }
 
-    fn install(&self, deployment: &Deployment, sha256: &str) -> Result<Prepared, InstallError> {
+    /// Lets the instance go that this one replaces, and waits until its containers have ended.
+    fn take_over(&self, old: &str) {
+        self.shared.wish(|model| model.retiring.remove(old));
+        let until = Instant::now() + TAKE_OVER;
+        let runs = || {
+            let model = self.shared.lock();
+            !model.ending
+                && model.instances.get(old).and_then(|known| known.nodes.as_ref()).is_some_and(|nodes| nodes.active)
+        };
+        while runs() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Keeps what is about to run, for the next start of this process.
+    fn keep(&self, deployment: &DesiredDeployment) {
+        let directory = self.shared.places.instance(&self.id);
+        let kept = std::fs::create_dir_all(&directory)
+            .and_then(|()| std::fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o711)))
+            .map_err(|error| format!("make {}: {error}", directory.display()))
+            .and_then(|()| self.store.set_running(&directory, deployment));
+        if let Err(problem) = kept {
+            log::warn!("{}: {problem}; after a restart it is fetched anew", self.id);
+        }
+        let holds: BTreeSet<String> = install::hashes(&deployment.deployment).map(str::to_owned).collect();
+        self.shared.note(|model| {
+            if let Some(known) = model.instances.get_mut(&self.id) {
+                known.holds = holds;
+            }
+        });
+    }
+
+    fn install(
+        &self,
+        wanted: &DesiredDeployment,
+        access: &dyn Fn() -> Option<SetObjectAccess>,
+    ) -> Result<Prepared, InstallError> {
         let shared = &self.shared;
-        let _one = shared.installing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let asked_for = shared.lock().wanted(&self.id).map(|wanted| wanted.sha256.clone());
         let go_on = || {
             let model = shared.lock();
-            !model.ending && model.desired.get(&self.id).is_some_and(|wanted| wanted.sha256 == sha256)
+            !model.ending && model.wanted(&self.id).is_some_and(|now| Some(&now.sha256) == asked_for.as_ref())
         };
         let around = Surroundings {
             places: &shared.places,
-            access: &|| shared.lock().access.clone(),
+            id: &self.id,
+            claims: &shared.claims,
+            discard: &shared.discard,
+            access,
             go_on: &go_on,
             progress: &|text| {
                 log::info!("{}: {text}", self.id);
-                // An update is brought while the old one goes on.
-                if self.actual.running.is_none() {
-                    self.set(Stage::Installing(text));
-                }
+                self.progress(text);
             },
+            shortage: &|| crate::service::measure(shared).words(),
             stream_key: &shared.stream_key,
         };
-        install::install(deployment, &around)
+        install::install(&wanted.deployment, &around)
     }
 
-    fn start(&mut self, deployment: &Deployment) -> Result<(), InstallError> {
+    fn start(&mut self, wanted: &DesiredDeployment) -> Result<(), InstallError> {
+        self.keep(wanted);
+        let deployment = &wanted.deployment;
         let Some(prepared) = &self.prepared else { return Err(InstallError::Transient("nothing is installed".into())) };
         let places = &self.shared.places;
         let code: BTreeMap<String, Arc<Mutex<CodeHealth>>> =
             prepared.code.iter().map(|code| (code.node.clone(), Arc::default())).collect();
         let models: BTreeMap<String, Arc<Mutex<ModelHealth>>> =
             prepared.models.iter().map(|model| (model.node.clone(), Arc::default())).collect();
-        let region = self.shared.change(|model| {
+        let region = self.shared.note(|model| {
             if let Some(known) = model.instances.get_mut(&self.id) {
                 known.nodes = Some(Nodes {
                     application: prepared.application.clone(),
@@ -242,6 +346,7 @@ impl Worker {
             running.supervisors.push(Supervisor::start(Node {
                 places: places.clone(),
                 spool: self.shared.spool.clone(),
+                discard: self.shared.discard.clone(),
                 application_instance_id: self.id.clone(),
                 node: prepared_code.node.clone(),
                 region: region.clone(),
@@ -262,7 +367,7 @@ impl Worker {
             running.supervisors.into_iter().for_each(Supervisor::stop);
         }
         self.actual.running = None;
-        self.shared.change(|model| {
+        self.shared.note(|model| {
             if let Some(nodes) = model.instances.get_mut(&self.id).and_then(|known| known.nodes.as_mut()) {
                 nodes.active = false;
             }
@@ -272,31 +377,42 @@ impl Worker {
     fn remove(&mut self) -> Result<(), InstallError> {
         self.set(Stage::Removing(String::new()));
         let directory = self.shared.places.instance(&self.id);
-        match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(InstallError::Transient(format!("remove {}: {error}", directory.display())));
-            }
-            _ => {}
-        }
-        // What other instances use stays; nobody unpacks meanwhile.
-        {
-            let _one = self.shared.installing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let desired: Vec<Deployment> =
-                self.shared.lock().desired.values().map(|desired| desired.deployment.clone()).collect();
-            install::collect(&self.shared.places, desired.iter());
-        }
+        self.shared
+            .discard
+            .take(&directory)
+            .map_err(|error| InstallError::Transient(format!("remove {}: {error}", directory.display())))?;
         self.actual = Actual::default();
         self.prepared = None;
-        self.shared.change(|model| {
+        self.shared.note(|model| {
             if let Some(known) = model.instances.get_mut(&self.id) {
                 known.stage = Stage::Removed;
                 known.removed = Some(Instant::now());
                 known.nodes = None;
+                known.holds.clear();
             }
         });
+        // What other instances use, run from or are bringing stays.
+        collect(&self.shared);
         log::info!("{}: removed", self.id);
         Ok(())
     }
+}
+
+/// Removes packages and directories that no instance needs.
+pub fn collect(shared: &Shared) {
+    // Nobody finds an object there, and relies on it, between the look and the removal.
+    let claims = shared.claims.all();
+    let (mut hashes, instances) = shared.note(|model| {
+        let wanted = model.desired.values().chain(model.retiring.values().map(|retiring| &retiring.desired));
+        let mut hashes: BTreeSet<String> =
+            wanted.flat_map(|wanted| install::hashes(&wanted.deployment)).map(str::to_owned).collect();
+        let known = || model.instances.iter().filter(|(_, known)| known.removed.is_none());
+        hashes.extend(known().flat_map(|(_, known)| known.holds.iter().cloned()));
+        let instances = model.desired.keys().chain(model.retiring.keys()).chain(known().map(|(id, _)| id));
+        (hashes, instances.cloned().collect::<BTreeSet<String>>())
+    });
+    hashes.extend(claims.keys().cloned());
+    install::collect(&shared.places, &shared.discard, &hashes, &instances);
 }
 
 fn model_file(shared: &Shared, model: &PreparedModel) -> std::path::PathBuf {
@@ -311,12 +427,22 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
     let id = id.to_owned();
     let code = prepared.code.iter().find(|code| code.node == node).cloned();
     let streams = prepared.streams.clone();
+    let launches: BTreeMap<String, belvedere_manifest::Launch> =
+        prepared.application.cameras.iter().map(|camera| (camera.node.name.clone(), camera.launch)).collect();
+    let shared = shared.clone();
     let models: BTreeMap<String, (PreparedModel, std::path::PathBuf)> =
-        prepared.models.iter().map(|model| (model.node.clone(), (model.clone(), model_file(shared, model)))).collect();
+        prepared.models.iter().map(|model| (model.node.clone(), (model.clone(), model_file(&shared, model)))).collect();
     Box::new(move |target| match target {
         Target::Frames { port, index } => {
             let input = code.as_ref().and_then(|code| code.inputs.iter().find(|input| input.name == *port));
             let camera = input.and_then(|input| input.bound.get(*index as usize));
+            // Others may watch the same camera: that it is not asked for pictures for this node is not enough.
+            if let Some((camera, launch)) = camera.and_then(|camera| launches.get_key_value(camera)) {
+                let signal = shared.lock().wanted(&id).and_then(|wanted| wanted.signals.get(camera).copied());
+                if paused(*launch, signal) {
+                    return Err(format!("camera node {camera} is paused; it waits for a RESUME signal"));
+                }
+            }
             let stream = camera
                 .and_then(|camera| streams.get(camera))
                 .ok_or_else(|| format!("no camera {index} is bound to port {port}"))?;

@@ -90,6 +90,7 @@ pub async fn create(api: &Api, _: &Context, input: CreateApplicationInstance) ->
         packages: plan.packages,
         cameras: plan.cameras,
         desired_state: DesiredState::Running,
+        replaces: replaced.as_ref().map(|replaced| replaced.id.clone()),
     };
     let document = serde_json::to_vec(&deployment).map_err(ApiError::internal)?;
     let readable: Vec<(String, String)> = deployment

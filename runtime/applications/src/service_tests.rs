@@ -1,0 +1,115 @@
+//! The service without containers: what waits for what.
+
+use super::*;
+use belvedere_device_protocol::{Deployment, DesiredState, Object, PackageVersion};
+use std::net::TcpListener;
+
+fn deployment(id: &str, replaces: Option<&str>) -> DesiredDeployment {
+    let manifest = Object {
+        name: "package.json".into(),
+        bucket: "bucket".into(),
+        key: format!("{id}.json"),
+        size: 1_000,
+        sha256: hex::encode(<sha2::Sha256 as sha2::Digest>::digest(id)),
+    };
+    let package =
+        PackageVersion { name: "1::P".into(), version: "1.0".into(), patch: "p".into(), manifest, assets: Vec::new() };
+    let deployment = Deployment {
+        application_instance_id: id.into(),
+        name: id.into(),
+        created_ms: 0,
+        graph: serde_json::json!({}),
+        overrides: None,
+        packages: vec![package],
+        cameras: Vec::new(),
+        desired_state: DesiredState::Running,
+        replaces: replaces.map(str::to_owned),
+    };
+    DesiredDeployment { sha256: "a".repeat(64), deployment, signals: BTreeMap::new() }
+}
+
+fn places(directory: &std::path::Path) -> Places {
+    let at = |name: &str| directory.join(name);
+    Places { state: at("state"), run: at("run"), camera: at("camera.sock"), cgroups: false, ..Places::default() }
+}
+
+fn within(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while !condition() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runtime D6, tried applications A7: a connection that went silent held the lock that removals and other installations need,
+/// and the end of the process waited for it.
+#[test]
+fn a_download_that_goes_silent_holds_up_no_removal_no_installation_and_no_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{");
+            kept.push(stream);
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(places(directory.path())).unwrap();
+    service.set_access(SetObjectAccess {
+        endpoint,
+        ca_pem: String::new(),
+        region: "eu-central-1".into(),
+        access_key_id: "key".into(),
+        secret_access_key: "secret".into(),
+        session_token: "token".into(),
+        expires: i64::MAX,
+    });
+    let (one, two) = (deployment("one", None), deployment("two", None));
+    service.set_desired(SetDesired { deployments: vec![one.clone(), two] }).unwrap();
+    let report = |id: &str| {
+        let reports = service.reports().applications;
+        reports.into_iter().find(|report| report.application_instance_id == id).unwrap()
+    };
+    for id in ["one", "two"] {
+        within(10, "both downloads to begin", || {
+            report(id).status_description.starts_with("downloading the manifest of package 1::P 1.0")
+        });
+    }
+    service.set_desired(SetDesired { deployments: vec![one] }).unwrap();
+    within(10, "the removal", || report("two").status == "REMOVAL_SUCCEEDED");
+    assert_eq!(report("one").status, "DEPLOYMENT_IN_PROGRESS");
+    let begin = Instant::now();
+    service.end();
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+/// What a power cut leaves at each step of a replacement (README, "Updates and replacements"), as the next start finds it.
+#[test]
+fn what_is_replaced_goes_on_until_the_new_one_has_been_kept_as_what_runs() {
+    let desired = BTreeMap::from([("new".to_owned(), deployment("new", Some("old")))]);
+    let goes_on = |model: &Model, desired: &BTreeMap<String, DesiredDeployment>, kept: &[&str]| {
+        let ran = |id: &str| kept.contains(&id).then(|| deployment(id, None));
+        let retiring = retiring(model, desired, &ran);
+        assert!(retiring.values().all(|retiring| retiring.replaced_by == "new"));
+        retiring.into_keys().collect::<Vec<_>>()
+    };
+    let fresh = Model::default();
+    assert_eq!(goes_on(&fresh, &desired, &["old"]), ["old"], "1: the new one is not ready");
+    assert_eq!(goes_on(&fresh, &desired, &["old", "new"]), [""; 0], "2 and 3: the new one is what runs");
+    assert_eq!(goes_on(&fresh, &desired, &["new"]), [""; 0], "4: the old one was renamed away");
+    assert_eq!(goes_on(&fresh, &desired, &[]), [""; 0], "the old one never ran");
+    // The old one is wanted for itself; or a name would lead elsewhere.
+    let both = BTreeMap::from([("new".into(), deployment("new", Some("old"))), ("old".into(), deployment("old", None))]);
+    assert_eq!(goes_on(&fresh, &both, &["old"]), [""; 0]);
+    let evil = BTreeMap::from([("new".into(), deployment("new", Some("../old")))]);
+    assert_eq!(goes_on(&fresh, &evil, &["../old"]), [""; 0]);
+    // As it was wanted last, with its signals; and not once it was removed.
+    let mut model = Model::default();
+    model.desired.insert("old".into(), DesiredDeployment { sha256: "b".repeat(64), ..deployment("old", None) });
+    let kept = |id: &str| (id == "old").then(|| deployment("old", None));
+    assert_eq!(retiring(&model, &desired, &kept)["old"].desired.sha256, "b".repeat(64));
+    model.instances.insert("old".into(), Known { removed: Some(Instant::now()), ..Known::new(String::new()) });
+    assert_eq!(goes_on(&model, &desired, &["old"]), [""; 0]);
+}
