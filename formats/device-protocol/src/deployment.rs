@@ -24,6 +24,9 @@ pub struct Deployment {
     /// The instance whose place it takes, on the same appliance: that one runs until this one is ready to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// The role that it was created with (`RuntimeRoleArn`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_role_arn: Option<String>,
 }
 impl core::fmt::Debug for Deployment {
     // Cameras carry passwords.

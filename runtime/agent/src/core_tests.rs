@@ -22,6 +22,7 @@ fn deployment(id: &str) -> Box<Deployment> {
         cameras: Vec::new(),
         desired_state: DesiredState::Running,
         replaces: None,
+        runtime_role_arn: None,
     })
 }
 

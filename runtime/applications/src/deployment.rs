@@ -161,8 +161,11 @@ pub fn prepare_model(model: &ModelNode, archive: &Object, descriptor: Option<&st
 
 /// What an application asks for and does not get on this appliance, in words for whoever deployed it. It is deployed
 /// all the same: much of it may work.
-pub fn missing(application: &Application) -> Vec<String> {
+pub fn missing(application: &Application, runtime_role: Option<&str>) -> Vec<String> {
     let mut missing = Vec::new();
+    if runtime_role.is_some() {
+        missing.push("its role gives it no credentials: this release has no metadata server for containers".into());
+    }
     for port in &application.open_ports {
         missing.push(format!(
             "port {} of the appliance does not lead to port {} of {}: this release opens no ports, and containers have no network",
@@ -266,6 +269,40 @@ mod tests {
         ] {
             assert_eq!(paused(launch, signal), waits, "{launch:?} {signal:?}");
         }
+    }
+
+    /// Tried applications A6, runtime D24: what a manifest asked for and the appliance does not give was not said anywhere.
+    #[test]
+    fn what_an_application_does_not_get_is_said() {
+        let package = r#"{"nodePackage":{"envelopeVersion":"2021-01-01","name":"CODE","version":"1.0",
+            "assets":[{"name":"code","implementations":[{"type":"container","assetUri":"a.tar.gz","descriptorUri":"a.json",
+              "requirements":[{"type":"ota","minVersion":"4.0"},{"type":"hardware_access","inferenceAccelerators":[
+                {"deviceType":"nvhost_gpu","sharedResourcePolicy":{"policy":"allow_all"}}]}]}]}],
+            "interfaces":[{"name":"interface","category":"business_logic","asset":"code",
+              "inputs":[{"name":"level","type":"int32"}],"outputs":[{"name":"count","type":"int32"}],
+              "network":{"inboundPorts":[{"port":8080}]}}]}}"#;
+        let graph = r#"{"nodeGraph":{"envelopeVersion":"2021-01-01","packages":[{"name":"123456789012::CODE","version":"1.0"}],
+            "nodes":[{"name":"first","interface":"123456789012::CODE.interface"},
+                     {"name":"second","interface":"123456789012::CODE.interface"}],
+            "edges":[{"producer":"first.count","consumer":"second.level"}]}}"#;
+        let overrides = r#"{"nodeGraphOverrides":{"envelopeVersion":"2021-01-01",
+            "networkRoutingRules":[{"node":"first","containerPort":8080,"hostPort":8081}]}}"#;
+        let mut packages = PackageSet::default();
+        packages.insert("123456789012::CODE", "1.0", parse_package(package).unwrap());
+        let overrides = parse_overrides(overrides).unwrap();
+        let application = resolve(&parse_graph(graph).unwrap(), Some(&overrides), &packages).unwrap();
+        let said = missing(&application, Some("arn:aws:iam::123456789012:role/x")).join("\n");
+        for words in [
+            "its role gives it no credentials",
+            "port 8081 of the appliance does not lead to port 8080 of first",
+            "first asks for the GPU",
+            "second asks for the GPU",
+            "first requires appliance software from \"4.0\", which is not looked at",
+            "second.level keeps its default value",
+        ] {
+            assert!(said.contains(words), "{words:?} is missing in:\n{said}");
+        }
+        assert!(missing(&Application::default(), None).is_empty());
     }
 
     #[test]

@@ -24,6 +24,7 @@ fn deployment(id: &str, replaces: Option<&str>) -> DesiredDeployment {
         cameras: Vec::new(),
         desired_state: DesiredState::Running,
         replaces: replaces.map(str::to_owned),
+        runtime_role_arn: None,
     };
     DesiredDeployment { sha256: "a".repeat(64), deployment, signals: BTreeMap::new() }
 }

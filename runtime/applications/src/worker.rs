@@ -192,7 +192,7 @@ impl Worker {
                     });
                 }
                 let prepared = self.install(wanted, &|| self.shared.lock().access.clone())?;
-                let missing = missing(&prepared.application);
+                let missing = missing(&prepared.application, wanted.deployment.runtime_role_arn.as_deref());
                 self.prepared = Some(prepared);
                 self.actual.installed = Some(sha256.clone());
                 // Its containers do not run yet; say what the instance is about from now on.
@@ -473,3 +473,7 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
 pub fn forgotten(removed: Option<Instant>, now: Instant) -> bool {
     removed.is_some_and(|removed| now.saturating_duration_since(removed) > REMEMBERED)
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

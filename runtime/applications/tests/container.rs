@@ -45,7 +45,6 @@ impl World {
         pictures(&directory.path().join("frames.sock"), streams.clone());
         let shown: Arc<Mutex<Vec<display::Request>>> = Arc::default();
         monitor(&directory.path().join("display.sock"), shown.clone());
-        models(&directory.path().join("inference.sock"));
         World { directory, objects, endpoint, streams, shown, program: None }
     }
 
@@ -72,11 +71,11 @@ impl World {
             ("--socket", "applications.sock"),
             ("--camera", "camera.sock"),
             ("--frames", "frames.sock"),
-            ("--inference", "inference.sock"),
             ("--display", "display.sock"),
         ] {
             command.arg(flag).arg(self.path(name));
         }
+        command.arg("--inference").arg(models());
         command.arg("--sdk").arg(Path::new(HERE).join("../panoramasdk"));
         self.program = Some(command.spawn().unwrap());
         self.wait("the program to answer", || {
@@ -264,7 +263,18 @@ fn monitor(path: &Path, shown: Arc<Mutex<Vec<display::Request>>>) {
     });
 }
 
-fn models(path: &Path) {
+/// Serves models; one for all tests of this process, since ONNX Runtime is there once.
+fn models() -> &'static Path {
+    static SERVED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    SERVED.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap().keep();
+        let path = directory.join("inference.sock");
+        serve_models(&path);
+        path
+    })
+}
+
+fn serve_models(path: &Path) {
     let library = Command::new(Path::new(HERE).join("../inference/host-library")).output().unwrap();
     assert!(library.status.success(), "runtime/inference/host-library: {}", String::from_utf8_lossy(&library.stderr));
     let library =
@@ -361,6 +371,7 @@ fn deployment_of(world: &World, id: &str, program: &str, model: Vec<u8>) -> Depl
         }],
         desired_state: DesiredState::Running,
         replaces: None,
+        runtime_role_arn: None,
     }
 }
 

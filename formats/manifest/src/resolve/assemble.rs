@@ -22,7 +22,9 @@ pub(super) fn check_counts(nodes: &[Placed], followed: &BTreeMap<&str, Followed>
         }
         match interface.category {
             Category::MediaSource if made.instance.package == ABSTRACT_CAMERA => {
-                let message = if placed.node.overridable || placed.node.override_mandatory {
+                let message = if placed.at.starts_with("nodeGraphOverrides") {
+                    "stands for no camera; name a registered camera here"
+                } else if placed.node.overridable || placed.node.override_mandatory {
                     "stands for no camera; replace it with a registered camera by an entry in \"nodeOverrides\""
                 } else {
                     "stands for no camera and may not be replaced; make it \"overridable\": true, or name a registered camera"

@@ -91,6 +91,7 @@ pub async fn create(api: &Api, _: &Context, input: CreateApplicationInstance) ->
         cameras: plan.cameras,
         desired_state: DesiredState::Running,
         replaces: replaced.as_ref().map(|replaced| replaced.id.clone()),
+        runtime_role_arn: input.runtime_role_arn.clone(),
     };
     let document = serde_json::to_vec(&deployment).map_err(ApiError::internal)?;
     let readable: Vec<(String, String)> = deployment

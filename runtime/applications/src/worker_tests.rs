@@ -1,0 +1,64 @@
+//! What a node may reach.
+
+use super::*;
+use crate::deployment::PreparedCode;
+use crate::places::Places;
+use belvedere_device_protocol::{Deployment, NodeSignal};
+use belvedere_interfaces::camera::StreamConfiguration;
+use belvedere_interfaces::channel::node::Port;
+use belvedere_manifest::{Application, CameraNode, Descriptor, Instance, Launch, parse_descriptor};
+
+/// Runtime D14: a paused camera was not asked for, but whoever opened its stream got the pictures that others watched.
+#[test]
+fn the_pictures_of_a_paused_camera_node_are_not_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let places = Places { frames: directory.path().join("frames.sock"), ..Places::default() };
+    let frames = packet::listen(&places.frames).unwrap();
+    let shared = Arc::new(Shared::new(places, [0; 32], String::new()));
+    let entry = r#"{"runtimeDescriptor":{"envelopeVersion":"2021-01-01","entry":{"name":"/app.py"}}}"#;
+    let Descriptor::Runtime(entry) = parse_descriptor(entry).unwrap() else { panic!() };
+    let node = Instance {
+        name: "front".into(),
+        package: "1::CAM".into(),
+        version: "1.0".into(),
+        patch: None,
+        interface: "CAM".into(),
+    };
+    let port = Port { name: "video_in".into(), kind: "media".into(), value: None, bound: vec!["front".into()] };
+    let stream =
+        StreamConfiguration { stream_id: "stream-a".into(), url: "rtsp://camera".into(), username: None, password: None };
+    let prepared = Prepared {
+        application: Application {
+            cameras: vec![CameraNode { node, launch: Launch::OnAppStart }],
+            ..Application::default()
+        },
+        code: vec![PreparedCode { node: "code".into(), tree: String::new(), entry, inputs: vec![port], outputs: vec![] }],
+        models: Vec::new(),
+        streams: BTreeMap::from([("front".into(), stream)]),
+    };
+    let open = opener(&shared, "a", 0, "code".into(), &prepared);
+    let target = Target::Frames { port: "video_in".into(), index: 0 };
+    let signal = |signal: NodeSignal| {
+        let deployment = Deployment {
+            application_instance_id: "a".into(),
+            name: String::new(),
+            created_ms: 0,
+            graph: serde_json::json!({}),
+            overrides: None,
+            packages: Vec::new(),
+            cameras: Vec::new(),
+            desired_state: DesiredState::Running,
+            replaces: None,
+            runtime_role_arn: None,
+        };
+        let signals = BTreeMap::from([("front".into(), signal)]);
+        let desired = DesiredDeployment { sha256: String::new(), deployment, signals };
+        shared.wish(|model| model.desired.insert("a".into(), desired));
+    };
+    open(&target).expect("nothing was signalled");
+    signal(NodeSignal::Pause);
+    assert!(open(&target).unwrap_err().contains("camera node front is paused"));
+    signal(NodeSignal::Resume);
+    open(&target).expect("it was resumed");
+    drop(frames);
+}
