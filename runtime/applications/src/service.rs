@@ -57,8 +57,8 @@ impl Service {
             Err(problem) => log::error!("{problem}; waiting for the service to say what is desired"),
         }
         std::thread::spawn(move || {
-            // Behind everything else: it is only room that this makes.
-            let _ = rustix::process::setpriority_process(None, 19);
+            // Behind what people wait for: it is only room that this makes.
+            let _ = rustix::process::setpriority_process(None, 10);
             discard.run(&|| true);
         });
         let watched = shared.clone();

@@ -181,6 +181,11 @@ impl Drop for World {
         if self.program.is_some() {
             self.signal("-TERM");
         }
+        // The temporary directory removes itself by recursion, which ends this process when a test failed beside deep trees.
+        let state = self.path("state");
+        let discard = belvedere_applications::discard::Discard::new(&state);
+        let _ = discard.take(&state.join("instances"));
+        let _ = discard.empty(&|| true);
     }
 }
 

@@ -8,7 +8,7 @@ LOGS = "/opt/aws/panorama/logs"
 
 with open(STORAGE + "/starts", "a") as file:
     file.write("x")
-for top, levels in (("/", 20000), (STORAGE, 20000), (LOGS, 1000)):
+for top, levels in (("/", 20000), (STORAGE, 2000), (LOGS, 200)):
     os.chdir(top)
     for _ in range(levels):
         try:
