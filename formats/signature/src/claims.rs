@@ -49,6 +49,8 @@ pub enum Denied {
     Uncovered,
     /// The very request was taken already.
     Replayed,
+    /// Signed in another way than [`ALGORITHM`]: with Signature Version 2, such as boto3 presigns for S3 by itself, or 4A.
+    OtherVersion,
 }
 
 fn header<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
@@ -62,11 +64,25 @@ impl Claims {
         match header(parts, "authorization") {
             Some(text) => Claims::from_header(parts, text),
             None if query.contains("X-Amz-Algorithm=") => Claims::from_query(parts, query),
+            None if is_version_2(query) => Err(Denied::OtherVersion),
             None => Err(Denied::Missing),
         }
     }
 
+    /// What is signed of the body: its hash, or for S3 a word that says that none is. Everywhere else the hash is always
+    /// that of the body which comes (empty here): a word would let whoever has a presigned address add a body to it.
+    fn payload_of(service: &str, said: Option<&str>, unsaid: &str) -> String {
+        match said {
+            _ if service != "s3" && said.is_none_or(|p| p.len() != 64) => String::new(),
+            Some(said) => said.to_owned(),
+            None => unsaid.to_owned(),
+        }
+    }
+
     fn from_header(parts: &Parts, text: &str) -> Result<Claims, Denied> {
+        if text.starts_with("AWS ") || text.starts_with("AWS4-ECDSA-P256-SHA256") {
+            return Err(Denied::OtherVersion);
+        }
         let fields = text.strip_prefix(ALGORITHM).filter(|r| r.starts_with(' ')).ok_or(Denied::Malformed)?;
         let (mut credential, mut signed, mut signature) = (None, None, None);
         for field in fields.split(',') {
@@ -83,7 +99,7 @@ impl Claims {
         }
         let (access_key_id, scope) = credential_scope(credential.ok_or(Denied::Malformed)?)?;
         let amz_date = header(parts, "x-amz-date").ok_or(Denied::Malformed)?.to_owned();
-        let payload = header(parts, "x-amz-content-sha256").unwrap_or("").to_owned();
+        let payload = Claims::payload_of(&scope.service, header(parts, "x-amz-content-sha256"), "");
         Ok(Claims {
             access_key_id,
             scope,
@@ -108,13 +124,17 @@ impl Claims {
         };
         let need = |name: &str| one(name)?.ok_or(Denied::Malformed);
         if need("X-Amz-Algorithm")? != ALGORITHM {
-            return Err(Denied::Malformed);
+            return Err(Denied::OtherVersion);
         }
         let (access_key_id, scope) = credential_scope(&need("X-Amz-Credential")?)?;
         let expires: i64 = need("X-Amz-Expires")?.parse().map_err(|_| Denied::Malformed)?;
         if !(1..=MAX_EXPIRES_S).contains(&expires) {
             return Err(Denied::Malformed);
         }
+        // In a header, or, as some SDKs presign, in the address.
+        let in_query = one("X-Amz-Content-Sha256")?;
+        let said = header(parts, "x-amz-content-sha256").or(in_query.as_deref());
+        let payload = Claims::payload_of(&scope.service, said, "UNSIGNED-PAYLOAD");
         Ok(Claims {
             access_key_id,
             scope,
@@ -123,7 +143,7 @@ impl Claims {
             signature: need("X-Amz-Signature")?,
             amz_date: need("X-Amz-Date")?,
             expires: Some(expires),
-            payload: header(parts, "x-amz-content-sha256").unwrap_or("UNSIGNED-PAYLOAD").to_owned(),
+            payload,
         })
     }
 
@@ -229,6 +249,12 @@ impl SeedSignature {
     }
 }
 
+/// Whether a query holds a signature of version 2: S3's form, or that of the query services.
+fn is_version_2(query: &str) -> bool {
+    let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
+    has("AWSAccessKeyId") && has("Signature")
+}
+
 fn credential_scope(text: &str) -> Result<(String, Scope), Denied> {
     let fields: Vec<&str> = text.split('/').collect();
     match fields[..] {
@@ -309,6 +335,41 @@ mod tests {
         assert!(Claims::of(&parts).unwrap().fingerprint().unwrap().1);
         let unsigned = vanilla(&[("amz-sdk-invocation-id", "x"), ("amz-sdk-request", "attempt=1")]);
         assert!(!Claims::of(&unsigned).unwrap().fingerprint().unwrap().1);
+    }
+
+    /// Field case "Signature Version 2": refused for what it is.
+    #[test]
+    fn another_version_of_the_signature_is_known() {
+        for uri in [
+            "/b/k?AWSAccessKeyId=AKIA&Signature=x%3D&Expires=1",
+            "/?Action=x&AWSAccessKeyId=AKIA&SignatureVersion=2&Signature=x",
+        ] {
+            assert_eq!(Claims::of(&parts(uri, &[])).err(), Some(Denied::OtherVersion), "{uri}");
+        }
+        assert_eq!(Claims::of(&parts("/?NotAWSAccessKeyId=x&Signature=x", &[])).err(), Some(Denied::Missing));
+        let a = "/?X-Amz-Algorithm=AWS4-ECDSA-P256-SHA256&X-Amz-Credential=x";
+        assert_eq!(Claims::of(&parts(a, &[])).err(), Some(Denied::OtherVersion));
+        for text in ["AWS AKIA:x", "AWS4-ECDSA-P256-SHA256 Credential=x"] {
+            assert_eq!(Claims::of(&parts("/", &[("authorization", text)])).err(), Some(Denied::OtherVersion), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_s3_has_bodies_that_are_not_signed() {
+        let presigned = |service: &str, more: &str| {
+            let uri = format!(
+                "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKID%2F20150830%2Fus-east-1%2F{service}%2Faws4_request\
+                 &X-Amz-Date=20150830T123600Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=00{more}"
+            );
+            Claims::of(&parts(&uri, &[])).unwrap().payload
+        };
+        assert_eq!(presigned("s3", ""), "UNSIGNED-PAYLOAD");
+        assert_eq!(presigned("sts", ""), "", "the hash of the body that comes");
+        assert_eq!(presigned("sts", "&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD"), "");
+        assert_eq!(presigned("s3", &format!("&X-Amz-Content-Sha256={EMPTY}")), EMPTY);
+        assert_eq!(presigned("sts", &format!("&X-Amz-Content-Sha256={EMPTY}")), EMPTY);
+        let header = vanilla(&[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]);
+        assert_eq!(Claims::of(&header).unwrap().payload, "");
     }
 
     #[test]

@@ -146,10 +146,13 @@ impl Api {
         response
     }
 
-    async fn route(&self, parts: Parts, body: axum::body::Body, record: &mut Record) -> Response {
+    async fn route(&self, mut parts: Parts, body: axum::body::Body, record: &mut Record) -> Response {
         record.action = "unknown:unsigned".into();
+        s3::addressing::note(&mut parts, &self.fleet.settings);
         let claims = match Claims::of(&parts) {
             Ok(claims) => claims,
+            // Nothing but S3 is presigned in another way by itself.
+            Err(Denied::OtherVersion) => return refuse(Service::S3, Denied::OtherVersion),
             Err(denied) => return refuse(Service::Panorama, denied),
         };
         record.access_key_id = claims.access_key_id.clone();
@@ -324,6 +327,11 @@ fn refuse(service: Service, denied: Denied) -> Response {
         Denied::BadToken => ("ExpiredTokenException", "The security token included in the request is invalid or expired"),
         Denied::Skewed => ("SignatureDoesNotMatch", "Signature not in time: the caller's clock is more than 15 minutes off"),
         Denied::Expired => ("AccessDeniedException", "Request has expired"),
+        Denied::OtherVersion => (
+            "InvalidRequest",
+            "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256 \
+             (boto3: Config(signature_version='s3v4'); AWS CLI: aws configure set default.s3.signature_version s3v4).",
+        ),
         Denied::Uncovered => ("SignatureDoesNotMatch", "There were headers present in the request which were not signed"),
         Denied::Replayed => ("SignatureDoesNotMatch", "This very request was taken already; every attempt is signed anew"),
         Denied::Mismatch => (

@@ -9,7 +9,8 @@ const ROAD: &str = "\
 From an empty machine to a running service:
   belvedere-keys init KEYS                                          once; keep copies of KEYS elsewhere
   belvedere-service init  --data DATA --keys KEYS                   once; prints the first access key
-  belvedere-service serve --data DATA --advertise-host NAME         NAME: where devices reach this machine
+  belvedere-service serve --data DATA --advertise-host NAME --device-https 0.0.0.0:8443 --mqtt 0.0.0.0:8883
+                                                                    NAME: where devices reach this machine
   export AWS_ENDPOINT_URL=http://127.0.0.1:8000                     and the printed key: AWS's tools talk to it
 
 Then now and then:
@@ -100,6 +101,22 @@ pub enum Command {
         /// Directory of the service
         #[arg(long)]
         data: PathBuf,
+    },
+    /// Show files of objects that nothing names any more, and when each of them goes
+    #[command(
+        after_help = "The service notes such files every day and deletes them a week later, if its database and its objects belong \
+                            together and they are few. A file that is younger than a day may be an upload's and is not shown."
+    )]
+    Sweep {
+        /// Directory of the service
+        #[arg(long)]
+        data: PathBuf,
+        /// Delete them now
+        #[arg(long, conflicts_with = "adopt")]
+        yes: bool,
+        /// Delete nothing; say that this database and these objects belong together, though one is an older copy, or another's
+        #[arg(long)]
+        adopt: bool,
     },
     /// Copy the whole service into one file, while it runs
     #[command(
@@ -192,7 +209,7 @@ pub struct Serve {
     /// Where to answer MQTT over TLS
     #[arg(long, default_value = "127.0.0.1:8883")]
     pub mqtt: String,
-    /// Name or address at which appliances reach this machine
+    /// Name or address at which appliances reach this machine; the default is for virtual appliances on this one
     #[arg(long, default_value = "10.0.2.2")]
     pub advertise_host: String,
     /// Where to answer people's tools over TLS with a certificate of yours; devices keep to --device-https

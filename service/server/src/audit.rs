@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Prints the entries of the last `minutes`, at most `limit`, oldest first. The service may run meanwhile.
 pub async fn print(data: &Path, minutes: u32, limit: u32, json: bool) -> Result<(), ServerError> {
-    let store = Configuration::read(data)?.open_store(data).await?;
+    let store = Configuration::read(data)?.attach_own_store(data).await?;
     let entries = store.audit_entries(now_ms() - i64::from(minutes) * 60_000, i64::from(limit)).await?;
     for entry in &entries {
         println!("{}", if json { object(entry) } else { line(entry) });

@@ -1,11 +1,11 @@
 //! `service.json`: what `init` decided once and `serve` needs every time.
 
 use crate::ServerError;
-use crate::backends::Backends;
+use crate::backends::{Backends, of_another_service};
 use crate::history::History;
 use belvedere_api::limits::Limits;
-use belvedere_store::Store;
 use belvedere_store::metrics::Retention;
+use belvedere_store::{Store, StoreError};
 use belvedere_watch::delivery::mail::MailServer;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -92,7 +92,14 @@ impl Configuration {
     pub fn read(data: &Path) -> Result<Configuration, ServerError> {
         let path = data.join(FILE);
         let bad = |detail: String| ServerError::Configuration { path: path.clone(), detail };
-        let text = std::fs::read_to_string(&path).map_err(|e| bad(e.to_string()))?;
+        let text = match std::fs::read_to_string(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let missing =
+                    if data.is_dir() { format!("{FILE} is not there") } else { "there is no such directory".into() };
+                return Err(ServerError::NoService { data: data.to_owned(), detail: missing });
+            }
+            other => other.map_err(|e| bad(e.to_string()))?,
+        };
         serde_json::from_str(&text).map_err(|e| bad(e.to_string()))
     }
 
@@ -110,6 +117,31 @@ impl Configuration {
     /// Opens it beside a service that may be running, and leaves its schema as it is.
     pub async fn attach_store(&self, data: &Path) -> Result<Store, ServerError> {
         Ok(Store::attach_in(data, &self.backends.places()?).await?)
+    }
+
+    /// The same, of a database whose secrets open with the key file beside it.
+    pub async fn attach_own_store(&self, data: &Path) -> Result<Store, ServerError> {
+        let store = self.attach_store(data).await?;
+        match store.opens_with_this_key().await {
+            Ok(()) => Ok(store),
+            Err(StoreError::Sealed) => Err(of_another_service(data)),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The same, for who writes: the schema must be this program's. Whoever only reads gets along with the tables of most
+    /// versions; what is written into an earlier one may be lost.
+    pub async fn attach_current_store(&self, data: &Path) -> Result<Store, ServerError> {
+        let store = self.attach_own_store(data).await?;
+        let (found, wanted) = store.schema_version().await?;
+        if found == wanted {
+            return Ok(store);
+        }
+        store.close().await;
+        Err(ServerError::Argument(format!(
+            "the database is of an earlier version ({found}, this program works with {wanted}), and is left as it is for a service that \
+             may be running: restart the service with this program first"
+        )))
     }
 
     /// The device authority's certificate and key.

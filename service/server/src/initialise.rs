@@ -44,9 +44,16 @@ pub async fn initialise(new: New<'_>) -> Result<FirstKey, ServerError> {
     if new.region.is_empty() || !new.region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return Err(ServerError::Argument(format!("--region {}: a region is like us-east-1", new.region)));
     }
+    for name in new.names {
+        if let Some(fault) = crate::reach::host_fault(name) {
+            return Err(ServerError::Argument(format!("--name {name:?}: {fault}")));
+        }
+    }
     let file = |operation, path: &Path, source| ServerError::File { operation, path: path.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(new.data).map_err(|e| file("create", new.data, e))?;
     if new.data.join(FILE).exists() {
+        // A damaged one says so, and what to do.
+        Configuration::read(new.data)?;
         let text = format!("{} holds a service already; `belvedere-service serve` starts it", new.data.display());
         return Err(ServerError::Argument(text));
     }

@@ -8,6 +8,8 @@
 //! | [`configuration`] | what `init` writes and `serve` reads |
 //! | [`initialise`] | a new service in an empty directory |
 //! | [`serve`] | ports and one stop |
+//! | [`reach`] | whether devices reach what they are told |
+//! | [`sweep`] | files of objects that nothing names |
 //! | [`lock`] | one process serves a directory |
 //! | [`history`] | what ended long ago is forgotten |
 //! | [`notifications`] | how alarms reach people |
@@ -38,8 +40,10 @@ pub mod logging;
 pub mod metrics;
 pub mod notifications;
 pub mod page;
+pub mod reach;
 pub mod serve;
 pub mod supervisor;
+pub mod sweep;
 pub mod time;
 
 /// What goes wrong here.
@@ -65,8 +69,21 @@ pub enum ServerError {
         /// Why not.
         source: std::io::Error,
     },
+    /// There is no service in a directory.
+    #[error(
+        "{data} holds no service ({detail}): give the directory that `belvedere-service init` made with --data, or make one"
+    )]
+    NoService {
+        /// The directory.
+        data: std::path::PathBuf,
+        /// What is missing.
+        detail: String,
+    },
     /// The configuration.
-    #[error("{path} is not a configuration of this program: {detail}; make one with `belvedere-service init`")]
+    #[error(
+        "{path} is damaged: {detail}. Mend it, or put it back: it is `service.json` in every backup (a tar archive), and \
+         `belvedere-service restore` makes the whole service of one"
+    )]
     Configuration {
         /// File.
         path: std::path::PathBuf,

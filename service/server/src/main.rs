@@ -9,7 +9,8 @@ use belvedere_service::configuration::Configuration;
 use belvedere_service::doctor::{Depth, Level, examine, text, worst};
 use belvedere_service::initialise::{New, initialise};
 use belvedere_service::serve::{Options, Signals, serve};
-use belvedere_service::{ServerError, audit, broker_configuration, keys, logging, page, time};
+use belvedere_service::sweep::Wish;
+use belvedere_service::{ServerError, audit, broker_configuration, keys, logging, page, sweep, time};
 use clap::Parser;
 use std::io::Write;
 use std::path::Path;
@@ -81,6 +82,14 @@ async fn run(command: Command) -> Result<ExitCode, ServerError> {
         Command::Keys { data, command } => run_keys(&data, command).await?,
         Command::Devices { data, command } => run_devices(&data, command).await?,
         Command::Page { data } => println!("{}", page::link(&data).await?),
+        Command::Sweep { data, yes, adopt } => {
+            let wish = match (yes, adopt) {
+                (_, true) => Wish::Adopt,
+                (true, _) => Wish::Delete,
+                _ => Wish::Show,
+            };
+            print!("{}", sweep::command(&data, wish).await?);
+        }
         Command::Backup { data, with_secrets_key, file } => {
             let secrets = if with_secrets_key { SecretsKey::Included } else { SecretsKey::Without };
             let made = backup(&data, &file, secrets).await?;
@@ -166,7 +175,11 @@ async fn run_service(arguments: Serve) -> Result<(), ServerError> {
 }
 
 async fn run_keys(data: &Path, command: Keys) -> Result<(), ServerError> {
-    let store = Configuration::read(data)?.open_store(data).await?;
+    let configuration = Configuration::read(data)?;
+    let store = match command {
+        Keys::List => configuration.attach_own_store(data).await?,
+        Keys::Create { .. } | Keys::Revoke { .. } => configuration.attach_current_store(data).await?,
+    };
     match command {
         Keys::Create { description, expires_in_days } => keys::create(&store, &description, expires_in_days).await?,
         Keys::List => keys::list(&store).await?,
@@ -177,7 +190,11 @@ async fn run_keys(data: &Path, command: Keys) -> Result<(), ServerError> {
 }
 
 async fn run_devices(data: &Path, command: Devices) -> Result<(), ServerError> {
-    let store = Configuration::read(data)?.open_store(data).await?;
+    let configuration = Configuration::read(data)?;
+    let store = match command {
+        Devices::List => configuration.attach_own_store(data).await?,
+        Devices::Revoke { .. } => configuration.attach_current_store(data).await?,
+    };
     match command {
         Devices::List => {
             for device in store.list_devices().await? {

@@ -6,13 +6,12 @@ use crate::configuration::{Configuration, replace};
 use crate::health::Health;
 use crate::identity::identity;
 use crate::metrics::Metrics;
-use crate::{ServerError, history, http, lock, notifications, supervisor};
+use crate::{ServerError, history, http, lock, notifications, reach, supervisor, sweep};
 use belvedere_api::Api;
 use belvedere_fleet::authority::Authority;
 use belvedere_fleet::external::External;
 use belvedere_fleet::tls::{ClientCertificate, server_config};
 use belvedere_fleet::{Fleet, Settings, broker};
-use belvedere_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -73,6 +72,14 @@ pub struct Listening {
     pub process: u32,
 }
 
+impl Listening {
+    /// Why devices do not reach the service, as far as it can tell by itself. With an external broker MQTT is its business.
+    pub fn unreachable(&self, external_broker: bool) -> Option<String> {
+        let ports = [("device-https", self.device_https), ("mqtt", self.mqtt)];
+        reach::unreachable(&self.advertise_host, &ports[..if external_broker { 1 } else { 2 }])
+    }
+}
+
 /// Names and addresses of the service's certificate.
 pub fn certificate_names(configuration: &Configuration, advertise_host: &str) -> Vec<String> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "10.0.2.2"].map(String::from).to_vec();
@@ -91,25 +98,6 @@ async fn listen(port: &'static str, address: &str) -> Result<(TcpListener, Socke
     Ok((listener, bound))
 }
 
-/// Deletes what unfinished uploads left.
-async fn sweep(store: &Store) -> Result<(), StoreError> {
-    let swept = store.sweep_objects().await?;
-    if swept > 0 {
-        tracing::info!(swept, "files of unfinished uploads deleted");
-    }
-    Ok(())
-}
-
-/// A bucket is swept while it is used: what is a day old and without a name is waste.
-async fn sweep_daily(store: Store) {
-    loop {
-        if let Err(e) = sweep(&store).await {
-            tracing::warn!("the bucket is not swept: {e}");
-        }
-        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
-    }
-}
-
 async fn listen_if(port: &'static str, address: Option<&str>) -> Result<Option<(TcpListener, SocketAddr)>, ServerError> {
     match address {
         Some(address) => listen(port, address).await.map(Some),
@@ -121,6 +109,9 @@ async fn listen_if(port: &'static str, address: Option<&str>) -> Result<Option<(
 pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Result<(), ServerError> {
     let Signals { stop, reload } = signals;
     let configuration = Configuration::read(data)?;
+    if let Some(fault) = reach::host_fault(options.advertise_host) {
+        return Err(ServerError::Argument(format!("--advertise-host {:?}: {fault}", options.advertise_host)));
+    }
     let _lock = lock::take(data)?;
     let (certificate, key) = configuration.authority();
     let authority = Arc::new(Authority::open(&certificate, &key)?);
@@ -130,11 +121,7 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     let store = configuration.open_store(data).await?;
     let identity = identity(&configuration, &authority);
     store.join_copies_patiently(&identity).await?;
-    if store.objects_are_shared() {
-        tokio::spawn(sweep_daily(store.clone()));
-    } else {
-        sweep(&store).await?;
-    }
+    sweep::meet(&store).await?;
     let (api, api_at) = listen("api", options.api).await?;
     let (device_https, device_https_at) = listen("device-https", options.device_https).await?;
     let (mqtt, mqtt_at) = listen("mqtt", options.mqtt).await?;
@@ -174,6 +161,9 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     replace(&data.join("endpoints.json"), text.as_bytes(), 0o644)?;
     println!("{text}");
     tracing::info!(api = %api_at, device_https = %device_https_at, mqtt = %mqtt_at, bucket = configuration.bucket, "serving");
+    if let Some(problem) = listening.unreachable(configuration.backends.broker()?.is_some()) {
+        tracing::warn!("{problem}");
+    }
     supervisor::tell("READY=1");
     let farewell = options.farewell;
     let (watching, touching) = (fleet.clone(), fleet.clone());
@@ -198,7 +188,10 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
         supervisor::tell("STOPPING=1");
     };
     let (_, _, _, _, _, _, people, _, _, _) = tokio::join!(
-        history::forget(store.clone(), configuration.history, stop.clone()),
+        async {
+            let forgetting = history::forget(store.clone(), configuration.history, stop.clone());
+            tokio::join!(forgetting, sweep::daily(store.clone(), stop.clone()))
+        },
         async { tokio::join!(watching.keep_watch(stop.clone()), watching.keep_broker(stop.clone())) },
         touching.keep_in_touch(&identity, stop.clone()),
         http::serve(api, router.clone(), None, farewell, stop.clone()),

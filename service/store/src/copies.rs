@@ -183,8 +183,18 @@ impl Store {
                 .map_err(error)?;
         }
         transaction.commit().await.map_err(error)?;
-        if buried > 0 {
-            tracing::info!(buried, "copies of the service that are gone, with their connections");
+        // A copy that ends says so itself.
+        if buried > 0 && before > 0 {
+            match self.is_shared() {
+                true => tracing::info!(
+                    copies = buried,
+                    "copies of the service that gave no sign of life are struck off the list"
+                ),
+                // A start that failed leaves one, too.
+                false => {
+                    tracing::info!("the service did not end by itself the last time; nothing is lost, devices connect again")
+                }
+            }
         }
         Ok(())
     }

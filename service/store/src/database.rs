@@ -62,6 +62,9 @@ async fn file(data: &Path, create: bool, connections: u32) -> Result<AnyPool, St
         let source = std::io::Error::other("the path is not text");
         return Err(StoreError::io("open", &path, source));
     };
+    if !create && !path.exists() {
+        return Err(StoreError::NoDatabase { path });
+    }
     let text = text.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     let url = format!("sqlite://{text}?mode={}", if create { "rwc" } else { "rw" });
     connect(&url, Kind::Sqlite, connections).await

@@ -58,6 +58,43 @@ pub enum StoreError {
         /// Why.
         detail: String,
     },
+    /// The database is there and holds no service.
+    #[error(
+        "{database} is empty: it holds no service. Name the right database, or make this one of a backup with \
+         `belvedere-service restore`. Nothing was changed"
+    )]
+    NoService {
+        /// Which database.
+        database: String,
+    },
+    /// There is no database.
+    #[error(
+        "there is no database {path}: name the directory of the service with --data, or put the file back with its -wal beside it, \
+         or make the service of a backup with `belvedere-service restore` (into another directory)"
+    )]
+    NoDatabase {
+        /// The file that is missing.
+        path: PathBuf,
+    },
+    /// The objects' place says that it is another service's.
+    #[error(
+        "the objects in {place} belong to service {there}, and the database is that of service {here}. Name the database and the \
+         objects that belong together; `belvedere-service sweep` shows both, and `sweep --adopt` joins them for good. Nothing was changed"
+    )]
+    AnothersObjects {
+        /// Where the objects are.
+        place: String,
+        /// Whose they are.
+        there: String,
+        /// Whose the database is.
+        here: String,
+    },
+    /// A sweep would do what it must not.
+    #[error("nothing is swept: {why}")]
+    NotSwept {
+        /// Why not, and what to do.
+        why: String,
+    },
     /// Something with this name exists already.
     #[error("{what} exists already")]
     Exists {
@@ -69,6 +106,14 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn database(operation: &'static str, source: sqlx::Error) -> Self {
         StoreError::Database { operation, source }
+    }
+    /// Whether a file or a blob was not there.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            StoreError::Missing { .. } => true,
+            StoreError::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
     }
     pub(crate) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
         StoreError::Io { operation, path: path.to_owned(), source }

@@ -113,8 +113,7 @@ impl Store {
     pub async fn open_file(&self, file: &NamedFile) -> Result<Option<ObjectReader>, StoreError> {
         match self.blobs.open(&file.name, 0, file.size).await {
             Ok(reader) => Ok(Some(reader)),
-            Err(StoreError::Missing { .. }) => Ok(None),
-            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.is_missing() => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -126,7 +125,10 @@ impl Store {
 
     /// Deletes files of a restore that failed.
     pub async fn delete_files(&self, names: &[String]) -> Result<(), StoreError> {
-        self.blobs.sweep(names, &HashSet::new()).await.map(drop)
+        for name in names {
+            self.blobs.remove(name).await?;
+        }
+        Ok(())
     }
 }
 
@@ -180,7 +182,7 @@ mod tests {
 
     /// Other bytes under the name of a file, or none.
     async fn harm(store: &Store, name: &str, bytes: Option<&[u8]>) {
-        store.blobs.sweep(&[name.to_owned()], &HashSet::new()).await.unwrap();
+        store.blobs.remove(name).await.unwrap();
         if let Some(bytes) = bytes {
             let mut file = store.begin_file(name).await.unwrap();
             file.write(bytes).await.unwrap();

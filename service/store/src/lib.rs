@@ -28,6 +28,7 @@ pub mod log_exports;
 pub mod log_groups;
 pub mod logs;
 pub mod managed_secrets;
+pub mod metadata;
 pub mod metrics;
 pub mod mqtt_retained;
 pub mod mqtt_sessions;
@@ -38,12 +39,14 @@ pub mod notifications;
 pub mod objects;
 mod owner;
 pub mod packages;
+pub mod place;
 pub mod places;
 pub mod roles;
 mod schema;
 pub mod secrets;
 pub mod shadows;
 pub mod stacks;
+pub mod sweep;
 pub mod tags;
 pub mod template_jobs;
 #[cfg(test)]
@@ -116,8 +119,18 @@ impl Store {
     /// The same, in its places.
     pub async fn attach_in(data: &Path, places: &Places) -> Result<Store, StoreError> {
         let store = Store::unprepared(data, places, false).await?;
+        store.holds_a_service(false).await?;
         schema::version(&store.pool, store.kind).await?;
         Ok(store)
+    }
+
+    /// An empty database is nobody's: only who makes a new service makes its tables.
+    async fn holds_a_service(&self, create: bool) -> Result<(), StoreError> {
+        if create || !schema::is_empty(&self.pool, self.kind).await? {
+            return Ok(());
+        }
+        let database = self.database.as_ref().map_or_else(|| database::FILE.to_owned(), ToString::to_string);
+        Err(StoreError::NoService { database })
     }
 
     /// An empty store with the schema of an earlier version, around a key file that is there already. Once a dump is
@@ -131,6 +144,7 @@ impl Store {
 
     /// Takes back [`Store::create_at`]: its tables go, with all rows.
     pub async fn discard(&self) -> Result<(), StoreError> {
+        self.blobs.remove_note().await?;
         schema::drop_all(&self.pool, self.kind).await
     }
 
@@ -142,8 +156,12 @@ impl Store {
 
     async fn connect(data: &Path, places: &Places, create: bool) -> Result<Store, StoreError> {
         let store = Store::unprepared(data, places, create).await?;
+        store.holds_a_service(create).await?;
         schema::migrate(&store.pool, store.kind).await?;
         store.belongs_to_this_key(create).await?;
+        if create {
+            store.take_objects_place().await?;
+        }
         Ok(store)
     }
 
@@ -157,7 +175,13 @@ impl Store {
                 }
                 Blobs::Bucket(Arc::new(bucket))
             }
-            None => Blobs::Directory(Directory::at(&data.join("objects"), create)?),
+            None => {
+                let directory = Directory::at(&data.join("objects"), create)?;
+                if create && !directory.is_empty()? {
+                    return Err(StoreError::Exists { what: format!("something in {}", directory.0.display()) });
+                }
+                Blobs::Directory(directory)
+            }
         };
         let (pool, kind) = match &places.database {
             Some(url) => (database::open_server(url).await?, Kind::Postgres),

@@ -1,6 +1,7 @@
 //! Uploads in parts. A part is a blob of its own until the upload is completed or aborted.
 
-use crate::objects::{ObjectInfo, Written};
+use crate::metadata::Metadata;
+use crate::objects::{NewObject, ObjectInfo, Written};
 use crate::{Store, StoreError, identifiers, now_ms};
 use md5::{Digest, Md5};
 use tokio::io::AsyncReadExt;
@@ -16,6 +17,8 @@ pub struct Upload {
     pub key: String,
     /// Of the object to be.
     pub content_type: String,
+    /// Of the object to be.
+    pub metadata: Metadata,
 }
 
 /// A part that is there.
@@ -32,14 +35,22 @@ pub struct Part {
 
 impl Store {
     /// Begins an upload.
-    pub async fn create_upload(&self, bucket: &str, key: &str, content_type: &str) -> Result<String, StoreError> {
+    pub async fn create_upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        content_type: &str,
+        metadata: &Metadata,
+    ) -> Result<String, StoreError> {
         let id = identifiers::token::<16>();
-        sqlx::query("INSERT INTO upload (upload_id, bucket, key, content_type, created_ms) VALUES ($1, $2, $3, $4, $5)")
+        let sql = "INSERT INTO upload (upload_id, bucket, key, content_type, created_ms, metadata) VALUES ($1, $2, $3, $4, $5, $6)";
+        sqlx::query(sql)
             .bind(&id)
             .bind(bucket)
             .bind(key)
             .bind(content_type)
             .bind(now_ms())
+            .bind(metadata.stored())
             .execute(&self.pool)
             .await
             .map_err(|e| StoreError::database("begin an upload", e))?;
@@ -48,26 +59,36 @@ impl Store {
 
     /// An upload, if it is one of this object.
     pub async fn upload(&self, upload_id: &str, bucket: &str, key: &str) -> Result<Option<Upload>, StoreError> {
-        let content_type: Option<String> =
-            sqlx::query_scalar("SELECT content_type FROM upload WHERE upload_id = $1 AND bucket = $2 AND key = $3")
-                .bind(upload_id)
-                .bind(bucket)
-                .bind(key)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(|e| StoreError::database("look up an upload", e))?;
-        Ok(content_type.map(|content_type| Upload {
+        let sql = "SELECT content_type, metadata FROM upload WHERE upload_id = $1 AND bucket = $2 AND key = $3";
+        let found: Option<(String, String)> = sqlx::query_as(sql)
+            .bind(upload_id)
+            .bind(bucket)
+            .bind(key)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("look up an upload", e))?;
+        let Some((content_type, metadata)) = found else { return Ok(None) };
+        Ok(Some(Upload {
             upload_id: upload_id.into(),
             bucket: bucket.into(),
             key: key.into(),
             content_type,
+            metadata: Metadata::of(&metadata)?,
         }))
     }
 
-    /// Adds or replaces a part.
-    pub async fn put_part(&self, upload: &Upload, number: i64, mut written: Written) -> Result<(), StoreError> {
+    /// Adds or replaces a part; false if the upload ended meanwhile.
+    pub async fn put_part(&self, upload: &Upload, number: i64, mut written: Written) -> Result<bool, StoreError> {
         let error = |e| StoreError::database("store a part", e);
         let mut transaction = self.begin_exclusive(&format!("upload {}", upload.upload_id)).await.map_err(error)?;
+        let goes_on: Option<String> = sqlx::query_scalar("SELECT upload_id FROM upload WHERE upload_id = $1")
+            .bind(&upload.upload_id)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(error)?;
+        if goes_on.is_none() {
+            return Ok(false);
+        }
         let old: Option<String> = sqlx::query_scalar("SELECT file FROM upload_part WHERE upload_id = $1 AND number = $2")
             .bind(&upload.upload_id)
             .bind(number)
@@ -91,7 +112,7 @@ impl Store {
         if let Some(old) = old {
             self.blobs.forget(&old);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The parts that are there, by number.
@@ -105,7 +126,8 @@ impl Store {
         Ok(rows.into_iter().map(|(number, size, etag, file)| Part { number, size: size as u64, etag, file }).collect())
     }
 
-    /// Makes the object of `parts`, in their order, and ends the upload.
+    /// Makes the object of `parts`, in their order, and ends the upload. [`StoreError::is_missing`]: the upload was ended, or
+    /// a part of it replaced, at the same time.
     pub async fn complete_upload(&self, upload: &Upload, parts: &[Part]) -> Result<ObjectInfo, StoreError> {
         let mut writer = self.object_writer().await?;
         let mut buffer = vec![0; 256 * 1024];
@@ -113,18 +135,29 @@ impl Store {
         for part in parts {
             let error = |e: std::io::Error| StoreError::Objects { operation: "read a part", detail: e.to_string() };
             let mut bytes = self.blobs.open(&part.file, 0, part.size).await?;
-            loop {
+            let mut left = part.size;
+            while left > 0 {
                 let count = bytes.read(&mut buffer).await.map_err(error)?;
                 if count == 0 {
-                    break;
+                    return Err(error(std::io::ErrorKind::UnexpectedEof.into()));
                 }
                 writer.write(&buffer[..count]).await?;
+                left -= count as u64;
             }
             of_parts.update(hex::decode(&part.etag).unwrap_or_default());
         }
         let etag = format!("{}-{}", hex::encode(of_parts.finalize()), parts.len());
         let written = writer.finish().await?;
-        let object = self.name_object(&upload.bucket, &upload.key, &upload.content_type, written, etag, None).await?;
+        let new = NewObject {
+            bucket: &upload.bucket,
+            key: &upload.key,
+            content_type: &upload.content_type,
+            metadata: &upload.metadata,
+            part_sizes: parts.iter().map(|p| p.size).collect(),
+            etag,
+            crc32: None,
+        };
+        let object = self.name_object(new, written).await?;
         self.abort_upload(upload).await?;
         Ok(object)
     }

@@ -5,15 +5,18 @@
 //! 1. a new blob under a random name is made safe — a blob that nobody names, swept later;
 //! 2. one transaction makes the row point to it — the new object;
 //! 3. the blob of the object it replaced is deleted — if not, swept.
+//!
+//! Reading is the other way round: the row, then its blob. Where the blob went between the two, the row has another one by
+//! now, or is gone ([`Store::open_current`]); one that is open stays readable.
 
 use crate::blobs::{Blobs, ObjectReader, Sink};
 use crate::database::DatabaseRow;
+use crate::metadata::{self, Metadata};
 use crate::{Store, StoreError, identifiers, now_ms};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use md5::{Digest, Md5};
 use ring::digest::{Context, SHA256};
 use sqlx::Row;
-use std::collections::HashSet;
 use tokio::io::AsyncReadExt;
 
 /// The one list of the files that rows name, and what for.
@@ -39,7 +42,29 @@ pub struct ObjectInfo {
     pub content_type: String,
     /// Milliseconds since 1970.
     pub modified_ms: i64,
+    /// What came with it.
+    pub metadata: Metadata,
+    /// Sizes of the parts that it was put together from; none: in one piece, or not known.
+    pub part_sizes: Vec<u64>,
     file: String,
+}
+
+/// An object's row and its bytes, of one moment.
+pub struct Current {
+    /// The row.
+    pub object: ObjectInfo,
+    /// The bytes that were chosen; `None` if none were.
+    pub bytes: Option<ObjectReader>,
+}
+
+/// How often an object may be replaced between a look at its row and one at its bytes.
+const ATTEMPTS: usize = 1000;
+
+#[cfg(test)]
+impl ObjectInfo {
+    pub(crate) fn file_name(&self) -> &str {
+        &self.file
+    }
 }
 
 /// Bytes on their way into a blob.
@@ -127,6 +152,8 @@ fn info(row: &DatabaseRow) -> Result<ObjectInfo, StoreError> {
         crc32: row.try_get("crc32").map_err(error)?,
         content_type: row.try_get("content_type").map_err(error)?,
         modified_ms: row.try_get("modified_ms").map_err(error)?,
+        metadata: Metadata::of(row.try_get("metadata").map_err(error)?)?,
+        part_sizes: metadata::sizes(row.try_get("part_sizes").map_err(error)?),
         file: row.try_get("file").map_err(error)?,
     })
 }
@@ -147,31 +174,27 @@ impl Store {
         bucket: &str,
         key: &str,
         content_type: &str,
+        metadata: &Metadata,
         written: Written,
     ) -> Result<ObjectInfo, StoreError> {
         let etag = hex::encode(written.md5);
         let crc32 = Some(written.crc32.clone());
-        self.name_object(bucket, key, content_type, written, etag, crc32).await
+        let new = NewObject { bucket, key, content_type, metadata, part_sizes: Vec::new(), etag, crc32 };
+        self.name_object(new, written).await
     }
 
-    pub(crate) async fn name_object(
-        &self,
-        bucket: &str,
-        key: &str,
-        content_type: &str,
-        mut written: Written,
-        etag: String,
-        crc32: Option<String>,
-    ) -> Result<ObjectInfo, StoreError> {
+    pub(crate) async fn name_object(&self, new: NewObject<'_>, mut written: Written) -> Result<ObjectInfo, StoreError> {
         let object = ObjectInfo {
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
+            bucket: new.bucket.to_owned(),
+            key: new.key.to_owned(),
             size: written.size,
-            etag,
+            etag: new.etag,
             sha256: written.sha256.clone(),
-            crc32,
-            content_type: content_type.to_owned(),
+            crc32: new.crc32,
+            content_type: new.content_type.to_owned(),
             modified_ms: now_ms(),
+            metadata: new.metadata.clone(),
+            part_sizes: new.part_sizes,
             file: written.name().to_owned(),
         };
         // In a task of its own: whoever gives up in the middle must not take the bytes away from a row that stays.
@@ -199,9 +222,10 @@ impl Store {
                     .fetch_optional(&mut *connection)
                     .await?;
                 sqlx::query(
-                    "INSERT INTO object (bucket, key, size, etag, sha256, crc32, content_type, modified_ms, file) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (bucket, key) DO UPDATE SET size = $3, \
-                     etag = $4, sha256 = $5, crc32 = $6, content_type = $7, modified_ms = $8, file = $9",
+                    "INSERT INTO object (bucket, key, size, etag, sha256, crc32, content_type, modified_ms, file, metadata, \
+                     part_sizes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (bucket, key) DO UPDATE \
+                     SET size = $3, etag = $4, sha256 = $5, crc32 = $6, content_type = $7, modified_ms = $8, file = $9, \
+                     metadata = $10, part_sizes = $11",
                 )
                 .bind(new.bucket)
                 .bind(new.key)
@@ -212,6 +236,8 @@ impl Store {
                 .bind(new.content_type)
                 .bind(new.modified_ms)
                 .bind(new.file)
+                .bind(new.metadata.stored())
+                .bind(metadata::stored_sizes(&new.part_sizes))
                 .execute(connection)
                 .await?;
                 Ok(old)
@@ -230,7 +256,7 @@ impl Store {
     ) -> Result<ObjectInfo, StoreError> {
         let mut writer = self.object_writer().await?;
         writer.write(bytes).await?;
-        self.put_object(bucket, key, content_type, writer.finish().await?).await
+        self.put_object(bucket, key, content_type, &Metadata::default(), writer.finish().await?).await
     }
 
     /// What is known of an object.
@@ -254,12 +280,40 @@ impl Store {
         self.blobs.open(&object.file, start, length).await
     }
 
+    /// An object as it is now, and those of its bytes that `choose` wants (start and length), whatever is done to it at the
+    /// same time: old or new, and whole. `choose` may be asked again, about a newer one. `None`: there is none, any more.
+    pub async fn open_current(
+        &self,
+        bucket: &str,
+        key: &str,
+        choose: impl Fn(&ObjectInfo) -> Option<(u64, u64)>,
+    ) -> Result<Option<Current>, StoreError> {
+        let mut gone = String::new();
+        for _ in 0..ATTEMPTS {
+            let Some(object) = self.object(bucket, key).await? else { return Ok(None) };
+            let Some((start, length)) = choose(&object) else { return Ok(Some(Current { object, bytes: None })) };
+            match self.open_object_range(&object, start, length).await {
+                Ok(bytes) => return Ok(Some(Current { object, bytes: Some(bytes) })),
+                // Not replaced meanwhile, but lost.
+                Err(e) if object.file == gone || !e.is_missing() => return Err(e),
+                Err(_) => gone = object.file,
+            }
+        }
+        Err(StoreError::Missing { what: "the bytes of an object that is replaced all the time" })
+    }
+
     /// A small object whole; `None` if there is none or it is larger than `limit`.
     pub async fn read_object(&self, bucket: &str, key: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(object) = self.object(bucket, key).await?.filter(|o| o.size <= limit) else { return Ok(None) };
+        let whole = |object: &ObjectInfo| (object.size <= limit).then_some((0, object.size));
+        let Some(Current { object, bytes: Some(mut reader) }) = self.open_current(bucket, key, whole).await? else {
+            return Ok(None);
+        };
+        let failed = |detail: String| StoreError::Objects { operation: "read an object", detail };
         let mut bytes = Vec::with_capacity(object.size as usize);
-        let read = self.open_object(&object).await?.read_to_end(&mut bytes).await;
-        read.map_err(|e| StoreError::Objects { operation: "read an object", detail: e.to_string() })?;
+        reader.read_to_end(&mut bytes).await.map_err(|e| failed(e.to_string()))?;
+        if bytes.len() as u64 != object.size {
+            return Err(failed(format!("{bucket}/{key} has {} bytes instead of {}", bytes.len(), object.size)));
+        }
         Ok(Some(bytes))
     }
 
@@ -297,33 +351,17 @@ impl Store {
         }
         Ok(file.is_some())
     }
+}
 
-    /// Deletes blobs that no row names: of a directory all, before anything is written; of a bucket, which other copies
-    /// of the service write to, those that are older than a day.
-    pub async fn sweep_objects(&self) -> Result<usize, StoreError> {
-        let (mut swept, mut after) = (0, String::new());
-        loop {
-            let (mut candidates, last) = self.blobs.waste(&after).await?;
-            candidates.sort_unstable();
-            if let (Some(first), Some(last)) = (candidates.first(), candidates.last()) {
-                let named: Vec<String> = sqlx::query_scalar(
-                    "SELECT file FROM object WHERE file >= $1 AND file <= $2 \
-                     UNION ALL SELECT file FROM upload_part WHERE file >= $1 AND file <= $2",
-                )
-                .bind(first)
-                .bind(last)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(|e| StoreError::database("list objects' blobs", e))?;
-                let named: HashSet<String> = named.into_iter().collect();
-                swept += self.blobs.sweep(&candidates, &named).await?;
-            }
-            match last {
-                Some(last) => after = last,
-                None => return Ok(swept),
-            }
-        }
-    }
+/// What a row is made of, beside what was written.
+pub(crate) struct NewObject<'a> {
+    pub(crate) bucket: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) content_type: &'a str,
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) part_sizes: Vec<u64>,
+    pub(crate) etag: String,
+    pub(crate) crc32: Option<String>,
 }
 
 #[cfg(test)]
@@ -333,7 +371,7 @@ mod tests {
     use std::time::Duration;
 
     async fn blobs(store: &Store) -> usize {
-        store.blobs.waste_of_any_age().await.unwrap().0.len()
+        store.blobs.all().await.unwrap().len()
     }
 
     /// Blobs of buckets are deleted in the background.
@@ -362,6 +400,7 @@ mod tests {
             let mut old = String::new();
             open.read_to_string(&mut old).await.unwrap();
             assert_eq!(old, "one", "who reads the old bytes may finish");
+            drop(open);
             comes_to(&store, 1).await;
             assert!(store.open_object(&first).await.is_err());
         }
@@ -376,17 +415,100 @@ mod tests {
             drop(writer);
             drop(store.object_writer().await.unwrap().finish().await.unwrap());
             comes_to(&store, 0).await;
-            // A power cut runs no destructors: the sweep finds what it left; in a bucket, once it is a day old.
-            std::mem::forget(store.object_writer().await.unwrap().finish().await.unwrap());
-            store.put_bytes("b", "k", "x", b"kept").await.unwrap();
-            let swept = if store.objects_are_shared() { 0 } else { 1 };
-            assert_eq!(store.sweep_objects().await.unwrap(), swept);
-            assert_eq!(store.read_object("b", "k", 9).await.unwrap().unwrap(), b"kept");
-            let (first, _) = store.blobs.waste_of_any_age().await.unwrap();
-            assert_eq!(first.len(), 2 - swept);
-            let kept: HashSet<String> = [store.object("b", "k").await.unwrap().unwrap().file].into();
-            assert_eq!(store.blobs.sweep(&first, &kept).await.unwrap(), 1 - swept);
+        }
+    }
+
+    /// Service x04: an object that is replaced all the time reads as one of those that were put there, whole.
+    #[tokio::test]
+    async fn an_object_that_is_replaced_reads_as_old_or_new_always() {
+        let long = std::env::var("BELVEDERE_LONG").is_ok_and(|v| v == "1");
+        for place in object_places().await {
+            let store = place.create().await;
+            store.put_bytes("b", "k", "x", &[0; 4000]).await.unwrap();
+            let writer = tokio::spawn({
+                let store = store.clone();
+                async move {
+                    for round in 0..if long { 20_000u32 } else { 300 } {
+                        let bytes = vec![round as u8; 1 + (round as usize * 37) % 5000];
+                        store.put_bytes("b", "k", "x", &bytes).await.unwrap();
+                        if round % 10 == 9 {
+                            store.delete_object("b", "k").await.unwrap();
+                        }
+                    }
+                }
+            });
+            let readers: Vec<_> = (0..4)
+                .map(|_| {
+                    let (store, mut reads) = (store.clone(), 0);
+                    let done = writer.abort_handle();
+                    tokio::spawn(async move {
+                        while !done.is_finished() {
+                            let from = |object: &ObjectInfo| Some((object.size / 2, object.size));
+                            if let Some(current) = store.open_current("b", "k", from).await.unwrap() {
+                                let mut bytes = Vec::new();
+                                current.bytes.unwrap().read_to_end(&mut bytes).await.unwrap();
+                                let size = current.object.size;
+                                assert_eq!(bytes.len() as u64, size - size / 2);
+                                assert!(bytes.iter().all(|b| *b == bytes[0]), "of one object only");
+                                reads += 1;
+                            }
+                        }
+                        reads
+                    })
+                })
+                .collect();
+            writer.await.unwrap();
+            let mut reads = 0;
+            for reader in readers {
+                reads += reader.await.unwrap();
+            }
+            assert!(reads > 0);
+            println!("measured: {reads} reads of an object that was replaced all the time");
+        }
+    }
+
+    /// The row is there and its bytes are not: that is said, and not tried again for ever.
+    #[tokio::test]
+    async fn an_object_whose_bytes_are_lost_is_an_error() {
+        for place in object_places().await {
+            let store = place.create().await;
+            let object = store.put_bytes("b", "k", "x", b"one").await.unwrap();
+            store.blobs.remove(&object.file).await.unwrap();
+            assert!(store.read_object("b", "k", 9).await.is_err());
+        }
+    }
+
+    /// In a bucket a blob is read in pieces: it stays for whoever reads it.
+    #[tokio::test]
+    async fn who_reads_slowly_gets_all_of_an_object_that_was_replaced_long_ago() {
+        for place in object_places().await {
+            let store = place.create().await;
+            let bytes: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
+            let object = store.put_bytes("b", "k", "x", &bytes).await.unwrap();
+            let mut reader = store.open_object(&object).await.unwrap();
+            store.put_bytes("b", "k", "x", b"new").await.unwrap();
+            // Longer than a blob that nobody reads stays in these tests.
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).await.unwrap();
+            assert!(read == bytes);
+            drop(reader);
             comes_to(&store, 1).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_with_an_object_comes_back() {
+        for place in object_places().await {
+            let store = place.create().await;
+            let mut metadata = Metadata::default();
+            metadata.user.insert("camera".into(), "front".into());
+            metadata.headers.insert("cache-control".into(), "no-store".into());
+            let written = store.object_writer().await.unwrap().finish().await.unwrap();
+            store.put_object("b", "k", "x", &metadata, written).await.unwrap();
+            assert_eq!(store.object("b", "k").await.unwrap().unwrap().metadata, metadata);
+            store.put_bytes("b", "k", "x", b"").await.unwrap();
+            assert_eq!(store.object("b", "k").await.unwrap().unwrap().metadata, Metadata::default());
         }
     }
 
@@ -401,7 +523,7 @@ mod tests {
                 writer.write(piece).await.unwrap();
             }
             let written = writer.finish().await.unwrap();
-            let object = store.put_object("b", "large", "x", written).await.unwrap();
+            let object = store.put_object("b", "large", "x", &Metadata::default(), written).await.unwrap();
             assert_eq!(object.size, bytes.len() as u64);
             let mut read = Vec::new();
             store.open_object(&object).await.unwrap().read_to_end(&mut read).await.unwrap();
@@ -424,7 +546,9 @@ mod tests {
     async fn an_upload_in_parts_is_one_object_in_the_end() {
         for place in object_places().await {
             let store = place.create().await;
-            let id = store.create_upload("b", "k", "x").await.unwrap();
+            let mut metadata = Metadata::default();
+            metadata.user.insert("camera".into(), "front".into());
+            let id = store.create_upload("b", "k", "x", &metadata).await.unwrap();
             let upload = store.upload(&id, "b", "k").await.unwrap().unwrap();
             for (number, text) in [(2, "world"), (1, "lost"), (1, "hello ")] {
                 let mut writer = store.object_writer().await.unwrap();
@@ -435,6 +559,8 @@ mod tests {
             let object = store.complete_upload(&upload, &parts).await.unwrap();
             assert_eq!(store.read_object("b", "k", 99).await.unwrap().unwrap(), b"hello world");
             assert!(object.etag.ends_with("-2"), "{}", object.etag);
+            let object = store.object("b", "k").await.unwrap().unwrap();
+            assert_eq!((object.part_sizes, object.metadata), (vec![6, 5], metadata));
             assert!(store.upload(&id, "b", "k").await.unwrap().is_none());
             comes_to(&store, 1).await;
         }

@@ -1,7 +1,7 @@
 //! Which key file a database belongs to. A copy of the service that was given another one is refused at its start, and
 //! not by the first camera whose password does not open.
 
-use crate::{Store, StoreError, now_ms};
+use crate::{Store, StoreError, identifiers, now_ms};
 
 pub(crate) const PURPOSE: &str = "owner";
 
@@ -29,12 +29,22 @@ impl Store {
             .map_err(error)?;
         match sealed {
             Some(_) if new => return Err(StoreError::Exists { what: "a service in this database".into() }),
-            Some(sealed) => return self.secrets.unseal(PURPOSE, &sealed).map(drop),
+            Some(sealed) => {
+                self.secrets.unseal(PURPOSE, &sealed)?;
+                // A service from before identities gets one that every copy of its database comes to by itself.
+                sqlx::query("UPDATE service_owner SET identity = $1 WHERE number = 1 AND identity = ''")
+                    .bind(crate::place::derived_identity(&sealed))
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(error)?;
+                return transaction.commit().await.map_err(error);
+            }
             None => {}
         }
-        sqlx::query("INSERT INTO service_owner (number, sealed, created_ms) VALUES (1, $1, $2)")
+        sqlx::query("INSERT INTO service_owner (number, sealed, created_ms, identity) VALUES (1, $1, $2, $3)")
             .bind(self.secrets.seal(PURPOSE, b"this key"))
             .bind(now_ms())
+            .bind(identifiers::uuid())
             .execute(&mut *transaction)
             .await
             .map_err(error)?;

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0008.sql"),
     include_str!("schema/0009.sql"),
     include_str!("schema/0010.sql"),
+    include_str!("schema/0011.sql"),
 ];
 
 /// SQLite's types and what PostgreSQL calls them, longest first. Text compares by its bytes, as in SQLite, whatever
@@ -63,6 +64,12 @@ pub(crate) async fn version(pool: &AnyPool, kind: Kind) -> Result<usize, StoreEr
         (Err(e), _) => return Err(error(e)),
     };
     known(version)
+}
+
+/// Whether a database holds no service: it is empty, or something else's. Changes nothing.
+pub(crate) async fn is_empty(pool: &AnyPool, kind: Kind) -> Result<bool, StoreError> {
+    let there = ours(pool, kind).await;
+    Ok(there.map_err(|e| StoreError::database("see whether the database holds a service", e))?.is_empty())
 }
 
 /// Brings the database to the newest version.
@@ -308,9 +315,9 @@ mod tests {
         let pool = version_2(folder.path()).await;
         let before = counts(&pool).await;
         // A table of the newest step is in its way.
-        sqlx::raw_sql("CREATE TABLE service_owner (x INTEGER)").execute(&pool).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE unnamed_file (x INTEGER)").execute(&pool).await.unwrap();
         assert!(migrate(&pool, Kind::Sqlite).await.is_err());
-        sqlx::raw_sql("DROP TABLE service_owner").execute(&pool).await.unwrap();
+        sqlx::raw_sql("DROP TABLE unnamed_file").execute(&pool).await.unwrap();
         assert_eq!(counts(&pool).await, before);
         migrate(&pool, Kind::Sqlite).await.unwrap();
     }

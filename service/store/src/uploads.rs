@@ -1,5 +1,6 @@
 //! Uploads that were begun and not ended: who lists them, and when they are given up.
 
+use crate::metadata::Metadata;
 use crate::multipart::Upload;
 use crate::{Store, StoreError};
 
@@ -52,6 +53,7 @@ impl Store {
                 bucket: bucket.clone(),
                 key: key.clone(),
                 content_type: content_type.clone(),
+                metadata: Metadata::default(),
             };
             self.abort_upload(&upload).await?;
         }
@@ -61,6 +63,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use crate::metadata::Metadata;
     use crate::now_ms;
     use crate::testing::object_places;
 
@@ -69,7 +72,7 @@ mod tests {
         for place in object_places().await {
             let store = place.create().await;
             for key in ["a/2", "a/1", "b", "a/1"] {
-                store.create_upload("bucket", key, "x").await.unwrap();
+                store.create_upload("bucket", key, "x", &Metadata::default()).await.unwrap();
             }
             let all = store.list_uploads("bucket", "a/", ("", ""), 10).await.unwrap();
             assert_eq!(all.iter().map(|u| u.key.as_str()).collect::<Vec<_>>(), ["a/1", "a/1", "a/2"]);
@@ -78,10 +81,12 @@ mod tests {
             let upload = store.upload(&all[0].upload_id, "bucket", "a/1").await.unwrap().unwrap();
             let mut writer = store.object_writer().await.unwrap();
             writer.write(b"part").await.unwrap();
-            store.put_part(&upload, 1, writer.finish().await.unwrap()).await.unwrap();
+            assert!(store.put_part(&upload, 1, writer.finish().await.unwrap()).await.unwrap());
             assert_eq!(store.abort_uploads_before(now_ms() - 60_000).await.unwrap(), 0);
             assert_eq!(store.abort_uploads_before(now_ms() + 1).await.unwrap(), 4);
             assert!(store.list_uploads("bucket", "", ("", ""), 10).await.unwrap().is_empty());
+            let late = store.object_writer().await.unwrap().finish().await.unwrap();
+            assert!(!store.put_part(&upload, 2, late).await.unwrap(), "the upload ended while the part came");
         }
     }
 }

@@ -7,6 +7,7 @@
 use crate::text::zulu;
 use belvedere_store::log_exports::Export;
 use belvedere_store::logs::{From, Position};
+use belvedere_store::metadata::Metadata;
 use belvedere_store::{Store, StoreError, now_ms};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -71,7 +72,9 @@ async fn write_stream(store: &Store, export: &Export, name: &str, number: i64) -
     }
     let Some(mut writer) = writer else { return Ok(false) };
     writer.write(&encoder.finish().unwrap_or_default()).await?;
-    store.put_object(&export.bucket, &key(export, name), "application/x-gzip", writer.finish().await?).await?;
+    store
+        .put_object(&export.bucket, &key(export, name), "application/x-gzip", &Metadata::default(), writer.finish().await?)
+        .await?;
     Ok(true)
 }
 

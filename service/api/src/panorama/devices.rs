@@ -9,6 +9,7 @@ use super::timestamp::Timestamp;
 use crate::Api;
 use belvedere_device_protocol::{ConnectionType, NetworkConfiguration};
 use belvedere_fleet::FleetError;
+use belvedere_fleet::authority::CLAIM_VALIDITY_MS;
 use belvedere_fleet::provisioning::NewAppliance;
 use belvedere_store::device_jobs::DeviceJob;
 use belvedere_store::devices::{Device, LEASE_MS, Tags};
@@ -53,12 +54,10 @@ pub async fn provision_device(api: &Api, context: &Context, input: ProvisionDevi
         network,
     };
     let _place = quotas::device(api, &input.name).await?;
-    let made = api.fleet.provision_device(new).await.map_err(|e| match e {
-        FleetError::Store(StoreError::Exists { .. }) => {
-            ApiError::conflict("DEVICE", &input.name, format!("a device with the name {} exists already", input.name))
-        }
-        other => other.into(),
-    })?;
+    let made = match api.fleet.provision_device(new).await {
+        Err(FleetError::Store(StoreError::Exists { .. })) => return Err(taken(api, &input.name).await?),
+        other => other?,
+    };
     Ok(DeviceProvisioned {
         arn: context.arn("device", &made.device_id),
         certificates: BASE64_STANDARD.encode(&made.archive),
@@ -66,6 +65,20 @@ pub async fn provision_device(api: &Api, context: &Context, input: ProvisionDevi
         iot_thing_name: made.thing_name,
         status: "AWAITING_PROVISIONING",
     })
+}
+
+/// What to say when a name is taken: by a device whose archive is worth nothing any more, perhaps.
+async fn taken(api: &Api, name: &str) -> Result<ApiError, ApiError> {
+    let there = api.fleet.store.list_devices().await?.into_iter().find(|d| d.name == name);
+    let text = match there.filter(|d| provisioning_status(d, now_ms()) == "FAILED") {
+        Some(device) => format!(
+            "a device with the name {name} exists already; its provisioning archive expired unused: delete the device \
+             (delete-device --device-id {}) and provision it again",
+            device.device_id
+        ),
+        None => format!("a device with the name {name} exists already"),
+    };
+    Ok(ApiError::conflict("DEVICE", name, text))
 }
 
 fn network(given: Option<&Value>) -> Result<NetworkConfiguration, ApiError> {
@@ -83,11 +96,21 @@ fn network(given: Option<&Value>) -> Result<NetworkConfiguration, ApiError> {
     Ok(network)
 }
 
+/// `ProvisioningStatus` at a time: whoever waits for an archive's claim that ended waits in vain. (A registration that was
+/// under way when it ended has a minute.)
+pub fn provisioning_status(device: &Device, now: i64) -> &str {
+    let ended = now > device.created_ms + CLAIM_VALIDITY_MS + 60_000;
+    match device.provisioning_status.as_str() {
+        "AWAITING_PROVISIONING" | "PENDING" if ended => "FAILED",
+        status => status,
+    }
+}
+
 /// `DeviceAggregatedStatus` of a device and its newest job at a time. A device that does not come back from a restart
 /// is `REBOOTING` until its lease has expired.
 pub fn aggregated_status<'a>(device: &'a Device, job: Option<&DeviceJob>, now: i64) -> &'a str {
     let in_touch = device.connected || device.lease_expires_ms.is_none_or(|t| t > now);
-    match device.provisioning_status.as_str() {
+    match provisioning_status(device, now) {
         "SUCCEEDED" if !in_touch => "LEASE_EXPIRED",
         "SUCCEEDED" if job.is_some_and(reboots) => "REBOOTING",
         "SUCCEEDED" if device.connected => "ONLINE",
@@ -96,8 +119,8 @@ pub fn aggregated_status<'a>(device: &'a Device, job: Option<&DeviceJob>, now: i
     }
 }
 
-fn connection_status(device: &Device) -> &'static str {
-    match (device.provisioning_status.as_str(), device.connected) {
+fn connection_status(device: &Device, now: i64) -> &'static str {
+    match (provisioning_status(device, now), device.connected) {
         ("SUCCEEDED", true) => "ONLINE",
         ("SUCCEEDED", false) => "OFFLINE",
         ("AWAITING_PROVISIONING" | "PENDING", _) => "AWAITING_CREDENTIALS",
@@ -170,13 +193,13 @@ pub async fn describe_device(api: &Api, context: &Context, input: OneDevice) -> 
         current_networking_status: network,
         current_software: software(&device).to_owned(),
         device_aggregated_status: aggregated_status(&device, job, now_ms()).to_owned(),
-        device_connection_status: connection_status(&device),
+        device_connection_status: connection_status(&device, now_ms()),
         latest_device_job: LatestDeviceJob::of(job),
         // Releases are not known to the service yet: what a device runs is its latest.
         latest_software: device.software_version.clone().unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
         lease_expiration_time: lease(&device),
         serial_number: serial_number(&device),
-        provisioning_status: device.provisioning_status,
+        provisioning_status: provisioning_status(&device, now_ms()).to_owned(),
         description: device.description,
         device_id: device.device_id,
         name: device.name,
@@ -306,10 +329,10 @@ pub async fn list_devices(api: &Api, _: &Context, input: ListDevices) -> Result<
             last_updated_time: Timestamp(d.updated_ms),
             latest_device_job: LatestDeviceJob::of(jobs.get(&d.device_id)),
             lease_expiration_time: lease(&d),
+            provisioning_status: provisioning_status(&d, now).to_owned(),
             description: d.description,
             device_id: d.device_id,
             name: d.name,
-            provisioning_status: d.provisioning_status,
             tags: d.tags,
             r#type: "PANORAMA_APPLIANCE",
         })
@@ -360,5 +383,12 @@ mod tests {
         }
         let waiting = Device { provisioning_status: "AWAITING_PROVISIONING".into(), ..device(false, None) };
         assert_eq!(aggregated_status(&waiting, None, 5), "AWAITING_PROVISIONING");
+        // Its archive is good for five minutes, and then nobody comes with it any more.
+        let ended = CLAIM_VALIDITY_MS + 60_000;
+        assert_eq!(provisioning_status(&waiting, ended), "AWAITING_PROVISIONING");
+        assert_eq!(provisioning_status(&waiting, ended + 1), "FAILED");
+        assert_eq!(aggregated_status(&waiting, None, ended + 1), "FAILED");
+        assert_eq!(connection_status(&waiting, ended + 1), "ERROR");
+        assert_eq!(provisioning_status(&device(true, Some(9)), i64::MAX / 2), "SUCCEEDED");
     }
 }

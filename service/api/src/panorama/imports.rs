@@ -16,6 +16,8 @@ use crate::Api;
 use crate::sigv4::canonical::sha256;
 use belvedere_store::devices::Tags;
 use belvedere_store::import_jobs::ImportJob;
+use belvedere_store::metadata::Metadata;
+use belvedere_store::objects::{Current, ObjectInfo};
 use belvedere_store::packages::NewVersion;
 use belvedere_store::{StoreError, identifiers, now_ms};
 use serde::{Deserialize, Serialize};
@@ -174,15 +176,17 @@ async fn import(api: &Api, from: &Location, to: &VersionOutput, tags: &Tags) -> 
     let store = &api.fleet.store;
     let mut imported = Imported::default();
     let limits = Limits::default();
-    let Some(object) = store.object(&from.bucket_name, &from.object_key).await? else {
+    let fits = |object: &ObjectInfo| (object.size <= limits.archive).then_some((0, object.size));
+    let found = store.open_current(&from.bucket_name, &from.object_key, fits).await?;
+    let Some(Current { bytes, .. }) = found else {
         imported.problem = Some("the archive is not there any more".into());
         return Ok(imported);
     };
-    if object.size > limits.archive {
+    let Some(archive) = bytes else {
         imported.problem = Some(format!("the archive is larger than {} bytes", limits.archive));
         return Ok(imported);
-    }
-    let mut unpacked = match unpack(api, store.open_object(&object).await?, limits).await {
+    };
+    let mut unpacked = match unpack(api, archive, limits).await {
         Ok(unpacked) => unpacked,
         Err(problem) => {
             imported.problem = Some(problem);
@@ -223,7 +227,7 @@ async fn import(api: &Api, from: &Location, to: &VersionOutput, tags: &Tags) -> 
     let settings = &api.fleet.settings;
     for (file, written) in files {
         let key = binary_key(&settings.account, &package.name, &file);
-        store.put_object(&settings.bucket, &key, "application/octet-stream", written).await?;
+        store.put_object(&settings.bucket, &key, "application/octet-stream", &Metadata::default(), written).await?;
     }
     let key = manifest_key(&settings.account, &package.name, &to.package_version, &patch);
     store.put_bytes(&settings.bucket, &key, "application/json", text.as_bytes()).await?;

@@ -2,14 +2,14 @@
 
 use super::errors::S3Error;
 use super::operation::Target;
-use super::{multipart, put, xml};
+use super::{metadata, multipart, put, xml};
 use crate::Api;
 use crate::sigv4::clock::iso8601;
 use crate::xml::element;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use belvedere_store::now_ms;
-use belvedere_store::objects::{ObjectInfo, Written};
+use belvedere_store::objects::{Current, ObjectInfo, Written};
 use tokio::io::AsyncReadExt;
 
 const PIECE: usize = 256 * 1024;
@@ -18,26 +18,25 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 
-/// The object that is to be copied, if it is as the client says.
-async fn source(api: &Api, headers: &HeaderMap, target: &Target) -> Result<ObjectInfo, S3Error> {
+/// The bytes of the object that is to be copied, in a blob that nobody names yet, if the object is as the client says. `range`
+/// chooses start and length. The object is of one moment, whatever is done to it meanwhile.
+async fn take(
+    api: &Api,
+    headers: &HeaderMap,
+    target: &Target,
+    range: impl Fn(&ObjectInfo) -> Result<(u64, u64), S3Error>,
+) -> Result<(ObjectInfo, Written), S3Error> {
     let (bucket, key) =
         target.copy_source(headers).ok_or_else(|| S3Error::invalid("x-amz-copy-source must be bucket/key"))?;
-    let found = api.fleet.store.object(&bucket, &key).await?.ok_or_else(S3Error::no_such_key)?;
-    let names = |list: &str| list.split(',').any(|t| t.trim() == "*" || t.trim().trim_matches('"') == found.etag);
-    let wrong = text(headers, "x-amz-copy-source-if-match").is_some_and(|l| !names(l))
-        || text(headers, "x-amz-copy-source-if-none-match").is_some_and(names);
-    if wrong {
-        return Err(S3Error::precondition_failed());
-    }
-    Ok(found)
-}
-
-async fn take(api: &Api, from: &ObjectInfo, start: u64, length: u64) -> Result<Written, S3Error> {
+    let wanted = |object: &ObjectInfo| agree(headers, object).and_then(|()| range(object));
+    let found = api.fleet.store.open_current(&bucket, &key, |object| wanted(object).ok()).await?;
+    let Current { object, bytes } = found.ok_or_else(S3Error::no_such_key)?;
+    let (_, length) = wanted(&object)?;
     let failed = |e: std::io::Error| {
-        tracing::error!("cannot copy an object: {e}");
+        tracing::error!("cannot copy the object {bucket}/{key}: {e}");
         S3Error::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "internal error; the service's log says more")
     };
-    let mut bytes = api.fleet.store.open_object_range(from, start, length).await?;
+    let mut bytes = bytes.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
     let mut writer = api.fleet.store.object_writer().await?;
     let (mut buffer, mut left) = (vec![0; PIECE], length);
     while left > 0 {
@@ -49,7 +48,15 @@ async fn take(api: &Api, from: &ObjectInfo, start: u64, length: u64) -> Result<W
         writer.write(&buffer[..count]).await?;
         left -= count as u64;
     }
-    Ok(writer.finish().await?)
+    Ok((object, writer.finish().await?))
+}
+
+/// Whether the source is as the client says.
+fn agree(headers: &HeaderMap, source: &ObjectInfo) -> Result<(), S3Error> {
+    let names = |list: &str| list.split(',').any(|t| t.trim() == "*" || t.trim().trim_matches('"') == source.etag);
+    let wrong = text(headers, "x-amz-copy-source-if-match").is_some_and(|l| !names(l))
+        || text(headers, "x-amz-copy-source-if-none-match").is_some_and(names);
+    if wrong { Err(S3Error::precondition_failed()) } else { Ok(()) }
 }
 
 fn answer(name: &str, etag: &str) -> Response {
@@ -62,13 +69,13 @@ fn answer(name: &str, etag: &str) -> Response {
 
 /// PUT of an object with `x-amz-copy-source`.
 pub(super) async fn object(api: &Api, headers: &HeaderMap, target: &Target) -> Result<Response, S3Error> {
-    let from = source(api, headers, target).await?;
-    let content_type = match text(headers, "x-amz-metadata-directive") {
-        Some("REPLACE") => put::content_type(headers),
-        _ => from.content_type.clone(),
+    let replaced = match metadata::is_replaced(headers)? {
+        true => Some((put::content_type(headers)?, metadata::given(headers)?)),
+        false => None,
     };
-    let written = take(api, &from, 0, from.size).await?;
-    let stored = api.fleet.store.put_object(&target.bucket, &target.key, &content_type, written).await?;
+    let (from, written) = take(api, headers, target, |object| Ok((0, object.size))).await?;
+    let (content_type, metadata) = replaced.unwrap_or((from.content_type, from.metadata));
+    let stored = api.fleet.store.put_object(&target.bucket, &target.key, &content_type, &metadata, written).await?;
     Ok(answer("CopyObjectResult", &stored.etag))
 }
 
@@ -76,9 +83,8 @@ pub(super) async fn object(api: &Api, headers: &HeaderMap, target: &Target) -> R
 pub(super) async fn part(api: &Api, headers: &HeaderMap, target: &Target) -> Result<Response, S3Error> {
     let number = multipart::part_number(target)?;
     let upload = multipart::upload(api, target).await?;
-    let from = source(api, headers, target).await?;
-    let (start, length) = match text(headers, "x-amz-copy-source-range") {
-        None => (0, from.size),
+    let range = |from: &ObjectInfo| match text(headers, "x-amz-copy-source-range") {
+        None => Ok((0, from.size)),
         Some(range) => range
             .strip_prefix("bytes=")
             .and_then(|r| r.split_once('-'))
@@ -89,10 +95,12 @@ pub(super) async fn part(api: &Api, headers: &HeaderMap, target: &Target) -> Res
                 S3Error::invalid(
                     "The x-amz-copy-source-range value must be of the form bytes=first-last within the source object",
                 )
-            })?,
+            }),
     };
-    let written = take(api, &from, start, length).await?;
+    let (_, written) = take(api, headers, target, range).await?;
     let etag = hex::encode(written.md5);
-    api.fleet.store.put_part(&upload, number, written).await?;
+    if !api.fleet.store.put_part(&upload, number, written).await? {
+        return Err(S3Error::no_such_upload());
+    }
     Ok(answer("CopyPartResult", &etag))
 }

@@ -39,6 +39,17 @@ impl S3Error {
     pub(super) fn not_implemented() -> S3Error {
         S3Error::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "This operation of S3 is not part of this service.")
     }
+    pub(super) fn header_not_implemented(name: &str) -> S3Error {
+        let message = format!("A header you provided implies functionality that is not part of this service: {name}");
+        S3Error::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
+    }
+    pub(super) fn no_such_upload() -> S3Error {
+        S3Error::new(
+            StatusCode::NOT_FOUND,
+            "NoSuchUpload",
+            "The upload does not exist: it was completed, aborted, or never begun.",
+        )
+    }
     pub(super) fn bad_digest(what: &str) -> S3Error {
         S3Error::new(
             StatusCode::BAD_REQUEST,

@@ -1,62 +1,110 @@
-//! Reading objects: whole, in ranges, on conditions.
+//! Reading objects: whole, in ranges, by their parts, on conditions.
 
+use super::body::ObjectBody;
 use super::errors::S3Error;
+use super::metadata;
 use super::operation::Target;
 use crate::Api;
 use crate::access::own_deployment;
 use crate::caller::Caller;
 use crate::sigv4::clock::http_date;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
-use http_body_util::channel::Channel;
-use tokio::io::AsyncReadExt;
-
-const PIECE: usize = 128 * 1024;
+use belvedere_store::objects::{Current, ObjectInfo};
 
 /// HEAD and GET.
 pub(super) async fn object(api: &Api, parts: &Parts, caller: &Caller, target: &Target) -> Result<Response, S3Error> {
     if let Some(response) = deployment(api, parts, caller, target).await? {
         return Ok(response);
     }
-    let found = api.fleet.store.object(&target.bucket, &target.key).await?.ok_or_else(S3Error::no_such_key)?;
-    let headers = &parts.headers;
-    if let Some(response) = condition(headers, &found.etag)? {
-        return Ok(response);
-    }
-    let range = range(headers, found.size)?;
-    let (start, length) = range.unwrap_or((0, found.size));
-    let mut response = answer(&found.etag, &found.content_type, found.modified_ms).header(header::CONTENT_LENGTH, length);
-    if range.is_some() {
-        let content_range = format!("bytes {start}-{}/{}", start + length - 1, found.size);
+    let head = parts.method == Method::HEAD;
+    // Decided anew about each state of the object: what is answered and what is read are of one moment.
+    let wanted = |object: &ObjectInfo| match plan(&parts.headers, target, object) {
+        Ok(Plan::Bytes { start, length, .. }) if !head => Some((start, length)),
+        _ => None,
+    };
+    let found = api.fleet.store.open_current(&target.bucket, &target.key, wanted).await?;
+    let Current { object, bytes } = found.ok_or_else(S3Error::no_such_key)?;
+    let (start, length, partial) = match plan(&parts.headers, target, &object)? {
+        Plan::NotModified => {
+            let response = Response::builder().status(StatusCode::NOT_MODIFIED);
+            return finish(response.header(header::ETAG, format!("\"{}\"", object.etag)), Body::empty());
+        }
+        Plan::Bytes { start, length, partial } => (start, length, partial),
+    };
+    let response = answer(&object.etag, object.modified_ms).header(header::CONTENT_LENGTH, length);
+    let mut response = metadata::answered(response, &object, target)?;
+    // No byte of an empty object has a place.
+    if let Some(last) = (start + length).checked_sub(1).filter(|_| partial && length > 0) {
+        let content_range = format!("bytes {start}-{last}/{}", object.size);
         response = response.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, content_range);
-    } else if let Some(crc32) = found.crc32.as_ref().filter(|_| headers.contains_key("x-amz-checksum-mode")) {
+    }
+    if target.query("partNumber").is_some() {
+        response = response.header("x-amz-mp-parts-count", object.part_sizes.len().max(1));
+    }
+    // The checksum is that of the whole.
+    if length == object.size
+        && let Some(crc32) = object.crc32.as_ref().filter(|_| parts.headers.contains_key("x-amz-checksum-mode"))
+    {
         response = response.header("x-amz-checksum-crc32", crc32);
     }
-    if parts.method == Method::HEAD {
-        return finish(response, Body::empty());
-    }
-    let mut bytes = api.fleet.store.open_object_range(&found, start, length).await?;
-    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(2);
-    tokio::spawn(async move {
-        let copied = async {
-            loop {
-                let mut piece = Vec::with_capacity(PIECE);
-                if (&mut bytes).take(PIECE as u64).read_to_end(&mut piece).await? == 0 {
-                    return Ok::<(), std::io::Error>(());
-                }
-                if sender.send_data(piece.into()).await.is_err() {
-                    return Ok(()); // the reader went away
-                }
-            }
-        };
-        if let Err(e) = copied.await {
-            tracing::error!("cannot read an object: {e}");
-            sender.abort(e);
+    match bytes {
+        Some(bytes) => {
+            let name = format!("{}/{}", target.bucket, target.key);
+            finish(response, Body::new(ObjectBody::new(bytes, length, name)))
         }
-    });
-    finish(response, Body::new(body))
+        None => finish(response, Body::empty()),
+    }
+}
+
+/// What a reader gets of an object.
+#[derive(Debug, PartialEq, Eq)]
+enum Plan {
+    /// The reader has it.
+    NotModified,
+    /// These bytes.
+    Bytes { start: u64, length: u64, partial: bool },
+}
+
+/// Pure.
+fn plan(headers: &HeaderMap, target: &Target, object: &ObjectInfo) -> Result<Plan, S3Error> {
+    let names = |list: &str| list.split(',').any(|t| t.trim() == "*" || t.trim().trim_matches('"') == object.etag);
+    if text(headers, header::IF_MATCH).is_some_and(|list| !names(list)) {
+        return Err(S3Error::precondition_failed());
+    }
+    if text(headers, header::IF_NONE_MATCH).is_some_and(names) {
+        return Ok(Plan::NotModified);
+    }
+    if let Some(number) = target.query("partNumber") {
+        if headers.contains_key(header::RANGE) {
+            return Err(S3Error::new(
+                StatusCode::BAD_REQUEST,
+                "InvalidRequest",
+                "Cannot specify both Range header and partNumber query parameter",
+            ));
+        }
+        let (start, length) = part(number, &object.part_sizes, object.size)?;
+        return Ok(Plan::Bytes { start, length, partial: true });
+    }
+    Ok(match range(headers, object.size)? {
+        Some((start, length)) => Plan::Bytes { start, length, partial: true },
+        None => Plan::Bytes { start: 0, length: object.size, partial: false },
+    })
+}
+
+/// Where a part of an object is. One that was put there in one piece, or whose parts are not known, has one.
+fn part(number: &str, sizes: &[u64], size: u64) -> Result<(u64, u64), S3Error> {
+    let number = number.parse::<usize>().ok().filter(|n| (1..=10_000).contains(n));
+    let number = number.ok_or_else(|| S3Error::invalid("Part number must be an integer between 1 and 10000, inclusive"))?;
+    let whole = [size];
+    let sizes = if sizes.iter().sum::<u64>() == size && !sizes.is_empty() { sizes } else { &whole };
+    let Some(length) = sizes.get(number - 1) else {
+        let message = "The requested partnumber is not satisfiable";
+        return Err(S3Error::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidPartNumber", message));
+    };
+    Ok((sizes[..number - 1].iter().sum(), *length))
 }
 
 /// A device's own deployment documents live in the database, sealed.
@@ -65,16 +113,17 @@ async fn deployment(api: &Api, parts: &Parts, caller: &Caller, target: &Target) 
     let Some(id) = own_deployment(api, device_id, &target.key) else { return Ok(None) };
     let found = api.fleet.store.deployment_document(device_id, id).await?.ok_or_else(S3Error::no_such_key)?;
     let etag = crate::sigv4::canonical::sha256(&found);
-    let response = answer(&etag, "application/json", belvedere_store::now_ms()).header(header::CONTENT_LENGTH, found.len());
+    let response = answer(&etag, belvedere_store::now_ms())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_LENGTH, found.len());
     let head = parts.method == Method::HEAD;
     finish(response, if head { Body::empty() } else { found.into() }).map(Some)
 }
 
-fn answer(etag: &str, content_type: &str, modified_ms: i64) -> axum::http::response::Builder {
+fn answer(etag: &str, modified_ms: i64) -> axum::http::response::Builder {
     Response::builder()
         .status(StatusCode::OK)
         .header(header::ETAG, format!("\"{etag}\""))
-        .header(header::CONTENT_TYPE, content_type)
         .header(header::LAST_MODIFIED, http_date(modified_ms))
         .header(header::ACCEPT_RANGES, "bytes")
 }
@@ -85,18 +134,6 @@ fn finish(response: axum::http::response::Builder, body: Body) -> Result<Respons
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).and_then(|v| v.to_str().ok())
-}
-
-fn condition(headers: &HeaderMap, etag: &str) -> Result<Option<Response>, S3Error> {
-    let names = |list: &str| list.split(',').any(|t| t.trim() == "*" || t.trim().trim_matches('"') == etag);
-    if text(headers, header::IF_MATCH).is_some_and(|list| !names(list)) {
-        return Err(S3Error::precondition_failed());
-    }
-    if text(headers, header::IF_NONE_MATCH).is_some_and(names) {
-        let response = Response::builder().status(StatusCode::NOT_MODIFIED).header(header::ETAG, format!("\"{etag}\""));
-        return finish(response, Body::empty()).map(Some);
-    }
-    Ok(None)
 }
 
 /// Start and length of the one range that is asked for. What is not a range is as if it were not there (RFC 9110).
@@ -141,5 +178,16 @@ mod tests {
         assert_eq!(of("bytes=5-2", 100), Some(None));
         assert_eq!(of("lines=1-2", 100), Some(None));
         assert_eq!(of("bytes=0-1,5-6", 100), Some(None), "several ranges: the whole object is a right answer");
+    }
+
+    #[test]
+    fn parts_are_where_they_were_put() {
+        assert_eq!(part("1", &[5, 5, 2], 12).ok(), Some((0, 5)));
+        assert_eq!(part("3", &[5, 5, 2], 12).ok(), Some((10, 2)));
+        assert!(part("4", &[5, 5, 2], 12).is_err() && part("0", &[], 1).is_err() && part("x", &[], 1).is_err());
+        assert_eq!(part("1", &[], 12).ok(), Some((0, 12)));
+        assert_eq!(part("1", &[], 0).ok(), Some((0, 0)));
+        assert_eq!(part("1", &[5], 12).ok(), Some((0, 12)), "sizes that are not those of the object are not used");
+        assert!(part("2", &[], 12).is_err());
     }
 }

@@ -1,14 +1,17 @@
-//! The part of S3 that tools and appliances use, path style: one bucket, objects, uploads in parts, lists.
+//! The part of S3 that tools and appliances use, path style (or with the bucket in the host's name): one bucket, objects, uploads in parts, lists.
 //!
 //! Appliances read what their own deployments name and nothing else. Deployment documents (they hold camera passwords)
 //! are read by their own appliance alone, not even by administrators, and are not listed.
 
+pub mod addressing;
+mod body;
 mod checksum;
 mod copy;
 mod delete;
 mod errors;
 mod get;
 mod list;
+mod metadata;
 mod multipart;
 pub mod operation;
 mod put;
@@ -37,7 +40,9 @@ async fn run(api: &Api, request: Request) -> Result<Response, S3Error> {
         return Ok(list::buckets(api));
     }
     if target.bucket != api.fleet.settings.bucket {
-        return Err(S3Error::new(StatusCode::NOT_FOUND, "NoSuchBucket", "The specified bucket does not exist"));
+        let message = "The specified bucket does not exist. This service has one bucket (list-buckets names it), and takes it in the path: \
+                       https://HOST/BUCKET/KEY (boto3: Config(s3={'addressing_style': 'path'}))";
+        return Err(S3Error::new(StatusCode::NOT_FOUND, "NoSuchBucket", message));
     }
     match operation {
         Operation::HeadBucket => Ok(StatusCode::OK.into_response()),

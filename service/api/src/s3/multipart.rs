@@ -2,13 +2,14 @@
 
 use super::errors::S3Error;
 use super::operation::Target;
-use super::{put, xml};
+use super::{metadata, put, xml};
 use crate::Api;
 use crate::entry::Request;
 use crate::xml::element;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use belvedere_store::multipart::{Part, Upload};
+use md5::{Digest, Md5};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
@@ -16,8 +17,8 @@ const MAX_PARTS: usize = 10_000;
 
 /// POST `?uploads`.
 pub(super) async fn create(api: &Api, headers: &HeaderMap, target: &Target) -> Result<Response, S3Error> {
-    let content_type = put::content_type(headers);
-    let id = api.fleet.store.create_upload(&target.bucket, &target.key, &content_type).await?;
+    let (content_type, metadata) = (put::content_type(headers)?, metadata::given(headers)?);
+    let id = api.fleet.store.create_upload(&target.bucket, &target.key, &content_type, &metadata).await?;
     Ok(xml(format!(
         "<InitiateMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{}{}{}</InitiateMultipartUploadResult>",
         element("Bucket", &target.bucket),
@@ -29,13 +30,7 @@ pub(super) async fn create(api: &Api, headers: &HeaderMap, target: &Target) -> R
 pub(super) async fn upload(api: &Api, target: &Target) -> Result<Upload, S3Error> {
     let id = target.query("uploadId").unwrap_or("");
     let found = api.fleet.store.upload(id, &target.bucket, &target.key).await?;
-    found.ok_or_else(|| {
-        S3Error::new(
-            StatusCode::NOT_FOUND,
-            "NoSuchUpload",
-            "The upload does not exist: it was completed, aborted, or never begun.",
-        )
-    })
+    found.ok_or_else(S3Error::no_such_upload)
 }
 
 /// `partNumber` of a request.
@@ -51,24 +46,54 @@ pub(super) async fn part(api: &Api, request: Request, target: &Target) -> Result
     let upload = upload(api, target).await?;
     let (written, checksum) = put::receive(api, request).await?;
     let etag = hex::encode(written.md5);
-    api.fleet.store.put_part(&upload, number, written).await?;
+    if !api.fleet.store.put_part(&upload, number, written).await? {
+        return Err(S3Error::no_such_upload());
+    }
     put::answer(&etag, checksum)
 }
 
 /// POST `?uploadId=…`.
 pub(super) async fn complete(api: &Api, request: Request, target: &Target) -> Result<Response, S3Error> {
-    let upload = upload(api, target).await?;
     let wanted = parse(&request.body.collect().await?)?;
-    let there = api.fleet.store.parts(&upload).await?;
-    let parts = choose(&wanted, &there)?;
-    let stored = api.fleet.store.complete_upload(&upload, &parts).await?;
+    let stored = completed(api, target, &wanted).await?;
     Ok(xml(format!(
         "<CompleteMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{}{}{}{}</CompleteMultipartUploadResult>",
         element("Location", &format!("/{}/{}", target.bucket, target.key)),
         element("Bucket", &target.bucket),
         element("Key", &target.key),
-        element("ETag", &format!("\"{}\"", stored.etag))
+        element("ETag", &format!("\"{stored}\""))
     )))
+}
+
+/// Makes the object of its parts, once; its entity tag. Who asks again, since the first answer took too long, is told the same.
+async fn completed(api: &Api, target: &Target, wanted: &[(i64, String)]) -> Result<String, S3Error> {
+    let store = &api.fleet.store;
+    // Once more when the upload was ended, or one of its parts replaced, while they were put together.
+    for _ in 0..2 {
+        let Some(of) = store.upload(target.query("uploadId").unwrap_or(""), &target.bucket, &target.key).await? else {
+            break;
+        };
+        let parts = match choose(wanted, &store.parts(&of).await?) {
+            Ok(parts) => parts,
+            Err(e) if store.upload(&of.upload_id, &of.bucket, &of.key).await?.is_some() => return Err(e),
+            Err(_) => break,
+        };
+        match store.complete_upload(&of, &parts).await {
+            Err(e) if e.is_missing() => {}
+            other => return Ok(other?.etag),
+        }
+    }
+    let made = store.object(&target.bucket, &target.key).await?.map(|object| object.etag);
+    made.filter(|etag| *etag == etag_of(wanted)).ok_or_else(S3Error::no_such_upload)
+}
+
+/// The entity tag of an object that is put together from these parts.
+fn etag_of(parts: &[(i64, String)]) -> String {
+    let mut of_parts = Md5::new();
+    for (_, etag) in parts {
+        of_parts.update(hex::decode(etag).unwrap_or_default());
+    }
+    format!("{}-{}", hex::encode(of_parts.finalize()), parts.len())
 }
 
 /// DELETE `?uploadId=…`.

@@ -1,5 +1,6 @@
 //! Which operation of S3 a request is, and of what. Pure; both the decision about it and its handler read it here.
 
+use super::addressing::VirtualBucket;
 use super::errors::S3Error;
 use crate::access::calls::copy_source;
 use crate::sigv4::canonical::{decode, query_pairs};
@@ -19,10 +20,16 @@ pub struct Target {
 }
 
 impl Target {
-    /// Of a request, path style.
+    /// Of a request, path style unless its host names the bucket.
     pub fn of(parts: &Parts) -> Result<Target, S3Error> {
-        let path = parts.uri.path().trim_start_matches('/');
-        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+        let path = parts.uri.path();
+        let (bucket, key) = match parts.extensions.get::<VirtualBucket>() {
+            Some(VirtualBucket(bucket)) => (bucket.as_str(), path.strip_prefix('/').unwrap_or(path)),
+            None => {
+                let path = path.trim_start_matches('/');
+                path.split_once('/').unwrap_or((path, ""))
+            }
+        };
         let text = |t: &str| String::from_utf8(decode(t, false)).map_err(|_| S3Error::invalid("the path is not UTF-8"));
         let query = query_pairs(parts.uri.query().unwrap_or(""))
             .into_iter()
@@ -88,8 +95,8 @@ const LIST: &[&str] = &[
     "fetch-owner",
 ];
 const READ: &[&str] = &[
-    "response-content-type", "response-content-disposition", "response-content-encoding", "response-content-language",
-    "response-cache-control", "response-expires",
+    "partNumber", "response-content-type", "response-content-disposition", "response-content-encoding",
+    "response-content-language", "response-cache-control", "response-expires",
 ];
 
 impl Operation {

@@ -2,6 +2,7 @@
 
 use super::checksum::Checksums;
 use super::errors::S3Error;
+use super::metadata;
 use super::operation::Target;
 use crate::Api;
 use crate::entry::Request;
@@ -13,7 +14,8 @@ use belvedere_store::objects::Written;
 
 /// PUT of an object.
 pub(super) async fn object(api: &Api, request: Request, target: &Target) -> Result<Response, S3Error> {
-    let content_type = content_type(&request.parts.headers);
+    let content_type = content_type(&request.parts.headers)?;
+    let metadata = metadata::given(&request.parts.headers)?;
     let (matching, absent) =
         (condition(&request.parts.headers, header::IF_MATCH), condition(&request.parts.headers, header::IF_NONE_MATCH));
     let (written, checksum) = receive(api, request).await?;
@@ -30,7 +32,7 @@ pub(super) async fn object(api: &Api, request: Request, target: &Target) -> Resu
             _ => {}
         }
     }
-    let stored = api.fleet.store.put_object(&target.bucket, &target.key, &content_type, written).await?;
+    let stored = api.fleet.store.put_object(&target.bucket, &target.key, &content_type, &metadata, written).await?;
     answer(&stored.etag, checksum)
 }
 
@@ -39,9 +41,12 @@ fn condition(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
 }
 
 /// The media type that the object will have.
-pub(super) fn content_type(headers: &HeaderMap) -> String {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    given.unwrap_or("binary/octet-stream").chars().take(255).collect()
+pub(super) fn content_type(headers: &HeaderMap) -> Result<String, S3Error> {
+    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok("binary/octet-stream".into()) };
+    match given.to_str() {
+        Ok(given) if given.len() <= 255 => Ok(given.to_owned()),
+        _ => Err(S3Error::invalid("Content-Type is longer than 255 characters, or not ASCII")),
+    }
 }
 
 pub(super) fn answer(etag: &str, checksum: Option<(&'static str, String)>) -> Result<Response, S3Error> {

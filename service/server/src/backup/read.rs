@@ -7,7 +7,8 @@
 //! 2. empty tables — the next restore into this database drops them;
 //! 3. objects — in a bucket waste: empty the prefix, or choose another one;
 //! 4. all rows, in one transaction — in PostgreSQL a service without its directory: drop the database and make it anew;
-//! 5. the directory gets its name — the service.
+//! 5. the service gets an identity of its own, and the objects' place its note — as after 4;
+//! 6. the directory gets its name — the service.
 //!
 //! A restore that fails by itself takes all of it back.
 
@@ -84,7 +85,13 @@ fn entries(
     let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, file));
     let mut seen = HashSet::new();
     for entry in archive.entries().map_err(|e| refuse(path, e))?.raw(true) {
-        let mut entry = entry.map_err(|e| refuse(path, e))?;
+        let mut entry = entry.map_err(|e| match seen.is_empty() {
+            true => refuse(
+                path,
+                "it is not a file that `belvedere-service backup` made (no tar archive); give the archive itself",
+            ),
+            false => refuse(path, format!("it is damaged after {} of its entries: {e}", seen.len())),
+        })?;
         let name = String::from_utf8(entry.path_bytes().into_owned()).map_err(|_| refuse(path, "a name is not UTF-8"))?;
         let size = entry.size();
         if entry.header().entry_type() != tar::EntryType::Regular {
@@ -132,6 +139,9 @@ fn check(restore: &Restore<'_>) -> Result<Checked, ServerError> {
     })?;
     drop(progress);
     let missing = |name: &str| refuse(path, format!("{name} is missing: the archive is not whole"));
+    if found.is_empty() {
+        return Err(refuse(path, "it is empty, and not a file that `belvedere-service backup` made"));
+    }
     let header = small.get(HEADER).ok_or_else(|| missing(HEADER))?;
     let header: Header = serde_json::from_slice(header).map_err(|e| refuse(path, format!("{HEADER}: {e}")))?;
     if header.format != FORMAT {
@@ -336,6 +346,8 @@ async fn take_all(
         return Err(refuse(path, fault));
     }
     store.forget_connections().await?;
+    // Last: what fails before leaves a place that says nothing.
+    store.begin_new_identity().await?;
     Ok(Summary { rows: taken, objects: written.len() as u64, bytes: manifest.entries.iter().map(|e| e.size).sum() })
 }
 

@@ -40,7 +40,7 @@ async fn service() -> Place {
     store.create_access_key("first").await.unwrap();
     store.create_log_group("group").await.unwrap();
     store.put_bytes("b", "key", "text/plain", b"an object").await.unwrap();
-    let id = store.create_upload("b", "large", "x").await.unwrap();
+    let id = store.create_upload("b", "large", "x", &Default::default()).await.unwrap();
     let upload = store.upload(&id, "b", "large").await.unwrap().unwrap();
     let mut writer = store.object_writer().await.unwrap();
     writer.write(b"a part").await.unwrap();

@@ -7,6 +7,7 @@ mod files;
 mod rows;
 mod running;
 
+use crate::ServerError;
 use crate::configuration::Configuration;
 use serde::Serialize;
 use std::path::Path;
@@ -58,15 +59,18 @@ pub enum Depth {
 
 /// Makes all checks.
 pub async fn examine(data: &Path, depth: Depth) -> Vec<Finding> {
+    let read = Configuration::read(data);
+    if let Err(ServerError::NoService { detail, .. }) = &read {
+        let found = format!("{} is no service's directory: {detail}", data.display());
+        let next = "give the directory that `belvedere-service init` made with --data; if this is it, restore a backup with \
+                    `belvedere-service restore`";
+        return vec![error("directory", found, next)];
+    }
     let mut findings = files::directory(data);
-    let configuration = match Configuration::read(data) {
+    let configuration = match read {
         Ok(configuration) => configuration,
         Err(e) => {
-            findings.push(error(
-                "configuration",
-                e.to_string(),
-                "give the right --data, or restore a backup with `belvedere-service restore`",
-            ));
+            findings.push(error("configuration", e.to_string(), "mend service.json, or put it back from a backup"));
             return findings;
         }
     };
@@ -86,10 +90,11 @@ pub async fn examine(data: &Path, depth: Depth) -> Vec<Finding> {
         Err(e) => findings.push(error(
             "database",
             e.to_string(),
-            "restore a backup with `belvedere-service restore`, or use a newer program",
+            "name the right database; else restore a backup with `belvedere-service restore`, or use a newer program",
         )),
     }
-    findings.extend(running::examine(data, running).await);
+    let external_broker = matches!(configuration.backends.broker(), Ok(Some(_)));
+    findings.extend(running::examine(data, running, external_broker).await);
     findings
 }
 

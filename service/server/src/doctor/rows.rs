@@ -3,6 +3,8 @@
 use super::{Depth, Finding, error, good, warning};
 use crate::backup::size;
 use belvedere_store::files::FileFault;
+use belvedere_store::place::Ownership;
+use belvedere_store::sweep::{at_once, objection};
 use belvedere_store::{Store, StoreError, now_ms};
 use std::time::{Duration, SystemTime};
 
@@ -137,11 +139,37 @@ async fn objects(store: &Store, depth: Depth, running: bool) -> Result<Vec<Findi
     let abandoned: Vec<_> = orphans.iter().filter(|o| old(o.modified)).collect();
     if let Some(first) = abandoned.first() {
         let bytes: u64 = abandoned.iter().map(|o| o.size).sum();
-        findings.push(warning(
-            "objects",
-            format!("{} files ({}) belong to nothing, such as {}", abandoned.len(), size(bytes), first.path.display()),
-            "they are left from an end without warning; the next start of the service deletes them",
-        ));
+        let found =
+            format!("{} files ({}) belong to nothing, such as {}", abandoned.len(), size(bytes), first.path.display());
+        findings.push(match abandoned.len() as u64 <= at_once(named.len() as u64) {
+            true => good("objects", format!("{found}; the service deletes such a file a week after it first saw it")),
+            false => warning(
+                "objects",
+                found,
+                "see whether this is the newest state of the database; `belvedere-service sweep --data DATA` shows them all",
+            ),
+        });
     }
+    findings.extend(place(store).await?);
     Ok(findings)
+}
+
+/// Whether the objects' place is that of this database.
+async fn place(store: &Store) -> Result<Option<Finding>, StoreError> {
+    let (found, newest) = store.schema_version().await?;
+    if found != newest {
+        return Ok(None);
+    }
+    let ownership = store.ownership().await?;
+    let text = match objection(&ownership) {
+        None => return Ok(None),
+        // Its next start takes it.
+        Some(_) if ownership == Ownership::Unclaimed => return Ok(None),
+        Some(text) => text,
+    };
+    let next = "use the database and the objects that belong together; `belvedere-service sweep --data DATA` says more";
+    Ok(Some(match ownership {
+        Ownership::Another(_) => error("objects", text, next),
+        _ => warning("objects", text, next),
+    }))
 }

@@ -28,14 +28,26 @@ pub fn running(data: &Path) -> Option<Listening> {
 }
 
 /// All checks of ports.
-pub async fn examine(data: &Path, running: Option<Listening>) -> Vec<Finding> {
-    match running {
-        Some(listening) => answering(data, &listening).await,
+pub async fn examine(data: &Path, running: Option<Listening>, external_broker: bool) -> Vec<Finding> {
+    let (known, mut findings) = match running {
+        Some(listening) => {
+            let findings = answering(data, &listening).await;
+            (listening, findings)
+        }
         None => match listening(data) {
-            Some(last) => free(&last).await,
-            None => vec![good("service", "not running, and was never started")],
+            Some(last) => {
+                let findings = free(&last).await;
+                (last, findings)
+            }
+            None => return vec![good("service", "not running, and was never started")],
         },
+    };
+    if let Some(problem) = known.unreachable(external_broker) {
+        let (found, next) = problem.split_once(": ").unwrap_or((&problem, "read docs/service.md"));
+        let next = format!("{next}; devices that were provisioned meanwhile are deleted and provisioned again");
+        findings.push(warning("devices", found, next));
     }
+    findings
 }
 
 async fn free(last: &Listening) -> Vec<Finding> {

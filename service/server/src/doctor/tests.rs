@@ -57,9 +57,19 @@ async fn a_new_service_is_as_it_must_be_and_each_harm_is_found_with_its_remedy()
     std::fs::remove_file(&path).unwrap();
     harm("objects", Level::Error, "missing").await;
     std::fs::write(&path, b"bytes").unwrap();
-    std::fs::write(path.with_file_name("abandoned"), b"x").unwrap();
+    let abandoned: Vec<_> = (0..17).map(|n| path.with_file_name(format!("abandoned{n}"))).collect();
+    abandoned.iter().for_each(|path| std::fs::write(path, b"x").unwrap());
     harm("objects", Level::Warning, "belong to nothing").await;
-    std::fs::remove_file(path.with_file_name("abandoned")).unwrap();
+    std::fs::remove_file(&abandoned[0]).unwrap();
+    assert_eq!(faults(&data).await, [], "a few are swept by themselves");
+    abandoned[1..].iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let note = data.join("objects/belongs-to.json");
+    let kept = std::fs::read_to_string(&note).unwrap();
+    std::fs::write(&note, kept.replace("\"mark\":", "\"mark\":9")).unwrap();
+    harm("objects", Level::Warning, "older copy").await;
+    std::fs::write(&note, "{\"service\":\"another\",\"mark\":1}").unwrap();
+    harm("objects", Level::Error, "another service").await;
+    std::fs::write(&note, kept).unwrap();
     assert_eq!(faults(&data).await, []);
 
     let secrets = data.join("secrets.key");
@@ -84,4 +94,7 @@ async fn what_is_no_service_is_said_so() {
     let found = examine(&folder.path().join("none"), Depth::Sizes).await;
     assert_eq!(worst(&found), Level::Error);
     assert!(text(&found).contains("next:") && text(&found).contains("errors"), "{}", text(&found));
+    let empty = examine(folder.path(), Depth::Sizes).await;
+    assert_eq!(empty.len(), 1, "one thing is wrong: {empty:?}");
+    assert!(empty[0].found.contains("is no service's directory"), "{empty:?}");
 }

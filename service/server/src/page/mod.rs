@@ -48,7 +48,10 @@ pub async fn link(data: &Path) -> Result<String, ServerError> {
 /// Whether a request is the page's. What is signed is the API's, whatever its path.
 pub fn wants(request: &Request<Body>) -> bool {
     let signed = request.headers().contains_key(header::AUTHORIZATION)
-        || request.uri().query().is_some_and(|q| q.contains("X-Amz-") || q.contains("Action="))
+        || request
+            .uri()
+            .query()
+            .is_some_and(|q| q.contains("X-Amz-") || q.contains("AWSAccessKeyId=") || q.contains("Action="))
         || request.headers().contains_key("x-amz-target");
     let form = matches!(request.uri().path(), "/sign-in" | "/sign-out") && request.method() == Method::POST;
     let read = request.uri().path() == "/" && matches!(*request.method(), Method::GET | Method::HEAD);

@@ -142,7 +142,10 @@ fn device(row: &DeviceRow, now: i64) -> Markup {
     html! {
         tr {
             td data-label="Name" { div { strong { (device.name) } small { (device.device_id) } } }
-            td data-label="Status" { (state(&row.status)) }
+            td data-label="Status" { div {
+                (state(&row.status))
+                @if row.status == "FAILED" { small { "its archive expired unused: delete it and provision it again" } }
+            } }
             td data-label="Network" { div { @for line in &row.network { span.line { (line) } } @if row.network.is_empty() { "–" } } }
             td data-label="Software" { (device.software_version.as_deref().unwrap_or("–")) }
             td data-label="Lease" { (when(device.lease_expires_ms, now)) }

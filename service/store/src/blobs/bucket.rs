@@ -2,13 +2,14 @@
 //! piece of it while it is read: never a whole blob.
 
 use super::s3::{Client, ListedObject};
+use super::{MAX_NOTE, NOTE};
+use crate::StoreError;
 use crate::identifiers::is_token;
 use crate::places::ObjectsPlace;
-use crate::{StoreError, now_ms};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -20,25 +21,59 @@ const PARTS_OF_ONE_SIZE: usize = 1000;
 /// The first piece that is read, and the largest. Small objects and ranges need no more than the first.
 const FIRST_PIECE: u64 = 256 << 10;
 const PIECE: u64 = 2 << 20;
-/// Somebody may still be reading a blob whose object was replaced.
-const FORGET_AFTER: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
-/// A blob that is older and that nobody names is waste: nothing takes so long from its bytes to its row.
-pub(super) const WASTE_AFTER_MS: i64 = 24 * 3600 * 1000;
+/// Somebody may still be reading a blob whose object was replaced. For those who read it through this copy of the service it
+/// stays as long as they read; those who read it through another copy have this time.
+const FORGET_AFTER: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 3600 });
 
 /// A bucket, or the part of one that begins with a prefix.
 pub(crate) struct Bucket {
     client: Client,
     name: String,
     prefix: String,
+    /// How many read which blob here.
+    readers: Mutex<HashMap<String, usize>>,
+}
+
+/// A blob stays while somebody holds this.
+struct Held {
+    bucket: Arc<Bucket>,
+    name: String,
+}
+
+impl Held {
+    fn new(bucket: &Arc<Bucket>, name: &str) -> Held {
+        *bucket.readers().entry(name.to_owned()).or_default() += 1;
+        Held { bucket: bucket.clone(), name: name.to_owned() }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut readers = self.bucket.readers();
+        if let Some(count) = readers.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                readers.remove(&self.name);
+            }
+        }
+    }
 }
 
 impl Bucket {
     /// Opens a bucket and sees that it answers.
     pub(crate) async fn open(place: &ObjectsPlace) -> Result<Bucket, StoreError> {
         let (name, prefix) = (place.url.bucket.clone(), place.url.prefix.clone());
-        let bucket = Bucket { client: Client::new(place)?, name, prefix };
+        let bucket = Bucket { client: Client::new(place)?, name, prefix, readers: Mutex::default() };
         bucket.client.list(&bucket.prefix, "", 1).await?;
         Ok(bucket)
+    }
+
+    fn readers(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_read(&self, name: &str) -> bool {
+        self.readers().contains_key(name)
     }
 
     /// `s3://bucket/prefix/`: whatever way leads there.
@@ -49,6 +84,33 @@ impl Bucket {
     /// A new service takes a place that is empty: whatever it does not know, it sweeps away one day.
     pub(crate) async fn is_empty(&self) -> Result<bool, StoreError> {
         Ok(self.client.list(&self.prefix, "", 1).await?.is_empty())
+    }
+
+    /// Whether no blob is among the first names.
+    pub(crate) async fn holds_no_blob(&self) -> Result<bool, StoreError> {
+        let listed = self.client.list(&self.prefix, "", 1000).await?;
+        Ok(!listed.iter().any(|o| o.key.strip_prefix(&self.prefix).is_some_and(is_token)))
+    }
+
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool, StoreError> {
+        let key = self.key(name);
+        let listed = self.client.list(&key, "", 1).await?;
+        Ok(listed.first().is_some_and(|o| o.key == key))
+    }
+
+    pub(crate) async fn note(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = self.key(NOTE);
+        let listed = self.client.list(&key, "", 1).await?;
+        let Some(found) = listed.first().filter(|o| o.key == key) else { return Ok(None) };
+        match found.size {
+            // Nobody's note.
+            0 | MAX_NOTE.. => Ok(Some(Vec::new())),
+            size => self.client.get(&key, 0, size).await.map(Some),
+        }
+    }
+
+    pub(crate) async fn set_note(&self, bytes: Vec<u8>) -> Result<(), StoreError> {
+        self.client.put(&self.key(NOTE), bytes).await
     }
 
     /// Sizes of all blobs, by name.
@@ -81,6 +143,9 @@ impl Bucket {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 tokio::time::sleep(pause).await;
+                while bucket.is_read(&name) {
+                    tokio::time::sleep(FORGET_AFTER.min(Duration::from_secs(60))).await;
+                }
                 if let Err(e) = bucket.remove(&name).await {
                     tracing::warn!("a blob that is not needed any more stays until it is swept: {e}");
                 }
@@ -92,14 +157,18 @@ impl Bucket {
         self.client.delete(&self.key(name)).await
     }
 
-    pub(crate) async fn waste(&self, after: &str, age_ms: i64) -> Result<(Vec<String>, Option<String>), StoreError> {
+    pub(crate) async fn waste(
+        &self,
+        after: &str,
+        before_ms: i64,
+    ) -> Result<(Vec<(String, u64)>, Option<String>), StoreError> {
         let after = if after.is_empty() { String::new() } else { self.key(after) };
         let listed = self.client.list(&self.prefix, &after, 1000).await?;
         let name = |object: &ListedObject| object.key.strip_prefix(&self.prefix).map(str::to_owned);
         let last = listed.last().and_then(name);
-        let old = |object: &&ListedObject| object.modified_ms <= now_ms() - age_ms;
+        let old = listed.iter().filter(|object| object.modified_ms <= before_ms);
         // What somebody else put there has other names.
-        Ok((listed.iter().filter(old).filter_map(name).filter(|name| is_token(name)).collect(), last))
+        Ok((old.filter_map(|o| Some((name(o)?, o.size))).filter(|(name, _)| is_token(name)).collect(), last))
     }
 }
 
@@ -183,7 +252,7 @@ type Piece = Pin<Box<dyn Future<Output = Result<Vec<u8>, StoreError>> + Send>>;
 
 /// A blob as it is read: in pieces, each a request of its own that is tried again when it fails.
 pub(crate) struct BucketReader {
-    bucket: Arc<Bucket>,
+    held: Held,
     key: String,
     /// The next byte that is asked for, and the end.
     next: u64,
@@ -199,8 +268,9 @@ impl BucketReader {
     pub(crate) async fn open(bucket: Arc<Bucket>, name: &str, start: u64, length: u64) -> Result<BucketReader, StoreError> {
         let key = bucket.key(name);
         let (piece, read, coming) = (Vec::new(), 0, None);
+        let held = Held::new(&bucket, name);
         let mut reader =
-            BucketReader { bucket, key, next: start, end: start + length, piece, read, coming, size: FIRST_PIECE };
+            BucketReader { held, key, next: start, end: start + length, piece, read, coming, size: FIRST_PIECE };
         if let Some(piece) = reader.ask() {
             reader.piece = piece.await?;
         }
@@ -212,7 +282,7 @@ impl BucketReader {
         if count == 0 {
             return None;
         }
-        let (bucket, key, start) = (self.bucket.clone(), self.key.clone(), self.next);
+        let (bucket, key, start) = (self.held.bucket.clone(), self.key.clone(), self.next);
         self.next += count;
         self.size = (self.size * 2).min(PIECE);
         Some(Box::pin(async move { bucket.client.get(&key, start, count).await }))

@@ -1,8 +1,10 @@
 //! Blobs as files: written, synced, and their directory synced. Two letters of the name make folders, so that none
 //! grows large. One service has the directory for itself.
 
+use super::{MAX_NOTE, NOTE};
 use crate::StoreError;
-use std::io::SeekFrom;
+use crate::identifiers::is_token;
+use std::io::{Read, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
@@ -82,30 +84,90 @@ impl Directory {
 
     pub(crate) async fn remove(&self, name: &str) -> Result<(), StoreError> {
         let path = self.path(name);
-        tokio::fs::remove_file(&path).await.map_err(|e| StoreError::io("sweep", &path, e))
+        match tokio::fs::remove_file(&path).await {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("delete", &path, e)),
+            _ => Ok(()),
+        }
     }
 
-    /// One folder at a time, all of it: nothing else writes here, and this is asked before anything is written.
-    pub(crate) async fn waste(&self, after: &str) -> Result<(Vec<String>, Option<String>), StoreError> {
+    /// One folder at a time, all of it.
+    pub(crate) async fn waste(
+        &self,
+        after: &str,
+        before_ms: i64,
+    ) -> Result<(Vec<(String, u64)>, Option<String>), StoreError> {
         let root = self.0.clone();
         let after = after.to_owned();
-        let read = tokio::task::spawn_blocking(move || -> std::io::Result<(Vec<String>, Option<String>)> {
+        let read = tokio::task::spawn_blocking(move || -> std::io::Result<(Vec<(String, u64)>, Option<String>)> {
             let mut folders = names(&root)?;
             folders.sort_unstable();
             let Some(folder) = folders.into_iter().find(|folder| *folder > after) else { return Ok((Vec::new(), None)) };
             let path = root.join(&folder);
-            let files = if path.is_dir() { names(&path)? } else { Vec::new() };
+            let files = if path.is_dir() { files_before(&path, before_ms)? } else { Vec::new() };
             Ok((files, Some(folder)))
         });
-        match read.await {
-            Ok(done) => done.map_err(|e| StoreError::io("sweep", &self.0, e)),
-            Err(_) => Ok((Vec::new(), None)),
+        let failed = |e| StoreError::io("look into", &self.0, e);
+        read.await.map_err(|e| failed(std::io::Error::other(e)))?.map_err(failed)
+    }
+
+    /// Whether no folder of files is there.
+    pub(crate) fn is_empty(&self) -> Result<bool, StoreError> {
+        let names = names(&self.0).map_err(|e| StoreError::io("look into", &self.0, e))?;
+        Ok(!names.iter().any(|name| name != NOTE && self.0.join(name).is_dir()))
+    }
+
+    pub(crate) fn note(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.0.join(NOTE);
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(&path).and_then(|file| file.take(MAX_NOTE).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::io("read", &path, e)),
+        }
+    }
+
+    /// Written beside, synced, named, and the directory synced: a power cut leaves the old one or the new one.
+    #[expect(clippy::disallowed_methods, reason = "the file and its directory are synchronised here")]
+    pub(crate) fn set_note(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let (path, new) = (self.0.join(NOTE), self.0.join(format!("{NOTE}.new")));
+        let written = || {
+            let mut file = std::fs::File::create(&new)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            std::fs::File::open(&self.0)?.sync_all()
+        };
+        written().map_err(|e| StoreError::io("write", &path, e))
+    }
+
+    pub(crate) fn remove_note(&self) -> Result<(), StoreError> {
+        let path = self.0.join(NOTE);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("delete", &path, e)),
+            _ => Ok(()),
         }
     }
 }
 
 fn names(folder: &Path) -> std::io::Result<Vec<String>> {
     std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Files with a name that this program gives, and their sizes. What goes meanwhile is left out.
+fn files_before(folder: &Path, before_ms: i64) -> std::io::Result<Vec<(String, u64)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(metadata) = entry.metadata() else { continue };
+        let written = metadata.modified().ok().and_then(|m| m.duration_since(std::time::UNIX_EPOCH).ok());
+        let old = written.is_some_and(|w| i64::try_from(w.as_millis()).is_ok_and(|ms| ms <= before_ms));
+        if metadata.is_file() && old && is_token(&name) {
+            files.push((name, metadata.len()));
+        }
+    }
+    Ok(files)
 }
 
 async fn sync(folder: &Path) -> Result<(), StoreError> {

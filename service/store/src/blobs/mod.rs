@@ -1,16 +1,16 @@
 //! Blobs: bytes under a random name, written once, never changed. In a directory or in a bucket of an S3 server.
 //!
-//! Rows say which blobs belong to which objects; a blob that no row names is swept ([`Blobs::sweep`]). A blob is safe
-//! before [`Sink::finish`] returns.
+//! Rows say which blobs belong to which objects; a blob that no row names is swept ([`crate::sweep`]). A blob is safe
+//! before [`Sink::finish`] returns. Beside them lies the note of whose they are ([`crate::place`]).
 
 pub(crate) mod bucket;
 pub(crate) mod directory;
 mod s3;
 
 use crate::StoreError;
+use crate::place::{Found, Note};
 use bucket::{Bucket, BucketReader, BucketSink};
 use directory::{Directory, FileSink};
-use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -69,7 +69,79 @@ impl AsyncRead for ObjectReader {
     }
 }
 
+/// The note of whose the blobs are. No blob has such a name.
+const NOTE: &str = "belongs-to.json";
+/// Longest note that is read.
+const MAX_NOTE: u64 = 4096;
+
 impl Blobs {
+    /// The note of whose they are.
+    pub(crate) async fn note(&self) -> Result<Found, StoreError> {
+        let bytes = match self {
+            Blobs::Directory(directory) => directory.note()?,
+            Blobs::Bucket(bucket) => bucket.note().await?,
+        };
+        let Some(bytes) = bytes else { return Ok(Found::Nothing) };
+        Ok(serde_json::from_slice(&bytes).map_or(Found::Damaged, Found::Note))
+    }
+
+    /// Writes the note, whole or not at all.
+    pub(crate) async fn set_note(&self, note: &Note) -> Result<(), StoreError> {
+        let bytes = crate::error::text(note).into_bytes();
+        match self {
+            Blobs::Directory(directory) => directory.set_note(&bytes),
+            Blobs::Bucket(bucket) => bucket.set_note(bytes).await,
+        }
+    }
+
+    /// Takes the note back, with a restore that failed.
+    pub(crate) async fn remove_note(&self) -> Result<(), StoreError> {
+        match self {
+            Blobs::Directory(directory) => directory.remove_note(),
+            Blobs::Bucket(bucket) => bucket.remove(NOTE).await,
+        }
+    }
+
+    /// Whether a blob is there.
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool, StoreError> {
+        match self {
+            Blobs::Directory(directory) => Ok(directory.path(name).exists()),
+            Blobs::Bucket(bucket) => bucket.exists(name).await,
+        }
+    }
+
+    /// Whether nothing is there, but a note perhaps.
+    pub(crate) async fn is_empty(&self) -> Result<bool, StoreError> {
+        match self {
+            Blobs::Directory(directory) => directory.is_empty(),
+            Blobs::Bucket(bucket) => Ok(bucket.holds_no_blob().await?),
+        }
+    }
+
+    /// Whether somebody reads a blob here, for whom it must stay. An open file stays by itself.
+    pub(crate) fn is_read(&self, name: &str) -> bool {
+        match self {
+            Blobs::Directory(_) => false,
+            Blobs::Bucket(bucket) => bucket.is_read(name),
+        }
+    }
+
+    /// Where they are, for people.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Blobs::Directory(directory) => directory.0.display().to_string(),
+            Blobs::Bucket(bucket) => bucket.place(),
+        }
+    }
+
+    /// Deletes a blob; one that is not there is gone already.
+    pub(crate) async fn remove(&self, name: &str) -> Result<(), StoreError> {
+        match self {
+            Blobs::Directory(directory) => directory.remove(name).await,
+            Blobs::Bucket(bucket) => bucket.remove(name).await,
+        }
+    }
+
     /// Where they are, as copies of the service that share them say it; files are nobody else's.
     pub(crate) fn place(&self) -> String {
         match self {
@@ -111,41 +183,27 @@ impl Blobs {
         }
     }
 
-    /// Names of blobs after `after`, in their order, at most a thousand; only those that are old enough to be waste if
-    /// nobody names them. The last name that was looked at, or `None` at the end.
-    pub(crate) async fn waste(&self, after: &str) -> Result<(Vec<String>, Option<String>), StoreError> {
+    /// Blobs after `after` and their sizes, at most a thousand or a folder; only those that were written before a time. The
+    /// last name that was looked at, or `None` at the end.
+    pub(crate) async fn waste(
+        &self,
+        after: &str,
+        before_ms: i64,
+    ) -> Result<(Vec<(String, u64)>, Option<String>), StoreError> {
         match self {
-            Blobs::Directory(directory) => directory.waste(after).await,
-            Blobs::Bucket(bucket) => bucket.waste(after, bucket::WASTE_AFTER_MS).await,
+            Blobs::Directory(directory) => directory.waste(after, before_ms).await,
+            Blobs::Bucket(bucket) => bucket.waste(after, before_ms).await,
         }
     }
 
+    /// The names of all.
     #[cfg(test)]
-    pub(crate) async fn waste_of_any_age(&self) -> Result<(Vec<String>, Option<String>), StoreError> {
-        match self {
-            // All that the tests have made.
-            Blobs::Directory(directory) => {
-                let (mut all, mut after) = (Vec::new(), String::new());
-                while let (names, Some(last)) = directory.waste(&after).await? {
-                    all.extend(names);
-                    after = last;
-                }
-                Ok((all, None))
-            }
-            Blobs::Bucket(bucket) => bucket.waste("", i64::MIN / 2).await,
+    pub(crate) async fn all(&self) -> Result<Vec<String>, StoreError> {
+        let (mut all, mut after) = (Vec::new(), String::new());
+        while let (names, Some(last)) = self.waste(&after, i64::MAX).await? {
+            all.extend(names.into_iter().map(|(name, _)| name));
+            after = last;
         }
-    }
-
-    /// Deletes blobs that are not in `named`.
-    pub(crate) async fn sweep(&self, candidates: &[String], named: &HashSet<String>) -> Result<usize, StoreError> {
-        let mut swept = 0;
-        for name in candidates.iter().filter(|name| !named.contains(*name)) {
-            match self {
-                Blobs::Directory(directory) => directory.remove(name).await?,
-                Blobs::Bucket(bucket) => bucket.remove(name).await?,
-            }
-            swept += 1;
-        }
-        Ok(swept)
+        Ok(all)
     }
 }
