@@ -80,13 +80,13 @@ class Service:
         configuration["limits"].update(limits)
         path.write_text(json.dumps(configuration))
 
-    def start(self, extra=(), **addresses):
+    def start(self, extra=(), advertise_host="127.0.0.1", **addresses):
         addresses = {**self.addresses, **addresses}
         (self.data / "endpoints.json").unlink(missing_ok=True)
         heard = self.log().count(LISTENS)
         log = open(self.folder / "service.log", "ab")
         self.process = subprocess.Popen(
-            [BIN / "belvedere-service", "serve", "--data", self.data, "--advertise-host", "127.0.0.1",
+            [BIN / "belvedere-service", "serve", "--data", self.data, "--advertise-host", advertise_host,
              *(word for name, address in addresses.items() for word in (f"--{name.replace('_', '-')}", address)), *extra],
             stdout=subprocess.DEVNULL, stderr=log,
         )
