@@ -1,12 +1,12 @@
 //! Coded pictures on their way from `camera` to `decoder`: a Unix stream socket at [`crate::paths::DECODER`], one
-//! connection per camera stream, one direction only.
+//! connection per camera stream. The other way `decoder` sends nothing but [`Report`]s.
 //!
 //! A connection is a sequence of records, each a header of [`HEADER`] bytes and a payload, little endian:
 //!
 //! | bytes | meaning |
 //! |---|---|
 //! | 1 | kind: 1 open, 2 access unit, 3 state |
-//! | 1 | flags: bit 0 key (access unit: decoding can begin here; state: playing), bit 1 gap (something before it was lost) |
+//! | 1 | flags: bit 0 key (access unit: decoding can begin here; state: playing), bit 1 gap (something before it was lost), bit 2 intra (refers to no other picture: decoding can begin here where nothing better comes) |
 //! | 2 | zero |
 //! | 4 | length of the payload |
 //! | 8 | access unit: microseconds since 1970 at which it arrived; otherwise zero |
@@ -31,6 +31,7 @@ const ACCESS_UNIT: u8 = 2;
 const STATE: u8 = 3;
 const KEY: u8 = 1;
 const GAP: u8 = 2;
+const INTRA: u8 = 4;
 
 /// What a record is; its payload follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub enum Kind {
         key: bool,
         /// Something before it was lost: wait for a key picture.
         gap: bool,
+        /// It refers to no other picture, but it is not said that what follows it refers to none before it.
+        intra: bool,
         /// Microseconds since 1970.
         timestamp_us: i64,
     },
@@ -97,8 +100,9 @@ impl Header {
     pub fn encode(&self) -> [u8; HEADER] {
         let (kind, flags, timestamp_us) = match self.kind {
             Kind::Open => (OPEN, 0, 0),
-            Kind::AccessUnit { key, gap, timestamp_us } => {
-                (ACCESS_UNIT, if key { KEY } else { 0 } | if gap { GAP } else { 0 }, timestamp_us)
+            Kind::AccessUnit { key, gap, intra, timestamp_us } => {
+                let flags = [(key, KEY), (gap, GAP), (intra, INTRA)].iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
+                (ACCESS_UNIT, flags, timestamp_us)
             }
             Kind::State { playing } => (STATE, if playing { KEY } else { 0 }, 0),
         };
@@ -118,7 +122,12 @@ impl Header {
         let timestamp_us = i64::from_le_bytes(bytes[8..16].try_into().map_err(|_| Malformed)?);
         let kind = match (bytes[0], flags, timestamp_us) {
             (OPEN, 0, 0) => Kind::Open,
-            (ACCESS_UNIT, 0..=3, _) => Kind::AccessUnit { key: flags & KEY != 0, gap: flags & GAP != 0, timestamp_us },
+            (ACCESS_UNIT, 0..=7, _) => Kind::AccessUnit {
+                key: flags & KEY != 0,
+                gap: flags & GAP != 0,
+                intra: flags & INTRA != 0,
+                timestamp_us,
+            },
             (STATE, 0..=1, 0) => Kind::State { playing: flags & KEY != 0 },
             _ => return Err(Malformed),
         };
@@ -131,6 +140,42 @@ impl Header {
     }
 }
 
+/// Bytes of a report.
+pub const REPORT: usize = 16;
+
+/// What came of the access units: sent by `decoder` with the first picture and when their size changes, and at most twice
+/// a second otherwise. Little endian: pictures, width, height.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Pictures decoded and offered to clients since the connection began.
+    pub pictures: u64,
+    /// Pixels of the last one, after cropping.
+    pub width: u32,
+    /// Pixels of the last one, after cropping.
+    pub height: u32,
+}
+
+impl Report {
+    /// To bytes.
+    pub fn encode(&self) -> [u8; REPORT] {
+        let mut bytes = [0; REPORT];
+        bytes[..8].copy_from_slice(&self.pictures.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.width.to_le_bytes());
+        bytes[12..].copy_from_slice(&self.height.to_le_bytes());
+        bytes
+    }
+
+    /// From bytes.
+    pub fn decode(bytes: &[u8; REPORT]) -> Self {
+        let [pictures @ .., w0, w1, w2, w3, h0, h1, h2, h3] = *bytes;
+        Report {
+            pictures: u64::from_le_bytes(pictures),
+            width: u32::from_le_bytes([w0, w1, w2, w3]),
+            height: u32::from_le_bytes([h0, h1, h2, h3]),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,9 +183,10 @@ mod tests {
     #[test]
     fn every_record_comes_back_as_it_was() {
         let mut kinds = vec![Kind::Open, Kind::State { playing: true }, Kind::State { playing: false }];
-        for (key, gap) in [(false, false), (true, false), (false, true), (true, true)] {
-            kinds.push(Kind::AccessUnit { key, gap, timestamp_us: -5 });
-            kinds.push(Kind::AccessUnit { key, gap, timestamp_us: i64::MAX });
+        for flags in 0..8 {
+            let (key, gap, intra) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+            kinds.push(Kind::AccessUnit { key, gap, intra, timestamp_us: -5 });
+            kinds.push(Kind::AccessUnit { key, gap, intra, timestamp_us: i64::MAX });
         }
         for kind in kinds {
             for length in [1, kind.maximum()] {
@@ -151,6 +197,12 @@ mod tests {
             let beyond = Header { kind, length: kind.maximum() + 1 };
             assert_eq!(Header::decode(&beyond.encode()), Err(Malformed));
         }
+    }
+
+    #[test]
+    fn reports_come_back_as_they_were() {
+        let report = Report { pictures: u64::MAX - 1, width: 318, height: 244 };
+        assert_eq!(Report::decode(&report.encode()), report);
     }
 
     #[test]

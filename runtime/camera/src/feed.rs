@@ -1,7 +1,7 @@
 //! The connection of one stream to the decoder, which comes back by itself when the decoder restarts.
 
-use crate::backlog::{Backlog, Unit};
-use belvedere_interfaces::access_units::{Header, Kind, MAXIMUM_DETAIL};
+use crate::backlog::{Backlog, Item, Unit};
+use belvedere_interfaces::access_units::{Header, Kind, MAXIMUM_DETAIL, REPORT, Report};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,36 +9,44 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Between two attempts to reach the decoder.
 const RETRY: Duration = Duration::from_millis(500);
 
-#[derive(Default)]
-struct Waiting {
-    backlog: Backlog,
-    /// To be said before the next access unit.
-    state: Option<(bool, String)>,
-    /// Said again to every new decoder.
-    last_state: Option<(bool, String)>,
+/// What came of the access units.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Delivered {
+    /// Pictures since the stream was first asked for.
+    pub pictures: u64,
+    /// Pixels of the last one.
+    pub size: (u32, u32),
+    /// When the decoder last told of new ones.
+    pub at: Option<Instant>,
+    /// Whether the decoder is reachable.
+    pub decoder: bool,
 }
 
 /// The near end: takes everything at once, never waits.
 #[derive(Clone, Default)]
 pub struct Feed {
-    waiting: Arc<Mutex<Waiting>>,
+    backlog: Arc<Mutex<Backlog>>,
     something: Arc<Notify>,
     sent: Arc<AtomicU64>,
+    delivered: Arc<Mutex<Delivered>>,
+    news: Arc<Notify>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Feed {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// An access unit for the decoder.
     pub fn push(&self, unit: Unit) {
-        self.lock().backlog.push(unit);
+        lock(&self.backlog).push(unit);
         self.something.notify_one();
     }
 
@@ -48,11 +56,7 @@ impl Feed {
         while !detail.is_char_boundary(end) {
             end -= 1;
         }
-        let state = Some((playing, detail[..end].to_owned()));
-        let mut waiting = self.lock();
-        if waiting.last_state != state {
-            waiting.last_state.clone_from(&state);
-            waiting.state = state;
+        if lock(&self.backlog).state((playing, detail[..end].to_owned())) {
             self.something.notify_one();
         }
     }
@@ -62,9 +66,24 @@ impl Feed {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Access units dropped because the decoder was slow or away.
+    /// Access units dropped because the decoder was slow or away, or because they were too large.
     pub fn dropped(&self) -> u64 {
-        self.lock().backlog.dropped()
+        lock(&self.backlog).dropped()
+    }
+
+    /// What came of them.
+    pub fn delivered(&self) -> Delivered {
+        *lock(&self.delivered)
+    }
+
+    /// Waits until [`Feed::delivered`] says something new.
+    pub async fn changed(&self) {
+        self.news.notified().await;
+    }
+
+    fn reachable(&self, decoder: bool) {
+        lock(&self.delivered).decoder = decoder;
+        self.news.notify_one();
     }
 
     /// Carries everything to the decoder at `path`, for ever.
@@ -85,52 +104,67 @@ impl Feed {
     }
 
     async fn connection(&self, stream_id: &str, path: &Path, reachable: &mut bool) -> io::Result<std::convert::Infallible> {
-        let mut decoder = UnixStream::connect(path).await?;
+        let (reports, mut decoder) = UnixStream::connect(path).await?.into_split();
         write(&mut decoder, Kind::Open, stream_id.as_bytes()).await?;
         if !*reachable {
             log::info!("stream {stream_id}: the decoder is back");
             *reachable = true;
         }
-        {
-            let mut waiting = self.lock();
-            waiting.backlog.restart();
-            waiting.state = waiting.last_state.clone();
-        }
+        lock(&self.backlog).restart();
+        self.reachable(true);
+        // Both for ever: the first that fails ends the connection.
+        let result = tokio::select! {
+            result = self.send(&mut decoder) => result,
+            result = self.listen(&reports) => result,
+        };
+        self.reachable(false);
+        result
+    }
+
+    async fn send(&self, decoder: &mut OwnedWriteHalf) -> io::Result<std::convert::Infallible> {
         loop {
-            let (state, unit) = {
-                let mut waiting = self.lock();
-                (waiting.state.take(), waiting.backlog.pop())
-            };
-            let idle = state.is_none() && unit.is_none();
-            if let Some((playing, detail)) = state {
-                write(&mut decoder, Kind::State { playing }, detail.as_bytes()).await?;
-            }
-            if let Some(unit) = unit {
-                let Unit { bytes, key, gap, timestamp_us } = unit;
-                write(&mut decoder, Kind::AccessUnit { key, gap, timestamp_us }, &bytes).await?;
-                self.sent.fetch_add(1, Ordering::Relaxed);
-            }
-            if idle {
-                // The decoder sends nothing: when it can be read, it has ended.
-                tokio::select! {
-                    () = self.something.notified() => {}
-                    _ = decoder.readable() => {
-                        if !matches!(decoder.try_read(&mut [0; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-                            return Err(io::ErrorKind::UnexpectedEof.into());
-                        }
-                    }
+            let item = lock(&self.backlog).pop();
+            match item {
+                None => self.something.notified().await,
+                Some(Item::State((playing, detail))) => write(decoder, Kind::State { playing }, detail.as_bytes()).await?,
+                Some(Item::Unit(Unit { bytes, key, intra, gap, timestamp_us })) => {
+                    write(decoder, Kind::AccessUnit { key, gap, intra, timestamp_us }, &bytes).await?;
+                    self.sent.fetch_add(1, Ordering::Relaxed);
                 }
+            }
+        }
+    }
+
+    /// The decoder's reports. They may be cut anywhere.
+    async fn listen(&self, decoder: &OwnedReadHalf) -> io::Result<std::convert::Infallible> {
+        let before = lock(&self.delivered).pictures;
+        let (mut bytes, mut length) = ([0; REPORT], 0);
+        loop {
+            decoder.readable().await?;
+            match decoder.try_read(&mut bytes[length..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => length += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            }
+            if length == REPORT {
+                length = 0;
+                let report = Report::decode(&bytes);
+                {
+                    let mut delivered = lock(&self.delivered);
+                    delivered.pictures = before.saturating_add(report.pictures);
+                    delivered.size = (report.width, report.height);
+                    delivered.at = Some(Instant::now());
+                }
+                self.news.notify_one();
             }
         }
     }
 }
 
-async fn write(decoder: &mut UnixStream, kind: Kind, payload: &[u8]) -> io::Result<()> {
-    let Ok(header) = Header::new(kind, payload) else {
-        // Larger than any picture of a camera: left out, the decoder waits for the next key picture.
-        log::warn!("left out an access unit of {} bytes", payload.len());
-        return Ok(());
-    };
+async fn write(decoder: &mut OwnedWriteHalf, kind: Kind, payload: &[u8]) -> io::Result<()> {
+    // The backlog holds nothing that has no header.
+    let header = Header::new(kind, payload).map_err(|malformed| io::Error::new(io::ErrorKind::InvalidInput, malformed.to_string()))?;
     decoder.write_all(&header.encode()).await?;
     decoder.write_all(payload).await
 }

@@ -19,8 +19,11 @@ use std::time::Duration;
 /// How patient to be. All times grow with [`Policy::scaled`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
-    /// From the attempt to connect to the first picture.
+    /// From the attempt to connect, or the last sign of life after it, to the next one, up to the first picture: some
+    /// cameras take seconds for each answer.
     pub connect: Duration,
+    /// From the attempt to connect to the first picture, however lively the camera is before it.
+    pub first_picture: Duration,
     /// Silence after which a stream counts as stalled.
     pub stalled: Duration,
     /// Silence after which the connection is closed.
@@ -41,6 +44,7 @@ impl Default for Policy {
     fn default() -> Self {
         Policy {
             connect: Duration::from_secs(15),
+            first_picture: Duration::from_secs(120),
             stalled: Duration::from_secs(2),
             tear_down: Duration::from_secs(5),
             first_wait: Duration::from_secs(1),
@@ -59,6 +63,7 @@ impl Policy {
         let factor = if factor.is_finite() { factor.clamp(0.01, 100.0) } else { 1.0 };
         Policy {
             connect: self.connect.mul_f64(factor),
+            first_picture: self.first_picture.mul_f64(factor),
             stalled: self.stalled.mul_f64(factor),
             tear_down: self.tear_down.mul_f64(factor),
             ..self
@@ -82,6 +87,8 @@ pub enum Failure {
 pub enum Event {
     /// Time passed: [`Machine::deadline`] is over, or nothing in particular.
     Tick,
+    /// Something arrived that is no picture: an answer, or part of one.
+    Progress,
     /// A picture arrived.
     Picture,
     /// The session that was connected ended by itself.
@@ -99,7 +106,7 @@ pub enum Action {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
-    Connecting { since: Duration },
+    Connecting { since: Duration, last: Duration },
     Playing { since: Duration, last: Duration },
     Stalled { since: Duration, last: Duration },
     Waiting { until: Duration },
@@ -121,7 +128,7 @@ impl Machine {
     pub fn new(policy: Policy, now: Duration) -> Self {
         Machine {
             policy,
-            phase: Phase::Connecting { since: now },
+            phase: Phase::Connecting { since: now, last: now },
             reported: StreamState::Connecting,
             detail: "connecting".into(),
             failures: 0,
@@ -149,7 +156,7 @@ impl Machine {
     /// When to call [`Machine::step`] with [`Event::Tick`] at the latest.
     pub fn deadline(&self) -> Duration {
         match self.phase {
-            Phase::Connecting { since } => since + self.policy.connect,
+            Phase::Connecting { since, last } => (last + self.policy.connect).min(since + self.policy.first_picture),
             Phase::Playing { last, .. } => last + self.policy.stalled,
             Phase::Stalled { last, .. } => last + self.policy.tear_down,
             Phase::Waiting { until } => until,
@@ -161,7 +168,7 @@ impl Machine {
     pub fn step(&mut self, now: Duration, event: Event, chance: f64) -> Option<Action> {
         match (self.phase.clone(), event) {
             (Phase::Waiting { until }, Event::Tick) if now >= until => {
-                self.phase = Phase::Connecting { since: now };
+                self.phase = Phase::Connecting { since: now, last: now };
                 Some(Action::Connect)
             }
             // What a session says that was already given up.
@@ -176,7 +183,14 @@ impl Machine {
                 None
             }
 
-            (Phase::Connecting { since }, Event::Tick) if now >= since + self.policy.connect => {
+            (Phase::Connecting { since, .. }, Event::Progress) => {
+                self.phase = Phase::Connecting { since, last: now };
+                None
+            }
+            // What is no picture does not make a stream alive.
+            (_, Event::Progress) => None,
+
+            (Phase::Connecting { .. }, Event::Tick) if now >= self.deadline() => {
                 self.fail(now, Failure::Other("the camera sent no picture in time".into()), chance);
                 Some(Action::Disconnect)
             }
@@ -239,6 +253,26 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
     const MIDDLE: f64 = 0.5;
+
+    /// Field case slow-answers: four answers of 4 s each, and bytes that come one by one.
+    #[test]
+    fn a_camera_that_answers_slowly_is_waited_for() {
+        let mut machine = Machine::new(Policy::default(), Duration::ZERO);
+        for second in 1..=119 {
+            assert_eq!(machine.step(second * S, Event::Progress, MIDDLE), None);
+            assert_eq!(machine.step(second * S, Event::Tick, MIDDLE), None);
+        }
+        assert_eq!(machine.deadline(), 120 * S, "but not for ever");
+        assert_eq!(machine.step(120 * S, Event::Tick, MIDDLE), Some(Action::Disconnect));
+        let mut machine = Machine::new(Policy::default(), Duration::ZERO);
+        machine.step(10 * S, Event::Progress, MIDDLE);
+        assert_eq!(machine.step(seconds(24.9), Event::Tick, MIDDLE), None);
+        machine.step(seconds(24.9), Event::Picture, MIDDLE);
+        assert_eq!(machine.state(), StreamState::Playing);
+        // Afterwards only pictures count.
+        machine.step(26 * S, Event::Progress, MIDDLE);
+        assert_eq!(machine.deadline(), seconds(26.9));
+    }
 
     fn other() -> Event {
         Event::Ended(Failure::Other("refused".into()))

@@ -1,47 +1,53 @@
-//! One RTSP session: connect, authenticate, find the H.264 stream, play. TCP interleaved only: it passes every
-//! firewall, loses nothing, and retina has no reorder buffer for UDP.
+//! One RTSP session: connects, and carries bytes between the camera and a [`Conversation`]. TCP interleaved only: it
+//! passes every firewall, and loses nothing.
 
 use crate::backlog::Unit;
+use crate::chance;
 use crate::machine::Failure;
+use belvedere_interfaces::access_units::MAXIMUM_ACCESS_UNIT;
 use belvedere_interfaces::camera::StreamConfiguration;
-use futures_util::StreamExt;
-use retina::client::{Credentials, PlayOptions, Session, SessionGroup, SessionOptions, SetupOptions, Transport};
-use retina::codec::{CodecItem, FrameFormat, ParametersRef};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use belvedere_rtsp::address::PORT;
+use belvedere_rtsp::authentication::Credentials;
+use belvedere_rtsp::conversation::{Conversation, End, Next};
+use belvedere_rtsp::message::Reader;
+use std::convert::Infallible;
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use url::Url;
 
 /// The guide's text for a camera that does not send H.264.
 pub const NOT_H264: &str = "Camera did not provide an H264 encoded stream";
+/// Bytes that are asked for at a time.
+const READ: usize = 32 << 10;
+/// The wall clock may differ by so much from what the steady clock says; beyond, it was set.
+const CLOCK_WAS_SET_US: i64 = 500_000;
 
 /// What a session brings.
 pub enum News {
-    /// The size of the pictures from now on.
-    Size(u32, u32),
+    /// A sign of life before the first picture.
+    Progress,
     /// A coded picture.
     Unit(Unit),
 }
 
 /// Plays until it ends; says why. What comes is put into `news`.
-pub async fn play(configuration: StreamConfiguration, group: Arc<SessionGroup>, news: mpsc::Sender<News>) -> Failure {
-    match attempt(configuration, group, news).await {
-        Ok(()) => Failure::Other("the camera ended the stream".into()),
+pub async fn play(configuration: StreamConfiguration, news: mpsc::Sender<News>) -> Failure {
+    match attempt(&configuration, &news).await {
+        Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-/// What a retina error means to us. Its first line says what happened; the others name addresses and packets.
-fn failure(error: &retina::Error) -> Failure {
-    if matches!(error.status_code(), Some(401 | 403)) {
-        return Failure::AuthenticationFailed;
+fn failure(end: End) -> Failure {
+    match end {
+        End::Refused => Failure::AuthenticationFailed,
+        End::NotH264(offer) => Failure::Unsupported(format!("{NOT_H264} (it offers {offer})")),
+        End::Other(text) => Failure::Other(text),
     }
-    let text = error.to_string();
-    // Asked for a password when there is none to give, retina does not report the answer's status.
-    if text.starts_with("401 ") || text.starts_with("403 ") {
-        return Failure::AuthenticationFailed;
-    }
-    Failure::Other(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 /// Address and credentials; user name and password inside the URL count when there are no others.
@@ -69,51 +75,145 @@ fn address(configuration: &StreamConfiguration) -> Result<(Url, Option<Credentia
     Ok((url, credentials.map(|(username, password)| Credentials { username, password })))
 }
 
-async fn attempt(
-    configuration: StreamConfiguration,
-    group: Arc<SessionGroup>,
-    news: mpsc::Sender<News>,
-) -> Result<(), Failure> {
-    let (url, credentials) = address(&configuration)?;
-    let options = SessionOptions::default().creds(credentials).user_agent("Belvedere".into()).session_group(group);
-    let mut session = Session::describe(url, options).await.map_err(|error| failure(&error))?;
-    let video: Vec<_> = session.streams().iter().filter(|stream| stream.media() == "video").collect();
-    let Some(index) =
-        session.streams().iter().position(|stream| stream.media() == "video" && stream.encoding_name() == "h264")
-    else {
-        let offered = match video.first() {
-            Some(stream) => format!("it offers {}", stream.encoding_name().to_uppercase()),
-            None => "it offers no video".to_owned(),
-        };
-        return Err(Failure::Unsupported(format!("{NOT_H264} ({offered})")));
-    };
-    let setup = SetupOptions::default().transport(Transport::Tcp(Default::default())).frame_format(FrameFormat::SIMPLE);
-    session.setup(index, setup).await.map_err(|error| failure(&error))?;
-    let playing = session.play(PlayOptions::default()).await.map_err(|error| failure(&error))?;
-    let mut media = playing.demuxed().map_err(|error| failure(&error))?;
-    let mut size_known = false;
-    while let Some(item) = media.next().await {
-        let frame = match item.map_err(|error| failure(&error))? {
-            CodecItem::VideoFrame(frame) => frame,
-            _ => continue,
-        };
-        if (frame.has_new_parameters() || !size_known)
-            && let Some(ParametersRef::Video(parameters)) = media.streams()[frame.stream_id()].parameters()
-        {
-            let (width, height) = parameters.pixel_dimensions();
-            size_known = true;
-            let _ = news.send(News::Size(width, height)).await;
-        }
-        let timestamp_us = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
-        let unit =
-            Unit { key: frame.is_random_access_point(), gap: frame.loss() > 0, timestamp_us, bytes: frame.into_data() };
-        if news.send(News::Unit(unit)).await.is_err() {
-            break;
+async fn connect(url: &Url) -> Result<TcpStream, Failure> {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let port = url.port().unwrap_or(PORT);
+    let connection = TcpStream::connect((host, port)).await;
+    let connection =
+        connection.map_err(|error| Failure::Other(format!("cannot connect to the camera at {host}, port {port}: {error}")))?;
+    // Requests are small, and each waits for its answer. Without it they only take longer.
+    let _ = connection.set_nodelay(true);
+    Ok(connection)
+}
+
+async fn attempt(configuration: &StreamConfiguration, news: &mpsc::Sender<News>) -> Result<Infallible, Failure> {
+    let (url, credentials) = address(configuration)?;
+    let begin = Instant::now();
+    let mut arrival = Arrival::default();
+    let mut conversation = Conversation::new(&url, credentials, MAXIMUM_ACCESS_UNIT, chance::bits);
+    loop {
+        let stream = connect(conversation.url()).await?;
+        let mut connection = Connection { stream, conversation: &mut conversation };
+        converse(&mut connection, begin, &mut arrival, news).await?;
+    }
+}
+
+/// A connection, and who speaks over it. Says good-bye when it is dropped, wherever the session was.
+struct Connection<'a> {
+    stream: TcpStream,
+    conversation: &'a mut Conversation,
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        if let Some(farewell) = self.conversation.farewell() {
+            // Best effort: the camera ends the session with its connection too.
+            let _ = self.stream.try_write(&farewell);
         }
     }
-    Ok(())
+}
+
+/// Until the conversation goes on over another connection.
+async fn converse(
+    connection: &mut Connection<'_>,
+    begin: Instant,
+    arrival: &mut Arrival,
+    news: &mpsc::Sender<News>,
+) -> Result<(), Failure> {
+    let Connection { stream, conversation } = connection;
+    let mut reader = Reader::default();
+    let mut playing = false;
+    loop {
+        let interest = if conversation.output().is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+        let deadline = conversation.deadline().map(|deadline| begin + deadline);
+        let ready = tokio::select! {
+            ready = stream.ready(interest) => ready,
+            () = async { match deadline { Some(at) => tokio::time::sleep_until(at).await, None => std::future::pending().await } } => {
+                conversation.tick(begin.elapsed());
+                continue;
+            }
+        };
+        let Ok(ready) = ready else { return closed(conversation, &reader) };
+        if ready.is_writable() && !conversation.output().is_empty() {
+            match stream.try_write(conversation.output()) {
+                Ok(written) => drop(conversation.output().drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // What the camera said before it closed may be there to read.
+                Err(_) => conversation.output().clear(),
+            }
+        }
+        if !ready.is_readable() {
+            continue;
+        }
+        let space = reader.space();
+        space.reserve(READ);
+        match stream.try_read_buf(space) {
+            Ok(0) => return closed(conversation, &reader),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => return closed(conversation, &reader),
+        }
+        while let Some(item) = reader.next(&conversation.expected()).map_err(|broken| Failure::Other(broken.to_string()))? {
+            if conversation.take(begin.elapsed(), item).map_err(failure)? == Next::Elsewhere {
+                return Ok(());
+            }
+            while let Some(picture) = conversation.picture() {
+                playing = true;
+                let unit = Unit {
+                    key: picture.key,
+                    intra: picture.intra,
+                    gap: picture.gap,
+                    timestamp_us: arrival.now(),
+                    bytes: picture.bytes,
+                };
+                if news.send(News::Unit(unit)).await.is_err() {
+                    return Err(Failure::Other("nobody watches any more".into()));
+                }
+            }
+        }
+        if !playing {
+            let _ = news.send(News::Progress).await;
+        }
+    }
+}
+
+/// What the end of a connection means.
+fn closed(conversation: &mut Conversation, reader: &Reader) -> Result<(), Failure> {
+    if !reader.heard() && reader.noisy() {
+        return Err(Failure::Other(belvedere_rtsp::message::Broken::Noise.to_string()));
+    }
+    conversation.closed().map_err(failure)
+}
+
+/// When access units arrive, in microseconds since 1970. Rises, but where the wall clock was set back.
+#[derive(Default)]
+struct Arrival {
+    /// What the clocks said at the same time.
+    base: Option<(Instant, i64)>,
+    last: i64,
+}
+
+impl Arrival {
+    fn now(&mut self) -> i64 {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+        self.at(Instant::now(), wall)
+    }
+
+    fn at(&mut self, steady: Instant, wall: i64) -> i64 {
+        let (base_steady, base_wall) = *self.base.get_or_insert((steady, wall));
+        let passed: Duration = steady - base_steady;
+        let expected = base_wall.saturating_add(i64::try_from(passed.as_micros()).unwrap_or(i64::MAX));
+        if expected.saturating_sub(wall).unsigned_abs() > CLOCK_WAS_SET_US as u64 {
+            self.base = Some((steady, wall));
+            self.last = wall;
+        } else {
+            // Two that come at once do not come at the same time.
+            self.last = expected.max(self.last.saturating_add(1));
+        }
+        self.last
+    }
 }
 
 #[cfg(test)]
@@ -151,5 +251,25 @@ mod tests {
             let Err(Failure::Other(text)) = address(&configuration(url, None, None)) else { panic!("{url}") };
             assert!(text.contains("rtsp://host") && !text.contains("secret"), "{text}");
         }
+    }
+
+    #[test]
+    fn arrivals_rise_unless_the_clock_was_set() {
+        let steady = Instant::now();
+        let mut arrival = Arrival::default();
+        let at = |seconds: f64| steady + Duration::from_secs_f64(seconds);
+        assert_eq!(arrival.at(steady, 1_000_000), 1_000_000);
+        assert_eq!(arrival.at(steady, 1_000_000), 1_000_001, "two at once");
+        assert_eq!(arrival.at(at(1.0), 1_999_000), 2_000_000, "the wall clock is slewed");
+        assert_eq!(arrival.at(at(2.0), 900_000_000), 900_000_000, "it was set");
+        assert_eq!(arrival.at(at(3.0), 901_000_000), 901_000_000);
+        assert_eq!(arrival.at(at(4.0), 5), 5, "and back");
+        assert_eq!(arrival.at(at(5.0), 1_000_010), 1_000_005);
+    }
+
+    #[test]
+    fn what_is_not_h264_gets_the_guides_text() {
+        let text = "Camera did not provide an H264 encoded stream (it offers H265)";
+        assert_eq!(failure(End::NotH264("H265".into())), Failure::Unsupported(text.into()));
     }
 }

@@ -185,6 +185,7 @@ mod tests {
                     bt709,
                     timestamp_us: 0,
                     concealed: false,
+                    unrecovered: false,
                 };
                 let mut out = vec![7; 38 * 22 * 3];
                 assert!(converter.write(&picture, &mut out, 38 * 3));
@@ -216,6 +217,7 @@ mod tests {
             bt709: true,
             timestamp_us: 0,
             concealed: false,
+            unrecovered: false,
         };
         let mut out = vec![7; 1920 * 1080 * 3];
         assert!(Converter::default().write(&picture, &mut out, 1920 * 3));

@@ -2,16 +2,19 @@
 //!
 //! - [`Decoder`]: what a back end is. [`libavcodec`] is the one on the CPU; NVDEC and V4L2 stateful decoders fit beside.
 //! - [`convert`]: the size applications see, and BGR24.
-//! - [`stream`]: one camera's connection: records in, pictures offered to the ring.
+//! - [`stream`]: one camera's connection: records in, pictures offered to the ring. [`gate`]: where decoding begins, and
+//!   which pictures are fit to be seen; [`timeline`]: their time stamps. Both pure.
 //! - [`service`]: listens for cameras.
 //!
 //! Everything that comes in is hostile: a camera can be replaced by anything that speaks RTSP. So this is a process of
 //! its own, without network, files and new privileges, and what it says to others is pictures and numbers.
 
 pub mod convert;
+pub mod gate;
 pub mod libavcodec;
 pub mod service;
 pub mod stream;
+pub mod timeline;
 
 /// One coded picture.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,9 @@ pub struct Picture<'a> {
     pub timestamp_us: i64,
     /// Parts of it are the decoder's guess, because the access unit was damaged.
     pub concealed: bool,
+    /// It refers to pictures that were not there, or may do so: decoding began at no IDR picture, and no recovery point
+    /// was reached yet.
+    pub unrecovered: bool,
 }
 
 /// Why an access unit gave no picture.
@@ -62,7 +68,8 @@ pub enum DecodeError {
 /// A back end that decodes one stream.
 pub trait Decoder {
     /// Takes the next access unit and calls `sink` for each picture that is complete with it, in the order in which
-    /// they are to be shown. With streams without B pictures that is one picture per access unit, at once.
+    /// they are to be shown, those that are not fit to be shown among them ([`Picture::unrecovered`]). With streams
+    /// without B pictures that is one picture per access unit, at once.
     fn decode(&mut self, unit: AccessUnit<'_>, sink: &mut dyn FnMut(Picture<'_>)) -> Result<(), DecodeError>;
 
     /// Forgets what came before: the next access unit is a key picture after a gap.

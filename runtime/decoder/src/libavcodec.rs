@@ -2,9 +2,9 @@
 //!
 //! # The binding
 //!
-//! Ten functions and four members of two structures. FFmpeg has no accessors for those members, so their offsets come
+//! Some twenty functions and ten members of two structures. FFmpeg has no accessors for those members, so their offsets come
 //! from `layout.rs`, which `build-libavcodec` computes with the C compiler from the headers of the very library that is
-//! linked (the other ways: bindgen needs libclang on every build machine for ten functions; hand-written `#[repr(C)]`
+//! linked (the other ways: bindgen needs libclang on every build machine for so few functions; hand-written `#[repr(C)]`
 //! structures are wrong without notice as soon as somebody builds another version; C glue is C in the product). The
 //! structures themselves are opaque here and made by the library. [`Libavcodec::new`] refuses a library of another
 //! major version than the layout's, within which FFmpeg promises that public members stay where they are.
@@ -23,6 +23,13 @@ mod layout {
 
 /// No larger picture is decoded: 4096×2304. Bounds the memory that a hostile stream can ask for.
 const MAXIMUM_PIXELS: i64 = 4096 * 2304;
+
+/// - `low_delay`: no picture is held back that need not be.
+/// - `unaligned`: cropping is exact. Without it a picture that is cropped at the left by what is no multiple of the
+///   processor's vectors keeps up to 63 columns that are not part of it.
+/// - `output_corrupt`: pictures before the recovery point come too, marked as such; which of them are shown is decided by
+///   [`crate::gate`]. Without it a stream that has neither IDR pictures nor recovery points gives none, ever.
+const FLAGS: &CStr = c"+low_delay+unaligned+output_corrupt";
 
 #[repr(C)]
 struct Context {
@@ -55,6 +62,7 @@ unsafe extern "C" {
     fn av_malloc(size: usize) -> *mut c_void;
     fn av_free(memory: *mut c_void);
     fn av_opt_set_int(object: *mut c_void, name: *const c_char, value: i64, flags: c_int) -> c_int;
+    fn av_opt_set(object: *mut c_void, name: *const c_char, value: *const c_char, flags: c_int) -> c_int;
     fn av_strerror(error: c_int, text: *mut c_char, bytes: usize) -> c_int;
     fn av_log_set_level(level: c_int);
 }
@@ -114,9 +122,11 @@ impl Libavcodec {
                 return Err(unavailable("no memory"));
             };
             let decoder = Libavcodec { context, packet, frame };
-            for (name, value) in
-                [(c"threads", 1), (c"flags", layout::FLAG_LOW_DELAY as i64), (c"max_pixels", MAXIMUM_PIXELS)]
-            {
+            let result = av_opt_set(context.as_ptr().cast(), c"flags".as_ptr(), FLAGS.as_ptr(), 0);
+            if result < 0 {
+                return Err(DecodeError::Unavailable(format!("option flags: {}", text(result))));
+            }
+            for (name, value) in [(c"threads", 1), (c"max_pixels", MAXIMUM_PIXELS)] {
                 let result = av_opt_set_int(context.as_ptr().cast(), name.as_ptr(), value, 0);
                 if result < 0 {
                     return Err(DecodeError::Unavailable(format!("option {name:?}: {}", text(result))));
@@ -164,12 +174,13 @@ impl Libavcodec {
 
     fn picture(&self) -> Result<Picture<'_>, DecodeError> {
         // SAFETY: offsets and types of public members, from the library's own headers.
-        let (width, height, format, pts, errors, range, space, pointers, sizes) = unsafe {
+        let (width, height, format, pts, flags, errors, range, space, pointers, sizes) = unsafe {
             (
                 self.member::<c_int>(layout::FRAME_WIDTH),
                 self.member::<c_int>(layout::FRAME_HEIGHT),
                 self.member::<c_int>(layout::FRAME_FORMAT) as isize,
                 self.member::<i64>(layout::FRAME_PTS),
+                self.member::<c_int>(layout::FRAME_FLAGS) as isize,
                 self.member::<c_int>(layout::FRAME_DECODE_ERROR_FLAGS),
                 self.member::<c_int>(layout::FRAME_COLOR_RANGE) as isize,
                 self.member::<c_int>(layout::FRAME_COLORSPACE) as isize,
@@ -205,6 +216,7 @@ impl Libavcodec {
             bt709: space == layout::SPACE_BT709 || (space == layout::SPACE_UNSPECIFIED && height >= 720),
             timestamp_us: pts,
             concealed: errors != 0,
+            unrecovered: flags & layout::FRAME_FLAG_CORRUPT != 0,
         })
     }
 }

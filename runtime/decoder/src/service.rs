@@ -16,6 +16,9 @@ pub const MAXIMUM_STREAMS: usize = 96;
 /// A connection says which stream it is within this time.
 const TIME_TO_OPEN: Duration = Duration::from_secs(30);
 
+/// `camera` reads a report within this time: it always listens.
+const TIME_TO_REPORT: Duration = Duration::from_secs(10);
+
 /// Listens at `path`; what stood there from an earlier run is removed.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
@@ -77,12 +80,13 @@ fn serve(connection: UnixStream, frames: &Server) {
         connection.set_read_timeout(Some(TIME_TO_OPEN)).map_err(End::Connection)?;
         let stream_id = stream::open(&mut &connection)?;
         connection.set_read_timeout(None).map_err(End::Connection)?;
+        connection.set_write_timeout(Some(TIME_TO_REPORT)).map_err(End::Connection)?;
         Ok((stream_id, Libavcodec::new()?))
     };
     match begin() {
         Ok((stream_id, mut decoder)) => {
             log::info!("stream {stream_id}: connected");
-            stream::run(&mut &connection, &stream_id, frames, &mut decoder);
+            stream::run(&mut &connection, &mut &connection, &stream_id, frames, &mut decoder);
         }
         Err(end) => log::warn!("a camera's connection was closed: {end}"),
     }

@@ -1,14 +1,16 @@
 //! One camera's connection: records in, pictures offered to the ring.
 
 use crate::convert::{Converter, size_for_applications};
+use crate::gate::{Gate, Pass, Unit};
+use crate::timeline::Timeline;
 use crate::{AccessUnit, DecodeError, Decoder};
 use belvedere_frames::{Offered, Server};
-use belvedere_interfaces::access_units::{HEADER, Header, Kind};
-use std::io::{self, Read};
+use belvedere_interfaces::access_units::{HEADER, Header, Kind, Report};
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
 
-/// After so many access units without a key picture, decoding is tried all the same: some cameras refresh the picture
-/// bit by bit and never send one. libavcodec itself withholds pictures until they are whole.
-const PATIENCE_FOR_A_KEY: u32 = 300;
+/// Between two reports to `camera` at least, unless there is something new to say.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// What was done with the access units of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,49 +21,12 @@ pub struct Statistics {
     pub before_key: u64,
     /// Could not be decoded.
     pub damaged: u64,
-    /// Pictures decoded.
+    /// Pictures decoded and offered to clients.
     pub pictures: u64,
+    /// Pictures that were not fit to be shown: what they refer to was not there.
+    pub unrecovered: u64,
     /// Of these, with concealed damage.
     pub concealed: u64,
-}
-
-/// When to decode an access unit, after losses.
-#[derive(Debug)]
-struct Gate {
-    needs_key: bool,
-    waited: u32,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Pass {
-    Decode,
-    /// Forget what came before, then decode.
-    Restart,
-    Skip,
-}
-
-impl Gate {
-    fn new() -> Self {
-        Gate { needs_key: true, waited: 0 }
-    }
-
-    fn pass(&mut self, key: bool, gap: bool) -> Pass {
-        self.needs_key |= gap;
-        if !self.needs_key {
-            return Pass::Decode;
-        }
-        if key || self.waited >= PATIENCE_FOR_A_KEY {
-            self.needs_key = false;
-            self.waited = 0;
-            return Pass::Restart;
-        }
-        self.waited += 1;
-        Pass::Skip
-    }
-
-    fn failed(&mut self) {
-        self.needs_key = true;
-    }
 }
 
 /// Why a connection ended.
@@ -99,21 +64,31 @@ pub fn open(input: &mut impl Read) -> Result<String, End> {
     }
 }
 
-/// Decodes one stream until its connection ends. Returns why, and what was done.
-pub fn run(input: &mut impl Read, stream_id: &str, frames: &Server, decoder: &mut dyn Decoder) -> (End, Statistics) {
+/// Decodes one stream until its connection ends; tells `reports` what comes of it. Returns why it ended, and what was
+/// done.
+pub fn run(
+    input: &mut impl Read,
+    reports: &mut impl Write,
+    stream_id: &str,
+    frames: &Server,
+    decoder: &mut dyn Decoder,
+) -> (End, Statistics) {
     let mut writer = frames.writer(stream_id);
     let mut converter = Converter::default();
-    let mut gate = Gate::new();
+    let mut gate = Gate::default();
+    let mut timeline = Timeline::default();
+    let mut reported: Option<(Report, Instant)> = None;
     let mut statistics = Statistics::default();
     let mut payload = Vec::new();
-    let mut size = (0, 0);
+    // What clients were told, and what there is.
+    let (mut size, mut last_size) = ((0, 0), (0, 0));
     let mut last_error = None;
     let end = loop {
         let kind = match read_record(input, &mut payload) {
             Ok(kind) => kind,
             Err(end) => break end,
         };
-        let (key, gap, timestamp_us) = match kind {
+        let unit = match kind {
             Kind::Open => break End::Malformed,
             Kind::State { playing: true } => continue,
             Kind::State { playing: false } => {
@@ -121,34 +96,50 @@ pub fn run(input: &mut impl Read, stream_id: &str, frames: &Server, decoder: &mu
                 writer.condition(false, &String::from_utf8_lossy(&payload));
                 continue;
             }
-            Kind::AccessUnit { key, gap, timestamp_us } => (key, gap, timestamp_us),
+            Kind::AccessUnit { key, gap, intra, timestamp_us } => Unit { key, intra, gap, timestamp_us },
         };
         statistics.access_units += 1;
-        match gate.pass(key, gap) {
+        match gate.pass(unit) {
             Pass::Skip => {
                 statistics.before_key += 1;
                 continue;
             }
-            Pass::Restart => decoder.reset(),
+            Pass::Restart => {
+                decoder.reset();
+                timeline.restart();
+            }
             Pass::Decode => {}
         }
         let mut replaced = false;
-        let decoded = decoder.decode(AccessUnit { bytes: &payload, timestamp_us }, &mut |picture| {
+        timeline.unit(unit.timestamp_us);
+        let decoded = decoder.decode(AccessUnit { bytes: &payload, timestamp_us: unit.timestamp_us }, &mut |picture| {
+            let timestamp_us = timeline.picture(picture.timestamp_us);
+            if !gate.show(picture.timestamp_us, picture.unrecovered) {
+                statistics.unrecovered += 1;
+                return;
+            }
             statistics.pictures += 1;
             statistics.concealed += u64::from(picture.concealed);
-            if size != (picture.width, picture.height) {
+            last_size = (picture.width, picture.height);
+            if size != last_size {
                 size = (picture.width, picture.height);
                 log::info!("stream {stream_id}: playing, {}×{}", size.0, size.1);
                 writer.condition(true, &format!("{}×{}", size.0, size.1));
                 last_error = None;
             }
             let (width, height) = size_for_applications(picture.width, picture.height);
-            let offered =
-                writer.offer(width, height, picture.timestamp_us, |bytes, stride| converter.write(&picture, bytes, stride));
+            let offered = writer.offer(width, height, timestamp_us, |bytes, stride| converter.write(&picture, bytes, stride));
             replaced |= offered == Offered::Replaced;
         });
         if replaced {
             break End::Replaced;
+        }
+        let report = Report { pictures: statistics.pictures, width: last_size.0, height: last_size.1 };
+        if due(reported, report) {
+            reported = Some((report, Instant::now()));
+            if let Err(error) = reports.write_all(&report.encode()) {
+                break End::Connection(error);
+            }
         }
         if let Err(error) = decoded {
             statistics.damaged += 1;
@@ -167,10 +158,21 @@ pub fn run(input: &mut impl Read, stream_id: &str, frames: &Server, decoder: &mu
     (end, statistics)
 }
 
+/// Whether a report is to be sent.
+fn due(before: Option<(Report, Instant)>, report: Report) -> bool {
+    match before {
+        None => report.pictures > 0,
+        Some((before, at)) => {
+            let other_size = (before.width, before.height) != (report.width, report.height);
+            report.pictures > before.pictures && (other_size || at.elapsed() >= REPORT_EVERY)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belvedere_interfaces::access_units::{MAXIMUM_ACCESS_UNIT, MAXIMUM_DETAIL};
+    use belvedere_interfaces::access_units::{MAXIMUM_ACCESS_UNIT, MAXIMUM_DETAIL, REPORT};
 
     /// Notes what it is given; an access unit that begins with `!` is damaged.
     #[derive(Default)]
@@ -195,6 +197,7 @@ mod tests {
                 bt709: false,
                 timestamp_us: unit.timestamp_us,
                 concealed: false,
+                unrecovered: unit.bytes.starts_with(b"?"),
             });
             Ok(())
         }
@@ -211,12 +214,16 @@ mod tests {
     }
 
     fn unit(text: &str, key: bool, gap: bool) -> Vec<u8> {
-        record(Kind::AccessUnit { key, gap, timestamp_us: 1 }, text.as_bytes())
+        record(Kind::AccessUnit { key, gap, intra: false, timestamp_us: 1 }, text.as_bytes())
     }
 
     fn feed(records: &[Vec<u8>]) -> (Vec<String>, End, Statistics) {
-        let mut fake = Fake::default();
-        let (end, statistics) = run(&mut records.concat().as_slice(), "camera", &Server::new(), &mut fake);
+        let (mut fake, mut reports) = (Fake::default(), Vec::new());
+        let (end, statistics) = run(&mut records.concat().as_slice(), &mut reports, "camera", &Server::new(), &mut fake);
+        let mut reports = reports.chunks(REPORT).map(|bytes| Report::decode(bytes.try_into().unwrap()));
+        // The first picture is told at once; the others come within less than half a second here.
+        let expected = (statistics.pictures > 0).then_some(Report { pictures: 1, width: 2, height: 2 });
+        assert_eq!((reports.next(), reports.next()), (expected, None));
         (fake.log, end, statistics)
     }
 
@@ -249,13 +256,22 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_that_never_sends_a_key_picture_is_tried_after_a_while() {
-        let mut gate = Gate::new();
-        for _ in 0..PATIENCE_FOR_A_KEY {
-            assert_eq!(gate.pass(false, false), Pass::Skip);
-        }
-        assert_eq!(gate.pass(false, false), Pass::Restart);
-        assert_eq!(gate.pass(false, false), Pass::Decode);
+    fn pictures_that_are_not_whole_are_not_offered() {
+        let (log, _, statistics) = feed(&[unit("?K", true, false), unit("?b", false, false), unit("c", false, false)]);
+        assert_eq!(log, ["reset", "?K", "?b", "c"]);
+        assert_eq!((statistics.pictures, statistics.unrecovered), (1, 2));
+    }
+
+    #[test]
+    fn a_new_size_is_told_at_once_and_the_same_one_now_and_then() {
+        let report = Report { pictures: 5, width: 2, height: 2 };
+        assert!(due(None, report) && !due(None, Report::default()));
+        let now = Instant::now();
+        assert!(!due(Some((report, now)), Report { pictures: 6, ..report }));
+        assert!(due(Some((report, now)), Report { pictures: 6, width: 4, height: 2 }));
+        let long_ago = now - REPORT_EVERY;
+        assert!(due(Some((report, long_ago)), Report { pictures: 6, ..report }));
+        assert!(!due(Some((report, long_ago)), report));
     }
 
     #[test]
