@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
         let length = usize::from(u16::from_le_bytes(*length)).min(behind.len());
         let (packet, behind) = behind.split_at(length);
         depacketizer.push(packet);
-        while let Some(picture) = depacketizer.next() {
+        while let Some(picture) = depacketizer.picture() {
             assert!(picture.bytes.starts_with(&[0, 0, 0, 1]) && picture.bytes.len() <= LIMIT);
         }
         rest = behind;

@@ -101,7 +101,8 @@ impl Header {
         let (kind, flags, timestamp_us) = match self.kind {
             Kind::Open => (OPEN, 0, 0),
             Kind::AccessUnit { key, gap, intra, timestamp_us } => {
-                let flags = [(key, KEY), (gap, GAP), (intra, INTRA)].iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
+                let flags =
+                    [(key, KEY), (gap, GAP), (intra, INTRA)].iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
                 (ACCESS_UNIT, flags, timestamp_us)
             }
             Kind::State { playing } => (STATE, if playing { KEY } else { 0 }, 0),
@@ -122,12 +123,9 @@ impl Header {
         let timestamp_us = i64::from_le_bytes(bytes[8..16].try_into().map_err(|_| Malformed)?);
         let kind = match (bytes[0], flags, timestamp_us) {
             (OPEN, 0, 0) => Kind::Open,
-            (ACCESS_UNIT, 0..=7, _) => Kind::AccessUnit {
-                key: flags & KEY != 0,
-                gap: flags & GAP != 0,
-                intra: flags & INTRA != 0,
-                timestamp_us,
-            },
+            (ACCESS_UNIT, 0..=7, _) => {
+                Kind::AccessUnit { key: flags & KEY != 0, gap: flags & GAP != 0, intra: flags & INTRA != 0, timestamp_us }
+            }
             (STATE, 0..=1, 0) => Kind::State { playing: flags & KEY != 0 },
             _ => return Err(Malformed),
         };

@@ -270,9 +270,8 @@ impl Authenticator {
                 return Verdict::Lost;
             }
         }
-        let may = |challenge: &Challenge| {
-            challenge.strength() < self.refused_from && !(digests && *challenge == Challenge::Basic)
-        };
+        let may =
+            |challenge: &Challenge| challenge.strength() < self.refused_from && !(digests && *challenge == Challenge::Basic);
         offer.challenges.retain(may);
         // The first of the strongest.
         let best = offer.challenges.into_iter().rev().max_by_key(Challenge::strength);
@@ -292,9 +291,7 @@ impl Authenticator {
         let credentials = self.credentials.as_ref()?;
         let Credentials { username, password } = credentials;
         match self.chosen.as_ref()? {
-            Challenge::Basic => {
-                Some(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))).into_bytes())
-            }
+            Challenge::Basic => Some(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))).into_bytes()),
             Challenge::Digest(digest) => {
                 self.uses = self.uses.saturating_add(1);
                 Some(digest_header(digest, credentials, method, uri, self.uses, &format!("{chance:016x}")))
@@ -328,8 +325,7 @@ fn digest_header(
     let hash = challenge.hash;
     let joined = |parts: &[&[u8]]| parts.join(&b':');
     // RFC 7616, 3.4.2: A1.
-    let mut first =
-        hash.hex(&joined(&[credentials.username.as_bytes(), &challenge.realm, credentials.password.as_bytes()]));
+    let mut first = hash.hex(&joined(&[credentials.username.as_bytes(), &challenge.realm, credentials.password.as_bytes()]));
     if challenge.session {
         first = hash.hex(&joined(&[first.as_bytes(), &challenge.nonce, client_nonce.as_bytes()]));
     }
@@ -467,8 +463,11 @@ mod tests {
     #[test]
     fn the_strongest_on_offer_is_taken_and_basic_never_after_digest() {
         let mut authenticator = authenticator("u", "p");
-        let offers: [&[u8]; 3] =
-            [b"Basic realm=\"x\"", b"Digest realm=\"r\", nonce=\"1\"", b"Digest realm=\"r\", nonce=\"2\", algorithm=SHA-256"];
+        let offers: [&[u8]; 3] = [
+            b"Basic realm=\"x\"",
+            b"Digest realm=\"r\", nonce=\"1\"",
+            b"Digest realm=\"r\", nonce=\"2\", algorithm=SHA-256",
+        ];
         assert!(authenticator.header("PLAY", "u", 1).is_none(), "nothing before the camera asks");
         assert_eq!(authenticator.challenged(&offers, 0), Verdict::Again);
         let (scheme, sent) = parameters(authenticator.header("DESCRIBE", "rtsp://h/", 1).unwrap());
@@ -508,7 +507,10 @@ mod tests {
         assert_eq!(sent["nonce"], "3");
         assert_eq!(authenticator.challenged(&[b"Digest realm=\"r\", nonce=\"3\""], 3), Verdict::Lost);
         // It may also refuse for ever.
-        assert_eq!(authenticator.challenged(&[b"Digest realm=\"r\", nonce=\"9\", stale=true"], MAXIMUM_ATTEMPTS), Verdict::Lost);
+        assert_eq!(
+            authenticator.challenged(&[b"Digest realm=\"r\", nonce=\"9\", stale=true"], MAXIMUM_ATTEMPTS),
+            Verdict::Lost
+        );
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub const MAXIMUM_OUTPUT: usize = 64 << 10;
 const USUAL_TIME_OUT: Duration = Duration::from_secs(60);
 /// Between two keep-alives at most, and at least.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// So many packets of the right format on another channel, and none on the right one, are the pictures.
+const PACKETS_ELSEWHERE: u32 = 16;
 /// The channels that we ask for; the camera may say others.
 const CHANNEL: u8 = 0;
 
@@ -91,6 +93,8 @@ pub struct Conversation {
     expected: Expected,
     depacketizer: Option<Depacketizer>,
     packets: bool,
+    /// Packets that could be pictures, on other channels than agreed on.
+    elsewhere: u32,
     redirects: u32,
     /// A redirect led to another host than the one that the password is for.
     away: bool,
@@ -123,6 +127,7 @@ impl Conversation {
             expected: Expected::default(),
             depacketizer: None,
             packets: false,
+            elsewhere: 0,
             redirects: 0,
             away: false,
             reconnects: 0,
@@ -155,7 +160,7 @@ impl Conversation {
 
     /// The next coded picture. To be asked after each item.
     pub fn picture(&mut self) -> Option<CodedPicture> {
-        self.depacketizer.as_mut()?.next()
+        self.depacketizer.as_mut()?.picture()
     }
 
     /// Time passed.
@@ -207,9 +212,10 @@ impl Conversation {
     fn packet(&mut self, channel: u8, bytes: &[u8]) {
         let Some(depacketizer) = &mut self.depacketizer else { return };
         if self.expected.channel != Some(channel) {
-            // Some use another channel than they said.
+            // Some use another channel than they said: when enough came there, and nothing where it should.
             let same = crate::rtp::packet(bytes).is_some_and(|packet| Some(packet.payload_type) == self.expected.payload_type);
-            if self.packets || !same {
+            self.elsewhere += u32::from(same);
+            if self.packets || !same || self.elsewhere < PACKETS_ELSEWHERE {
                 return;
             }
             self.expected.channel = Some(channel);
@@ -243,7 +249,9 @@ impl Conversation {
         match request.method.as_str() {
             "TEARDOWN" => Err(End::Other("the camera ended the stream".into())),
             "REDIRECT" => match request.headers.text("location") {
-                Some(location) => Err(End::Other(format!("the camera sends its clients to another place: {}", shown(&location)))),
+                Some(location) => {
+                    Err(End::Other(format!("the camera sends its clients to another place: {}", shown(&location))))
+                }
                 None => Err(End::Other("the camera ended the stream".into())),
             },
             _ => Ok(Next::Here),
@@ -391,9 +399,9 @@ impl Conversation {
         }
         self.redirects += 1;
         match address::redirect(&self.url, &location) {
-            Redirect::Nowhere(place) => {
-                Err(End::Other(format!("the camera redirects to {place}, where it cannot be reached: enter an rtsp:// address")))
-            }
+            Redirect::Nowhere(place) => Err(End::Other(format!(
+                "the camera redirects to {place}, where it cannot be reached: enter an rtsp:// address"
+            ))),
             Redirect::SameHost(url) => {
                 let here = (self.url.host_str(), self.url.port()) == (url.host_str(), url.port());
                 self.url = url;
@@ -424,7 +432,8 @@ impl Conversation {
         self.base = address::base(&request.address, text("content-base").as_deref(), text("content-location").as_deref());
         // Only an absolute one counts for the whole session, as most clients have it.
         self.aggregate = address::base(&self.base, video.session_control.as_deref(), None);
-        self.candidates = address::control(&self.aggregate, video.control.as_deref()).into_iter().rev().map(|a| (a, true)).collect();
+        self.candidates =
+            address::control(&self.aggregate, video.control.as_deref()).into_iter().rev().map(|a| (a, true)).collect();
         self.expected = Expected { channel: None, payload_type: Some(video.payload_type) };
         self.depacketizer = Some(Depacketizer::new(video.payload_type, &video.parameter_sets, self.limit));
         self.step = Step::SetUp;
@@ -447,7 +456,8 @@ impl Conversation {
         self.next_keep_alive = Some(now + self.keep_alive);
         self.medium = request.address.clone();
         self.step = Step::Play;
-        self.candidates = vec![(self.medium.clone(), false), (self.aggregate.clone(), false), (self.aggregate.clone(), true)];
+        self.candidates =
+            vec![(self.medium.clone(), false), (self.aggregate.clone(), false), (self.aggregate.clone(), true)];
         self.try_candidate("PLAY");
         Ok(Next::Here)
     }
@@ -465,7 +475,8 @@ impl Conversation {
         });
         if let Some(given) = time_out {
             // Zero, nonsense or a year are as good as nothing.
-            let time_out = given.filter(|seconds| (1..=86_400).contains(seconds)).map_or(USUAL_TIME_OUT, Duration::from_secs);
+            let time_out =
+                given.filter(|seconds| (1..=86_400).contains(seconds)).map_or(USUAL_TIME_OUT, Duration::from_secs);
             self.keep_alive = (time_out / 2).clamp(KEEP_ALIVE.0, KEEP_ALIVE.1);
         }
     }
@@ -640,9 +651,12 @@ mod tests {
                 talk.asked();
                 talk.answer("200 OK", &[], "").unwrap();
                 // Some use another channel than they said.
-                talk.packet(9, 1, false, &[0x65, 0x88, 0x80]);
-                talk.packet(9, 2, false, &[0x41, 0x98, 0x80]);
-                assert!(talk.conversation.picture().is_some());
+                for number in 0..PACKETS_ELSEWHERE as u8 + 1 {
+                    assert_eq!(talk.conversation.picture(), None);
+                    talk.packet(9, number, false, &[0x65, 0x88, 0x80]);
+                }
+                talk.packet(9, 99, false, &[0x41, 0x98, 0x80]);
+                assert_eq!(talk.conversation.expected().channel, Some(9));
             }
         }
         let mut talk = Talk::new("rtsp://camera/live", None);
@@ -656,20 +670,25 @@ mod tests {
     fn passwords_are_said_when_they_are_asked_for_and_refused_once() {
         let mut talk = Talk::new("rtsp://camera/live", Some("secret"));
         assert!(!talk.asked().contains("Authorization"));
-        talk.answer("401 Unauthorized", &["WWW-Authenticate: Digest realm=\"r\", nonce=\"1\", algorithm=SHA-256"], "").unwrap();
+        talk.answer("401 Unauthorized", &["WWW-Authenticate: Digest realm=\"r\", nonce=\"1\", algorithm=SHA-256"], "")
+            .unwrap();
         assert!(talk.asked().contains("Authorization: Digest username=\"viewer\", realm=\"r\", nonce=\"1\""));
         talk.described(&[]).unwrap();
-        assert!(talk.asked().contains("SETUP") );
+        assert!(talk.asked().contains("SETUP"));
         for nonce in 2..=crate::authentication::MAXIMUM_ATTEMPTS {
             let stale = format!("WWW-Authenticate: Digest realm=\"r\", nonce=\"{nonce}\", stale=TRUE");
             talk.answer("401 Unauthorized", &[&stale], "").unwrap();
             let again = talk.asked();
-            assert!(again.starts_with("SETUP") && again.contains(&format!("nonce=\"{nonce}\"")) && again.contains("Transport"));
+            assert!(
+                again.starts_with("SETUP") && again.contains(&format!("nonce=\"{nonce}\"")) && again.contains("Transport")
+            );
         }
         let last = talk.answer("401 Unauthorized", &["WWW-Authenticate: Digest realm=\"r\", nonce=\"9\", stale=TRUE"], "");
         assert!(matches!(&last, Err(End::Other(text)) if !text.contains("refuses")), "{last:?}");
 
-        for (password, refusal) in [(Some("wrong"), "401 Unauthorized"), (None, "401 Unauthorized"), (Some("x"), "403 Forbidden")] {
+        for (password, refusal) in
+            [(Some("wrong"), "401 Unauthorized"), (None, "401 Unauthorized"), (Some("x"), "403 Forbidden")]
+        {
             let mut talk = Talk::new("rtsp://camera/live", password);
             let challenge = ["www-authenticate: Basic realm=\"r\""];
             let mut result = talk.answer(refusal, &challenge, "");
@@ -693,7 +712,10 @@ mod tests {
         talk.asked();
         assert_eq!(talk.answer("302 Moved Temporarily", &["Location: rtsp://camera:8554/live/moved"], ""), Ok(Next::Here));
         let request = talk.asked();
-        assert!(request.starts_with("DESCRIBE rtsp://camera:8554/live/moved ") && request.contains("Authorization"), "{request}");
+        assert!(
+            request.starts_with("DESCRIBE rtsp://camera:8554/live/moved ") && request.contains("Authorization"),
+            "{request}"
+        );
         assert_eq!(talk.answer("301 Moved", &["Location: rtsp://camera:9/x", "Connection: close"], ""), Ok(Next::Elsewhere));
         assert!(talk.asked().contains("Authorization"));
         assert_eq!(talk.answer("302 Moved", &["Location: rtsp://other/x"], ""), Ok(Next::Elsewhere));
@@ -707,7 +729,9 @@ mod tests {
         for _ in 0..MAXIMUM_REDIRECTS {
             round.answer("302 Found", &["Location: /live"], "").unwrap();
         }
-        assert!(matches!(round.answer("302 Found", &["Location: /live"], ""), Err(End::Other(text)) if text.contains("/live")));
+        assert!(
+            matches!(round.answer("302 Found", &["Location: /live"], ""), Err(End::Other(text)) if text.contains("/live"))
+        );
         let mut nowhere = Talk::new("rtsp://camera/live", None);
         let result = nowhere.answer("302 Found", &["Location: rtsps://u:p@camera/live"], "");
         assert!(matches!(&result, Err(End::Other(text)) if text.contains("rtsps://camera/live")), "{result:?}");

@@ -99,7 +99,7 @@ impl Depacketizer {
     }
 
     /// The next access unit that is complete. To be asked after each packet until there is none.
-    pub fn next(&mut self) -> Option<CodedPicture> {
+    pub fn picture(&mut self) -> Option<CodedPicture> {
         self.ready.pop_front()
     }
 
@@ -120,9 +120,11 @@ impl Depacketizer {
             Continuity::Restart => self.restart(),
             Continuity::Stranger => {
                 let before = self.stranger.take();
-                let Some(before) = before.as_deref().and_then(crate::rtp::packet).filter(|before| {
-                    before.source == packet.source && packet.sequence.wrapping_sub(before.sequence) == 1
-                }) else {
+                let Some(before) = before
+                    .as_deref()
+                    .and_then(crate::rtp::packet)
+                    .filter(|before| before.source == packet.source && packet.sequence.wrapping_sub(before.sequence) == 1)
+                else {
                     self.stranger = Some(bytes.to_vec());
                     return false;
                 };
@@ -387,7 +389,7 @@ mod tests {
             packet.extend_from_slice(payload);
             self.sequence = self.sequence.wrapping_add(1);
             self.depacketizer.push(&packet);
-            std::iter::from_fn(|| self.depacketizer.next()).collect()
+            std::iter::from_fn(|| self.depacketizer.picture()).collect()
         }
 
         /// Sends all; what comes out in short: the NAL units' types, `k` for key, `i` for intra, `g` for a gap.
@@ -440,8 +442,14 @@ mod tests {
     #[test]
     fn one_time_stamp_for_all_and_one_of_their_own_for_parameter_sets() {
         let mut camera = Camera::new();
-        let packets: [(u32, bool, &[u8]); 6] =
-            [(0, false, &KEY), (0, false, &KEY_MORE), (0, false, &NEXT), (0, false, &NEXT_MORE), (0, false, &NEXT), (0, false, &[9, 0xf0])];
+        let packets: [(u32, bool, &[u8]); 6] = [
+            (0, false, &KEY),
+            (0, false, &KEY_MORE),
+            (0, false, &NEXT),
+            (0, false, &NEXT_MORE),
+            (0, false, &NEXT),
+            (0, false, &[9, 0xf0]),
+        ];
         assert_eq!(camera.shown(&packets), ["5 5 kig", "1 1 ", "1 "]);
         let mut camera = Camera::new();
         let packets: [(u32, bool, &[u8]); 5] =

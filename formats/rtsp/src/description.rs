@@ -89,7 +89,12 @@ pub fn video(text: &[u8]) -> Result<Video, Missing> {
                 let words: Vec<_> = value.split_ascii_whitespace().collect();
                 media.push(Medium {
                     kind: words.first().map(|word| word.to_ascii_lowercase()).unwrap_or_default(),
-                    formats: words.iter().skip(3).filter_map(|word| word.parse().ok()).filter(|format| *format < 128).collect(),
+                    formats: words
+                        .iter()
+                        .skip(3)
+                        .filter_map(|word| word.parse().ok())
+                        .filter(|format| *format < 128)
+                        .collect(),
                     ..Medium::default()
                 });
             }

@@ -16,18 +16,8 @@ pub const MAXIMUM_NOISE: usize = 1 << 20;
 const FRAMING: usize = 4;
 /// What a request from the camera begins with.
 const METHODS: [&[u8]; 12] = [
-    b"OPTIONS ",
-    b"GET_PARAMETER ",
-    b"SET_PARAMETER ",
-    b"ANNOUNCE ",
-    b"REDIRECT ",
-    b"TEARDOWN ",
-    b"PLAY_NOTIFY ",
-    b"PLAY ",
-    b"PAUSE ",
-    b"DESCRIBE ",
-    b"SETUP ",
-    b"RECORD ",
+    b"OPTIONS ", b"GET_PARAMETER ", b"SET_PARAMETER ", b"ANNOUNCE ", b"REDIRECT ", b"TEARDOWN ", b"PLAY_NOTIFY ", b"PLAY ",
+    b"PAUSE ", b"DESCRIBE ", b"SETUP ", b"RECORD ",
 ];
 const ANSWER: &[u8] = b"RTSP/";
 
@@ -123,7 +113,8 @@ impl Expected {
             Some(channel) if *channel == expected.wrapping_add(1) => true,
             Some(_) => return Some(false),
         };
-        let (Some(high), Some(low), Some(first), Some(second)) = (bytes.get(2), bytes.get(3), bytes.get(4), bytes.get(5)) else {
+        let (Some(high), Some(low), Some(first), Some(second)) = (bytes.get(2), bytes.get(3), bytes.get(4), bytes.get(5))
+        else {
             return None;
         };
         let length = u16::from_be_bytes([*high, *low]);
@@ -136,7 +127,9 @@ impl Expected {
 }
 
 enum Begin {
-    Packet { length: usize },
+    Packet {
+        length: usize,
+    },
     Message,
     /// More bytes are needed to say.
     Unknown,
@@ -435,7 +428,11 @@ mod tests {
             for piece in [1, 44, 1000, 100_000] {
                 let found = all(&bytes, piece);
                 assert_eq!(found.first().map(String::as_str), Some("0:40:1"));
-                assert_eq!(found.iter().filter(|item| item.starts_with("0:200:")).count(), 38, "{garbage:?} by {piece}: {found:?}");
+                assert_eq!(
+                    found.iter().filter(|item| item.starts_with("0:200:")).count(),
+                    38,
+                    "{garbage:?} by {piece}: {found:?}"
+                );
             }
         }
     }

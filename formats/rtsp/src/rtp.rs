@@ -153,8 +153,7 @@ mod tests {
     fn headers_are_taken_off() {
         let payload = |bytes: Vec<u8>| packet(&bytes).map(|packet| packet.payload.to_vec());
         let whole = bytes(0x80, b"abc");
-        let expected =
-            Packet { payload_type: 96, marker: true, sequence: 0x1234, timestamp: 9, source: 7, payload: b"abc" };
+        let expected = Packet { payload_type: 96, marker: true, sequence: 0x1234, timestamp: 9, source: 7, payload: b"abc" };
         assert_eq!(packet(&whole), Some(expected));
         assert_eq!(payload(bytes(0x82, b"11112222abc")).as_deref(), Some(&b"abc"[..]), "contributing sources");
         assert_eq!(payload(bytes(0x90, b"\xbe\xde\0\x01xxxxabc")).as_deref(), Some(&b"abc"[..]), "an extension");

@@ -1,8 +1,8 @@
 //! Access units on their way to the decoder: bounded, and never in the way of the camera's connection.
 //!
 //! When the decoder is slower than the camera, or away, the backlog grows to its bound; from then on access units are
-//! dropped up to a key picture, with which the backlog begins anew. So what the decoder gets can always be decoded and
-//! is never older than the bound.
+//! dropped up to a key picture, with which the backlog begins anew, or until nothing waits any more. So what the decoder
+//! gets is never older than the bound, and it knows where something is missing.
 //!
 //! What is said about the stream's state waits among them, in order: a decoder that hears first that the camera is gone
 //! and then gets its last pictures would say that it plays.
@@ -49,7 +49,7 @@ pub struct Backlog {
     items: VecDeque<Item>,
     units: usize,
     bytes: usize,
-    /// Up to the next key picture nothing is taken.
+    /// Up to the next key picture, or until nothing waits any more, nothing is taken.
     dropping: bool,
     dropped: u64,
     /// The last that was said; said again to every new decoder.
@@ -66,7 +66,12 @@ impl Backlog {
             return;
         }
         let fits = self.units < MAXIMUM_UNITS && self.bytes + unit.bytes.len() <= MAXIMUM_BYTES;
-        if unit.key && (self.dropping || !fits) {
+        if self.dropping && self.units == 0 {
+            // The decoder keeps up again. It knows that something is missing, and where a stream without key pictures can
+            // be begun with.
+            unit.gap = true;
+            self.dropping = false;
+        } else if unit.key && (self.dropping || !fits) {
             // What waits is older than this and no longer needed to decode it.
             self.clear();
             unit.gap = true;
@@ -218,9 +223,10 @@ mod tests {
         assert_eq!(content(&mut backlog), [(7, false), (8, false), (9, false)]);
         backlog.push(unit(10, false, 100));
         backlog.restart();
+        // There was no key picture, and perhaps there never is one: the decoder decides.
         backlog.push(unit(11, false, 100));
         backlog.push(unit(12, true, 100));
-        assert_eq!(content(&mut backlog), [(12, true)]);
+        assert_eq!(content(&mut backlog), [(11, true), (12, false)]);
     }
 
     /// runtime D21.

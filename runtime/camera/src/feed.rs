@@ -164,7 +164,8 @@ impl Feed {
 
 async fn write(decoder: &mut OwnedWriteHalf, kind: Kind, payload: &[u8]) -> io::Result<()> {
     // The backlog holds nothing that has no header.
-    let header = Header::new(kind, payload).map_err(|malformed| io::Error::new(io::ErrorKind::InvalidInput, malformed.to_string()))?;
+    let header = Header::new(kind, payload)
+        .map_err(|malformed| io::Error::new(io::ErrorKind::InvalidInput, malformed.to_string()))?;
     decoder.write_all(&header.encode()).await?;
     decoder.write_all(payload).await
 }

@@ -79,8 +79,8 @@ async fn connect(url: &Url) -> Result<TcpStream, Failure> {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let port = url.port().unwrap_or(PORT);
     let connection = TcpStream::connect((host, port)).await;
-    let connection =
-        connection.map_err(|error| Failure::Other(format!("cannot connect to the camera at {host}, port {port}: {error}")))?;
+    let connection = connection
+        .map_err(|error| Failure::Other(format!("cannot connect to the camera at {host}, port {port}: {error}")))?;
     // Requests are small, and each waits for its answer. Without it they only take longer.
     let _ = connection.set_nodelay(true);
     Ok(connection)
@@ -124,7 +124,8 @@ async fn converse(
     let mut reader = Reader::default();
     let mut playing = false;
     loop {
-        let interest = if conversation.output().is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+        let interest =
+            if conversation.output().is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
         let deadline = conversation.deadline().map(|deadline| begin + deadline);
         let ready = tokio::select! {
             ready = stream.ready(interest) => ready,

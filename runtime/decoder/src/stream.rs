@@ -128,7 +128,8 @@ pub fn run(
                 last_error = None;
             }
             let (width, height) = size_for_applications(picture.width, picture.height);
-            let offered = writer.offer(width, height, timestamp_us, |bytes, stride| converter.write(&picture, bytes, stride));
+            let offered =
+                writer.offer(width, height, timestamp_us, |bytes, stride| converter.write(&picture, bytes, stride));
             replaced |= offered == Offered::Replaced;
         });
         if replaced {

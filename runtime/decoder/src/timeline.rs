@@ -90,7 +90,10 @@ mod tests {
     fn where_nothing_is_reordered_each_picture_keeps_its_own() {
         let mut timeline = Timeline::default();
         // The second gave no picture, the fourth two.
-        assert_eq!(play(&mut timeline, &[(1, &[1]), (2, &[]), (3, &[3]), (4, &[4, 4]), (5, &[5])]), [1000, 3000, 4000, 4001, 5000]);
+        assert_eq!(
+            play(&mut timeline, &[(1, &[1]), (2, &[]), (3, &[3]), (4, &[4, 4]), (5, &[5])]),
+            [1000, 3000, 4000, 4001, 5000]
+        );
         for number in 6..1000 {
             let pictures: &[i64] = if number % 3 == 0 { &[] } else { &[number] };
             assert_eq!(play(&mut timeline, &[(number, pictures)]), pictures.iter().map(|p| p * 1000).collect::<Vec<_>>());
@@ -104,12 +107,8 @@ mod tests {
         let mut stamps = play(&mut timeline, &[(0, &[]), (1, &[]), (2, &[0]), (3, &[3]), (4, &[2])]);
         for group in 1..40 {
             let first = group * 4;
-            let steps: [(i64, &[i64]); 4] = [
-                (first + 1, &[first]),
-                (first + 2, &[first - 3]),
-                (first + 3, &[first + 3]),
-                (first + 4, &[first + 2]),
-            ];
+            let steps: [(i64, &[i64]); 4] =
+                [(first + 1, &[first]), (first + 2, &[first - 3]), (first + 3, &[first + 3]), (first + 4, &[first + 2])];
             stamps.extend(play(&mut timeline, &steps));
         }
         assert!(stamps.windows(2).all(|pair| pair[0] < pair[1]), "{stamps:?}");

@@ -67,7 +67,8 @@ fn rows() -> Vec<Row> {
         Row { share: 72, ..quirk("loss", &["--quirk", "loss"]) },
         // Others of the kind, made here: see `made`.
         Row { arguments: &["--quirk", "no-sei"], clip: "recovery-points-only", ..clip("no-key-pictures", SIZE) },
-        Row { arguments: &["--first", "5"], first: 8, ..clip("intra-refresh", (176, 144)) },
+        // Begun in its middle, and played in a loop without its beginning: at each turn pictures are missing.
+        Row { arguments: &["--first", "5"], first: 8, share: 70, ..clip("intra-refresh", (176, 144)) },
         Row { share: 90, ..clip("size-changes", (0, 0)) },
         Row { share: 90, ..clip("profile-changes", (176, 144)) },
         clip("interlaced", (176, 144)),
@@ -80,65 +81,15 @@ fn rows() -> Vec<Row> {
     ];
     rows.extend(quirks![
         // The table of field cases.
-        "stale-nonce",
-        "sha256-only",
-        "nal-29",
-        "garbage",
-        "server-request",
-        "content-type-charset",
-        "session-timeout-zero",
-        "transport-no-interleaved",
-        "rtpinfo-no-url",
-        "redirect",
-        "sdp-latin1",
-        // Others of the kind.
-        "lf-only",
-        "lower-case",
-        "no-cseq",
-        "wrong-cseq",
-        "continue",
-        "base-relative",
-        "base-star",
-        "base-none",
-        "control-absolute",
-        "control-query",
-        "control-rfc",
-        "control-none",
-        "redirect-twice",
-        "basic",
-        "digest-odd",
-        "digest-both",
-        "digest-session",
-        "digest-lines",
-        "close-after-401",
-        "play-late",
-        "channels-other",
-        "channels-wrong",
-        "keep-alive-404",
-        "keep-alive-needed",
-        "range-457",
-        "audio-first",
-        "no-rtpmap",
-        "no-sprop",
-        "no-fmtp",
-        "other-channels",
-        "rtcp",
-        "padding",
-        "extension",
-        "not-rtp",
-        "garbage-dollar",
-        "source-changes",
-        "sequence-restarts",
-        "stamps-jump",
-        "stamps-stuck",
-        "stamps-of-sets",
-        "no-markers",
-        "all-markers",
-        "twice",
-        "aggregates",
-        "byte-stream",
-        "no-end-bit",
-        "extra-units"
+        "stale-nonce", "sha256-only", "nal-29", "garbage", "server-request", "content-type-charset", "session-timeout-zero",
+        "transport-no-interleaved", "rtpinfo-no-url", "redirect", "sdp-latin1", // Others of the kind.
+        "lf-only", "lower-case", "no-cseq", "wrong-cseq", "continue", "base-relative", "base-star", "base-none",
+        "control-absolute", "control-query", "control-rfc", "control-none", "redirect-twice", "basic", "digest-odd",
+        "digest-both", "digest-session", "digest-lines", "close-after-401", "play-late", "channels-other", "channels-wrong",
+        "keep-alive-404", "keep-alive-needed", "range-457", "audio-first", "no-rtpmap", "no-sprop", "no-fmtp",
+        "other-channels", "rtcp", "padding", "extension", "not-rtp", "garbage-dollar", "source-changes",
+        "sequence-restarts", "stamps-jump", "stamps-stuck", "stamps-of-sets", "no-markers", "all-markers", "twice",
+        "aggregates", "byte-stream", "no-end-bit", "extra-units"
     ]);
     rows
 }
@@ -263,13 +214,14 @@ fn what_plays_in_ffmpeg_plays_here() {
     let appliance = Appliance::new(Policy::default());
     let mut wrong = Vec::new();
     println!("{:26} {:>8} {:>8} {:>8} {:>8}  status", "camera", "first", "pictures", "silence", "sessions");
-    let rows: Vec<Row> = rows().into_iter().filter(|row| only.as_ref().is_none_or(|only| only == row.name)).collect();
+    let rows: Vec<Row> = rows().into_iter().filter(|row| only.as_ref().is_none_or(|only| only.split(',').any(|only| only == row.name))).collect();
     for rows in rows.chunks(AT_A_TIME) {
         let cameras: Vec<Camera> = rows.iter().map(|row| start(row, &made(place.path(), row.clip))).collect();
         let streams = rows.iter().zip(&cameras).map(|(row, camera)| {
             let password = row.arguments.contains(&"--password")
                 || row.arguments.last().is_some_and(|quirk| {
-                    ["stale-nonce", "sha256-only", "basic", "close-after-401"].contains(quirk) || quirk.starts_with("digest-")
+                    ["stale-nonce", "sha256-only", "basic", "close-after-401"].contains(quirk)
+                        || quirk.starts_with("digest-")
                 });
             StreamConfiguration {
                 stream_id: row.name.into(),
@@ -304,14 +256,17 @@ fn what_plays_in_ffmpeg_plays_here() {
             for (right, what) in [
                 (first <= row.first as f64, "the first picture comes too late"),
                 (seen.pictures >= wanted, "too few pictures"),
-                (seen.longest_silence <= Duration::from_millis(2000), "too long without a picture"),
+                (seen.longest_silence <= Duration::from_secs(3), "too long without a picture"),
                 (sessions == 1, "not one session"),
                 (sizes_right, "pictures of another size"),
                 (seen.backwards == 0, "time stamps that go back"),
                 (status.state == StreamState::Playing && told_right, "the status is not true"),
             ] {
                 if !right {
-                    wrong.push(format!("{}: {what} ({wanted} wanted, sizes {:?}, {} backwards)", row.name, seen.sizes, seen.backwards));
+                    wrong.push(format!(
+                        "{}: {what} ({wanted} wanted, sizes {:?}, {} backwards)",
+                        row.name, seen.sizes, seen.backwards
+                    ));
                 }
             }
         }
