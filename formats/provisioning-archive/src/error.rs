@@ -35,11 +35,15 @@ pub enum ArchiveError {
     )]
     UnsafeName { name: String },
     #[error(
-        "the provisioning archive holds {name}, which is a folder or a link: use the file from provision-device as it was saved"
+        "the provisioning archive holds {name}, which is another folder or a link: use the file from provision-device as it was saved"
     )]
     NotAFile { name: String },
     #[error("the provisioning archive holds the unknown file {name}: use the file from provision-device as it was saved")]
     UnknownEntry { name: String },
+    #[error(
+        "the file on the stick holds the provisioning archive ({name}) instead of being it: copy {name} itself to the stick"
+    )]
+    Nested { name: String },
     #[error("the provisioning archive lacks {name}: use the file from provision-device as it was saved")]
     MissingEntry { name: &'static str },
     #[error(
@@ -55,9 +59,17 @@ pub enum ArchiveError {
     )]
     UnknownFormatVersion { found: u64, known: u32 },
     #[error(
-        "configuration.json in the provisioning archive is not valid ({what}): delete the device in the service, provision it again and use the new archive"
+        "configuration.json in the provisioning archive is not valid ({what}): make a new archive with the service, and use its file as it was saved; if that says the same, update the appliance's software"
     )]
     Configuration { what: String },
+    #[error(
+        "configuration.json in the provisioning archive holds {name}, which this appliance does not know: update the appliance's software; the service would make the same archive again"
+    )]
+    UnknownMember { name: String },
+    #[error(
+        "{name} in the provisioning archive is saved as {found}, not as UTF-8: use the file from provision-device as it was saved, without opening it in an editor"
+    )]
+    Encoding { name: &'static str, found: &'static str },
     #[error(
         "{name} in the provisioning archive is not what its name says ({what}): delete the device in the service, provision it again and use the new archive"
     )]
@@ -79,11 +91,14 @@ impl ArchiveError {
             Self::UnsafeName { .. } => "archive_unsafe_name",
             Self::NotAFile { .. } => "archive_not_a_file",
             Self::UnknownEntry { .. } => "archive_unknown_entry",
+            Self::Nested { .. } => "archive_nested",
             Self::MissingEntry { .. } => "archive_missing_entry",
             Self::EntryTooLarge { .. } => "archive_entry_too_large",
             Self::Ratio { .. } => "archive_ratio",
             Self::UnknownFormatVersion { .. } => "archive_format_version",
             Self::Configuration { .. } => "archive_configuration",
+            Self::UnknownMember { .. } => "archive_unknown_member",
+            Self::Encoding { .. } => "archive_encoding",
             Self::Credential { .. } => "archive_credential",
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! # Format, version 1
 //!
-//! A ZIP file (stored or deflated, no ZIP64, no encryption, no comment) with exactly four entries:
+//! A ZIP file (stored or deflated, no encryption, no comment) with exactly four entries:
 //!
 //! | entry | content |
 //! |---|---|
@@ -12,14 +12,21 @@
 //! | `claim.private-key.pem` | its private key, PKCS#8 |
 //! | `service-ca.pem` | the authorities (1 to 8 certificates) that the service's certificate must come from |
 //!
+//! Somebody may have packed it anew, because a browser had unpacked it: the four may be in a folder, with the litter of their
+//! system beside them, and text may begin with a byte order mark. ZIP64 and data descriptors are read, too.
+//!
 //! The appliance believes nothing about a stick: [`parse`] is strict and bounded by [`Limits`]. It is pure, and it
 //! never panics (there is a property test and a fuzz target). What goes wrong is an [`ArchiveError`] with a stable
 //! reason code and one line that tells the operator what to do.
 
 mod choose;
+mod configuration;
 mod directory;
 mod error;
+mod layout;
 mod parse;
+mod text;
+mod unpack;
 mod write;
 
 pub use choose::{Listed, choose, is_archive_name};
@@ -102,6 +109,7 @@ pub struct Configuration {
     /// MQTT client identifier of the claim, and the common name of its certificate: `claim-<device id>`.
     pub claim_client_id: String,
     /// Where the service is.
+    #[serde(deserialize_with = "configuration::strict_endpoints")]
     pub endpoints: Endpoints,
     /// As given to `ProvisionDevice`; a missing port is DHCP.
     pub network: NetworkConfiguration,
@@ -113,6 +121,8 @@ pub struct Configuration {
     pub issued: i64,
 }
 
+#[cfg(test)]
+mod field_cases;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]

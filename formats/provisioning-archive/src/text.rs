@@ -1,0 +1,17 @@
+//! Text as editors save it.
+
+use crate::ArchiveError;
+
+/// UTF-8, without the mark that editors on Windows put in front of it (RFC 8259, 8.1, lets a reader ignore it). The ends
+/// of lines are what they are: JSON and PEM have both kinds.
+pub(crate) fn text(name: &'static str, mut content: Vec<u8>) -> Result<String, ArchiveError> {
+    let saved_as = |found| ArchiveError::Encoding { name, found };
+    if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") || content.iter().take(2).any(|byte| *byte == 0)
+    {
+        return Err(saved_as("UTF-16"));
+    }
+    if content.starts_with(b"\xef\xbb\xbf") {
+        content.drain(..3);
+    }
+    String::from_utf8(content).map_err(|_| saved_as("something other than UTF-8"))
+}
