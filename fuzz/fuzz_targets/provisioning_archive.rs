@@ -50,7 +50,7 @@ fn packed(contents: &[(&str, &[u8])]) -> Vec<u8> {
 
 fuzz_target!(|data: &[u8]| {
     let Some((&mode, rest)) = data.split_first() else { return };
-    let bytes = match mode % 4 {
+    let bytes = match mode % 5 {
         // Anything at all.
         0 => rest.to_vec(),
         // A good archive with some bytes changed: place (two bytes), value (one byte).
@@ -70,6 +70,22 @@ fuzz_target!(|data: &[u8]| {
             (entries::CLAIM_PRIVATE_KEY, good().claim_private_key_pem.as_bytes()),
             (entries::SERVICE_CA, good().service_ca_pem.as_bytes()),
         ]),
+        // A good archive packed anew: in a folder of any name, with a file of any name beside it.
+        3 => {
+            let text = String::from_utf8_lossy(rest);
+            let (folder, litter) = text.split_once('\n').unwrap_or((&text, "__MACOSX/._x"));
+            let configuration = serde_json::to_vec(&good().configuration).unwrap_or_default();
+            let contents = [
+                (entries::CONFIGURATION, configuration.as_slice()),
+                (entries::CLAIM_CERTIFICATE, good().claim_certificate_pem.as_bytes()),
+                (entries::CLAIM_PRIVATE_KEY, good().claim_private_key_pem.as_bytes()),
+                (entries::SERVICE_CA, good().service_ca_pem.as_bytes()),
+            ];
+            let named = contents.map(|(name, content)| (format!("{folder}{name}"), content));
+            let mut all: Vec<(&str, &[u8])> = named.iter().map(|(name, content)| (name.as_str(), *content)).collect();
+            all.push((litter, b"litter"));
+            packed(&all)
+        }
         // Another certificate in a good archive.
         _ => packed(&[
             (entries::CONFIGURATION, &serde_json::to_vec(&good().configuration).unwrap_or_default()),

@@ -25,7 +25,8 @@ pub const BOARDS: &[Board] = &[Board {
     name: "qemu-aarch64",
     kernel_configuration: include_str!("../boards/qemu-aarch64/kernel.config"),
     // acpi=off: the appliance is described by its device tree, as real boards are. panic=5: a person can read why.
-    kernel_command_line: "console=ttyAMA0 acpi=off panic=5 loglevel=5 sysctl.kernel.io_uring_disabled=2",
+    // events_dfl_poll_msecs: a card put into a reader is noticed (elsewhere udev asks for it).
+    kernel_command_line: "console=ttyAMA0 acpi=off panic=5 loglevel=5 sysctl.kernel.io_uring_disabled=2 block.events_dfl_poll_msecs=2000",
     device_tree_additions: include_str!("../boards/qemu-aarch64/device-tree.dtsi"),
     machine: "virt,acpi=off,gic-version=3",
     machine_arguments: &["-cpu", "cortex-a76", "-smp", "2", "-m", "1536"],

@@ -3,7 +3,7 @@
 //! Until RegisterThing the claim may be used again: after a power cut the same stick provisions again. RegisterThing uses it
 //! up: after a power cut between the service's answer and our commit, the device must be provisioned anew.
 
-use crate::tls::client_config;
+use crate::tls::client_config_at;
 use belvedere_device_protocol::provisioning::{
     Broker, CREATE_FROM_CSR, CertificateCreated, CreateFromCsr, RegisterThing, Rejected, ThingRegistered,
     register_thing_topic,
@@ -99,14 +99,15 @@ pub enum ClaimError {
     },
 }
 
-/// Exchanges the claim. Blocks for at most `time`.
+/// Exchanges the claim with a server that `authorities_pem` stand for. Blocks for at most `time`.
 pub fn register(
     archive: &Archive,
+    authorities_pem: &str,
     request_pem: &str,
     parameters: BTreeMap<String, String>,
     time: Duration,
 ) -> Result<Registration, ClaimError> {
-    let mut session = Session::open(archive, Instant::now() + time)?;
+    let mut session = Session::open(archive, authorities_pem, Instant::now() + time)?;
     let created: CertificateCreated =
         session.ask(CREATE_FROM_CSR, &CreateFromCsr { certificate_signing_request: request_pem.to_owned() })?;
     let request = RegisterThing { certificate_ownership_token: created.certificate_ownership_token, parameters };
@@ -131,9 +132,11 @@ struct Session {
 }
 
 impl Session {
-    fn open(archive: &Archive, deadline: Instant) -> Result<Self, ClaimError> {
+    fn open(archive: &Archive, authorities_pem: &str, deadline: Instant) -> Result<Self, ClaimError> {
         let c = &archive.configuration;
-        let tls = client_config(&archive.service_ca_pem, &archive.claim_certificate_pem, &archive.claim_private_key_pem)
+        let (claim, key) = (&archive.claim_certificate_pem, &archive.claim_private_key_pem);
+        // Not the appliance's clock: see `clock`.
+        let tls = client_config_at(authorities_pem, claim, key, c.issued)
             .map_err(|error| ClaimError::Refused { what: error.to_string() })?;
         let endpoint = &c.endpoints.mqtt;
         let mut options = MqttOptions::new(&c.claim_client_id, &endpoint.host, endpoint.port);

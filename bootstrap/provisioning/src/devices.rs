@@ -6,13 +6,15 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// A whole disk came or went.
+/// A whole disk came or went, or its medium did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Kernel name, such as `sda`.
     Added(String),
     /// Likewise.
     Removed(String),
+    /// The disk stayed and its medium came, went or was changed: a card in a reader.
+    MediumChanged(String),
 }
 
 /// The kernel's notices.
@@ -52,12 +54,13 @@ impl Uevents {
 /// `add@/devices/…\0ACTION=add\0SUBSYSTEM=block\0DEVTYPE=disk\0DEVNAME=sda\0…`.
 pub fn parse(message: &[u8]) -> Option<Change> {
     let mut fields = message.split(|b| *b == 0).filter_map(|field| std::str::from_utf8(field).ok()).skip(1);
-    let (mut action, mut subsystem, mut kind, mut name) = ("", "", "", "");
+    let (mut action, mut subsystem, mut kind, mut name, mut medium) = ("", "", "", "", "");
     fields.by_ref().for_each(|field| match field.split_once('=') {
         Some(("ACTION", value)) => action = value,
         Some(("SUBSYSTEM", value)) => subsystem = value,
         Some(("DEVTYPE", value)) => kind = value,
         Some(("DEVNAME", value)) => name = value,
+        Some(("DISK_MEDIA_CHANGE", value)) => medium = value,
         _ => {}
     });
     if subsystem != "block" || kind != "disk" || !is_name(name) {
@@ -66,6 +69,7 @@ pub fn parse(message: &[u8]) -> Option<Change> {
     match action {
         "add" => Some(Change::Added(name.into())),
         "remove" => Some(Change::Removed(name.into())),
+        "change" if medium == "1" => Some(Change::MediumChanged(name.into())),
         _ => None,
     }
 }
@@ -87,30 +91,65 @@ pub fn sticks(sys: &Path) -> Vec<String> {
     found
 }
 
-/// Whether a disk is behind USB, is no partition and has a medium.
-pub fn is_stick(sys: &Path, name: &str) -> bool {
+/// Whether a disk is behind USB and is no partition.
+pub fn is_behind_usb(sys: &Path, name: &str) -> bool {
     let entry = sys.join("class/block").join(name);
-    let behind_usb = fs::canonicalize(&entry).is_ok_and(|path| {
-        path.components().any(|part| part.as_os_str().to_str().is_some_and(|text| text.starts_with("usb")))
-    });
-    let size = fs::read_to_string(entry.join("size")).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    is_name(name) && behind_usb && !entry.join("partition").exists() && size.is_some_and(|size| size > 0)
+    is_name(name)
+        && !entry.join("partition").exists()
+        && fs::canonicalize(&entry).is_ok_and(|path| {
+            path.components().any(|part| part.as_os_str().to_str().is_some_and(|text| text.starts_with("usb")))
+        })
 }
 
-/// What to mount of a disk: its first partition, or the whole when there is none. The kernel announces a disk after it
-/// has read the partition table.
-pub fn volume(sys: &Path, disk: &str) -> String {
-    let mut partitions: Vec<(u32, String)> = fs::read_dir(sys.join("class/block").join(disk))
+/// Whether a disk is behind USB, is no partition and has a medium.
+pub fn is_stick(sys: &Path, name: &str) -> bool {
+    is_behind_usb(sys, name) && sectors(&sys.join("class/block").join(name)) > 0
+}
+
+/// Opens a disk, which makes the kernel read a new medium's size and partition table. That a medium came it notices by
+/// itself (`block.events_dfl_poll_msecs` on its command line).
+pub fn look_at_medium(device: &Path) {
+    if let Err(error) = fs::File::open(device) {
+        log::debug!("open {}: {error}", device.display());
+    }
+}
+
+fn sectors(entry: &Path) -> u64 {
+    fs::read_to_string(entry.join("size")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Part of a disk, or all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Kernel name, such as `sda1`.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+}
+
+/// Partitions of a disk that are looked at.
+const MAX_PARTITIONS: usize = 32;
+
+/// The partitions of a disk by number, logical ones too. The kernel announces a disk after it has read the partition
+/// table.
+pub fn partitions(sys: &Path, disk: &str) -> Vec<Volume> {
+    let mut found: Vec<(u32, Volume)> = fs::read_dir(sys.join("class/block").join(disk))
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| {
             let number = fs::read_to_string(entry.path().join("partition")).ok()?.trim().parse().ok()?;
-            Some((number, entry.file_name().into_string().ok()?))
+            let name = entry.file_name().into_string().ok().filter(|name| is_name(name))?;
+            Some((number, Volume { name, bytes: sectors(&entry.path()).saturating_mul(512) }))
         })
         .collect();
-    partitions.sort();
-    partitions.into_iter().next().map_or(disk.to_owned(), |(_, name)| name)
+    found.sort_by_key(|(number, _)| *number);
+    found.into_iter().map(|(_, volume)| volume).take(MAX_PARTITIONS).collect()
+}
+
+/// The whole of a disk.
+pub fn whole(sys: &Path, disk: &str) -> Volume {
+    Volume { name: disk.to_owned(), bytes: sectors(&sys.join("class/block").join(disk)).saturating_mul(512) }
 }
 
 #[cfg(test)]
@@ -126,6 +165,10 @@ mod tests {
         assert_eq!(parse(b"add@/x\0ACTION=add\0SUBSYSTEM=block\0DEVNAME=sda1\0DEVTYPE=partition\0"), None);
         assert_eq!(parse(b"add@/x\0ACTION=add\0SUBSYSTEM=usb\0DEVTYPE=disk\0DEVNAME=sda\0"), None);
         assert_eq!(parse(b"add@/x\0ACTION=add\0SUBSYSTEM=block\0DEVNAME=../sda\0DEVTYPE=disk\0"), None);
+        // Field case: a card put into a reader that is plugged in already.
+        let card = b"change@/x\0ACTION=change\0SUBSYSTEM=block\0DEVNAME=sda\0DEVTYPE=disk\0DISK_MEDIA_CHANGE=1\0";
+        assert_eq!(parse(card), Some(Change::MediumChanged("sda".into())));
+        assert_eq!(parse(b"change@/x\0ACTION=change\0SUBSYSTEM=block\0DEVNAME=sda\0DEVTYPE=disk\0"), None);
         assert_eq!(parse(b"libudev\0\xfe\xed\xca\xfe"), None);
         assert_eq!(parse(b""), None);
     }
@@ -154,7 +197,11 @@ mod tests {
         disk(sys.path(), "pci/usb2/2-1", "sda", "2048", &[]);
         disk(sys.path(), "pci/usb2/2-2", "sdc", "0", &[]);
         assert_eq!(sticks(sys.path()), ["sda", "sdb"]);
-        assert_eq!(volume(sys.path(), "sda"), "sda");
-        assert_eq!(volume(sys.path(), "sdb"), "sdb2");
+        assert_eq!(partitions(sys.path(), "sda"), []);
+        assert_eq!(whole(sys.path(), "sda"), Volume { name: "sda".into(), bytes: 1 << 20 });
+        let names: Vec<String> = partitions(sys.path(), "sdb").into_iter().map(|volume| volume.name).collect();
+        assert_eq!(names, ["sdb2", "sdb10"]);
+        assert!(is_behind_usb(sys.path(), "sdc") && !is_stick(sys.path(), "sdc"), "an empty reader");
+        assert!(!is_behind_usb(sys.path(), "vda") && !is_behind_usb(sys.path(), "sdb2"));
     }
 }

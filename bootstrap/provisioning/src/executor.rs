@@ -1,10 +1,12 @@
 //! Carrying a plan out, and going back when a step fails.
 
 use crate::claim::ClaimError;
+use crate::clock;
 use crate::identity::StoredIdentity;
 use crate::key::DeviceKey;
 use crate::plan::{Observation, Plan, Step, plan};
 use crate::result::{Outcome, RESULT_FILE, log_files};
+use crate::survey::Elsewhere;
 use crate::world::{Stick, World};
 use belvedere_device_protocol::{ConnectionStatus, NetworkStatus};
 use belvedere_interfaces::front_panel::Condition;
@@ -21,16 +23,17 @@ fn error(reason: &'static str, message: impl Into<String>) -> StepError {
     StepError { reason, message: message.into() }
 }
 
-/// Does everything that a readable stick asks for, and leaves result and logs on it.
+/// Does everything that a readable stick asks for, and leaves result and logs on it. `elsewhere` is what other volumes of
+/// the stick hold.
 ///
 /// Answers the outcome, or `None` for a stick that is not about us. The error light is on afterwards where it should be;
 /// the caller takes it back when the stick is removed.
-pub fn provision(world: &mut impl World, stick: &mut impl Stick) -> Option<Outcome> {
+pub fn provision(world: &mut impl World, stick: &mut impl Stick, elsewhere: &Elsewhere) -> Option<Outcome> {
     // What a power cut left of an archive that is used up says nothing any more.
     if let Err(message) = stick.erase_retired() {
         log::warn!("{message}");
     }
-    let found = find(stick);
+    let found = find(stick, elsewhere);
     let (name, archive) = match &found {
         Ok((name, digest, archive)) => (Some(name.as_str()), Ok((archive, digest.as_str()))),
         Err(Problem::Archive(error)) => (None, Err(error)),
@@ -45,10 +48,12 @@ pub fn provision(world: &mut impl World, stick: &mut impl Stick) -> Option<Outco
             return Some(finish(world, stick, outcome));
         }
     };
-    let identity = world.identity();
+    let standing = world.standing();
     let has_result = stick.has_ours(RESULT_FILE);
-    let observation = Observation { archive, has_result, now: world.now(), identity: identity.as_ref() };
-    let outcome = match plan(&observation) {
+    let signed_by_owner =
+        archive.is_ok_and(|(archive, _)| standing.with_owner(|owner| owner.signed(archive)).unwrap_or(false));
+    let observation = Observation { archive, has_result, standing: &standing, signed_by_owner };
+    let mut outcome = match plan(&observation) {
         Plan::Ignore => {
             log::info!("the stick holds no provisioning archive; nothing to do");
             return None;
@@ -67,6 +72,7 @@ pub fn provision(world: &mut impl World, stick: &mut impl Stick) -> Option<Outco
             }
         }
     };
+    outcome.details.extend(elsewhere.notes.iter().cloned());
     Some(finish(world, stick, outcome))
 }
 
@@ -76,9 +82,13 @@ enum Problem {
 }
 
 /// The archive's file name, SHA-256 and content.
-fn find(stick: &mut impl Stick) -> Result<(String, String, Archive), Problem> {
+fn find(stick: &mut impl Stick, elsewhere: &Elsewhere) -> Result<(String, String, Archive), Problem> {
     let limits = Limits::default();
     let listing = stick.list().map_err(Problem::Stick)?;
+    let first = listing.iter().find(|entry| entry.is_file).map(|entry| entry.name.clone());
+    if let (Some(first), Some(second)) = (first, elsewhere.archives.first().cloned()) {
+        return Err(Problem::Archive(ArchiveError::SeveralArchives { first, second }));
+    }
     let name = choose(&listing).map_err(Problem::Archive)?.to_owned();
     let bytes = stick.read(&name, limits.archive_bytes).map_err(Problem::Stick)?;
     let archive = parse(&bytes, &limits).map_err(Problem::Archive)?;
@@ -191,7 +201,7 @@ fn carry_out_step(
         Step::TryNetwork => {
             progress.tried = true;
             let status = world
-                .network_try(&archive.configuration.network)
+                .network_try(&archive.configuration.network, &archive.configuration.endpoints.mqtt)
                 .map_err(|message| error("network_configuration", message))?;
             let up = [&status.ethernet0_status, &status.ethernet1_status]
                 .into_iter()
@@ -206,7 +216,10 @@ fn carry_out_step(
                 "the network is not up: no port has a cable and an address; check the cable and the DHCP server or the static settings, make a new archive and try again",
             ))
         }
-        Step::SetClock(seconds) => world.set_clock(seconds).map_err(|message| error("clock", message)),
+        Step::SetClock => match corrected(world, archive, progress) {
+            Some(seconds) => world.set_clock(seconds).map_err(|message| error("clock", message)),
+            None => Ok(()),
+        },
         Step::MakeKey => {
             progress.key = Some(world.make_key().map_err(|message| error("key", message))?);
             Ok(())
@@ -215,7 +228,8 @@ fn carry_out_step(
         Step::StoreIdentity => {
             let identity = progress.identity.take().ok_or_else(|| error("internal", "no identity to store"))?;
             let network = archive.configuration.network.clone();
-            let stored = StoredIdentity::new(identity, digest.to_owned(), network, world.now());
+            let time = corrected(world, archive, progress).unwrap_or_else(|| world.now());
+            let stored = StoredIdentity::new(identity, digest.to_owned(), network, time);
             world.store_identity(&stored).map_err(|message| error("storage", message))?;
             progress.committed = true;
             Ok(())
@@ -236,10 +250,19 @@ fn carry_out_step(
     }
 }
 
+/// What the clock should be set to, after the service took the claim.
+fn corrected(world: &impl World, archive: &Archive, progress: &Progress) -> Option<i64> {
+    let kept = progress.status.as_ref().and_then(|status| status.ntp_status.as_ref());
+    if kept.is_some_and(|status| status.connection_status == ConnectionStatus::Connected) {
+        return None;
+    }
+    clock::correction(world.now(), archive.configuration.issued, archive.configuration.claim_expires)
+}
+
 /// Makes the network configuration of the stored identity the durable one, and notes that. Also done at start, when a
 /// power cut came between the two.
 pub fn keep_network(world: &mut impl World) -> Result<(), String> {
-    let Some(mut stored) = world.identity() else { return Ok(()) };
+    let Some(mut stored) = world.standing().identity().cloned() else { return Ok(()) };
     world.network_keep()?;
     stored.network_kept = true;
     world.store_identity(&stored)
@@ -250,9 +273,17 @@ fn register(world: &mut impl World, archive: &Archive, progress: &mut Progress) 
     let request = key.certificate_request_pem(&archive.configuration.device_id).map_err(|m| error("key", m))?;
     let hardware = |s: &NetworkStatus| Some(s.ethernet0_status.as_ref().or(s.ethernet1_status.as_ref())?.hw_address.clone());
     let serial_number = progress.status.as_ref().and_then(hardware).unwrap_or_default();
-    let registration = world.register(archive, &request, &serial_number).map_err(|problem| {
-        let reason = match problem {
+    let standing = world.standing();
+    // An owner's authorities hold, whatever a stick brings: see `owner`.
+    let authorities_pem = standing.authorities_pem().unwrap_or(&archive.service_ca_pem);
+    let looks_late = archive.claim_expired(world.now());
+    let registration = world.register(archive, authorities_pem, &request, &serial_number).map_err(|problem| {
+        let reason = match &problem {
             ClaimError::Unreachable { .. } => "service_unreachable",
+            // The appliance's clock alone is no reason. Together with a refusal it is the likely one.
+            ClaimError::Untrusted { what, .. } | ClaimError::Refused { what } if looks_late => {
+                return error("claim_expired", expired(what));
+            }
             ClaimError::Untrusted { .. } => "service_untrusted",
             ClaimError::Refused { .. } => "service_refused",
             ClaimError::Answer { .. } => "service_answer",
@@ -271,13 +302,19 @@ fn register(world: &mut impl World, archive: &Archive, progress: &mut Progress) 
         device_id: archive.configuration.device_id.clone(),
         thing_name: registration.thing_name,
         endpoints,
-        service_ca_pem: archive.service_ca_pem.clone(),
+        service_ca_pem: authorities_pem.to_owned(),
         certificate_pem: registration.certificate_pem,
         private_key_pem: key.private_key_pem(),
         mqtt_password,
-        generation: world.identity().map_or(0, |stored| stored.identity.generation) + 1,
+        generation: standing.generation() + 1,
     });
     Ok(())
+}
+
+fn expired(what: &str) -> String {
+    format!(
+        "the provisioning archive has expired ({what}): it is good for a few minutes only; delete the device in the service, provision it again and use the new archive at once"
+    )
 }
 
 /// Leaves result and logs on the stick.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::claim::Registration;
+use crate::identity::Standing;
 use crate::key::SoftwareKey;
 use belvedere_device_protocol::provisioning::Broker;
 use belvedere_device_protocol::{Endpoint, Endpoints, EthernetStatus, NetworkConfiguration};
@@ -18,14 +19,23 @@ pub fn archive() -> Archive {
     ARCHIVE.get_or_init(make_archive).clone()
 }
 
+/// Another service's, about a device of the same names.
+pub fn strangers_archive() -> Archive {
+    static ARCHIVE: OnceLock<Archive> = OnceLock::new();
+    ARCHIVE.get_or_init(make_archive).clone()
+}
+
 fn make_archive() -> Archive {
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca_key = rcgen::KeyPair::generate().unwrap();
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
     let mut claim = rcgen::CertificateParams::new(Vec::new()).unwrap();
     claim.distinguished_name = rcgen::DistinguishedName::new();
     claim.distinguished_name.push(rcgen::DnType::CommonName, "claim-device-abc");
+    claim.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
     let claim_key = rcgen::KeyPair::generate().unwrap();
+    let claim_certificate = claim.signed_by(&claim_key, &rcgen::Issuer::from_params(&ca, &ca_key)).unwrap();
     let endpoint = Endpoint { host: "10.0.2.2".into(), port: 8883 };
     Archive {
         configuration: Configuration {
@@ -39,20 +49,20 @@ fn make_archive() -> Archive {
             claim_expires: ISSUED + 300,
             issued: ISSUED,
         },
-        claim_certificate_pem: claim.self_signed(&claim_key).unwrap().pem(),
+        claim_certificate_pem: claim_certificate.pem(),
         claim_private_key_pem: claim_key.serialize_pem(),
-        service_ca_pem: ca.self_signed(&ca_key).unwrap().pem(),
+        service_ca_pem: ca_certificate.pem(),
     }
 }
 
-/// The identity of an earlier provisioning.
+/// The identity of an earlier provisioning by the service of [`archive`].
 pub fn stored(generation: u64) -> StoredIdentity {
     let endpoints = archive().configuration.endpoints;
     let identity = Identity {
         device_id: "device-old".into(),
         thing_name: "panorama_old_Thing_00000001".into(),
         endpoints,
-        service_ca_pem: "ca".into(),
+        service_ca_pem: archive().service_ca_pem,
         certificate_pem: "certificate".into(),
         private_key_pem: "key".into(),
         mqtt_password: None,
@@ -94,6 +104,8 @@ struct Fake {
     foreign_key: bool,
     fail_store: bool,
     broker: Option<Broker>,
+    /// Who the server of the claim had to be.
+    trusted: String,
     operation: Rc<RefCell<(u32, Option<u32>)>>,
 }
 
@@ -120,7 +132,7 @@ impl World for Fake {
             self.lights.remove(&condition);
         }
     }
-    fn network_try(&mut self, _: &NetworkConfiguration) -> Result<NetworkStatus, String> {
+    fn network_try(&mut self, _: &NetworkConfiguration, _: &Endpoint) -> Result<NetworkStatus, String> {
         if self.network == "invalid" {
             return Err("network configuration, Ethernet0.Mask: not a network mask".into());
         }
@@ -148,9 +160,15 @@ impl World for Fake {
     fn make_key(&mut self) -> Result<Box<dyn DeviceKey>, String> {
         Ok(Box::new(SoftwareKey::generate()?))
     }
-    fn register(&mut self, archive: &Archive, request_pem: &str, serial: &str) -> Result<Registration, ClaimError> {
+    fn register(
+        &mut self,
+        _: &Archive,
+        authorities_pem: &str,
+        request_pem: &str,
+        serial: &str,
+    ) -> Result<Registration, ClaimError> {
         assert_eq!(serial, "52:54:00:12:34:56");
-        assert!(!archive.claim_expired(self.now));
+        self.trusted = authorities_pem.to_owned();
         if let Some(error) = &self.refuse {
             return Err(error.clone());
         }
@@ -165,8 +183,8 @@ impl World for Fake {
         let certificate_pem = certify(&request, THING);
         Ok(Registration { thing_name: THING.into(), certificate_pem, broker: self.broker.clone() })
     }
-    fn identity(&self) -> Option<StoredIdentity> {
-        self.durable.borrow().identity.clone()
+    fn standing(&self) -> Standing {
+        self.durable.borrow().identity.clone().map_or(Standing::New, Standing::Owned)
     }
     fn store_identity(&mut self, stored: &StoredIdentity) -> Result<(), String> {
         if self.fail_store {
@@ -234,6 +252,10 @@ impl Stick for FakeStick {
     }
 }
 
+fn provision(world: &mut impl World, stick: &mut impl Stick) -> Option<Outcome> {
+    super::provision(world, stick, &Elsewhere::default())
+}
+
 const RETIRED: &str = "belvedere-used-archive";
 const ARCHIVE: &str = "certificates-omni_front_door.zip";
 
@@ -259,6 +281,7 @@ fn power_on(durable: &Rc<RefCell<Durable>>, cut: Option<u32>) -> (Fake, FakeStic
         foreign_key: false,
         fail_store: false,
         broker: None,
+        trusted: String::new(),
         operation: Rc::clone(&operation),
     };
     (fake, FakeStick(Rc::clone(durable), operation))
@@ -385,8 +408,89 @@ fn wrong_configuration() {
 }
 
 #[test]
-fn expired_claim() {
-    failure(good_stick(), "claim_expired", |world| world.now = ISSUED + 300);
+fn boot_d8_a_strangers_stick_changes_nothing_on_an_operating_appliance() {
+    let strangers = write(&strangers_archive());
+    let durable = stick_with(&[(ARCHIVE, strangers.clone())]);
+    durable.borrow_mut().identity = Some(stored(3));
+    let (mut world, mut stick) = power_on(&durable, None);
+    let outcome = provision(&mut world, &mut stick).unwrap();
+    assert_eq!((outcome.succeeded, outcome.reason), (false, "already_provisioned"));
+    assert_eq!(durable.borrow().identity, Some(stored(3)));
+    assert_eq!(durable.borrow().files[ARCHIVE], strangers, "the archive is good for another appliance");
+    assert!(world.trusted.is_empty() && !world.reverted, "nothing was tried");
+    assert_eq!(world.lights, BTreeSet::from([Condition::Error]));
+    assert!(result_line(&durable).contains("10.0.2.2:8883 as device-old"), "{}", result_line(&durable));
+}
+
+#[test]
+fn boot_d8_the_owners_authorities_hold_whatever_the_stick_brings() {
+    // Changed on its way: the owner's own claim, and a stranger's authority beside the owner's.
+    let mut changed = archive();
+    changed.service_ca_pem.push_str(&strangers_archive().service_ca_pem);
+    let durable = stick_with(&[(ARCHIVE, write(&changed))]);
+    durable.borrow_mut().identity = Some(stored(3));
+    let (mut world, mut stick) = power_on(&durable, None);
+    assert!(provision(&mut world, &mut stick).unwrap().succeeded);
+    assert_eq!(world.trusted, archive().service_ca_pem);
+    assert_eq!(durable.borrow().identity.as_ref().unwrap().identity.service_ca_pem, archive().service_ca_pem);
+}
+
+#[test]
+fn field_case_a_clock_that_is_a_day_ahead() {
+    let durable = good_stick();
+    let (mut world, mut stick) = power_on(&durable, None);
+    world.now = ISSUED + 86_400;
+    let outcome = provision(&mut world, &mut stick).unwrap();
+    assert!(outcome.succeeded, "{outcome:?}");
+    assert_eq!(world.now, ISSUED, "the service took the claim: its time is right");
+    assert_eq!(durable.borrow().identity.as_ref().unwrap().provisioned, ISSUED);
+}
+
+#[test]
+fn a_claim_that_the_service_refuses_and_that_is_old_by_our_clock_has_expired() {
+    let error = ClaimError::Refused { what: "it closed the connection".into() };
+    failure(good_stick(), "claim_expired", |world| {
+        world.now = ISSUED + 300;
+        world.refuse = Some(error.clone());
+    });
+}
+
+#[test]
+fn boot_d13_the_clock_is_as_it_was_when_provisioning_fails() {
+    for now in [100, ISSUED + 86_400] {
+        for fault in ["network", "service", "key", "disk"] {
+            let durable = good_stick();
+            let (mut world, mut stick) = power_on(&durable, None);
+            world.now = now;
+            match fault {
+                "network" => world.network = "down",
+                "service" => world.refuse = Some(ClaimError::Unreachable { service: "x".into(), what: "y".into() }),
+                "key" => world.foreign_key = true,
+                _ => world.fail_store = true,
+            }
+            assert!(!provision(&mut world, &mut stick).unwrap().succeeded);
+            assert_eq!(world.now, now, "{fault}");
+        }
+    }
+}
+
+#[test]
+fn boot_d13_an_impossible_time_is_refused_before_anything_is_tried() {
+    let mut early = archive();
+    early.configuration.issued = clock::RELEASE_DATE - 86_400;
+    early.configuration.claim_expires = early.configuration.issued + 300;
+    failure(stick_with(&[(ARCHIVE, write(&early))]), "clock", |_| ());
+}
+
+#[test]
+fn a_second_archive_on_another_volume_is_one_too_many() {
+    let durable = good_stick();
+    let (mut world, mut stick) = power_on(&durable, None);
+    let elsewhere = Elsewhere { archives: vec!["b.zip on volume sda2".into()], notes: vec!["Volume sda3: x".into()] };
+    let outcome = super::provision(&mut world, &mut stick, &elsewhere).unwrap();
+    assert_eq!(outcome.reason, "several_archives");
+    assert!(outcome.message.contains("b.zip on volume sda2"), "{outcome:?}");
+    assert_eq!(outcome.details, ["Volume sda3: x"]);
 }
 
 #[test]
@@ -492,7 +596,8 @@ fn power_cut_at_every_operation_leaves_the_old_or_the_new_identity_and_the_stick
             }
             // Power on again with the stick still in: the appliance first finishes what was interrupted.
             let (mut world, mut stick) = power_on(&durable, None);
-            if world.identity().is_some_and(|stored| !stored.network_kept && stored.identity.thing_name == THING) {
+            let unfinished = |i: &StoredIdentity| !i.network_kept && i.identity.thing_name == THING;
+            if world.standing().identity().is_some_and(unfinished) {
                 keep_network(&mut world).unwrap();
             }
             provision(&mut world, &mut stick);

@@ -13,11 +13,27 @@
 //!    before that is recognised by the archive's SHA-256, and only this step is repeated.
 //! 7. The used archive is overwritten and removed — the stick is no archive's any more; what is left of the used one is
 //!    erased when the stick is looked at again.
+//!
+//! # Release, and what a power cut after each number leaves
+//!
+//! 1. The service deleted the device and locked its certificate out — the appliance has not heard of it: it hears when it
+//!    next reaches the service, as long as its certificate lasts. Until then it works as before, and belongs to its owner.
+//! 2. **`identity.json` becomes a [`Released`]** (one durable rename): key, certificate and network configuration are gone
+//!    from it — no identity. No stick is taken before 5. The agent carries on from here at the next start.
+//! 3. `applications` keeps an empty desired set: deployments with cameras' passwords are gone — the same.
+//! 4. Applications are stopped and removed with their storage and logs, the agent's own files are removed — the same.
+//! 5. `cleared: true` — a stick of any service is taken.
+//! 6. The machine restarts: what services hold in memory (lines of logs, frames) goes — the same.
+//!
+//! What stays: the network's kept configuration, until the next stick brings another, and the count of identities. Files are
+//! removed, not overwritten: who takes the disk out may find old bytes, until it is encrypted.
 
+use crate::owner::Owner;
 use belvedere_device_protocol::NetworkConfiguration;
 use belvedere_interfaces::provisioning::Identity;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// File in the state directory.
 pub const FILE: &str = "identity.json";
@@ -58,29 +74,161 @@ impl StoredIdentity {
     }
 }
 
-/// Reads the identity; `Ok(None)` before the first provisioning.
-///
-/// # Errors
-/// One line. The appliance then counts as not provisioned, and a new archive repairs it.
-pub fn read(directory: &Path) -> Result<Option<StoredIdentity>, String> {
-    let Some(bytes) = belvedere_durable::read_file(directory, FILE, LIMIT).map_err(|error| error.to_string())? else {
-        return Ok(None);
-    };
-    let stored: StoredIdentity = serde_json::from_slice(&bytes)
-        // serde_json quotes no more than a wrong value's type or a name, but a key is in this file: say the place only.
-        .map_err(|e| format!("{FILE} cannot be read (line {}, column {}); provision again", e.line(), e.column()))?;
-    if stored.format_version != FORMAT_VERSION {
-        return Err(format!(
-            "{FILE} has format version {}, known is {FORMAT_VERSION}; provision again",
-            stored.format_version
-        ));
-    }
-    Ok(Some(stored))
+/// What is left in [`FILE`] of an identity that its service released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// 1.
+    pub format_version: u32,
+    /// The identity's name, so that a release that is heard twice is known.
+    pub released_thing: String,
+    /// The identity's number: the next one has the next.
+    pub generation: u64,
+    /// Whether the earlier owner's applications are gone.
+    pub cleared: bool,
 }
 
-/// Replaces the identity as one step.
-pub fn write(directory: &Path, stored: &StoredIdentity) -> Result<(), String> {
-    let bytes = serde_json::to_vec_pretty(stored).map_err(|error| format!("write {FILE}: {error}"))?;
+/// What is known of an identity whose file cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unreadable {
+    /// A number that is no smaller than that of the identity, and not the same if that is not known.
+    pub generation: u64,
+    /// What could be made out of its service and device: those and its authorities, PEM.
+    pub owner: Option<(String, String, String)>,
+}
+
+/// Whose the appliance is, as [`FILE`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+pub enum Standing {
+    /// Never provisioned.
+    New,
+    /// Provisioned.
+    Owned(StoredIdentity),
+    /// Provisioned once, and free.
+    Released(Released),
+    /// The file is damaged, or of a newer release. The agent gets no identity; a new archive repairs it.
+    Unreadable(Unreadable),
+}
+
+impl Standing {
+    /// The identity.
+    pub fn identity(&self) -> Option<&StoredIdentity> {
+        match self {
+            Self::Owned(stored) => Some(stored),
+            _ => None,
+        }
+    }
+
+    /// The number of the newest identity there was; the next one has a larger number.
+    pub fn generation(&self) -> u64 {
+        match self {
+            Self::New => 0,
+            Self::Owned(stored) => stored.identity.generation,
+            Self::Released(released) => released.generation,
+            Self::Unreadable(unreadable) => unreadable.generation,
+        }
+    }
+
+    /// Where the owner's service is, for people, and the device there.
+    fn owners_words(&self) -> Option<(String, &str)> {
+        match self {
+            Self::Owned(stored) => {
+                let endpoint = &stored.identity.endpoints.mqtt;
+                Some((format!("{}:{}", endpoint.host, endpoint.port), &stored.identity.device_id))
+            }
+            Self::Unreadable(Unreadable { owner: Some((service, device_id, _)), .. }) => Some((service.clone(), device_id)),
+            _ => None,
+        }
+    }
+
+    /// Calls with the owner, if there is one.
+    pub fn with_owner<T>(&self, call: impl FnOnce(Owner<'_>) -> T) -> Option<T> {
+        let (service, device_id) = self.owners_words()?;
+        Some(call(Owner { authorities_pem: self.authorities_pem()?, service: &service, device_id }))
+    }
+
+    /// The authorities that stand for the owner's service, PEM.
+    pub fn authorities_pem(&self) -> Option<&str> {
+        match self {
+            Self::Owned(stored) => Some(&stored.identity.service_ca_pem),
+            Self::Unreadable(Unreadable { owner: Some((_, _, authorities_pem)), .. }) => Some(authorities_pem),
+            _ => None,
+        }
+    }
+
+    /// What it is after [`belvedere_interfaces::provisioning::Release`]; `None` where there is nothing to do any more.
+    ///
+    /// # Errors
+    /// It is another identity's release.
+    pub fn after_release(&self, thing_name: &str, generation: u64) -> Result<Option<Standing>, String> {
+        let refused = || Err(format!("{thing_name} (generation {generation}) is not this appliance's identity"));
+        match self {
+            Self::Owned(stored) if stored.identity.thing_name == thing_name && stored.identity.generation == generation => {
+                let (format_version, released_thing) = (FORMAT_VERSION, thing_name.to_owned());
+                Ok(Some(Self::Released(Released { format_version, released_thing, generation, cleared: false })))
+            }
+            Self::Released(released) if released.released_thing == thing_name && released.generation == generation => {
+                Ok(None)
+            }
+            _ => refused(),
+        }
+    }
+}
+
+/// Reads what the appliance keeps. A file that cannot be read is [`Standing::Unreadable`], and said in the log.
+pub fn read(directory: &Path) -> Standing {
+    let bytes = match belvedere_durable::read_file(directory, FILE, LIMIT) {
+        Ok(None) => return Standing::New,
+        Ok(Some(bytes)) => bytes,
+        Err(error) => {
+            log::error!("{error}; provision again");
+            return Standing::Unreadable(salvage(b""));
+        }
+    };
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Content {
+        Released(Released),
+        Owned(Box<StoredIdentity>),
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Content::Released(released)) if released.format_version == FORMAT_VERSION => return Standing::Released(released),
+        Ok(Content::Owned(stored)) if stored.format_version == FORMAT_VERSION => return Standing::Owned(*stored),
+        Ok(_) => log::error!("{FILE} is of a newer release; provision again"),
+        // serde_json quotes no more than a wrong value's type or a name, but a key is in this file: say the place only.
+        Err(e) => log::error!("{FILE} cannot be read (line {}, column {}); provision again", e.line(), e.column()),
+    }
+    Standing::Unreadable(salvage(&bytes))
+}
+
+/// What can be made out of a file that is not what this release writes. The owner stays the owner as far as that is known.
+fn salvage(bytes: &[u8]) -> Unreadable {
+    let value: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let identity = &value["identity"];
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let known = identity["generation"].as_u64().or(value["generation"].as_u64()).filter(|known| *known < u64::MAX / 2);
+    // Larger than any that was counted, and another one each time.
+    let unheard = || {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
+        (1 << 40) | u64::from(time)
+    };
+    Unreadable {
+        generation: known.unwrap_or_else(unheard),
+        owner: text(&identity["service_ca_pem"]).map(|authorities_pem| {
+            let service = text(&identity["endpoints"]["mqtt"]["host"]).unwrap_or_default();
+            (service, text(&identity["device_id"]).unwrap_or_default(), authorities_pem)
+        }),
+    }
+}
+
+/// Replaces what the appliance keeps as one step. There is no way back to never having been provisioned.
+pub fn write(directory: &Path, standing: &Standing) -> Result<(), String> {
+    let failed = |error: serde_json::Error| format!("write {FILE}: {error}");
+    let bytes = match standing {
+        Standing::Owned(stored) => serde_json::to_vec_pretty(stored).map_err(failed)?,
+        Standing::Released(released) => serde_json::to_vec_pretty(released).map_err(failed)?,
+        Standing::New | Standing::Unreadable(_) => return Err(format!("write {FILE}: there is nothing to write")),
+    };
     belvedere_durable::write_file(directory, FILE, &bytes, 0o600).map_err(|error| error.to_string())
 }
 
@@ -92,19 +240,60 @@ mod tests {
     #[test]
     fn an_identity_is_read_back_and_replaced() {
         let directory = tempfile::tempdir().unwrap();
-        assert_eq!(read(directory.path()), Ok(None));
-        write(directory.path(), &stored(1)).unwrap();
-        write(directory.path(), &stored(2)).unwrap();
-        assert_eq!(read(directory.path()).unwrap(), Some(stored(2)));
+        assert_eq!(read(directory.path()), Standing::New);
+        write(directory.path(), &Standing::Owned(stored(1))).unwrap();
+        write(directory.path(), &Standing::Owned(stored(2))).unwrap();
+        assert_eq!(read(directory.path()), Standing::Owned(stored(2)));
         use std::os::unix::fs::MetadataExt;
         assert_eq!(std::fs::metadata(directory.path().join(FILE)).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]
-    fn a_damaged_file_is_reported_without_its_content() {
+    fn boot_l7_the_count_goes_on_after_a_file_that_cannot_be_read() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(FILE), "{\"format_version\": \"SECRET\"}").unwrap();
-        let error = read(directory.path()).unwrap_err();
-        assert!(!error.contains("SECRET"), "{error}");
+        let file = directory.path().join(FILE);
+        for damage in ["", "{", "{\"format_version\": \"SECRET\"}"] {
+            std::fs::write(&file, damage).unwrap();
+            let standing = read(directory.path());
+            assert!(matches!(standing, Standing::Unreadable(Unreadable { owner: None, .. })), "{standing:?}");
+            assert!(standing.generation() > u64::from(u32::MAX), "no number that an agent may remember");
+            assert!(!format!("{standing:?}").contains("SECRET"));
+        }
+    }
+
+    #[test]
+    fn boot_d8_what_a_newer_release_wrote_still_has_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut value = serde_json::to_value(stored(7)).unwrap();
+        value["format_version"] = 2.into();
+        std::fs::write(directory.path().join(FILE), value.to_string()).unwrap();
+        let standing = read(directory.path());
+        assert_eq!(
+            (standing.generation(), standing.authorities_pem()),
+            (7, Some(stored(7).identity.service_ca_pem.as_str()))
+        );
+        assert_eq!(standing.with_owner(|owner| owner.device_id.to_owned()), Some("device-old".into()));
+        assert!(standing.identity().is_none());
+    }
+
+    #[test]
+    fn boot_d8_a_release_leaves_no_key_and_is_only_its_own_identitys() {
+        let directory = tempfile::tempdir().unwrap();
+        let owned = Standing::Owned(stored(3));
+        write(directory.path(), &owned).unwrap();
+        let thing = "panorama_old_Thing_00000001";
+        for (thing, generation) in [(thing, 2), ("panorama_other_Thing_00000001", 3)] {
+            assert!(owned.after_release(thing, generation).is_err());
+        }
+        assert!(Standing::New.after_release(thing, 3).is_err());
+        let released = owned.after_release(thing, 3).unwrap().unwrap();
+        write(directory.path(), &released).unwrap();
+        let text = std::fs::read_to_string(directory.path().join(FILE)).unwrap();
+        assert!(!text.contains("key") && !text.to_lowercase().contains("certificate"), "{text}");
+        let read = read(directory.path());
+        assert_eq!(read, released);
+        assert_eq!((read.generation(), read.authorities_pem()), (3, None));
+        assert_eq!(read.after_release(thing, 3), Ok(None), "heard twice");
+        assert!(read.after_release(thing, 4).is_err());
     }
 }

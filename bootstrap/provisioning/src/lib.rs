@@ -1,18 +1,22 @@
 //! From a USB stick to an identity.
 //!
-//! [`devices`] notices sticks, [`stick`] reads and writes one, [`plan()`] decides what to do with it, [`executor`] does
-//! it through the [`world::World`] (network, clock, [`key`], [`claim`], identity, lights), [`result`] says how it went.
+//! [`devices`] notices sticks, [`survey`] chooses a volume, [`stick`] reads and writes it, [`owner`] tells whether it may
+//! take the appliance over, [`plan()`] decides what to do with it, [`executor`] does
+//! it through the [`world::World`] (network, [`clock`], [`key`], [`claim`], identity, lights), [`result`] says how it went.
 //! [`service`] is the loop around them and `org.belvedere.Provisioning`.
 
 pub mod claim;
+pub mod clock;
 pub mod devices;
 pub mod executor;
 pub mod identity;
 pub mod key;
+pub mod owner;
 pub mod plan;
 pub mod result;
 pub mod service;
 pub mod stick;
+pub mod survey;
 pub mod tls;
 pub mod world;
 

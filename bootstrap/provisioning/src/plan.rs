@@ -1,6 +1,7 @@
 //! What to do about a stick: decided from what is seen, without touching anything.
 
-use crate::identity::StoredIdentity;
+use crate::clock;
+use crate::identity::Standing;
 use belvedere_provisioning_archive::{Archive, ArchiveError};
 
 /// Everything the decision rests on.
@@ -10,10 +11,10 @@ pub struct Observation<'a> {
     pub archive: Result<(&'a Archive, &'a str), &'a ArchiveError>,
     /// Whether the stick already carries a result of an earlier provisioning.
     pub has_result: bool,
-    /// The appliance's clock, seconds since 1970.
-    pub now: i64,
-    /// The appliance's identity so far.
-    pub identity: Option<&'a StoredIdentity>,
+    /// Whose the appliance is so far.
+    pub standing: &'a Standing,
+    /// Whether the owner signed the archive's claim ([`crate::owner`]).
+    pub signed_by_owner: bool,
 }
 
 /// What to do.
@@ -41,14 +42,14 @@ pub enum Step {
     ShowRegistering,
     /// Ports get the configuration of the archive.
     TryNetwork,
-    /// The clock is behind the archive's issue time: set it (seconds since 1970).
-    SetClock(i64),
     /// A new key, made here.
     MakeKey,
     /// Key and claim become a device certificate.
     Register,
     /// The one step that makes the new identity the appliance's.
     StoreIdentity,
+    /// The clock is set if it cannot be right; see [`crate::clock`].
+    SetClock,
     /// The network configuration becomes the durable one.
     KeepNetwork,
     /// The claim is used up; its key leaves the stick.
@@ -65,7 +66,7 @@ pub fn plan(observation: &Observation<'_>) -> Plan {
         }
     };
     // The stick that provisioned us, from which power was cut before it was wiped.
-    if let Some(stored) = observation.identity
+    if let Some(stored) = observation.standing.identity()
         && stored.archive_sha256 == digest
     {
         let mut steps = Vec::new();
@@ -75,27 +76,28 @@ pub fn plan(observation: &Observation<'_>) -> Plan {
         steps.push(Step::WipeArchive);
         return Plan::Carry(steps);
     }
-    let behind = observation.now < archive.configuration.issued;
-    if !behind && archive.claim_expired(observation.now) {
-        return Plan::Refuse {
-            reason: "claim_expired",
-            message: "the provisioning archive has expired: it is good for a few minutes only; delete the device in the service, provision it again and use the new archive at once".into(),
-            error_light: true,
-        };
+    let refuse = |reason, message| Plan::Refuse { reason, message, error_light: true };
+    if matches!(observation.standing, Standing::Released(released) if !released.cleared) {
+        let message = "the appliance is being released, and still removes its earlier owner's applications: wait a minute, then plug the stick in again";
+        return refuse("release_unfinished", message.into());
     }
-    let mut steps = vec![Step::ShowRegistering, Step::TryNetwork];
-    if behind {
-        steps.push(Step::SetClock(archive.configuration.issued));
+    if !observation.signed_by_owner
+        && let Some(message) = observation.standing.with_owner(|owner| owner.refusal())
+    {
+        return refuse("already_provisioned", message);
     }
-    steps.extend([Step::MakeKey, Step::Register, Step::StoreIdentity, Step::KeepNetwork, Step::WipeArchive]);
-    Plan::Carry(steps)
+    if let Err(message) = clock::check(archive.configuration.issued) {
+        return refuse("clock", message);
+    }
+    use Step::*;
+    Plan::Carry(vec![ShowRegistering, TryNetwork, MakeKey, Register, StoreIdentity, SetClock, KeepNetwork, WipeArchive])
 }
 
 /// A stick without an archive is an operator's mistake on a new appliance. On one in operation it may be any stick: that
 /// is no reason to show an error, and none to overwrite the good result of the provisioning that it was used for.
 fn no_archive(observation: &Observation<'_>) -> Plan {
     let error = ArchiveError::NoArchive;
-    match observation.identity {
+    match observation.standing.identity() {
         Some(_) if observation.has_result => Plan::Ignore,
         identity => Plan::Refuse { reason: error.reason(), message: error.to_string(), error_light: identity.is_none() },
     }
@@ -104,37 +106,35 @@ fn no_archive(observation: &Observation<'_>) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::tests::{ISSUED, archive, stored};
+    use crate::executor::tests::{archive, stored};
+    use crate::identity::{Released, Unreadable};
 
-    fn observe<'a>(archive: Result<(&'a Archive, &'a str), &'a ArchiveError>, now: i64) -> Observation<'a> {
-        Observation { archive, has_result: false, now, identity: None }
+    fn observe<'a>(archive: Result<(&'a Archive, &'a str), &'a ArchiveError>, standing: &'a Standing) -> Observation<'a> {
+        Observation { archive, has_result: false, standing, signed_by_owner: false }
     }
+
+    const NEW: Standing = Standing::New;
 
     #[test]
     fn a_good_archive_is_carried_out_in_the_documented_order() {
         let archive = archive();
         use Step::*;
         assert_eq!(
-            plan(&observe(Ok((&archive, "a")), ISSUED + 1)),
-            Plan::Carry(vec![ShowRegistering, TryNetwork, MakeKey, Register, StoreIdentity, KeepNetwork, WipeArchive])
+            plan(&observe(Ok((&archive, "a")), &NEW)),
+            Plan::Carry(vec![
+                ShowRegistering, TryNetwork, MakeKey, Register, StoreIdentity, SetClock, KeepNetwork, WipeArchive
+            ])
         );
     }
 
     #[test]
-    fn a_clock_that_is_behind_is_set_before_the_claim_is_used() {
-        let archive = archive();
-        let Plan::Carry(steps) = plan(&observe(Ok((&archive, "a")), 0)) else { panic!("carried out") };
-        let position = |wanted: Step| steps.iter().position(|step| *step == wanted).unwrap();
-        assert!(position(Step::SetClock(ISSUED)) < position(Step::Register));
-    }
-
-    #[test]
-    fn an_expired_claim_is_refused() {
-        let archive = archive();
-        let Plan::Refuse { reason, error_light, .. } = plan(&observe(Ok((&archive, "a")), ISSUED + 300)) else {
-            panic!("refused")
-        };
-        assert_eq!((reason, error_light), ("claim_expired", true));
+    fn boot_d13_an_archive_of_an_impossible_time_is_refused() {
+        let mut archive = archive();
+        for issued in [clock::RELEASE_DATE - 1, clock::RELEASE_DATE + clock::HORIZON] {
+            archive.configuration.issued = issued;
+            let Plan::Refuse { reason, .. } = plan(&observe(Ok((&archive, "a")), &NEW)) else { panic!("refused") };
+            assert_eq!(reason, "clock");
+        }
     }
 
     #[test]
@@ -143,29 +143,58 @@ mod tests {
             Plan::Refuse { reason: "no_archive", error_light, .. } => error_light,
             other => panic!("{other:?}"),
         };
-        let new = observe(Err(&ArchiveError::NoArchive), ISSUED);
+        let new = observe(Err(&ArchiveError::NoArchive), &NEW);
         assert!(light(new.clone()));
         assert!(light(Observation { has_result: true, ..new.clone() }));
-        let stored = stored(1);
-        let operating = Observation { identity: Some(&stored), ..new };
+        let stored = Standing::Owned(stored(1));
+        let operating = Observation { standing: &stored, ..new };
         assert!(!light(operating.clone()));
         assert_eq!(plan(&Observation { has_result: true, ..operating }), Plan::Ignore);
     }
 
     #[test]
     fn a_bad_archive_is_an_error_also_in_operation() {
-        let stored = stored(1);
+        let stored = Standing::Owned(stored(1));
         let error = ArchiveError::Encrypted;
-        let observation = Observation { identity: Some(&stored), ..observe(Err(&error), ISSUED) };
-        assert!(matches!(plan(&observation), Plan::Refuse { error_light: true, .. }));
+        assert!(matches!(plan(&observe(Err(&error), &stored)), Plan::Refuse { error_light: true, .. }));
     }
 
     #[test]
-    fn the_archive_that_provisioned_us_is_only_finished_even_when_it_has_expired() {
+    fn boot_d8_an_operating_appliance_takes_its_owners_stick_only() {
+        let archive = archive();
+        let owned = Standing::Owned(stored(1));
+        let newer = Standing::Unreadable(Unreadable {
+            generation: 1,
+            owner: Some(("10.0.2.2:8883".into(), "device-old".into(), "ca".into())),
+        });
+        for standing in [&owned, &newer] {
+            let observation = observe(Ok((&archive, "a")), standing);
+            let Plan::Refuse { reason, message, error_light } = plan(&observation) else { panic!("refused") };
+            assert_eq!((reason, error_light), ("already_provisioned", true));
+            assert!(message.contains("10.0.2.2:8883") && message.contains("device-old"), "{message}");
+            assert!(matches!(plan(&Observation { signed_by_owner: true, ..observation }), Plan::Carry(_)));
+        }
+    }
+
+    #[test]
+    fn boot_d8_a_released_appliance_takes_any_stick_once_it_is_cleared() {
+        let archive = archive();
+        let released =
+            |cleared| Standing::Released(Released { format_version: 1, released_thing: "x".into(), generation: 1, cleared });
+        let Plan::Refuse { reason, .. } = plan(&observe(Ok((&archive, "a")), &released(false))) else { panic!("refused") };
+        assert_eq!(reason, "release_unfinished");
+        assert!(matches!(plan(&observe(Ok((&archive, "a")), &released(true))), Plan::Carry(_)));
+        // A damaged file of which nothing can be made out stops nobody: nothing else repairs it.
+        let damaged = Standing::Unreadable(Unreadable::default());
+        assert!(matches!(plan(&observe(Ok((&archive, "a")), &damaged)), Plan::Carry(_)));
+    }
+
+    #[test]
+    fn the_archive_that_provisioned_us_is_only_finished() {
         let archive = archive();
         let mut stored = stored(1);
-        let observe = |stored: &StoredIdentity| {
-            plan(&Observation { identity: Some(stored), ..observe(Ok((&archive, "digest-1")), ISSUED + 9999) })
+        let observe = |stored: &crate::identity::StoredIdentity| {
+            plan(&observe(Ok((&archive, "digest-1")), &Standing::Owned(stored.clone())))
         };
         assert_eq!(observe(&stored), Plan::Carry(vec![Step::TryNetwork, Step::KeepNetwork, Step::WipeArchive]));
         stored.network_kept = true;

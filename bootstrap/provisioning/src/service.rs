@@ -1,18 +1,19 @@
 //! The running service.
 
 use crate::claim::{self, CLAIM_TIME, ClaimError, Registration};
-use crate::devices::{Change, Uevents, is_stick, sticks, volume};
+use crate::devices::{Change, Uevents, Volume, is_behind_usb, is_stick, look_at_medium, partitions, sticks, whole};
 use crate::executor::{keep_network, provision};
-use crate::identity::{self, StoredIdentity};
+use crate::identity::{self, Released, Standing, StoredIdentity};
 use crate::key::{DeviceKey, SoftwareKey};
 use crate::stick::{DirectoryStick, Mounted};
-use crate::world::World;
-use belvedere_device_protocol::{NetworkConfiguration, NetworkStatus};
+use crate::survey::{Elsewhere, Surveyed, choose_volume};
+use crate::world::{Stick, World};
+use belvedere_device_protocol::{Endpoint, NetworkConfiguration, NetworkStatus};
 use belvedere_interfaces::front_panel::{Condition, SetCondition};
 use belvedere_interfaces::logs::{LogEntry, ReadLogs};
-use belvedere_interfaces::network::{Keep, Revert, Try};
-use belvedere_interfaces::provisioning::GetIdentity;
-use belvedere_interfaces::{Failure, Method, users};
+use belvedere_interfaces::network::{Keep, Revert, ServiceAddress, Try};
+use belvedere_interfaces::provisioning::{FinishRelease, GetIdentity, RELEASED, Release};
+use belvedere_interfaces::{Done, Failure, Method, users};
 use belvedere_provisioning_archive::Archive;
 use belvedere_varlink::{CallError, Client, Server};
 use std::collections::BTreeMap;
@@ -27,6 +28,9 @@ const SERVICE_TIME: Duration = Duration::from_secs(60);
 /// Log lines read at a time for the stick, and how often; the files are bounded once more when they are written.
 const LOG_LINES: u32 = 1000;
 const LOG_PAGES: usize = 40;
+/// How long a stick waits for a release to be finished, and how often it is looked at.
+const RELEASE_TIME: Duration = Duration::from_secs(60);
+const RELEASE_LOOK: Duration = Duration::from_millis(500);
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -60,46 +64,33 @@ pub enum ServiceError {
     Bind(#[from] belvedere_varlink::BindError),
 }
 
-type Shared = Arc<Mutex<Option<StoredIdentity>>>;
+type Shared = Arc<Mutex<Standing>>;
 
 /// Runs until the process ends (or, with a directory, until that was provisioned from).
 pub fn run(options: Options) -> Result<(), ServiceError> {
-    let stored = identity::read(&options.state).unwrap_or_else(|message| {
-        log::error!("{message}");
-        None
-    });
-    match &stored {
-        Some(stored) => {
+    let standing = identity::read(&options.state);
+    match &standing {
+        Standing::Owned(stored) => {
             log::info!("provisioned as {} (generation {})", stored.identity.thing_name, stored.identity.generation)
         }
-        None => log::info!("not provisioned: plug in a stick with a provisioning archive"),
+        Standing::Released(released) if !released.cleared => {
+            log::info!("released; the earlier owner's applications are to be removed")
+        }
+        _ => log::info!("not provisioned: plug in a stick with a provisioning archive"),
     }
-    let shared: Shared = Arc::new(Mutex::new(stored));
+    let shared: Shared = Arc::new(Mutex::new(standing));
     let mut uevents = match options.directory {
         None => Some(Uevents::open().map_err(ServiceError::Uevents)?),
         Some(_) => None,
     };
-    let answers = Arc::clone(&shared);
-    Server::bind(&options.socket)?
-        .route(move |_: GetIdentity, peer| {
-            let own = rustix::process::getuid().as_raw();
-            if peer.uid != 0 && peer.uid != own && Some(peer.uid) != users::id_of("agent") {
-                let message = format!("user {} may not read the identity", peer.uid);
-                return Err(Failure { reason: "permission_denied".into(), message });
-            }
-            let stored = answers.lock().unwrap_or_else(PoisonError::into_inner);
-            stored.as_ref().map(|stored| stored.identity.clone()).ok_or_else(|| Failure {
-                reason: "not_provisioned".into(),
-                message: "the appliance has no identity yet; plug in a stick with a provisioning archive".into(),
-            })
-        })
-        .spawn();
+    serve(&options, &shared)?;
     belvedere_varlink::notify_ready();
 
     let mut appliance = Appliance { options: options.clone(), shared };
     appliance.finish_network();
     if let Some(directory) = &options.directory {
-        if let Some(outcome) = provision(&mut appliance, &mut DirectoryStick::new(directory, || Ok(()))) {
+        let mut stick = DirectoryStick::new(directory, || Ok(()));
+        if let Some(outcome) = provision(&mut appliance, &mut stick, &Elsewhere::default()) {
             log::info!("{}", outcome.message);
         }
         return Ok(());
@@ -115,6 +106,17 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
             Some(Change::Added(disk)) if is_stick(sys, &disk) && !present.contains(&disk) => {
                 appliance.plugged_in(sys, &disk);
                 present.push(disk);
+            }
+            Some(Change::MediumChanged(disk)) if is_behind_usb(sys, &disk) => {
+                if present.contains(&disk) {
+                    present.retain(|known| *known != disk);
+                    appliance.removed(&disk);
+                }
+                look_at_medium(&Path::new("/dev").join(&disk));
+                if is_stick(sys, &disk) {
+                    appliance.plugged_in(sys, &disk);
+                    present.push(disk);
+                }
             }
             Some(Change::Removed(disk)) if present.contains(&disk) => {
                 present.retain(|known| *known != disk);
@@ -136,6 +138,65 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// Answers `org.belvedere.Provisioning`.
+fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
+    let (answers, releasing, finishing) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
+    let (state, same_state) = (options.state.clone(), options.state.clone());
+    let fail = |reason: &str, message: String| Failure { reason: reason.into(), message };
+    Server::bind(&options.socket)?
+        .route(move |_: GetIdentity, peer| {
+            may_call(peer.uid)?;
+            match &*answers.lock().unwrap_or_else(PoisonError::into_inner) {
+                Standing::Owned(stored) => Ok(stored.identity.clone()),
+                Standing::Released(released) if !released.cleared => Err(fail(
+                    RELEASED,
+                    "the appliance was released; its earlier owner's applications are to be removed".into(),
+                )),
+                _ => Err(fail(
+                    "not_provisioned",
+                    "the appliance has no identity yet; plug in a stick with a provisioning archive".into(),
+                )),
+            }
+        })
+        .route(move |release: Release, peer| {
+            may_call(peer.uid)?;
+            // Held while it is written: a stick that stores an identity meanwhile waits.
+            let mut standing = releasing.lock().unwrap_or_else(PoisonError::into_inner);
+            let after = standing.after_release(&release.thing_name, release.generation);
+            if let Some(after) = after.map_err(|message| fail("another_identity", message))? {
+                identity::write(&state, &after).map_err(|message| fail("storage", message))?;
+                log::warn!("the service has released this appliance: {} is given up", release.thing_name);
+                *standing = after;
+            }
+            Ok(Done {})
+        })
+        .route(move |_: FinishRelease, peer| {
+            may_call(peer.uid)?;
+            let mut standing = finishing.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Standing::Released(released) = &*standing
+                && !released.cleared
+            {
+                let after = Standing::Released(Released { cleared: true, ..released.clone() });
+                identity::write(&same_state, &after).map_err(|message| fail("storage", message))?;
+                log::info!("nothing of the earlier owner is left: a stick of any service is taken");
+                *standing = after;
+            }
+            Ok(Done {})
+        })
+        .spawn();
+    Ok(())
+}
+
+/// The identity is the agent's business alone.
+fn may_call(user: u32) -> Result<(), Failure> {
+    let own = rustix::process::getuid().as_raw();
+    if user == 0 || user == own || Some(user) == users::id_of("agent") {
+        return Ok(());
+    }
+    let message = format!("user {user} may not ask for the identity or change it");
+    Err(Failure { reason: "permission_denied".into(), message })
+}
+
 struct Appliance {
     options: Options,
     shared: Shared,
@@ -143,17 +204,45 @@ struct Appliance {
 
 impl Appliance {
     fn plugged_in(&mut self, sys: &Path, disk: &str) {
-        let volume = volume(sys, disk);
-        log::info!("stick {disk}: reading {volume}");
-        match Mounted::mount(&Path::new("/dev").join(&volume), &self.options.mount_point) {
-            Ok(mounted) => {
-                provision(self, &mut mounted.stick());
-            }
-            Err(message) => {
-                // Nothing can be written to it: the light and the log are all there is.
-                log::error!("FAILED (stick_unreadable): {message}");
-                self.light(Condition::Error, true);
-            }
+        self.wait_for_release();
+        let mut volumes = self.survey(&partitions(sys, disk));
+        // A stick without a partition table; or what was taken for one is none.
+        if volumes.iter().all(|volume| volume.archives.is_err()) {
+            volumes.extend(self.survey(&[whole(sys, disk)]));
+        }
+        let result = choose_volume(&volumes).and_then(|(volume, elsewhere)| {
+            log::info!("stick {disk}: reading {}", volume.name);
+            let mounted = self.mount(&volume.name)?;
+            provision(self, &mut mounted.stick(), &elsewhere);
+            Ok(())
+        });
+        if let Err(message) = result {
+            // Nothing can be written to it: the light and the log are all there is.
+            log::error!("FAILED (stick_unreadable): {message}");
+            self.light(Condition::Error, true);
+        }
+    }
+
+    fn mount(&self, volume: &str) -> Result<Mounted, String> {
+        Mounted::mount(&Path::new("/dev").join(volume), &self.options.mount_point)
+    }
+
+    /// Which volumes can be read, and which archives are in their root folders.
+    fn survey(&self, volumes: &[Volume]) -> Vec<Surveyed> {
+        let look = |volume: &Volume| {
+            let listed = self.mount(&volume.name).and_then(|mounted| mounted.stick().list());
+            let archives = listed.map(|listed| listed.into_iter().filter(|e| e.is_file).map(|e| e.name).collect());
+            Surveyed { name: volume.name.clone(), bytes: volume.bytes, archives }
+        };
+        volumes.iter().map(look).collect()
+    }
+
+    /// A release takes seconds; whoever has the next stick at hand need not plug it in twice.
+    fn wait_for_release(&self) {
+        let unfinished = || matches!(self.standing(), Standing::Released(released) if !released.cleared);
+        let began = Instant::now();
+        while unfinished() && began.elapsed() < RELEASE_TIME {
+            std::thread::sleep(RELEASE_LOOK);
         }
     }
 
@@ -165,12 +254,12 @@ impl Appliance {
 
     /// Step 4 of [`crate::identity`], after a power cut came before it.
     fn finish_network(&mut self) {
-        let Some(stored) = self.identity() else { return };
+        let Some(stored) = self.standing().identity().cloned() else { return };
         if stored.network_kept {
             return;
         }
         log::info!("finishing the provisioning that was interrupted: keeping its network configuration");
-        let result = self.network_try(&stored.network).and_then(|_| keep_network(self));
+        let result = self.network_try(&stored.network, &stored.identity.endpoints.mqtt).and_then(|_| keep_network(self));
         if let Err(message) = result {
             log::error!("{message}; trying again at the next start");
         }
@@ -197,7 +286,7 @@ impl World for Appliance {
     }
 
     fn set_clock(&mut self, seconds: i64) -> Result<(), String> {
-        log::warn!("the clock is behind the archive: setting it to {} UTC", crate::result::time_text(seconds));
+        log::warn!("the clock is wrong: setting it to {} UTC, by the service's archive", crate::result::time_text(seconds));
         let time = rustix::time::Timespec { tv_sec: seconds, tv_nsec: 0 };
         rustix::time::clock_settime(rustix::time::ClockId::Realtime, time)
             .map_err(|error| format!("set the clock: {error}; the service needs CAP_SYS_TIME"))
@@ -211,8 +300,9 @@ impl World for Appliance {
         }
     }
 
-    fn network_try(&mut self, configuration: &NetworkConfiguration) -> Result<NetworkStatus, String> {
-        self.call(&self.options.network, &Try { configuration: configuration.clone(), service: None }, TRY_TIME)
+    fn network_try(&mut self, configuration: &NetworkConfiguration, service: &Endpoint) -> Result<NetworkStatus, String> {
+        let service = Some(ServiceAddress { host: service.host.clone(), port: service.port });
+        self.call(&self.options.network, &Try { configuration: configuration.clone(), service }, TRY_TIME)
     }
 
     fn network_keep(&mut self) -> Result<(), String> {
@@ -227,22 +317,33 @@ impl World for Appliance {
         Ok(Box::new(SoftwareKey::generate()?))
     }
 
-    fn register(&mut self, archive: &Archive, request_pem: &str, serial_number: &str) -> Result<Registration, ClaimError> {
+    fn register(
+        &mut self,
+        archive: &Archive,
+        authorities_pem: &str,
+        request_pem: &str,
+        serial_number: &str,
+    ) -> Result<Registration, ClaimError> {
         let version = std::fs::read_to_string(&self.options.version).unwrap_or_default();
         let parameters = BTreeMap::from([
             ("SerialNumber".to_owned(), serial_number.to_owned()),
             ("SoftwareVersion".to_owned(), version.trim().to_owned()),
         ]);
-        claim::register(archive, request_pem, parameters, CLAIM_TIME)
+        claim::register(archive, authorities_pem, request_pem, parameters, CLAIM_TIME)
     }
 
-    fn identity(&self) -> Option<StoredIdentity> {
+    fn standing(&self) -> Standing {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn store_identity(&mut self, stored: &StoredIdentity) -> Result<(), String> {
-        identity::write(&self.options.state, stored)?;
-        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored.clone());
+        let mut standing = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*standing, Standing::Released(released) if released.generation >= stored.identity.generation) {
+            return Err(format!("{} was released meanwhile", stored.identity.thing_name));
+        }
+        let after = Standing::Owned(stored.clone());
+        identity::write(&self.options.state, &after)?;
+        *standing = after;
         Ok(())
     }
 

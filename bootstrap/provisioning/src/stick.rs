@@ -1,7 +1,8 @@
 //! A mounted stick.
 
+use crate::survey::{START_BYTES, file_system};
 use crate::world::Stick;
-use belvedere_provisioning_archive::Listed;
+use belvedere_provisioning_archive::{Listed, is_archive_name};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -13,8 +14,10 @@ use std::path::{Path, PathBuf};
 const OURS: &str = "panorama";
 /// What an archive is called from the moment that it is used up until it is overwritten and gone.
 const RETIRED: &str = "belvedere-used-archive";
-/// Entries of a root folder that are looked at.
-const MAX_ENTRIES: usize = 4096;
+/// Entries of a root folder; FAT32 has no more.
+const MAX_ENTRIES: usize = 65_536;
+/// Archives of a root folder that are told of: two are too many already.
+const MAX_ARCHIVES: usize = 16;
 /// Never more is overwritten.
 const MAX_WIPE: u64 = 64 << 20;
 
@@ -57,10 +60,18 @@ impl Stick for DirectoryStick {
     fn list(&mut self) -> Result<Vec<Listed>, String> {
         let failed = self.failed("list the root folder", "");
         let mut listed = Vec::new();
-        for entry in fs::read_dir(&self.root).map_err(&failed)?.take(MAX_ENTRIES) {
+        for (number, entry) in fs::read_dir(&self.root).map_err(&failed)?.enumerate() {
+            if number >= MAX_ENTRIES {
+                return Err(format!("the stick's root folder holds more than {MAX_ENTRIES} files"));
+            }
             let entry = entry.map_err(&failed)?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| is_archive_name(name)) else { continue };
             let is_file = entry.file_type().map_err(&failed)?.is_file();
-            listed.push(Listed { name: entry.file_name().to_string_lossy().into_owned(), is_file });
+            listed.push(Listed { name: name.to_owned(), is_file });
+            if listed.len() >= MAX_ARCHIVES {
+                break;
+            }
         }
         Ok(listed)
     }
@@ -144,10 +155,15 @@ impl Mounted {
         let options = options()?;
         match mount(device, target, "vfat", FLAGS | MountFlags::RDONLY, options.as_c_str()) {
             Ok(()) => Ok(Self { target: target.to_owned() }),
-            Err(rustix::io::Errno::INVAL) => Err(
-                "the stick is not formatted with FAT32: format it with FAT32, copy the archive again and plug it in again"
-                    .into(),
-            ),
+            Err(rustix::io::Errno::INVAL) => {
+                let mut start = Vec::new();
+                let read = File::open(device).and_then(|file| file.take(START_BYTES as u64).read_to_end(&mut start));
+                let is = match read.ok().and_then(|_| file_system(&start)) {
+                    Some(name) => format!("formatted with {name}, not with FAT32"),
+                    None => "not formatted with FAT32".into(),
+                };
+                Err(format!("the stick is {is}: format it with FAT32, copy the archive again and plug it in again"))
+            }
             Err(error) => Err(format!("the stick cannot be read ({}: {error}): try another one", device.display())),
         }
     }
@@ -199,6 +215,17 @@ mod tests {
         assert_eq!(stick.read("a", 99).unwrap().len(), 100);
         assert_eq!(stick.read("a", 10).unwrap().len(), 11);
         assert!(stick.read("b", 10).unwrap_err().contains("read b on the stick"));
+    }
+
+    #[test]
+    fn field_case_4200_photographs_before_the_archive() {
+        let root = tempfile::tempdir().unwrap();
+        for number in 0..4200 {
+            File::create(root.path().join(format!("IMG_{number:04}.JPG"))).unwrap();
+        }
+        fs::write(root.path().join("certificates-omni_x.zip"), "PK").unwrap();
+        let listed = DirectoryStick::new(root.path(), || Ok(())).list().unwrap();
+        assert_eq!(listed, [Listed { name: "certificates-omni_x.zip".into(), is_file: true }]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What provisioning does to the appliance, as traits.
 
 use crate::claim::{ClaimError, Registration};
-use crate::identity::StoredIdentity;
+use crate::identity::{Standing, StoredIdentity};
 use crate::key::DeviceKey;
-use belvedere_device_protocol::{NetworkConfiguration, NetworkStatus};
+use belvedere_device_protocol::{Endpoint, NetworkConfiguration, NetworkStatus};
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_interfaces::logs::LogEntry;
 use belvedere_provisioning_archive::{Archive, Listed};
@@ -16,19 +16,26 @@ pub trait World {
     fn set_clock(&mut self, seconds: i64) -> Result<(), String>;
     /// States a fact for the status light, or takes it back.
     fn light(&mut self, condition: Condition, active: bool);
-    /// Applies a network configuration without keeping it, and waits for addresses.
-    fn network_try(&mut self, configuration: &NetworkConfiguration) -> Result<NetworkStatus, String>;
+    /// Applies a network configuration without keeping it, and waits for addresses. `service` is what must be reached.
+    fn network_try(&mut self, configuration: &NetworkConfiguration, service: &Endpoint) -> Result<NetworkStatus, String>;
     /// Keeps it.
     fn network_keep(&mut self) -> Result<(), String>;
     /// Goes back.
     fn network_revert(&mut self) -> Result<(), String>;
     /// A new key.
     fn make_key(&mut self) -> Result<Box<dyn DeviceKey>, String>;
-    /// Exchanges the claim for a device certificate. `serial_number` identifies the hardware.
-    fn register(&mut self, archive: &Archive, request_pem: &str, serial_number: &str) -> Result<Registration, ClaimError>;
-    /// The identity so far.
-    fn identity(&self) -> Option<StoredIdentity>;
-    /// Replaces the identity as one durable step.
+    /// Exchanges the claim for a device certificate, with a server that `authorities_pem` stand for. `serial_number`
+    /// identifies the hardware.
+    fn register(
+        &mut self,
+        archive: &Archive,
+        authorities_pem: &str,
+        request_pem: &str,
+        serial_number: &str,
+    ) -> Result<Registration, ClaimError>;
+    /// Whose the appliance is so far.
+    fn standing(&self) -> Standing;
+    /// Replaces the identity as one durable step. Refused if that identity was released meanwhile.
     fn store_identity(&mut self, stored: &StoredIdentity) -> Result<(), String>;
     /// What the appliance's services printed lately, oldest first.
     fn logs(&mut self) -> Result<Vec<LogEntry>, String>;

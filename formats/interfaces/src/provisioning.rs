@@ -1,15 +1,41 @@
 //! `org.belvedere.Provisioning`: the appliance's identity. Served by `provisioning`.
 
-use crate::Method;
+use crate::{Done, Method};
 use belvedere_device_protocol::Endpoints;
 use serde::{Deserialize, Serialize};
 
-/// The identity, for the agent alone (the server checks the peer's user). Fails with `not_provisioned` before that.
+/// The identity, for the agent alone (the server checks the peer's user). Fails with `not_provisioned` before that, and
+/// with [`RELEASED`] between [`Release`] and [`FinishRelease`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetIdentity {}
 impl Method for GetIdentity {
     const NAME: &'static str = "org.belvedere.Provisioning.GetIdentity";
     type Reply = Identity;
+}
+
+/// Reason of [`GetIdentity`]'s failure: the appliance was released, and the earlier owner's applications are to be removed.
+pub const RELEASED: &str = "released";
+
+/// The service has released the appliance: its identity is given up, durably, when the answer comes. For the agent alone,
+/// which heard it from the service that the identity names. Done again it changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Whose release it is; another one is refused.
+    pub thing_name: String,
+    /// Likewise.
+    pub generation: u64,
+}
+impl Method for Release {
+    const NAME: &'static str = "org.belvedere.Provisioning.Release";
+    type Reply = Done;
+}
+
+/// Nothing of the earlier owner is left: from now on any service's stick is taken. For the agent alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishRelease {}
+impl Method for FinishRelease {
+    const NAME: &'static str = "org.belvedere.Provisioning.FinishRelease";
+    type Reply = Done;
 }
 
 /// Who this appliance is, and where its service is.
