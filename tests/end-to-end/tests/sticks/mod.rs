@@ -84,13 +84,13 @@ pub fn bad(good: &[u8]) -> Vec<BadStick> {
             reasons: &["archive_configuration"],
         },
         BadStick {
-            name: "expired-claim",
+            name: "impossible-time",
             files: archive(configuration(good, |value| {
                 for name in ["issued", "claim_expires"] {
-                    value[name] = (value[name].as_i64().expect("a time") - 86_400).into();
+                    value[name] = (value[name].as_i64().expect("a time") - 5 * 365 * 86_400).into();
                 }
             })),
-            reasons: &["claim_expired"],
+            reasons: &["clock"],
         },
     ]
 }
