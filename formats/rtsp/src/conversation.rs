@@ -213,7 +213,8 @@ impl Conversation {
         let Some(depacketizer) = &mut self.depacketizer else { return };
         if self.expected.channel != Some(channel) {
             // Some use another channel than they said: when enough came there, and nothing where it should.
-            let same = crate::rtp::packet(bytes).is_some_and(|packet| Some(packet.payload_type) == self.expected.payload_type);
+            let same =
+                crate::rtp::packet(bytes).is_some_and(|packet| Some(packet.payload_type) == self.expected.payload_type);
             self.elsewhere += u32::from(same);
             if self.packets || !same || self.elsewhere < PACKETS_ELSEWHERE {
                 return;

@@ -214,7 +214,10 @@ fn what_plays_in_ffmpeg_plays_here() {
     let appliance = Appliance::new(Policy::default());
     let mut wrong = Vec::new();
     println!("{:26} {:>8} {:>8} {:>8} {:>8}  status", "camera", "first", "pictures", "silence", "sessions");
-    let rows: Vec<Row> = rows().into_iter().filter(|row| only.as_ref().is_none_or(|only| only.split(',').any(|only| only == row.name))).collect();
+    let rows: Vec<Row> = rows()
+        .into_iter()
+        .filter(|row| only.as_ref().is_none_or(|only| only.split(',').any(|only| only == row.name)))
+        .collect();
     for rows in rows.chunks(AT_A_TIME) {
         let cameras: Vec<Camera> = rows.iter().map(|row| start(row, &made(place.path(), row.clip))).collect();
         let streams = rows.iter().zip(&cameras).map(|(row, camera)| {
