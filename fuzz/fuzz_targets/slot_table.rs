@@ -31,7 +31,13 @@ fuzz_target!(|data: &[u8]| {
         refused: [refused & 1 != 0, refused & 2 != 0, refused & 4 != 0],
         back_offs: u32::from(back_offs),
     });
-    if let (Next::Start(slot), Some(table)) = (decision.next, copies.current()) {
+    if let Some(change) = decision.write.and_then(|table| copies.change(table)) {
+        let mut after = blocks;
+        after[change.copy] = change.block;
+        assert!(Copies::read(&after[0], &after[1]).hold(&change), "a change does not hold");
+    }
+    // After a back-off everything is tried: the signed images' levels decide, not the table.
+    if let (Next::Start(slot), Some(table), 0) = (decision.next, copies.current(), back_offs) {
         assert!(table.record(slot).rollback_level >= u32::from(fuses), "a slot below the fuses was chosen");
     }
 });

@@ -13,7 +13,7 @@ use crate::{
     boot_partition, debian, device_tree, disk, firmware_variables, initramfs, kernel, python, root_image, root_tree,
     signing, unified_kernel,
 };
-use belvedere_boot_slots::{self as boot_slots, Slot, Table};
+use belvedere_boot_slots::{self as boot_slots, Record, Slot, State, Table};
 use belvedere_keys::{KeyDirectory, UefiKey};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ pub struct Request {
     pub cache: PathBuf,
     /// As in `1.2.3`.
     pub version: String,
+    /// On an appliance whose fuses are above it, the release never starts.
+    pub rollback_level: u32,
     /// What to do about parts that are not there.
     pub missing_parts: MissingParts,
 }
@@ -98,7 +100,7 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
         // `init` does not take the missing programs for a fault.
         line += " belvedere.development";
     }
-    let signed = sign_all(&cache, &keys, &tools, board, &parts, &programs, &line, progress)?;
+    let signed = sign_all(&cache, &keys, &tools, request, &parts, &programs, &line, progress)?;
 
     let begun = progress.begin("disk", "boot partitions and partition table");
     let output = &request.output;
@@ -114,7 +116,7 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
     }
     let hash_text = format!("{}\n", facts.root_hash);
     replace(&output.join("root-hash"), |path| fs::write(path, &hash_text).map_err(Error::file("write", path)))?;
-    replace(&output.join("disk.img"), |path| make_disk(path, &signed, &root, &facts))?;
+    replace(&output.join("disk.img"), |path| make_disk(path, &signed, &root, &facts, request.rollback_level))?;
     progress.done("disk", begun, "written");
 
     let report = output.join("build-report.txt");
@@ -141,15 +143,17 @@ fn sign_all(
     cache: &Cache,
     keys: &KeyDirectory,
     tools: &Path,
-    board: &Board,
+    request: &Request,
     parts: &Parts<'_>,
     programs: &Programs,
     command_line: &str,
     progress: &mut Progress,
 ) -> Result<Stage> {
+    let board = request.board;
     let begun = progress.begin("signing", "bootloader, unified kernel image, firmware variables");
-    let mut inputs = Inputs::new("signed 2")
+    let mut inputs = Inputs::new("signed 3")
         .with("command line", command_line)
+        .with("rollback level", request.rollback_level.to_string())
         .with("guid", keys.owner_guid()?)
         .with("variables", firmware_variables::settings());
     for key in UefiKey::ALL {
@@ -165,14 +169,14 @@ fn sign_all(
     inputs = inputs.with("tools", tools.as_os_str().as_encoded_bytes());
     let stage = cache.stage("signed", &inputs, |directory| {
         signing::sign(keys, &programs.bootloader(), &directory.join("bootloader.efi"))?;
-        unified_kernel::make(keys, parts, command_line, directory, &directory.join("uki.efi"))?;
+        unified_kernel::make(keys, parts, command_line, request.rollback_level, directory, &directory.join("uki.efi"))?;
         firmware_variables::make(tools, keys, board, &directory.join("firmware-variables.fd"))
     })?;
     progress.done("signing", begun, if stage.warm { "from the cache" } else { "done" });
     Ok(stage)
 }
 
-fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts) -> Result<()> {
+fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts, rollback_level: u32) -> Result<()> {
     let (bootloader, uki) = (signed.file("bootloader.efi"), signed.file("uki.efi"));
     let mut partitions = Vec::new();
     for (slot, serial) in [(Slot::A, 0xbe1f_000a), (Slot::B, 0xbe1f_000b)] {
@@ -186,7 +190,8 @@ fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts) -> Result
         boot_partition::make(&partition, &slot.esp().to_uppercase(), serial, &files)?;
         partitions.push(partition);
     }
-    let slices = disk::layout(partitions[0].clone(), partitions[1].clone(), slot_table(), root.file("root.erofs"));
+    let slices =
+        disk::layout(partitions[0].clone(), partitions[1].clone(), slot_table(rollback_level), root.file("root.erofs"));
     disk::make(path, &slices, facts.root_hash.as_bytes())?;
     for partition in partitions {
         fs::remove_file(&partition).map_err(Error::file("remove", &partition))?;
@@ -195,8 +200,9 @@ fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts) -> Result
 }
 
 /// The table of a new appliance: slot a is good, the others are empty.
-fn slot_table() -> Vec<u8> {
-    let table = Table::empty(Slot::A).committed(Slot::A);
+fn slot_table(rollback_level: u32) -> Vec<u8> {
+    let record = Record { state: State::Written, rollback_level, starts: 0 };
+    let table = Table::empty(Slot::A).with(Slot::A, record).committed(Slot::A);
     let mut bytes = vec![0; boot_slots::PARTITION_SIZE as usize];
     for (copy, offset) in boot_slots::initial(table).iter().zip(boot_slots::COPY_OFFSETS) {
         let start = offset as usize;
@@ -218,13 +224,13 @@ mod tests {
 
     #[test]
     fn a_new_appliance_starts_slot_a() {
-        let bytes = slot_table();
+        let bytes = slot_table(7);
         let [first, second] =
             boot_slots::COPY_OFFSETS.map(|offset| &bytes[offset as usize..offset as usize + boot_slots::BLOCK]);
         let table = boot_slots::Copies::read(first, second).current().unwrap();
         assert_eq!((table.preferred, table.last_good, table.generation), (Slot::A, Some(Slot::A), 2));
-        assert_eq!(table.record(Slot::A).state, boot_slots::State::Good);
-        assert_eq!(table.record(Slot::B).state, boot_slots::State::Empty);
+        assert_eq!(table.record(Slot::A), Record { state: State::Good, rollback_level: 7, starts: 0 });
+        assert_eq!(table.record(Slot::B).state, State::Empty);
     }
 
     #[test]

@@ -38,6 +38,9 @@ enum Command {
         /// The release's version, as in 1.2.3.
         #[arg(long = "version", default_value = env!("CARGO_PKG_VERSION"))]
         release: String,
+        /// The release's rollback level: on an appliance whose fuses are above it, it never starts.
+        #[arg(long, default_value_t = 0)]
+        rollback_level: u32,
         /// Leaves out programs that are not there, for development. Without init, bootloader and kernel stub there is no image.
         #[arg(long)]
         allow_missing: bool,
@@ -51,7 +54,8 @@ fn cache_directory() -> PathBuf {
 }
 
 fn main() -> ExitCode {
-    let Command::Build { board: name, keys, programs, output, cache, release, allow_missing } = Arguments::parse().command;
+    let Command::Build { board: name, keys, programs, output, cache, release, rollback_level, allow_missing } =
+        Arguments::parse().command;
     let Some(board) = board::find(&name) else {
         let names: Vec<&str> = board::BOARDS.iter().map(|board| board.name).collect();
         eprintln!("belvedere-image: there is no board {name}; there is {}", names.join(", "));
@@ -59,7 +63,7 @@ fn main() -> ExitCode {
     };
     let missing_parts = if allow_missing { MissingParts::Leave } else { MissingParts::Refuse };
     let cache = cache.unwrap_or_else(cache_directory);
-    let request = Request { board, keys, programs, output, cache, version: release, missing_parts };
+    let request = Request { board, keys, programs, output, cache, version: release, rollback_level, missing_parts };
     match build(&request, &mut Progress::new()) {
         Ok(()) => {
             println!("{}", request.output.join("disk.img").display());

@@ -6,7 +6,7 @@ use belvedere_keys::{KeyDirectory, UefiKey};
 use std::fs;
 use std::path::Path;
 
-/// Signs a PE image (bootloader, kernel, UKI) for Secure Boot.
+/// Signs a PE image (bootloader, UKI) for Secure Boot.
 ///
 /// `sbsign` writes the present time into the signature; under `faketime` it is always the same, so that the same image
 /// and key give the same bytes.

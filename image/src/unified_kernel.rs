@@ -1,10 +1,11 @@
-//! The unified kernel image: stub, signed kernel, initramfs, command line and device tree in one signed file.
+//! The unified kernel image: stub, kernel, initramfs, command line, device tree and rollback level in one signed file.
+//! Nothing inside carries a signature of its own: it could be cut out and started by itself.
 
 use crate::board::Board;
 use crate::error::{Error, Result};
 use crate::root_image::Facts;
 use crate::signing::sign;
-use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, LINUX, assemble};
+use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, LINUX, RELEASE, assemble, release_section};
 use belvedere_keys::KeyDirectory;
 use std::fs;
 use std::path::Path;
@@ -29,31 +30,34 @@ pub struct Parts<'a> {
     pub device_tree: &'a Path,
 }
 
-/// Signs the kernel, assembles the image and signs it. Works in `scratch`.
+/// Assembles the image and signs it. Works in `scratch`.
 ///
 /// # Errors
-/// When a part cannot be read, does not fit together, or cannot be signed.
-pub fn make(keys: &KeyDirectory, parts: &Parts<'_>, command_line: &str, scratch: &Path, output: &Path) -> Result<()> {
-    let signed_kernel = scratch.join("kernel.signed.efi");
-    sign(keys, parts.kernel, &signed_kernel)?;
+/// When a part cannot be read, is signed, does not fit together, or the image cannot be signed.
+pub fn make(
+    keys: &KeyDirectory,
+    parts: &Parts<'_>,
+    command_line: &str,
+    rollback_level: u32,
+    scratch: &Path,
+    output: &Path,
+) -> Result<()> {
     let read = |path: &Path| fs::read(path).map_err(Error::file("read", path));
     let image = assemble(
         &read(parts.stub)?,
         &[
-            (LINUX, &read(&signed_kernel)?),
+            (LINUX, &read(parts.kernel)?),
             (INITRD, &read(parts.initramfs)?),
             (CMDLINE, command_line.as_bytes()),
             (DTB, &read(parts.device_tree)?),
+            (RELEASE, release_section(rollback_level).as_bytes()),
         ],
     )
     .map_err(|error| Error::invalid("unified kernel image", error.to_string()))?;
     let unsigned = scratch.join("uki.unsigned.efi");
     fs::write(&unsigned, image).map_err(Error::file("write", &unsigned))?;
     sign(keys, &unsigned, output)?;
-    for used in [signed_kernel, unsigned] {
-        fs::remove_file(&used).map_err(Error::file("remove", &used))?;
-    }
-    Ok(())
+    fs::remove_file(&unsigned).map_err(Error::file("remove", &unsigned))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use belvedere_image::programs::MissingParts;
 use belvedere_image::progress::Progress;
 use belvedere_image::root_image::Facts;
 use belvedere_image::{board, verity};
+use belvedere_kernel_stub::{Image, LINUX};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ fn build_anew(directory: &Path, name: &str, keys: &Path) -> PathBuf {
         output: output.clone(),
         cache,
         version: "0.1.0".into(),
+        rollback_level: 0,
         missing_parts: match std::env::var_os("BELVEDERE_ALLOW_MISSING") {
             Some(_) => MissingParts::Leave,
             None => MissingParts::Refuse,
@@ -115,10 +117,19 @@ fn the_same_parts_give_the_same_bytes_and_one_flipped_bit_is_refused() {
     // What the firmware starts is signed with our key, and with no stranger's.
     let strangers = directory.path().join("strangers");
     belvedere_keys::create(&strangers, belvedere_keys::Validity::default()).unwrap();
-    let verifies = |keys: &Path| {
+    let verifies = |keys: &Path, image: &Path| {
         let certificate = keys.join("uefi-db.crt");
-        Command::new("sbverify").arg("--cert").arg(certificate).arg(first.join("uki.efi")).output().unwrap().status.success()
+        Command::new("sbverify").arg("--cert").arg(certificate).arg(image).output().unwrap().status.success()
     };
-    assert!(verifies(&keys));
-    assert!(!verifies(&strangers));
+    let uki = first.join("uki.efi");
+    assert!(verifies(&keys, &uki));
+    assert!(!verifies(&strangers, &uki));
+
+    // boot D1: what is inside it is signed by nobody.
+    let bytes = fs::read(&uki).unwrap();
+    let kernel = Image::parse(&bytes).unwrap().file_section(LINUX).unwrap();
+    assert!(Image::parse(kernel).is_ok_and(|kernel| !kernel.is_signed()));
+    let cut_out = directory.path().join("kernel.efi");
+    fs::write(&cut_out, kernel).unwrap();
+    assert!(!verifies(&keys, &cut_out));
 }

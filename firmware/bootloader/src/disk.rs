@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, PARTITION, PARTITION_SIZE, Slot};
+use belvedere_bootloader::partition_name;
 use uefi::boot::{self, OpenProtocolAttributes, OpenProtocolParams, ScopedProtocol};
 use uefi::proto::ProtocolPointer;
 use uefi::proto::device_path::{DevicePath, DeviceSubType, DeviceType};
@@ -53,7 +54,7 @@ impl Disk {
                 continue;
             };
             let (name, kind) = (entry.partition_name, entry.partition_type_guid);
-            let name: String = name.iter().map(|letter| char::from(*letter)).take_while(|letter| *letter != '\0').collect();
+            let name = partition_name(name.into_iter().map(u16::from));
             partitions.push(Partition { handle, name, esp: kind == GptPartitionType::EFI_SYSTEM_PARTITION });
         }
         Ok(Self { partitions })
@@ -90,7 +91,7 @@ impl Disk {
         let media = device.media();
         let block_size = u64::from(media.block_size());
         let usable = block_size.is_power_of_two() && block_size <= BLOCK as u64;
-        if !usable || (media.last_block() + 1) * block_size < PARTITION_SIZE {
+        if !usable || media.last_block().saturating_add(1).saturating_mul(block_size) < PARTITION_SIZE {
             return Err(format!("partition {PARTITION} is too small or has {block_size}-byte blocks"));
         }
         let id = media.media_id();
@@ -140,7 +141,7 @@ fn parent(path: &[u8]) -> Vec<u8> {
 }
 
 /// Opens a protocol beside whoever uses it already: an exclusive one would take the disk from the file system driver.
-fn shared<P: ProtocolPointer + ?Sized>(handle: Handle) -> Result<ScopedProtocol<P>, Status> {
+pub fn shared<P: ProtocolPointer + ?Sized>(handle: Handle) -> Result<ScopedProtocol<P>, Status> {
     let parameters = OpenProtocolParams { handle, agent: boot::image_handle(), controller: None };
     // SAFETY: this program is the only one that runs, and nothing is removed while a protocol is held: no call that
     // connects or disconnects drivers is made meanwhile.

@@ -1,9 +1,11 @@
 //! The bootloader without its machine: carries out what `boot-slots` decides.
 //!
 //! Write order of one round, and what a power cut after each number leaves behind:
-//! 1. the slot table with one try less for the slot about to start (flushed and read back): that try counts as used;
-//! 2. the volatile UEFI variable with the slot's name: nothing, it is gone with the power;
-//! 3. the slot is started. From here on the slot table belongs to the updater inside it.
+//! 1. the slot table with one try less, or one start more, for the slot about to start (flushed and read back): that
+//!    try or start counts as used;
+//! 2. the slot's image is loaded, which verifies it, and its signed rollback level is compared with the fuses: the same;
+//! 3. the volatile UEFI variable with the slot's name: nothing more, it is gone with the power;
+//! 4. the slot is started. From here on the slot table belongs to what runs in it.
 //!
 //! A slot that does not start is noted in the table where [`belvedere_boot_slots::refused`] says so, and the next
 //! round follows. There is no end to the rounds: an appliance never just stops.
@@ -14,9 +16,11 @@ extern crate alloc;
 extern crate std;
 
 mod device_tree;
+mod partition_name;
 pub mod pl061;
 
 pub use device_tree::root_is_compatible;
+pub use partition_name::partition_name;
 
 use alloc::format;
 use alloc::string::String;
@@ -27,6 +31,9 @@ use belvedere_boot_slots::{
 
 /// Everything the bootloader touches.
 pub trait Machine {
+    /// A slot's image that the firmware verified and loaded.
+    type Image;
+
     /// Reads one copy (0 or 1) of the slot table. The error says why not, for the console.
     fn read_copy(&mut self, copy: usize, block: &mut [u8; BLOCK]) -> Result<(), String>;
     /// Writes a block and flushes the disk's cache.
@@ -39,8 +46,13 @@ pub trait Machine {
     fn show(&mut self, light: Light);
     /// Waits.
     fn wait(&mut self, seconds: u32);
-    /// Starts a slot; comes back only when that failed, with the reason in words.
-    fn start(&mut self, slot: Slot) -> (Refusal, String);
+    /// Has the firmware verify and load a slot's image; gives it with the rollback level that is signed inside it. The
+    /// error says in words why not.
+    fn load(&mut self, slot: Slot) -> Result<(Self::Image, u32), (Refusal, String)>;
+    /// Lets go of an image that is not to be started.
+    fn unload(&mut self, image: Self::Image);
+    /// Starts an image; comes back only when that failed, with the reason in words.
+    fn start(&mut self, slot: Slot, image: Self::Image) -> String;
     /// Writes a line on the console.
     fn say(&mut self, line: &str);
 }
@@ -60,9 +72,10 @@ impl Rounds {
             let [first, second] = copies.found();
             machine.say(&format!("no valid slot table (copies: {:?}, {:?})", first.map(|_| ()), second.map(|_| ())));
         }
+        let fuses = machine.fuses();
         let decision = decide(Inputs {
             copies: &copies,
-            fuses: machine.fuses(),
+            fuses,
             buttons: machine.buttons(),
             refused: self.refused,
             back_offs: self.back_offs,
@@ -87,42 +100,56 @@ impl Rounds {
                     // An uncounted try could repeat for ever; after a back-off there is nothing better left.
                     machine.say(&format!("slot {}: not started, for its try could not be counted", slot.name()));
                 } else {
-                    self.start(machine, slot);
+                    start(machine, slot, fuses);
                 }
                 self.refused[slot as usize] = true;
             }
         }
     }
+}
 
-    fn start(&self, machine: &mut impl Machine, slot: Slot) {
-        let (why, reason) = machine.start(slot);
-        machine.say(&format!("slot {}: {reason}", slot.name()));
-        let copies = read(machine);
-        if let Some(table) = copies.current().and_then(|table| refused(&table, slot, why)) {
-            write(machine, &copies, table);
+/// Loads, compares the level that is signed with the image, starts. Comes back when that failed.
+fn start<M: Machine>(machine: &mut M, slot: Slot, fuses: u32) {
+    let (why, reason) = match machine.load(slot) {
+        Ok((image, level)) if level < fuses => {
+            machine.unload(image);
+            let reason = format!(
+                "refused: its release has rollback level {level}, and this machine has run releases of level {fuses}; \
+                 write a newer release to it"
+            );
+            (Refusal::RolledBack { level }, reason)
         }
+        Ok((image, _)) => (Refusal::Failed, machine.start(slot, image)),
+        Err(refusal) => refusal,
+    };
+    machine.say(&format!("slot {}: {reason}", slot.name()));
+    let copies = read(machine);
+    if let Some(table) = copies.current().and_then(|table| refused(&table, slot, why)) {
+        write(machine, &copies, table);
     }
 }
 
 fn read(machine: &mut impl Machine) -> Copies {
     let mut blocks = [[0u8; BLOCK]; 2];
-    for (copy, block) in blocks.iter_mut().enumerate() {
+    let mut lengths = [BLOCK; 2];
+    for (copy, (block, length)) in blocks.iter_mut().zip(&mut lengths).enumerate() {
         if let Err(reason) = machine.read_copy(copy, block) {
             machine.say(&format!("slot table, copy {copy}: {reason}"));
             // A half-read block must not look like one that was read.
-            block.fill(0);
+            *length = 0;
         }
     }
-    Copies::read(&blocks[0], &blocks[1])
+    Copies::read(&blocks[0][..lengths[0]], &blocks[1][..lengths[1]])
 }
 
-/// Writes a table and reads it back. Says what went wrong.
+/// Writes a table and reads both copies back: whether it is the one that holds. Says what went wrong.
 fn write(machine: &mut impl Machine, copies: &Copies, table: Table) -> bool {
-    let change = copies.change(table);
-    let mut back = [0u8; BLOCK];
-    let result = machine.write(&change).and_then(|()| machine.read_copy(change.copy, &mut back));
-    let reason = match result {
-        Ok(()) if back == change.block => return true,
+    let Some(change) = copies.change(table) else {
+        machine.say("slot table: not written, for no copy may be written over");
+        return false;
+    };
+    let reason = match machine.write(&change) {
+        Ok(()) if read(machine).hold(&change) => return true,
         Ok(()) => String::from("reads back differently"),
         Err(reason) => reason,
     };

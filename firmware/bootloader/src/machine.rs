@@ -7,15 +7,18 @@ use core::time::Duration;
 
 use belvedere_boot_slots::{BLOCK, Buttons, Change, Light, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID};
 use belvedere_bootloader::{Machine, Rounds};
+use belvedere_firmware_console::say;
+use belvedere_kernel_stub::{Image, RELEASE, rollback_level};
 use uefi::boot::{self, LoadImageSource};
 use uefi::proto::BootPolicy;
 use uefi::proto::device_path::DevicePath;
+use uefi::proto::loaded_image::LoadedImage;
 use uefi::proto::tcg::v2::{HashLogExtendEventFlags, PcrEventInputs, Tcg};
 use uefi::proto::tcg::{EventType, PcrIndex};
 use uefi::runtime::{self, VariableAttributes, VariableVendor};
-use uefi::{CString16, Guid, Status, cstr16, println};
+use uefi::{CString16, Guid, Handle, Status, cstr16};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, shared};
 use crate::panel::{self, Panel};
 
 /// The firmware restarts the machine when nothing happens for so long, seconds.
@@ -40,12 +43,20 @@ pub fn run() -> ! {
     }
 }
 
+/// A slot's image, and where it came from.
+struct Loaded {
+    handle: Handle,
+    from: String,
+}
+
 struct Uefi {
     disk: Result<Disk, String>,
     panel: Box<dyn Panel>,
 }
 
 impl Machine for Uefi {
+    type Image = Loaded;
+
     fn read_copy(&mut self, copy: usize, block: &mut [u8; BLOCK]) -> Result<(), String> {
         self.disk.as_ref().map_err(String::clone)?.read_copy(copy, block)
     }
@@ -76,47 +87,91 @@ impl Machine for Uefi {
         }
     }
 
-    fn start(&mut self, slot: Slot) -> (Refusal, String) {
+    fn load(&mut self, slot: Slot) -> Result<(Loaded, u32), (Refusal, String)> {
         let paths = match &self.disk {
             Ok(disk) => disk.kernel_paths(slot),
-            Err(reason) => return (Refusal::Failed, reason.clone()),
+            Err(reason) => return Err((Refusal::Failed, reason.clone())),
         };
+        let file = slot.kernel_path();
+        let mut refusal = None;
         for (partition, path) in paths {
-            let Ok(path) = <&DevicePath>::try_from(path.as_slice()) else {
-                continue;
-            };
-            let source = LoadImageSource::FromDevicePath { device_path: path, boot_policy: BootPolicy::ExactMatch };
-            let file = slot.kernel_path();
-            let image = match boot::load_image(boot::image_handle(), source) {
-                Ok(image) => image,
-                Err(error) => match error.status() {
-                    Status::NOT_FOUND => continue,
-                    status @ (Status::ACCESS_DENIED | Status::SECURITY_VIOLATION) => {
-                        return (
-                            Refusal::SecureBoot,
-                            format!(
-                                "refused by Secure Boot: {file} on {partition} is not signed by a key that this machine trusts, or was changed ({status})"
-                            ),
-                        );
+            let from = format!("{file} on {partition}");
+            match load(&path) {
+                Ok((handle, level)) => {
+                    if let Some((_, reason)) = refusal {
+                        self.say(&format!("slot {}: {reason}; another ESP has it whole", slot.name()));
                     }
-                    status => {
-                        return (Refusal::Failed, format!("{file} on {partition} cannot be loaded: {status}"));
-                    }
-                },
-            };
-            if let Err(status) = name_slot(slot) {
-                self.say(&format!("slot {}: cannot set {SLOT_VARIABLE}: {status}", slot.name()));
+                    return Ok((Loaded { handle, from }, level));
+                }
+                Err(Status::NOT_FOUND) => {}
+                // Another ESP may have a whole one.
+                Err(status) => {
+                    refusal.get_or_insert_with(|| not_loaded(&from, status));
+                }
             }
-            measure(slot);
-            self.say(&format!("slot {}: starting {file} on {partition}", slot.name()));
-            let status = boot::start_image(image).err().map_or(Status::SUCCESS, |error| error.status());
-            return (Refusal::Failed, format!("came back: {status}"));
         }
-        (Refusal::Missing, format!("no ESP of this disk has {}", slot.kernel_path()))
+        Err(refusal.unwrap_or_else(|| (Refusal::Missing, format!("no ESP of this disk has {file}"))))
+    }
+
+    fn unload(&mut self, image: Loaded) {
+        let _ = boot::unload_image(image.handle);
+    }
+
+    fn start(&mut self, slot: Slot, image: Loaded) -> String {
+        if let Err(status) = name_slot(slot) {
+            self.say(&format!("slot {}: cannot set {SLOT_VARIABLE}: {status}", slot.name()));
+        }
+        measure(slot);
+        self.say(&format!("slot {}: starting {}", slot.name(), image.from));
+        let status = boot::start_image(image.handle).err().map_or(Status::SUCCESS, |error| error.status());
+        format!("came back: {status}")
     }
 
     fn say(&mut self, line: &str) {
-        println!("belvedere: {line}");
+        say(format_args!("belvedere: {line}"));
+    }
+}
+
+/// Has the firmware verify and load the file at a device path, and reads the rollback level in it.
+fn load(path: &[u8]) -> Result<(Handle, u32), Status> {
+    let path = <&DevicePath>::try_from(path).map_err(|_| Status::INVALID_PARAMETER)?;
+    let source = LoadImageSource::FromDevicePath { device_path: path, boot_policy: BootPolicy::ExactMatch };
+    let handle = boot::load_image(boot::image_handle(), source).map_err(|error| error.status())?;
+    let level = signed_level(handle);
+    if level.is_err() {
+        let _ = boot::unload_image(handle);
+    }
+    level.map(|level| (handle, level))
+}
+
+/// The rollback level in an image as the firmware loaded it: in the bytes that it verified, not in the file, which may
+/// have changed since. An image without the section was made before there were levels: level 0.
+fn signed_level(image: Handle) -> Result<u32, Status> {
+    let loaded = shared::<LoadedImage>(image)?;
+    let (base, size) = loaded.info();
+    let size = usize::try_from(size).map_err(|_| Status::LOAD_ERROR)?;
+    if base.is_null() {
+        return Err(Status::LOAD_ERROR);
+    }
+    // SAFETY: the firmware loaded the image to `base` with `size` bytes, nothing of it runs yet, and it is not unloaded
+    // before this function returns.
+    let memory = unsafe { core::slice::from_raw_parts(base.cast::<u8>(), size) };
+    let sections = Image::parse(memory).map_err(|_| Status::LOAD_ERROR)?;
+    match sections.loaded_section(RELEASE) {
+        None => Ok(0),
+        Some(section) => rollback_level(section).ok_or(Status::LOAD_ERROR),
+    }
+}
+
+fn not_loaded(from: &str, status: Status) -> (Refusal, String) {
+    match status {
+        Status::ACCESS_DENIED | Status::SECURITY_VIOLATION => (
+            Refusal::SecureBoot,
+            format!(
+                "refused by Secure Boot: {from} is not signed by a key that this machine trusts, or was changed ({status})"
+            ),
+        ),
+        status => (Refusal::Failed, format!("{from} cannot be loaded: {status}")),
     }
 }
 
@@ -151,7 +206,7 @@ fn measure(slot: Slot) {
     };
     let flags = HashLogExtendEventFlags::empty();
     if let Err(error) = tpm.hash_log_extend_event(flags, data.as_bytes(), &event) {
-        println!("belvedere: the choice cannot be measured: {}", error.status());
+        say(format_args!("belvedere: the choice cannot be measured: {}", error.status()));
     }
 }
 

@@ -17,6 +17,12 @@ fn main() -> uefi::Status {
     machine::run()
 }
 
+#[cfg(target_os = "uefi")]
+#[panic_handler]
+fn panic(information: &core::panic::PanicInfo<'_>) -> ! {
+    belvedere_firmware_console::panicked(information)
+}
+
 #[cfg(not(target_os = "uefi"))]
 fn main() {
     eprintln!("belvedere-bootloader is a UEFI program; build it with: scripts/cargo --uefi build -p belvedere-bootloader");

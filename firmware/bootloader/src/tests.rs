@@ -9,9 +9,15 @@ struct Fake {
     disk: [[u8; BLOCK]; 2],
     /// What becomes of a slot that is started: `None` runs (and this test's round is over).
     outcome: [Option<Refusal>; 3],
+    /// The rollback level that is signed in each slot's image.
+    levels: [u32; 3],
+    fuses: u32,
     fail_writes: bool,
     lose_writes: bool,
+    unreadable: [bool; 2],
     started: Vec<(Slot, Option<State>)>,
+    /// How many images are loaded and neither started nor let go.
+    loaded: i32,
     waited: Vec<u32>,
     lights: Vec<Light>,
     said: Vec<String>,
@@ -22,6 +28,10 @@ impl Fake {
         Self {
             disk: initial(table),
             outcome: [None; 3],
+            levels: [0; 3],
+            fuses: 0,
+            unreadable: [false; 2],
+            loaded: 0,
             fail_writes: false,
             lose_writes: false,
             started: Vec::new(),
@@ -35,18 +45,26 @@ impl Fake {
         Copies::read(&self.disk[0], &self.disk[1]).current().unwrap()
     }
 
+    fn note(&mut self, slot: Slot) {
+        let state = Copies::read(&self.disk[0], &self.disk[1]).current().map(|table| table.record(slot).state);
+        self.started.push((slot, state));
+    }
+
     fn boot(&mut self, rounds: usize) {
         let mut state = Rounds::default();
         for _ in 0..rounds {
             state.round(self);
         }
+        assert_eq!(self.loaded, 0, "an image stays in memory");
     }
 }
 
 impl Machine for Fake {
+    type Image = Slot;
+
     fn read_copy(&mut self, copy: usize, block: &mut [u8; BLOCK]) -> Result<(), String> {
         *block = self.disk[copy];
-        Ok(())
+        if self.unreadable[copy] { Err("DEVICE_ERROR".to_string()) } else { Ok(()) }
     }
     fn write(&mut self, change: &Change) -> Result<(), String> {
         if self.fail_writes {
@@ -58,7 +76,7 @@ impl Machine for Fake {
         Ok(())
     }
     fn fuses(&mut self) -> u32 {
-        0
+        self.fuses
     }
     fn buttons(&mut self) -> Buttons {
         Buttons::None
@@ -69,11 +87,27 @@ impl Machine for Fake {
     fn wait(&mut self, seconds: u32) {
         self.waited.push(seconds);
     }
-    fn start(&mut self, slot: Slot) -> (Refusal, String) {
-        let state = Copies::read(&self.disk[0], &self.disk[1]).current().map(|table| table.record(slot).state);
-        self.started.push((slot, state));
-        let why = self.outcome[slot as usize].unwrap_or(Refusal::Failed);
-        (why, format!("{why:?}"))
+    fn load(&mut self, slot: Slot) -> Result<(Slot, u32), (Refusal, String)> {
+        match self.outcome[slot as usize] {
+            Some(why) if why != Refusal::Failed => {
+                self.note(slot);
+                Err((why, format!("{why:?}")))
+            }
+            _ => {
+                self.loaded += 1;
+                Ok((slot, self.levels[slot as usize]))
+            }
+        }
+    }
+    fn unload(&mut self, _: Slot) {
+        self.loaded -= 1;
+    }
+    fn start(&mut self, slot: Slot, image: Slot) -> String {
+        assert_eq!(slot, image);
+        assert!(self.levels[slot as usize] >= self.fuses, "a slot below the fuses runs");
+        self.loaded -= 1;
+        self.note(slot);
+        "came back".to_string()
     }
     fn say(&mut self, line: &str) {
         self.said.push(line.to_string());
@@ -144,4 +178,82 @@ fn one_damaged_copy_is_rewritten_by_the_next_change() {
     let copies = Copies::read(&fake.disk[0], &fake.disk[1]);
     assert!(copies.found().iter().all(Result::is_ok));
     assert_eq!(fake.disk[0], encode(&fake.table()));
+}
+
+/// Both copies erased, as in boot-slots' field case `both-copies-lost`.
+fn lost() -> Fake {
+    let mut fake = Fake::new(Table::empty(Slot::A));
+    fake.disk = [[0xff; BLOCK]; 2];
+    fake.fuses = 3;
+    fake
+}
+
+/// boot D3.
+#[test]
+fn both_copies_lost_a_slot_starts_whose_signed_level_is_not_below_the_fuses_and_the_table_is_made_anew() {
+    for (levels, first) in [([3, 3, 3], Slot::A), ([2, 3, 3], Slot::B), ([0, 2, 4], Slot::Minimum)] {
+        let mut fake = lost();
+        fake.levels = levels;
+        fake.boot(4);
+        assert_eq!(fake.started[0].0, first, "{:?}", fake.said);
+        assert_eq!(fake.waited, [5]);
+        // The slots that were refused are known to be below now.
+        let table = fake.table();
+        for slot in Slot::ALL {
+            assert_eq!(table.record(slot).rollback_level >= 3, levels[slot as usize] >= 3, "slot {}", slot.name());
+        }
+        // The next power-on does not wait.
+        fake.waited.clear();
+        fake.boot(1);
+        assert_eq!(fake.waited, []);
+        assert_eq!(fake.started.last().unwrap().0, first);
+    }
+    let mut fake = lost();
+    fake.levels = [2; 3];
+    fake.boot(40);
+    assert_eq!(fake.started, []);
+    assert!(fake.said.iter().any(|line| line.contains("rollback level 2")), "{:?}", fake.said);
+}
+
+/// boot D2: whatever the table says, the level in the signed image decides.
+#[test]
+fn a_table_that_lies_about_the_level_starts_nothing_below_the_fuses_and_keeps_nothing_from_starting() {
+    let level = |table: Table, slot: Slot, level| {
+        table.with(slot, belvedere_boot_slots::Record { rollback_level: level, ..table.record(slot) })
+    };
+    // An old signed image with its old root, and a table that says that it is new.
+    let mut fake = Fake::new(level(two_releases(), Slot::B, 9));
+    (fake.fuses, fake.levels) = (3, [3, 1, 0]);
+    fake.boot(4);
+    assert_eq!(fake.started[0], (Slot::A, Some(State::Good)));
+    assert_eq!(
+        fake.table().record(Slot::B),
+        belvedere_boot_slots::Record { state: State::Bad, rollback_level: 1, starts: 0 }
+    );
+    // A table that says that everything is old.
+    let mut fake = Fake::new(level(two_releases(), Slot::A, 0));
+    (fake.fuses, fake.levels) = (3, [3, 3, 3]);
+    fake.boot(2);
+    assert!(!fake.started.is_empty(), "{:?}", fake.said);
+}
+
+#[test]
+fn without_a_readable_table_nothing_is_written_and_every_slot_is_tried() {
+    let mut fake = lost();
+    (fake.unreadable, fake.levels) = ([true; 2], [3; 3]);
+    fake.boot(5);
+    assert_eq!(fake.started.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), Slot::ALL);
+    assert_eq!(fake.disk, [[0xff; BLOCK]; 2]);
+}
+
+/// boot D4.
+#[test]
+fn a_start_of_a_proven_slot_is_counted_before_it_starts_and_a_disk_that_cannot_count_starts_it_all_the_same() {
+    let mut fake = Fake::new(Table::empty(Slot::A).committed(Slot::A));
+    fake.boot(1);
+    assert_eq!(fake.table().record(Slot::A).starts, 1);
+    let mut fake = Fake::new(Table::empty(Slot::A).committed(Slot::A));
+    fake.fail_writes = true;
+    fake.boot(1);
+    assert_eq!(fake.started, [(Slot::A, Some(State::Good))]);
 }

@@ -13,6 +13,8 @@ pub enum AssembleError {
     Stub(Malformed),
     /// The stub is signed already; a signature over less than the whole would not verify.
     StubIsSigned,
+    /// A part is a signed UEFI program: whoever cuts it out could start it by itself, with a command line of his.
+    SignedPart(String),
     /// A section's name is longer than eight bytes, empty, or there already.
     Name(String),
     /// A section has nothing in it.
@@ -28,6 +30,12 @@ impl core::fmt::Display for AssembleError {
         match self {
             Self::Stub(malformed) => write!(formatter, "the stub is {malformed}"),
             Self::StubIsSigned => formatter.write_str("the stub is signed already: give the unsigned one"),
+            Self::SignedPart(name) => {
+                write!(
+                    formatter,
+                    "section {name} is a signed UEFI program, which could be cut out and started: give the unsigned one"
+                )
+            }
             Self::Name(name) => write!(formatter, "section name {name:?} is not usable or used twice"),
             Self::Empty(name) => write!(formatter, "section {name} is empty"),
             Self::HeaderFull => formatter.write_str("the stub's header has no room for another section"),
@@ -49,6 +57,9 @@ const READABLE_DATA: u32 = 0x4000_0040;
 pub fn assemble(stub: &[u8], sections: &[(&str, &[u8])]) -> Result<Vec<u8>, AssembleError> {
     let mut output = stub.to_vec();
     for &(name, content) in sections {
+        if Image::parse(content).is_ok_and(|part| part.is_signed()) {
+            return Err(AssembleError::SignedPart(name.into()));
+        }
         append(&mut output, name, content)?;
     }
     Ok(output)
@@ -190,6 +201,12 @@ mod tests {
         let mut signed = stub.clone();
         signed[0x90 + 144] = 1;
         assert_eq!(assemble(&signed, &[(".linux", b"x")]), Err(AssembleError::StubIsSigned));
+        // boot D1: nothing inside an image may be startable by itself.
+        let mut part = stub.clone();
+        part[0x90 + 108] = 6;
+        assert!(assemble(&stub, &[(".linux", &part)]).is_ok());
+        part[0x90 + 144] = 1;
+        assert_eq!(assemble(&stub, &[(".linux", &part)]), Err(AssembleError::SignedPart(".linux".into())));
         let many: Vec<(alloc::string::String, &[u8])> =
             (0..20).map(|index| (alloc::format!(".s{index}"), &b"x"[..])).collect();
         let many: Vec<(&str, &[u8])> = many.iter().map(|(name, content)| (name.as_str(), *content)).collect();

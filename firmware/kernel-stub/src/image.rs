@@ -66,6 +66,21 @@ impl<'bytes> Image<'bytes> {
         self.bytes.get(offset..offset.checked_add(size.min(stored) as usize)?)
     }
 
+    /// Address and length of a data directory (4: signatures, 5: relocations); nothing when the image has fewer.
+    pub(crate) fn data_directory(&self, number: usize) -> Option<(u32, u32)> {
+        let count = u32_at(self.bytes, self.optional + 108)? as usize;
+        let at = self.optional + 112 + 8 * number;
+        if number >= count || at + 8 > self.table {
+            return None;
+        }
+        Some((u32_at(self.bytes, at)?, u32_at(self.bytes, at + 4)?))
+    }
+
+    /// Whether it carries a signature.
+    pub fn is_signed(&self) -> bool {
+        self.data_directory(4).is_some_and(|signatures| signatures != (0, 0))
+    }
+
     fn header(&self, name: &str) -> Option<usize> {
         let mut wanted = [0u8; 8];
         wanted.get_mut(..name.len())?.copy_from_slice(name.as_bytes());

@@ -7,11 +7,15 @@ extern crate alloc;
 
 mod assemble;
 mod image;
+mod layout;
+mod release;
 
 pub use assemble::{AssembleError, assemble};
 pub use image::{Image, Malformed};
+pub use layout::{Layout, LayoutError, Segment};
+pub use release::{release_section, rollback_level};
 
-/// Section with the signed kernel.
+/// Section with the kernel, which carries no signature of its own: nobody can start it by itself.
 pub const LINUX: &str = ".linux";
 /// Section with the initramfs.
 pub const INITRD: &str = ".initrd";
@@ -19,6 +23,8 @@ pub const INITRD: &str = ".initrd";
 pub const CMDLINE: &str = ".cmdline";
 /// Section with the flattened device tree.
 pub const DTB: &str = ".dtb";
+/// Section with what the bootloader must know of the release: [`release_section`].
+pub const RELEASE: &str = ".belvrel";
 
 /// The command line of a `.cmdline` section without the newline or NULs an editor or linker left behind; nothing when
 /// it is not UTF-8 or holds a NUL inside.
@@ -42,6 +48,9 @@ pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let field = bytes.get(offset..offset.checked_add(4)?)?;
     Some(u32::from_le_bytes(field.try_into().ok()?))
 }
+
+#[cfg(test)]
+extern crate std;
 
 #[cfg(test)]
 mod tests {

@@ -5,12 +5,20 @@
 extern crate alloc;
 
 #[cfg(target_os = "uefi")]
+mod kernel;
+#[cfg(target_os = "uefi")]
 mod start;
 
 #[cfg(target_os = "uefi")]
 #[uefi::entry]
 fn main() -> uefi::Status {
     start::run()
+}
+
+#[cfg(target_os = "uefi")]
+#[panic_handler]
+fn panic(information: &core::panic::PanicInfo<'_>) -> ! {
+    belvedere_firmware_console::panicked(information)
 }
 
 #[cfg(not(target_os = "uefi"))]

@@ -1,18 +1,19 @@
 //! The stub: starts the kernel that it carries.
 //!
-//! Order: find the parts; put the device tree where the kernel looks for it; offer the initramfs; have the firmware
-//! verify and load the kernel; hand it the command line; start it. Every part comes from this image's own memory,
-//! which the firmware verified as one; nothing comes from a file or from load options.
+//! Order: find the parts; lay the kernel out; put the device tree where the kernel looks for it; offer the initramfs; start
+//! the kernel with the command line. Every part comes from this image's own memory, which the firmware verified as one;
+//! nothing comes from a file, and the load options of whoever started this are not looked at.
 
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr;
 
+use belvedere_firmware_console::say;
 use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, command_line};
-use uefi::boot::{self, LoadImageSource, MemoryType};
-use uefi::proto::device_path::DevicePath;
-use uefi::proto::loaded_image::LoadedImage;
-use uefi::{Guid, Handle, Status, guid, println};
+use uefi::boot::{self, MemoryType};
+use uefi::{Guid, Handle, Status, guid};
+
+use crate::kernel::{Kernel, with_own_image};
 
 /// EFI_DTB_TABLE_GUID.
 static DEVICE_TREE_TABLE: Guid = guid!("b1b621d5-f19c-41a5-830b-d9152c69aae0");
@@ -25,12 +26,6 @@ static LOAD_FILE2: Guid = guid!("4006c0c1-fcb3-403e-996d-4a6c8724e06d");
 /// for its initramfs.
 static INITRD_PATH: AlignedPath = AlignedPath(vendor_media([
     0x27, 0xe4, 0x68, 0x55, 0xfc, 0x68, 0x3d, 0x4f, 0xac, 0x74, 0xca, 0x55, 0x52, 0x31, 0xcc, 0x68,
-]));
-
-/// Device path of the kernel itself, `VenMedia(6c1bd7c8-8e3c-4f0e-9b5e-5a8f6d0f7d12)`: the firmware's checks and
-/// measurements want one, and "inside this image" has no other.
-static KERNEL_PATH: AlignedPath = AlignedPath(vendor_media([
-    0xc8, 0xd7, 0x1b, 0x6c, 0x3c, 0x8e, 0x0e, 0x4f, 0x9b, 0x5e, 0x5a, 0x8f, 0x6d, 0x0f, 0x7d, 0x12,
 ]));
 
 #[repr(align(8))]
@@ -98,36 +93,34 @@ unsafe extern "efiapi" fn load_initrd(
 
 /// Starts the kernel; returns only on failure, having said why.
 pub fn run() -> Status {
-    match start() {
-        Ok(()) => {
-            println!("belvedere: kernel stub: the kernel returned");
-            Status::ABORTED
-        }
-        Err((reason, status)) => {
-            println!("belvedere: kernel stub: {reason}: {status}");
-            status
-        }
-    }
+    let (reason, status) = match start() {
+        Ok(status) => ("the kernel gave up", status),
+        Err(failure) => failure,
+    };
+    say(format_args!("belvedere: kernel stub: {reason}: {status}"));
+    // What comes back has failed, whatever it says.
+    if status.is_success() { Status::ABORTED } else { status }
 }
 
-type Failure = (&'static str, Status);
+/// Why not, for the console, and the firmware's word for it.
+pub type Failure = (&'static str, Status);
 
-fn start() -> Result<(), Failure> {
-    let stub = boot::image_handle();
-    let own =
-        boot::open_protocol_exclusive::<LoadedImage>(stub).map_err(|error| ("cannot find its own image", error.status()))?;
-    let (base, size) = own.info();
+fn start() -> Result<Status, Failure> {
+    let (base, size) = with_own_image(|own| own.info())?;
     let size = usize::try_from(size).map_err(|_| ("its own image is too large", Status::LOAD_ERROR))?;
+    if base.is_null() {
+        return Err(("cannot find its own image", Status::LOAD_ERROR));
+    }
     // SAFETY: the firmware loaded this image to `base` with `size` bytes and keeps it while it runs; sections that
     // are written to at run time are never looked at through this slice.
     let memory: &'static [u8] = unsafe { core::slice::from_raw_parts(base.cast(), size) };
-    drop(own);
     let image = Image::parse(memory).map_err(|_| ("its own headers are damaged", Status::LOAD_ERROR))?;
     let kernel = image.loaded_section(LINUX).ok_or(("there is no .linux section", Status::NOT_FOUND))?;
     let line = image
         .loaded_section(CMDLINE)
         .and_then(command_line)
         .ok_or(("there is no valid .cmdline section", Status::NOT_FOUND))?;
+    let kernel = Kernel::place(kernel)?;
 
     if let Some(tree) = image.loaded_section(DTB) {
         install_device_tree(tree)?;
@@ -138,32 +131,10 @@ fn start() -> Result<(), Failure> {
         length: content.len(),
     });
     let offer = initrd.as_ref().map(Offer::new).transpose()?;
-
-    let path: &DevicePath =
-        KERNEL_PATH.0.as_slice().try_into().map_err(|_| ("the kernel's device path is damaged", Status::LOAD_ERROR))?;
-    let handle =
-        boot::load_image(stub, LoadImageSource::FromBuffer { buffer: kernel, file_path: Some(path) }).map_err(|error| {
-            match error.status() {
-                status @ (Status::ACCESS_DENIED | Status::SECURITY_VIOLATION) => {
-                    ("the kernel was refused by Secure Boot", status)
-                }
-                status => ("the kernel cannot be loaded", status),
-            }
-        })?;
-
     let options: Vec<u16> = line.encode_utf16().chain([0]).collect();
-    {
-        let mut loaded = boot::open_protocol_exclusive::<LoadedImage>(handle)
-            .map_err(|error| ("cannot reach the loaded kernel", error.status()))?;
-        let bytes =
-            u32::try_from(options.len() * 2).map_err(|_| ("the command line is too long", Status::INVALID_PARAMETER))?;
-        // SAFETY: `options` lives until the kernel has returned.
-        unsafe { loaded.set_load_options(options.as_ptr().cast(), bytes) };
-    }
-    let result = boot::start_image(handle);
-    drop(options);
+    let status = kernel.start(&options);
     drop(offer);
-    result.map_err(|error| ("the kernel gave up", error.status()))
+    status
 }
 
 /// Copies the device tree to memory that the kernel keeps, and makes it *the* device tree.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, LINUX, assemble, command_line};
+use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, LINUX, RELEASE, assemble, command_line, release_section};
 use clap::{Parser, Subcommand};
 
 /// Put a unified kernel image together. On UEFI this program is the stub that such an image begins with.
@@ -24,7 +24,7 @@ enum Command {
         /// The stub, built with `scripts/cargo --uefi build -p belvedere-kernel-stub`.
         #[arg(long)]
         stub: PathBuf,
-        /// Kernel `Image`, signed with the UEFI db key.
+        /// Kernel `Image`, not signed: a signed one could be cut out and started with any command line.
         #[arg(long)]
         linux: PathBuf,
         /// File with one line: the kernel's command line.
@@ -36,6 +36,9 @@ enum Command {
         /// Flattened device tree.
         #[arg(long)]
         dtb: Option<PathBuf>,
+        /// Rollback level of the release: below the fuses it is never started.
+        #[arg(long, default_value_t = 0)]
+        rollback_level: u32,
         /// Where the image goes.
         #[arg(long)]
         output: PathBuf,
@@ -43,13 +46,14 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
-    let Command::Assemble { stub, linux, cmdline, initrd, dtb, output } = Arguments::parse().command;
+    let Command::Assemble { stub, linux, cmdline, initrd, dtb, rollback_level, output } = Arguments::parse().command;
     let result = (|| {
         let line = read(&cmdline)?;
         if command_line(&line).is_none() {
             return Err(format!("{} is not one line of UTF-8", cmdline.display()));
         }
-        let mut parts = vec![(LINUX, read(&linux)?), (CMDLINE, line)];
+        let release = release_section(rollback_level).into_bytes();
+        let mut parts = vec![(LINUX, read(&linux)?), (CMDLINE, line), (RELEASE, release)];
         for (name, path) in [(INITRD, initrd), (DTB, dtb)] {
             if let Some(path) = path {
                 parts.push((name, read(&path)?));

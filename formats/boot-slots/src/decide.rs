@@ -4,6 +4,9 @@ use crate::{Copies, Slot, State, Table};
 
 /// How often an unproven slot is started.
 pub const TRIES: u8 = 3;
+/// How often in a row a proven slot is started without operating before the next one has its turn. More than [`TRIES`]:
+/// an impatient hand at the power switch must not easily take the turn from a slot that is well.
+pub const STARTS: u8 = 5;
 /// Seconds to wait before the first, second, … retry when nothing is bootable; the last one repeats for ever.
 pub const BACK_OFF: [u32; 5] = [5, 10, 30, 60, 300];
 
@@ -42,6 +45,11 @@ pub enum Refusal {
     Missing,
     /// It could not be read or loaded, or came back.
     Failed,
+    /// The rollback level in its signed image is below the fuses.
+    RolledBack {
+        /// That level.
+        level: u32,
+    },
 }
 
 /// All that a decision depends on.
@@ -70,7 +78,7 @@ pub struct Decision {
     pub light: Light,
 }
 
-/// The deed that a decision ends in.
+/// What to do after the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Start this slot. If it does not start: [`refused`], note it in [`Inputs::refused`], decide again.
@@ -81,17 +89,27 @@ pub enum Next {
 
 /// Chooses.
 ///
-/// 1. A slot below the fuses is never started, whatever else holds.
+/// 1. A slot that the table says is below the fuses is passed over. (What *forbids* a slot is the level in its signed
+///    image, which the bootloader compares when it has loaded it: [`Refusal::RolledBack`].)
 /// 2. With a long or full reset: the minimum slot, if it can be started.
 /// 3. The preferred slot, then proven ones, then unproven ones; `a` and `b` before `minimum`.
 /// 4. An unproven slot loses a try before it is started; without tries left it becomes bad.
-/// 5. With nothing left: a back-off, then everything from the start, and after that whatever has any content at all,
+/// 5. Starts of a proven slot are counted, until it operates ([`operating`]). After [`STARTS`] of them the next slot has
+///    its turn; the proof stays. When every proven one has had its turns, all begin again.
+/// 6. With nothing left: a back-off, then everything from the start, and after that whatever has any content at all,
 ///    the last good slot first. No state is changed by that: it is a last resort, not a proof.
+/// 7. With no valid table: a back-off (it may have been a passing fault), then the table is made anew
+///    ([`Table::made_anew`]), and the rules above hold. Where it may not be written, the slots are tried in their order.
 pub fn decide(inputs: Inputs<'_>) -> Decision {
-    let Some(table) = inputs.copies.current() else {
-        // Without a table no level is known: only an appliance whose fuses never moved may try (rule 1).
-        let next = after_a_back_off(inputs, Slot::ALL.into_iter().filter(|_| inputs.fuses == 0));
-        return Decision { write: None, next, light: Light::FastRed };
+    let current = inputs.copies.current();
+    let anew = Table::made_anew(inputs.fuses);
+    let table = match current {
+        Some(table) => table,
+        None if inputs.back_offs > 0 && inputs.copies.change(anew).is_some() => anew,
+        None => {
+            let next = after_a_back_off(inputs, Slot::ALL.into_iter());
+            return Decision { write: None, next, light: Light::FastRed };
+        }
     };
     let mut next = table;
     for slot in Slot::ALL {
@@ -101,26 +119,39 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         }
     }
     let allowed = |slot: &Slot| next.record(*slot).rollback_level >= inputs.fuses;
-    let chosen = order(&next, inputs.buttons).find(|slot| {
-        let state = next.record(*slot).state;
-        allowed(slot)
-            && !inputs.refused[*slot as usize]
-            && matches!(state, State::Written | State::Trying { .. } | State::Good)
-    });
-    let Some(slot) = chosen else {
+    let choose = |table: &Table| {
+        order(table, inputs.buttons).find(|slot| {
+            let record = table.record(*slot);
+            allowed(slot)
+                && !inputs.refused[*slot as usize]
+                && match record.state {
+                    State::Written | State::Trying { .. } => true,
+                    State::Good => record.starts < STARTS,
+                    State::Empty | State::Bad => false,
+                }
+        })
+    };
+    let begun_again = Slot::ALL.into_iter().fold(next, |table, slot| table.with_starts(slot, 0));
+    let chosen = match choose(&next) {
+        Some(slot) => Some((slot, next)),
+        None => choose(&begun_again).map(|slot| (slot, begun_again)),
+    };
+    let Some((slot, next)) = chosen else {
         let with_content = |slot: &Slot| next.record(*slot).state != State::Empty;
-        let candidates =
-            next.last_good.into_iter().chain([next.preferred]).chain(Slot::ALL).filter(allowed).filter(with_content);
+        let all = || next.last_good.into_iter().chain([next.preferred]).chain(Slot::ALL).filter(with_content);
+        // Those that the table says are below the fuses come last: it may be wrong, and their images will tell.
+        let candidates = all().filter(allowed).chain(all().filter(|slot| !allowed(slot)));
         return Decision {
-            write: (next != table).then_some(next),
+            write: (current != Some(next)).then_some(next),
             next: after_a_back_off(inputs, candidates),
             light: Light::FastRed,
         };
     };
-    let next = match next.record(slot).state {
+    let record = next.record(slot);
+    let next = match record.state {
         State::Written => next.with_state(slot, State::Trying { left: TRIES - 1 }),
         State::Trying { left } => next.with_state(slot, State::Trying { left: left.saturating_sub(1) }),
-        _ => next,
+        _ => next.with_starts(slot, record.starts.saturating_add(1)),
     };
     let light = match inputs.buttons {
         // It did not go well a moment ago: a person should see that until something starts.
@@ -129,7 +160,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         Buttons::ShortReset => Light::SlowOrange,
         Buttons::LongReset | Buttons::FullReset => Light::FastOrange,
     };
-    Decision { write: (next != table).then_some(next), next: Next::Start(slot), light }
+    Decision { write: (current != Some(next)).then_some(next), next: Next::Start(slot), light }
 }
 
 /// Rules 2 and 3: every slot at least once, the one to start first comes first.
@@ -146,7 +177,7 @@ fn order(table: &Table, buttons: Buttons) -> impl Iterator<Item = Slot> {
         .chain([Slot::Minimum])
 }
 
-/// Rule 5.
+/// Rule 6.
 fn after_a_back_off(inputs: Inputs<'_>, mut candidates: impl Iterator<Item = Slot>) -> Next {
     let last = BACK_OFF.len() - 1;
     let seconds = BACK_OFF[usize::try_from(inputs.back_offs).unwrap_or(last).min(last)];
@@ -158,13 +189,33 @@ fn after_a_back_off(inputs: Inputs<'_>, mut candidates: impl Iterator<Item = Slo
 
 /// The table after `slot` did not start, or nothing when it stays as it is.
 ///
-/// An unproven slot that is missing or whose signature was refused becomes bad at once: more tries cannot help. A
-/// proven one keeps its state: the cause may be a passing one, and the proof must survive that. An unproven one that
-/// merely failed has lost its try already.
+/// An unproven slot that is missing, or whose signature or level was refused, becomes bad at once: more tries cannot
+/// help. A proven one keeps its state: the cause may be a passing one, and the proof must survive that. An unproven one
+/// that merely failed has lost its try already. A level that the signed image contradicts is put right.
 pub fn refused(table: &Table, slot: Slot, why: Refusal) -> Option<Table> {
     let unproven = matches!(table.record(slot).state, State::Written | State::Trying { .. });
-    match why {
-        Refusal::SecureBoot | Refusal::Missing if unproven => Some(table.with_state(slot, State::Bad)),
-        _ => None,
+    let mut next = *table;
+    if unproven && !matches!(why, Refusal::Failed) {
+        next = next.with_state(slot, State::Bad);
     }
+    if let Refusal::RolledBack { level } = why {
+        next = next.with(slot, crate::Record { rollback_level: level, ..next.record(slot) });
+    }
+    (next != *table).then_some(next)
+}
+
+/// The table after the appliance operates in `slot`, or nothing when it stays as it is: a proven slot's starts are
+/// forgotten. Proving an unproven one takes more than that, and is the updater's.
+pub fn operating(table: &Table, slot: Slot) -> Option<Table> {
+    let record = table.record(slot);
+    (record.state == State::Good && record.starts > 0).then(|| table.with_starts(slot, 0))
+}
+
+/// The proven slots that were started [`STARTS`] times in a row and never operated: people should be told of them.
+pub fn given_up(table: &Table) -> impl Iterator<Item = Slot> {
+    let table = *table;
+    Slot::ALL.into_iter().filter(move |slot| {
+        let record = table.record(*slot);
+        record.state == State::Good && record.starts >= STARTS
+    })
 }

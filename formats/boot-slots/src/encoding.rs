@@ -4,16 +4,21 @@
 //! |---|---|
 //! | 0..8 | magic `BVSLOTS` and a NUL |
 //! | 8..10 | version, 1 |
-//! | 16..24 | generation |
+//! | 16..24 | generation; [`Copies::current`] says which of two is newer |
 //! | 24 | preferred slot |
 //! | 25 | last good slot, 255 for none |
 //! | 32 + 16 × slot | state: 0 empty, 1 written, 2 trying, 3 good, 4 bad |
 //! | 33 + 16 × slot | tries left when trying, else 0 |
+//! | 34 + 16 × slot | starts without operating when good, else 0 |
 //! | 36 + 16 × slot, 4 bytes | rollback level |
+//! | 128..4092 | room for later writers of this version: whoever changes the table carries it along as it is |
 //! | 4092..4096 | CRC-32 (IEEE 802.3) of bytes 0..4092 |
 //!
-//! All other bytes are zero, and a reader insists on it. A CRC and not a hash: it finds torn writes; nothing in here
-//! is trusted (who can write it can choose between *signed* slots at most, and the fuses bound that choice).
+//! All other bytes are zero, and a reader insists on it. A later version may change everything but magic, version,
+//! generation and CRC: by these an older reader knows that it does not understand the copy, and keeps it.
+//!
+//! A CRC and not a hash: it finds torn writes, and nothing in here is trusted. Who can write the table can choose
+//! between *signed* slots; the rollback level that bounds this choice is in the signed kernel images, not here.
 
 use crate::{COPY_OFFSETS, Record, Slot, State, Table};
 
@@ -25,12 +30,14 @@ const VERSION: u16 = 1;
 const CHECKSUM: usize = BLOCK - 4;
 const RECORDS: usize = 32;
 const RECORD: usize = 16;
+/// Where the room for later writers begins.
+const TAIL: usize = 128;
 const NONE: u8 = 255;
 
 /// Why a block is no table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defect {
-    /// Shorter than [`BLOCK`].
+    /// Shorter than [`BLOCK`]: it could not be read.
     Short,
     /// Another magic number: never written, or something else.
     Magic,
@@ -42,9 +49,15 @@ pub enum Defect {
     Content,
 }
 
-/// One copy as it goes to disk.
+/// One copy as it goes to disk, with nothing in the room for later writers.
 pub fn encode(table: &Table) -> [u8; BLOCK] {
-    let mut block = [0u8; BLOCK];
+    encode_over(&[0; BLOCK], table)
+}
+
+/// One copy as it goes to disk, with `before`'s room for later writers.
+fn encode_over(before: &[u8; BLOCK], table: &Table) -> [u8; BLOCK] {
+    let mut block = *before;
+    block[..TAIL].fill(0);
     block[..8].copy_from_slice(&MAGIC);
     block[8..10].copy_from_slice(&VERSION.to_le_bytes());
     block[16..24].copy_from_slice(&table.generation.to_le_bytes());
@@ -53,12 +66,12 @@ pub fn encode(table: &Table) -> [u8; BLOCK] {
     for slot in Slot::ALL {
         let at = RECORDS + RECORD * slot as usize;
         let record = table.record(slot);
-        (block[at], block[at + 1]) = match record.state {
-            State::Empty => (0, 0),
-            State::Written => (1, 0),
-            State::Trying { left } => (2, left),
-            State::Good => (3, 0),
-            State::Bad => (4, 0),
+        (block[at], block[at + 1], block[at + 2]) = match record.state {
+            State::Empty => (0, 0, 0),
+            State::Written => (1, 0, 0),
+            State::Trying { left } => (2, left, 0),
+            State::Good => (3, 0, record.starts),
+            State::Bad => (4, 0, 0),
         };
         block[at + 4..at + 8].copy_from_slice(&record.rollback_level.to_le_bytes());
     }
@@ -99,14 +112,14 @@ pub fn decode(bytes: &[u8]) -> Result<Table, Defect> {
         };
         let mut level = [0u8; 4];
         level.copy_from_slice(&block[at + 4..at + 8]);
-        table = table.with(slot, Record { state, rollback_level: u32::from_le_bytes(level) });
+        table = table.with(slot, Record { state, rollback_level: u32::from_le_bytes(level), starts: block[at + 2] });
     }
     table.last_good = match block[25] {
         NONE => None,
         number => Some(slot_at(number)?),
     };
     // What this version does not know must not be there: rewriting the table would silently drop it.
-    if encode(&table) != *block {
+    if encode_over(block, &table) != *block {
         return Err(Defect::Content);
     }
     Ok(table)
@@ -126,8 +139,11 @@ pub fn initial(mut table: Table) -> [[u8; BLOCK]; 2] {
 }
 
 /// The two copies as found on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Copies([Result<Table, Defect>; 2]);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copies {
+    found: [Result<Table, Defect>; 2],
+    blocks: [[u8; BLOCK]; 2],
+}
 
 /// A block to write, to flush and to read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,31 +159,61 @@ pub struct Change {
 impl Copies {
     /// Reads both; a copy that could not be read from disk is given as an empty slice.
     pub fn read(first: &[u8], second: &[u8]) -> Self {
-        Self([decode(first), decode(second)])
+        let block = |bytes: &[u8]| bytes.get(..BLOCK).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; BLOCK]);
+        Self { found: [decode(first), decode(second)], blocks: [block(first), block(second)] }
     }
 
     /// What was found in each place.
     pub const fn found(&self) -> &[Result<Table, Defect>; 2] {
-        &self.0
+        &self.found
     }
 
-    /// The table that holds: the valid copy with the higher generation. Nothing when no copy is valid.
+    /// The table that holds: the valid copy with the newer generation. Nothing when no copy is valid.
+    ///
+    /// Newer is the one that the other leads to by counting on, over the end of the numbers too (RFC 1982): a change
+    /// after generation 2^64 − 1 has generation 0, and holds.
     pub fn current(&self) -> Option<Table> {
-        self.current_copy().and_then(|copy| self.0[copy].ok())
+        self.current_copy().and_then(|copy| self.found[copy].ok())
     }
 
-    /// The block that makes `table` the one that holds, over the copy that does not hold now. Whatever part of the
-    /// write reaches the disk, either the present table holds afterwards or the new one.
-    pub fn change(&self, mut table: Table) -> Change {
-        let copy = self.current_copy().map_or(0, |current| 1 - current);
-        let generation = self.current().map_or(0, |current| current.generation);
-        table.generation = generation.saturating_add(1);
-        Change { copy, offset: COPY_OFFSETS[copy], block: encode(&table) }
+    /// The block that makes `table` the one that holds. Whatever part of the write reaches the disk, either the
+    /// present table holds afterwards or the new one. `None` when nothing may be written.
+    ///
+    /// 1. It goes over the copy that does not hold now, with the next generation.
+    /// 2. A copy with a right checksum that is not understood is a newer release's, and is kept: whoever understands
+    ///    it must find it as it was. Then the copy that holds is changed in place and keeps its generation, so that it
+    ///    does not become newer than the other. This is the one write that a power cut can turn into the loss of the
+    ///    copy; what follows is rule 3.
+    /// 3. With no valid copy it goes where there is rubbish, with generation 0. What could not be read may be the table
+    ///    still, and is not written over either.
+    pub fn change(&self, mut table: Table) -> Option<Change> {
+        let (copy, before) = match self.current_copy() {
+            Some(current) => {
+                let (other, generation) = (1 - current, self.found[current].map_or(0, |table| table.generation));
+                let kept = matches!(self.found[other], Err(Defect::Version | Defect::Content));
+                table.generation = if kept { generation } else { generation.wrapping_add(1) };
+                (if kept { current } else { other }, self.blocks[current])
+            }
+            None => {
+                table.generation = 0;
+                let rubbish = |found: &Result<Table, Defect>| matches!(found, Err(Defect::Magic | Defect::Checksum));
+                (self.found.iter().position(rubbish)?, [0; BLOCK])
+            }
+        };
+        Some(Change { copy, offset: COPY_OFFSETS[copy], block: encode_over(&before, &table) })
+    }
+
+    /// Whether these copies, read after a change was written, say that it holds.
+    pub fn hold(&self, change: &Change) -> bool {
+        self.current_copy() == Some(change.copy) && self.blocks[change.copy] == change.block
     }
 
     fn current_copy(&self) -> Option<usize> {
-        match self.0 {
-            [Ok(first), Ok(second)] => Some(usize::from(second.generation > first.generation)),
+        match self.found {
+            [Ok(first), Ok(second)] => {
+                let ahead = second.generation.wrapping_sub(first.generation);
+                Some(usize::from(ahead != 0 && ahead < 1 << 63))
+            }
             [Ok(_), Err(_)] => Some(0),
             [Err(_), Ok(_)] => Some(1),
             [Err(_), Err(_)] => None,
@@ -206,7 +252,7 @@ mod tests {
 
     #[test]
     fn every_damaged_byte_is_noticed() {
-        let table = Table::empty(Slot::B).with(Slot::A, Record { state: State::Good, rollback_level: 7 });
+        let table = Table::empty(Slot::B).with(Slot::A, Record { state: State::Good, rollback_level: 7, starts: 3 });
         let block = encode(&table);
         assert_eq!(decode(&block), Ok(table));
         assert_eq!(decode(&block[..BLOCK - 1]), Err(Defect::Short));
@@ -219,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_valid_checksum_over_impossible_content_is_not_believed() {
-        for (place, value) in [(8, 2), (24, 3), (25, 3), (32, 5), (33, 1), (100, 1), (26, 1)] {
+        for (place, value) in [(8, 2), (24, 3), (25, 3), (32, 5), (33, 1), (34, 1), (35, 1), (100, 1), (26, 1)] {
             let mut block = encode(&Table::empty(Slot::A));
             block[place] = value;
             let checksum = crc32(&block[..CHECKSUM]);
@@ -233,6 +279,6 @@ mod tests {
         let [first, second] = initial(Table::empty(Slot::A));
         let copies = Copies::read(&first, &second);
         assert_eq!(copies.current().map(|table| table.generation), Some(2));
-        assert_eq!(copies.change(Table::empty(Slot::A)).copy, 0);
+        assert_eq!(copies.change(Table::empty(Slot::A)).unwrap().copy, 0);
     }
 }

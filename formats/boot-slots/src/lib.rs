@@ -2,19 +2,31 @@
 //! tool share it.
 //!
 //! The partition [`PARTITION`] holds two copies of one 4096-byte block ([`encode`]), at [`COPY_OFFSETS`], and nothing
-//! else. The valid copy with the higher generation is the table; a change is always written over the *other* copy
+//! else. The valid copy with the newer generation is the table; a change is written over the *other* copy
 //! ([`Copies::change`]). So whatever a power cut does to the block being written, the table before the change is
-//! still there.
+//! still there. A copy of a version that this code does not know is never written over (see [`Copies::change`]).
 //!
-//! Who writes what: the bootloader turns `written` into `trying`, counts tries down and marks unproven slots `bad`;
-//! the updater writes everything else (`empty`, `written`, `good`, the preferred slot).
+//! Nothing in the table is trusted: it says in which order *signed* slots are tried. Whether a slot may run is in its
+//! signed kernel image, which carries its rollback level; the level in the table is advice for choosing.
+//!
+//! Who writes what: the bootloader turns `written` into `trying`, counts tries down, counts starts of good slots, marks
+//! unproven slots `bad` and makes a lost table anew; `init` clears the count of the slot that operates
+//! ([`operating`]); the updater writes everything else (`empty`, `written`, `good`, the preferred slot). They take
+//! turns: from the start of a slot on the table belongs to what runs in it.
+//!
+//! Write order of a start, and what a power cut after each number leaves behind:
+//! 1. the bootloader writes the table with the try or start counted — that start counts, although it never was one;
+//! 2. the slot starts, and operates — the same;
+//! 3. `init` writes the table with the count cleared — nothing is counted.
 
 #![cfg_attr(not(test), no_std)]
 
 mod decide;
 mod encoding;
 
-pub use decide::{BACK_OFF, Buttons, Decision, Inputs, Light, Next, Refusal, TRIES, decide, refused};
+pub use decide::{
+    BACK_OFF, Buttons, Decision, Inputs, Light, Next, Refusal, STARTS, TRIES, decide, given_up, operating, refused,
+};
 pub use encoding::{BLOCK, Change, Copies, Defect, decode, encode, initial};
 
 /// GPT name of the partition that holds the table.
@@ -112,19 +124,22 @@ pub enum State {
 pub struct Record {
     /// What is known about its content.
     pub state: State,
-    /// The rollback level of the release in it: never started when below the fuses.
+    /// The rollback level of the release in it, as far as the table knows: advice. The level that decides whether it
+    /// may run is in its signed kernel image.
     pub rollback_level: u32,
+    /// How often in a row it was started without operating afterwards; counted for good slots only.
+    pub starts: u8,
 }
 
 impl Record {
     /// An empty slot.
-    pub const EMPTY: Self = Self { state: State::Empty, rollback_level: 0 };
+    pub const EMPTY: Self = Self { state: State::Empty, rollback_level: 0, starts: 0 };
 }
 
 /// The slot table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Table {
-    /// Grows by one with every change.
+    /// Grows by one with every change, and begins at 0 again after its end.
     pub generation: u64,
     /// The slot that the updater wants to run.
     pub preferred: Slot,
@@ -139,6 +154,14 @@ impl Table {
         Self { generation: 0, preferred, last_good: None, records: [Record::EMPTY; 3] }
     }
 
+    /// The table of an appliance that lost it: nothing is known of any slot, so each is taken for what it would be on
+    /// an appliance that operated until now, and the bounded number of starts ([`STARTS`]) finds out what is not so.
+    /// `rollback_level` is that of the fuses: no slot is *known* to be below.
+    pub const fn made_anew(rollback_level: u32) -> Self {
+        let record = Record { state: State::Good, rollback_level, starts: 0 };
+        Self { generation: 0, preferred: Slot::A, last_good: None, records: [record; 3] }
+    }
+
     /// What is known about `slot`.
     pub const fn record(&self, slot: Slot) -> Record {
         self.records[slot as usize]
@@ -151,11 +174,19 @@ impl Table {
         self
     }
 
-    /// The same table with another state for `slot`.
+    /// The same table with another state for `slot`, and no starts counted.
     #[must_use]
     pub const fn with_state(self, slot: Slot, state: State) -> Self {
         let rollback_level = self.record(slot).rollback_level;
-        self.with(slot, Record { state, rollback_level })
+        self.with(slot, Record { state, rollback_level, starts: 0 })
+    }
+
+    /// The same table with another count of starts for `slot`.
+    #[must_use]
+    pub const fn with_starts(self, slot: Slot, starts: u8) -> Self {
+        let mut record = self.record(slot);
+        record.starts = starts;
+        self.with(slot, record)
     }
 
     /// The same table after `slot` was proven: it is good, the last good one, and the preferred one.

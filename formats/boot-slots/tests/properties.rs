@@ -1,8 +1,8 @@
 //! Whatever one torn write does, a bootable slot is chosen when one exists.
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, Copies, Decision, Inputs, Light, Next, Record, Refusal, Slot, State, TRIES, Table, decide, decode,
-    encode, initial, refused,
+    BLOCK, Buttons, Copies, Decision, Inputs, Light, Next, Record, Refusal, STARTS, Slot, State, TRIES, Table, decide,
+    decode, encode, initial, operating, refused,
 };
 use proptest::prelude::*;
 
@@ -26,16 +26,18 @@ fn buttons() -> impl Strategy<Value = Buttons> {
 
 prop_compose! {
     fn table()(
-        generation in 1u64..u64::MAX - 1,
+        // Also around the end of the numbers.
+        generation in any::<u64>().prop_map(|number| match number % 4 { 0 => (number / 4 % 8).wrapping_sub(4), _ => number }),
         preferred in slot(),
         last_good in proptest::option::of(slot()),
-        records in [(state(), 0u32..4), (state(), 0u32..4), (state(), 0u32..4)],
+        records in [(state(), 0u32..4, 0u8..=STARTS + 1), (state(), 0u32..4, 0u8..=STARTS), (state(), 0u32..4, 0u8..=STARTS)],
     ) -> Table {
         let mut table = Table::empty(preferred);
         table.generation = generation;
         table.last_good = last_good;
-        for (slot, (state, rollback_level)) in Slot::ALL.into_iter().zip(records) {
-            table = table.with(slot, Record { state, rollback_level });
+        for (slot, (state, rollback_level, starts)) in Slot::ALL.into_iter().zip(records) {
+            let starts = if state == State::Good { starts } else { 0 };
+            table = table.with(slot, Record { state, rollback_level, starts });
         }
         table
     }
@@ -102,7 +104,7 @@ proptest! {
         // `before` holds; the other copy is older or no table at all.
         let stale = match other {
             Some(mut table) => {
-                table.generation = before.generation - 1;
+                table.generation = before.generation.wrapping_sub(1);
                 encode(&table).to_vec()
             }
             None => vec![0xff; BLOCK],
@@ -110,13 +112,13 @@ proptest! {
         let holding = encode(&before).to_vec();
         let copies = Copies::read(&stale, &holding);
         prop_assert_eq!(copies.current(), Some(before));
-        let change = copies.change(after);
+        let change = copies.change(after).unwrap();
         prop_assert_eq!(change.copy, 0, "the table that holds must never be written over");
 
         let left = torn(&stale, &change.block, &tear);
         let found = Copies::read(&left, &holding).current().expect("one copy is whole");
         let mut after = after;
-        after.generation = before.generation + 1;
+        after.generation = before.generation.wrapping_add(1);
         prop_assert!(found == before || found == after, "{:?}", found);
     }
 
@@ -126,7 +128,7 @@ proptest! {
     ) {
         let holding = encode(&before);
         let copies = Copies::read(&holding, &[]);
-        let change = copies.change(after);
+        let change = copies.change(after).unwrap();
         let left = torn(&[0xff; BLOCK], &change.block, &tear);
         let copies = Copies::read(&holding, &left);
         let table = copies.current().expect("one copy is whole");
@@ -152,19 +154,23 @@ proptest! {
             match (table.record(slot).state, next.record(slot).state) {
                 (State::Written, State::Trying { left }) => prop_assert_eq!(left, TRIES - 1),
                 (State::Trying { left: before }, State::Trying { left }) => prop_assert_eq!(left, before - 1),
-                (State::Good, State::Good) => {}
+                (State::Good, State::Good) => {
+                    let (was, is) = (table.record(slot).starts, next.record(slot).starts);
+                    prop_assert!(is == was + 1 || is == 1 && was > 0, "{was} {is}");
+                }
                 other => prop_assert!(false, "{:?}", other),
             }
             for other in Slot::ALL.into_iter().filter(|other| *other != slot) {
                 let (was, is) = (table.record(other), next.record(other));
                 let spent = was.state == State::Trying { left: 0 } && is.state == State::Bad;
-                prop_assert!(was == is || spent);
+                let begins_again = was.state == State::Good && is == Record { starts: 0, ..was };
+                prop_assert!(was == is || spent || begins_again);
             }
         }
     }
 
     #[test]
-    fn no_slot_below_the_fuses_is_ever_started_and_every_other_one_with_content_gets_its_turn(
+    fn before_a_back_off_no_slot_below_the_fuses_is_chosen_and_in_the_end_every_one_with_content_gets_its_turn(
         table in table(), fuses in 0u32..5, buttons in buttons(),
     ) {
         let mut disk = [encode(&table).to_vec(), Vec::new()];
@@ -175,18 +181,18 @@ proptest! {
             let Decision { write, next, .. } =
                 decide(Inputs { copies: &copies, fuses, buttons, refused: skip, back_offs });
             if let Some(table) = write {
-                let change = copies.change(table);
+                let change = copies.change(table).unwrap();
                 disk[change.copy] = change.block.to_vec();
             }
             match next {
                 Next::Start(slot) => {
-                    prop_assert!(table.record(slot).rollback_level >= fuses);
+                    prop_assert!(back_offs > 0 || table.record(slot).rollback_level >= fuses);
                     seen[slot as usize] = true;
                     skip[slot as usize] = true;
                     let copies = Copies::read(&disk[0], &disk[1]);
                     let now = copies.current().expect("a table");
                     if let Some(table) = refused(&now, slot, Refusal::SecureBoot) {
-                        let change = copies.change(table);
+                        let change = copies.change(table).unwrap();
                         disk[change.copy] = change.block.to_vec();
                     }
                 }
@@ -198,18 +204,82 @@ proptest! {
             }
         }
         for slot in Slot::ALL {
+            prop_assert_eq!(seen[slot as usize], table.record(slot).state != State::Empty, "slot {}", slot.name());
+        }
+    }
+
+    /// "boot D4": whatever the table says, no slot is started for ever while it never operates and another one could.
+    #[test]
+    fn a_slot_that_never_operates_gives_way_after_a_bounded_number_of_starts(
+        table in table(), dead in slot(), fuses in 0u32..3,
+    ) {
+        let mut disk = [encode(&table).to_vec(), Vec::new()];
+        let mut in_a_row = 0;
+        let others = |table: &Table| Slot::ALL.into_iter().any(|slot| {
             let record = table.record(slot);
-            let expected = record.state != State::Empty && record.rollback_level >= fuses;
-            prop_assert_eq!(seen[slot as usize], expected, "slot {}", slot.name());
+            slot != dead && record.state == State::Good && record.rollback_level >= fuses
+        });
+        for _ in 0..40 {
+            let copies = Copies::read(&disk[0], &disk[1]);
+            let decision = decide(inputs(&copies, fuses, Buttons::None));
+            if let Some(table) = decision.write {
+                let change = copies.change(table).unwrap();
+                disk[change.copy] = change.block.to_vec();
+            }
+            let Next::Start(slot) = decision.next else { break };
+            in_a_row = if slot == dead { in_a_row + 1 } else { 0 };
+            prop_assert!(in_a_row <= STARTS + TRIES || !others(&table), "{in_a_row} starts of slot {}", dead.name());
+            if slot != dead {
+                let copies = Copies::read(&disk[0], &disk[1]);
+                if let Some(table) = operating(&copies.current().unwrap(), slot) {
+                    let change = copies.change(table).unwrap();
+                    disk[change.copy] = change.block.to_vec();
+                }
+            }
+        }
+    }
+
+    /// "boot L1": a change holds after it was written, whatever the generations are.
+    #[test]
+    fn a_change_holds_after_it_was_written(first in table(), second in table(), after in table()) {
+        let mut disk = [encode(&first), encode(&second)];
+        for _ in 0..4 {
+            let copies = Copies::read(&disk[0], &disk[1]);
+            let change = copies.change(after).unwrap();
+            disk[change.copy] = change.block;
+            let copies = Copies::read(&disk[0], &disk[1]);
+            prop_assert!(copies.hold(&change));
+            let mut now = copies.current().unwrap();
+            now.generation = after.generation;
+            prop_assert_eq!(now, after);
         }
     }
 
     #[test]
-    fn reading_rubbish_never_panics_and_what_is_read_is_written_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..BLOCK + 10)) {
-        if let Ok(table) = decode(&bytes) {
-            prop_assert_eq!(&encode(&table)[..], &bytes[..BLOCK]);
+    fn what_is_read_is_written_the_same_and_rubbish_with_a_right_checksum_never_panics(
+        table in table(), changes in proptest::collection::vec((0..BLOCK - 4, any::<u8>()), 0..6),
+    ) {
+        let mut block = encode(&table);
+        for (place, value) in changes {
+            block[place] = value;
+        }
+        seal(&mut block);
+        if let Ok(table) = decode(&block) {
+            // Including what later writers put behind the known part.
+            let mut table = table;
+            let copies = Copies::read(&block, &[]);
+            let change = copies.change(table).unwrap();
+            table.generation = table.generation.wrapping_add(1);
+            prop_assert_eq!(decode(&change.block), Ok(table));
+            prop_assert_eq!(&change.block[128..BLOCK - 4], &block[128..BLOCK - 4]);
         }
     }
+}
+
+/// Puts the checksum over the rest, so that a changed block gets past it.
+fn seal(block: &mut [u8; BLOCK]) {
+    let checksum = crc32fast::hash(&block[..BLOCK - 4]);
+    block[BLOCK - 4..].copy_from_slice(&checksum.to_le_bytes());
 }
 
 #[test]
@@ -223,7 +293,7 @@ fn a_new_release_that_never_comes_up_is_started_three_times_and_then_the_old_one
         let copies = Copies::read(&disk[0], &disk[1]);
         let decision = decide(inputs(&copies, 0, Buttons::None));
         if let Some(table) = decision.write {
-            let change = copies.change(table);
+            let change = copies.change(table).unwrap();
             disk[change.copy] = change.block;
         }
         started.push(decision.next);
@@ -244,17 +314,27 @@ fn a_proven_slot_keeps_its_proof_when_it_is_refused() {
 }
 
 #[test]
-fn without_any_table_an_appliance_with_unmoved_fuses_still_tries_every_slot() {
-    let copies = Copies::read(&[], &[0xff; BLOCK]);
+fn what_cannot_be_read_may_be_the_table_still_and_is_not_made_anew() {
+    let copies = Copies::read(&[], &[]);
     let mut inputs = inputs(&copies, 0, Buttons::None);
     assert!(matches!(decide(inputs).next, Next::BackOff(_)));
     inputs.back_offs = 1;
     for slot in Slot::ALL {
-        assert_eq!(decide(inputs).next, Next::Start(slot));
+        let decision = decide(inputs);
+        assert_eq!((decision.next, decision.write), (Next::Start(slot), None));
         inputs.refused[slot as usize] = true;
     }
     assert!(matches!(decide(inputs).next, Next::BackOff(_)));
-    inputs.fuses = 1;
-    inputs.refused = [false; 3];
-    assert!(matches!(decide(inputs).next, Next::BackOff(_)));
+}
+
+#[test]
+fn with_one_copy_unreadable_and_one_rubbish_the_table_is_made_anew_over_the_rubbish() {
+    let copies = Copies::read(&[], &[0xff; BLOCK]);
+    let change = copies.change(Table::made_anew(2)).unwrap();
+    assert_eq!(change.copy, 1);
+    // Should the other one come back, it holds.
+    let mut before = Table::empty(Slot::B);
+    before.generation = 9;
+    let before = encode(&before);
+    assert_eq!(Copies::read(&before, &change.block).current().unwrap().preferred, Slot::B);
 }

@@ -19,11 +19,32 @@ pub struct Extent {
     pub length: u64,
 }
 
+/// A partition as the GPT has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Counted from 1.
+    pub number: u32,
+    /// Its own GUID, as it is stored.
+    pub guid: [u8; 16],
+    /// Where it lies.
+    pub extent: Extent,
+    /// Where its entry in the table begins, bytes from the start of the disk.
+    pub place: u64,
+}
+
 /// Finds a partition by its GPT name in a raw image.
 ///
 /// # Errors
 /// When the image has no GPT or no such partition.
 pub fn partition(image: &Path, name: &str) -> Result<Extent, Error> {
+    entry(image, name).map(|entry| entry.extent)
+}
+
+/// As [`partition`], with the rest of what the table says.
+///
+/// # Errors
+/// As [`partition`].
+pub fn entry(image: &Path, name: &str) -> Result<Entry, Error> {
     let file = File::open(image).map_err(file_error("open", image))?;
     let read = |offset: u64, length: usize| {
         let mut bytes = vec![0; length];
@@ -37,7 +58,8 @@ pub fn partition(image: &Path, name: &str) -> Result<Extent, Error> {
     }
     let entries = number(&header, 72) * SECTOR;
     for index in 0..128 {
-        let entry = read(entries + index * 128, 128)?;
+        let place = entries + u64::from(index) * 128;
+        let entry = read(place, 128)?;
         let letters: Vec<u16> = entry[56..]
             .chunks(2)
             .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
@@ -45,7 +67,9 @@ pub fn partition(image: &Path, name: &str) -> Result<Extent, Error> {
             .collect();
         if String::from_utf16_lossy(&letters) == name {
             let (first, last) = (number(&entry, 32), number(&entry, 40));
-            return Ok(Extent { offset: first * SECTOR, length: (last + 1 - first) * SECTOR });
+            let extent = Extent { offset: first * SECTOR, length: (last + 1 - first) * SECTOR };
+            let guid = std::array::from_fn(|byte| entry[16 + byte]);
+            return Ok(Entry { number: index + 1, guid, extent, place });
         }
     }
     Err(Error::Input(format!("{} has no partition {name}", image.display())))

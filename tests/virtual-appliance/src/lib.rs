@@ -27,6 +27,7 @@ mod lights;
 mod process;
 mod qmp;
 pub mod stick;
+pub mod variables;
 
 pub use appliance::{Appliance, Builder};
 pub use board::{Acceleration, Machine};

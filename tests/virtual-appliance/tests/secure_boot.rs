@@ -9,11 +9,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use belvedere_kernel_stub::{Image, LINUX};
 use belvedere_keys::{UefiKey, Validity, create};
-use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern, disk};
+use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern, disk, variables};
 use common::{BOOT, appliance, copy, image, must, scratch};
 
 const BOOTLOADER: &str = "EFI/BOOT/BOOTAA64.EFI";
+const KERNEL: &str = "EFI/belvedere/slot-a.efi";
 const STARTING: &str = "belvedere: slot a: starting";
 const VERIFIED: &str = "UEFI Secure Boot is enabled";
 const FAST_RED: Pattern = Pattern::Fast(Colour::Red);
@@ -58,8 +60,43 @@ fn the_signed_chain_starts_the_kernel() {
     must(appliance.console_contains(STARTING, BOOT));
     must(appliance.console_contains(VERIFIED, BOOT));
     must(appliance.console_contains("Exiting boot services", BOOT));
+    // Whoever gets root may not change the running kernel either.
+    must(appliance.console_contains("belvedere: kernel lockdown: integrity", BOOT));
     let console = appliance.console();
     assert!(!console.contains("Secure Boot is off"), "{console}");
+}
+
+/// boot D1: a kernel with a signature of its own lay inside every release, and whoever cut it out could start it with a
+/// command line of his.
+#[test]
+fn a_kernel_cut_out_of_a_unified_image_is_refused() {
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    let unified = must(must(Fat::in_partition(&image.join("disk.img"), "esp-a")).read(KERNEL)).expect("slot a's kernel");
+    let kernel = Image::parse(&unified).unwrap().file_section(LINUX).unwrap().to_vec();
+    with_bootloader(&image, scratch.path(), |directory| fs::write(directory.join("new.efi"), kernel).unwrap());
+    let mut appliance = must(appliance(&image, scratch.path()).start());
+    refused_by_firmware(&mut appliance);
+    let console = appliance.console();
+    assert!(!console.contains("EFI stub") && !console.contains("Linux version"), "the kernel ran:\n{console}");
+}
+
+/// boot D1: what the firmware's own boot entries can start is our line and no other.
+#[test]
+fn a_boot_entry_with_foreign_load_options_starts_the_signed_command_line_and_no_other() {
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    let esp = must(disk::entry(&image.join("disk.img"), "esp-a"));
+    let options = "root=/dev/vda7 rw init=/foreign console=none belvedere.root_hash=00 belvedere.version=9.9.9";
+    let entry = variables::boot_entry(&esp, "\\EFI\\belvedere\\slot-a.efi", options);
+    let store = image.join("firmware-variables.fd");
+    must(variables::add(&store, "Boot0007", variables::GLOBAL, &entry));
+    must(variables::add(&store, "BootOrder", variables::GLOBAL, &7u16.to_le_bytes()));
+    let mut appliance = must(appliance(&image, scratch.path()).start());
+    must(appliance.console_contains("belvedere: root image accepted from system-a", BOOT));
+    let console = appliance.console();
+    assert!(!console.contains(STARTING), "the bootloader ran, and not the entry:\n{console}");
+    assert!(!console.contains("9.9.9") && !console.contains("given twice"), "the options arrived:\n{console}");
 }
 
 #[test]
@@ -89,7 +126,6 @@ fn a_bootloader_signed_by_a_stranger_is_refused() {
 
 #[test]
 fn a_kernel_image_with_one_byte_changed_is_refused_and_lights_and_console_say_so() {
-    const KERNEL: &str = "EFI/belvedere/slot-a.efi";
     let scratch = scratch();
     let image = copy(scratch.path());
     let esp = must(Fat::in_partition(&image.join("disk.img"), "esp-a"));

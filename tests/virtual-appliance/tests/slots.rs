@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, Slot, State, TRIES, Table};
+use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, STARTS, Slot, State, TRIES, Table};
 use belvedere_virtual_appliance::disk::{self, Extent};
 use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern};
 use common::{BOOT, appliance, copy, image, must, scratch};
@@ -24,7 +26,7 @@ fn state(appliance: &Appliance, table: Extent, slot: Slot) -> State {
 }
 
 fn change(appliance: &Appliance, extent: Extent, table: Table) {
-    let change = read(appliance, extent).change(table);
+    let change = read(appliance, extent).change(table).expect("a table that may be changed");
     must(disk::write(&appliance.disk(), extent.offset + change.offset, &change.block));
 }
 
@@ -107,4 +109,95 @@ fn with_one_copy_torn_it_starts_and_with_both_gone_it_starts_after_a_back_off() 
     must(appliance.console_contains("belvedere: no valid slot table", BOOT));
     must(appliance.wait_for_light(Light::Status, Pattern::Fast(Colour::Red), BOOT));
     must(appliance.console_contains("belvedere: slot a: starting", BOOT));
+    must(appliance.power_cut());
+    // Made anew before the start, which is counted in it.
+    assert_eq!(read(&appliance, extent).current().expect("a table").record(Slot::A).starts, 1);
+}
+
+/// A byte in the middle of the root image in a partition, which is read only when all of it is.
+fn middle_of_root(image: &Path, partition: &str) -> u64 {
+    let length = fs::metadata(image.join("root.erofs")).unwrap().len();
+    must(disk::partition(&image.join("disk.img"), partition)).offset + length / 2
+}
+
+/// boot D4, field case good-a-good-b: a slot that was proven once was started for ever, whatever became of its root.
+#[test]
+fn good_a_good_b_a_proven_slot_whose_root_is_damaged_gives_way_and_its_loss_is_told() {
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    fill_slot_b(&image, |_| {});
+    let extent = must(disk::partition(&image.join("disk.img"), PARTITION));
+    let damaged = middle_of_root(&image, "system-a");
+    let mut appliance = must(appliance(&image, scratch.path()).prepare());
+    must(disk::invert_byte(&appliance.disk(), damaged));
+    // All its turns but one are used: the earlier ones would be like the last.
+    change(&appliance, extent, Table::made_anew(0).with_starts(Slot::A, STARTS - 1));
+    must(appliance.power_on());
+    must(appliance.console_contains("belvedere: slot a: starting", BOOT));
+    must(appliance.console_contains("belvedere: root image refused: system-a: ", BOOT));
+    must(appliance.console_contains("belvedere: slot b: starting", BOOT));
+    must(appliance.power_cut());
+    let table = read(&appliance, extent).current().expect("a table");
+    assert_eq!((table.record(Slot::A).state, table.record(Slot::A).starts), (State::Good, STARTS));
+
+    // Both slots of this disk hold one release, whose only root image is whole again. Slot a had its turns.
+    must(disk::invert_byte(&appliance.disk(), damaged));
+    must(appliance.power_on());
+    must(appliance.console_contains("belvedere: slot b: starting", BOOT));
+    must(appliance.console_contains("belvedere: slot a is lost: ", BOOT));
+    must(appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), BOOT));
+    must(appliance.power_cut());
+    let table = read(&appliance, extent).current().expect("a table");
+    assert_eq!((table.record(Slot::A).starts, table.record(Slot::B).starts), (STARTS, 0));
+}
+
+/// boot D5: the image was taken from the first partition that looked right, and damage in its middle ended the start.
+#[test]
+fn a_damaged_root_image_gives_way_to_the_same_one_in_another_partition() {
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    let raw = File::options().write(true).open(image.join("disk.img")).unwrap();
+    let root = fs::read(image.join("root.erofs")).unwrap();
+    raw.write_all_at(&root, must(disk::partition(&image.join("disk.img"), "system-b")).offset).unwrap();
+    let extent = must(disk::partition(&image.join("disk.img"), PARTITION));
+    let damaged = middle_of_root(&image, "system-a");
+    let mut appliance = must(appliance(&image, scratch.path()).prepare());
+    must(disk::invert_byte(&appliance.disk(), damaged));
+    must(appliance.power_on());
+    must(appliance.console_contains("belvedere: root image refused: system-a: ", BOOT));
+    must(appliance.console_contains("belvedere: root image accepted from system-b", BOOT));
+    must(appliance.console_contains("belvedere: slot a runs with the root image in system-b", BOOT));
+    must(appliance.console_contains("belvedere: slot a operates after 1 starts", BOOT));
+    must(appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), BOOT));
+    must(appliance.power_cut());
+    assert_eq!(read(&appliance, extent).current().expect("a table").record(Slot::A).starts, 0);
+}
+
+/// boot D12: letters that are none in the name of a partition made the bootloader switch the machine off.
+#[test]
+fn a_partition_name_that_is_no_text_starts_all_the_same() {
+    const HEADER: u64 = 512;
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    let path = image.join("disk.img");
+    let place = must(disk::entry(&path, "system-minimum")).place;
+    let raw = File::options().read(true).write(true).open(&path).unwrap();
+    raw.write_all_at(&[0x00, 0xd8, 0x3d, 0xd8, 0xff, 0xff], place + 56).unwrap();
+    // The table's checksums are right: this is what somebody wrote, not damage.
+    let mut header = [0u8; 92];
+    raw.read_exact_at(&mut header, HEADER).unwrap();
+    let number = |header: &[u8], at: usize, length| {
+        header[at..at + length].iter().rev().fold(0u64, |all, &byte| all << 8 | u64::from(byte))
+    };
+    let mut entries = vec![0; usize::try_from(number(&header, 80, 4) * number(&header, 84, 4)).unwrap()];
+    raw.read_exact_at(&mut entries, number(&header, 72, 8) * 512).unwrap();
+    header[88..92].copy_from_slice(&crc32fast::hash(&entries).to_le_bytes());
+    header[16..20].fill(0);
+    let checksum = crc32fast::hash(&header);
+    header[16..20].copy_from_slice(&checksum.to_le_bytes());
+    raw.write_all_at(&header, HEADER).unwrap();
+    drop(raw);
+    let mut appliance = must(appliance(&image, scratch.path()).start());
+    must(appliance.console_contains("belvedere: slot a: starting", BOOT));
+    assert!(!appliance.console().contains("failed, starting again"));
 }

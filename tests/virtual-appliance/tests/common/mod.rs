@@ -35,7 +35,7 @@ pub fn copy(directory: &Path) -> PathBuf {
     std::fs::create_dir(&to).unwrap();
     let status = Command::new("cp")
         .args(["--sparse=always", "--reflink=auto"])
-        .args([from.join("disk.img"), from.join("firmware-variables.fd")])
+        .args([from.join("disk.img"), from.join("firmware-variables.fd"), from.join("root.erofs")])
         .arg(&to)
         .status()
         .unwrap();
