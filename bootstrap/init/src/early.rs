@@ -2,39 +2,32 @@
 
 use crate::command_line::{self, CommandLine};
 use crate::console::{say, say_when};
-use crate::watchdog::Watchdog;
-use crate::{PROGRAM, Result, named, power};
+use crate::root::{self, NEW_ROOT};
+use crate::watchdog::{Watchdog, feed_during};
+use crate::{PROGRAM, Result, named, power, slots};
+use belvedere_boot_slots::Slot;
 use belvedere_front_panel_lights::{Leds, Lights, SysfsLeds, pattern};
 use belvedere_interfaces::front_panel::Condition;
-use belvedere_storage::device_mapper::Corruption;
 use belvedere_storage::partitions::{self, Partition};
-use belvedere_storage::verity::BLOCK;
 use belvedere_storage::{mounts, verity};
 use rustix::mount::MountFlags;
 use std::convert::Infallible;
-use std::fs::File;
-use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Where a root image may be. Which of them the bootloader chose need not be told: the hash in the signed command line
-/// names the image, and wherever that is, it is the right one.
-pub const SYSTEM_PARTITIONS: [&str; 3] = ["system-a", "system-b", "system-minimum"];
 /// How long to wait for a disk to appear.
 const DISK_TIME: Duration = Duration::from_secs(20);
-/// How long the error light can be seen before the machine starts again and the bootloader counts the try.
+/// How long the error light can be seen before the machine starts again and the bootloader counts the start.
 const ERROR_TIME: Duration = Duration::from_secs(8);
 /// How long to wait for further system partitions once there is one: a disk's partitions appear together.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
-/// How much is read at once when the whole image is checked.
-const CHUNK_BLOCKS: u64 = 256;
-const DEVICE: &str = "belvedere-root";
-const NEW_ROOT: &str = "/root";
+/// How long looking for the image may take, with the reads from a slow disk.
+const FIND_TIME: Duration = Duration::from_secs(60);
+/// How long one image may take to be read whole. It is read at a few hundred megabytes a second; a dying disk that
+/// tries every block again for seconds must end some day, for another slot may lie elsewhere.
+const READ_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// What stops the first stage.
 enum Stop {
@@ -78,117 +71,99 @@ fn text<E: std::fmt::Display>(error: E) -> String {
 fn switch() -> std::result::Result<Infallible, Stop> {
     mounts::mount_new("proc", "/proc", "proc", mounts::DATA_ONLY, "").map_err(text)?;
     mounts::mount_new("sysfs", "/sys", "sysfs", mounts::DATA_ONLY, "").map_err(text)?;
-    // Not with `nodev`, for once.
+    // Without `nodev`: this is where the devices are.
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mounts::mount_new("devtmpfs", "/dev", "devtmpfs", flags, "mode=755").map_err(text)?;
     show(pattern([Condition::Booting], []));
-    // Armed from here on: whatever hangs, the machine starts again and the bootloader counts the try.
-    drop(Watchdog::arm());
+    // Armed from here on: whatever hangs, the machine starts again and the bootloader counts the start. What may
+    // rightly take long is fed, each phase for a time of its own.
+    let mut watchdog = Watchdog::arm();
 
     let line = std::fs::read_to_string("/proc/cmdline").map_err(named("read", "/proc/cmdline"))?;
     let line = command_line::parse(&line)?;
     say_when(&format!("version {} on board {}", line.version, line.board));
+    say(&lockdown());
 
-    let partition = find(&line)?;
-    // While this stage reads, a wrong block is an error that can be told to people.
-    let device = verity::open(DEVICE, &partition, &line.root, Corruption::Fail).map_err(text)?;
-    let refused = |what: &str, error: String| Stop::Refused(format!("{}: {what}: {error}", partition.name));
-    read_whole(&device, line.root.data_blocks).map_err(|error| refused("read the image", error))?;
+    let started = started_slot();
+    let candidates = feed_during(&mut watchdog, FIND_TIME, || find(&line, started))?;
+    let open =
+        |number, partition: &Partition| feed_during(&mut watchdog, READ_TIME, || root::open(number, partition, &line));
+    let lost = |reason: &str| say(&format!("root image refused: {reason}; another partition has it whole"));
+    let (partition, opened) = root::first_whole(&candidates, open, lost).map_err(Stop::Refused)?;
     say_when("every block of the root image is as signed");
-    std::fs::create_dir_all(NEW_ROOT).map_err(named("make", NEW_ROOT))?;
-    let flags = MountFlags::RDONLY | mounts::PLAIN;
-    mounts::mount(&device.display().to_string(), NEW_ROOT, "erofs", flags, "")
-        .map_err(|error| refused("mount the verified image", error.to_string()))?;
-    check_programs(Path::new(NEW_ROOT)).map_err(|error| refused("read the programs", error))?;
-    // From here on nobody may run with a wrong block: the machine starts again, and the bootloader counts the try.
-    verity::rearm(DEVICE, &partition, &line.root, Corruption::Restart).map_err(text)?;
+    opened.restart_on_corruption(&partition).map_err(text)?;
     say_when(&format!("root image accepted from {} ({})", partition.name, partition.device.display()));
     switch_root().map_err(Stop::Failed)
 }
 
-/// Finds the partition with the signed image, waiting for the disk.
-fn find(line: &CommandLine) -> std::result::Result<Partition, Stop> {
+/// The slot that the bootloader started.
+fn started_slot() -> Option<Slot> {
+    if let Err(error) = slots::mount_variables() {
+        // Without UEFI (development) there are none.
+        say(&format!("no firmware variables: {error}"));
+        return None;
+    }
+    let slot = slots::started();
+    // The second stage mounts them where its own mounts are.
+    let _ = mounts::unmount(slots::VARIABLES, false);
+    slot
+}
+
+/// Says how far the kernel protects itself from root: a line that people and tests can read.
+fn lockdown() -> String {
+    const SECURITY: &str = "/sys/kernel/security";
+    let read = mounts::mount("securityfs", SECURITY, "securityfs", mounts::DATA_ONLY | MountFlags::RDONLY, "")
+        .map_err(|error| error.to_string())
+        .and_then(|()| {
+            let text = std::fs::read_to_string(format!("{SECURITY}/lockdown")).map_err(named("read", "lockdown"));
+            let _ = mounts::unmount(SECURITY, false);
+            text
+        });
+    match read.as_deref().map(lockdown_level) {
+        Ok(Some(level)) => format!("kernel lockdown: {level}"),
+        Ok(None) => "kernel lockdown: none".to_owned(),
+        Err(error) => format!("kernel lockdown: unknown: {error}"),
+    }
+}
+
+/// The level in brackets, as in `none [integrity] confidentiality`; nothing when it is `none`.
+fn lockdown_level(text: &str) -> Option<&str> {
+    let level = text.split_once('[')?.1.split_once(']')?.0;
+    (level != "none").then_some(level)
+}
+
+/// Finds the partitions with the signed image, the started slot's first, waiting for the disk.
+fn find(line: &CommandLine, started: Option<Slot>) -> std::result::Result<Vec<Partition>, Stop> {
     let mut deadline = Instant::now() + DISK_TIME;
     loop {
         let found = partitions::list(partitions::SYSFS).map_err(text)?;
         let mut reasons = Vec::new();
-        for name in SYSTEM_PARTITIONS {
-            // Several of one name: the hash tells them apart, so each is tried.
-            for partition in found.iter().filter(|partition| partition.name == name) {
-                match verity::check(partition, &line.root) {
-                    Ok(()) => return Ok(partition.clone()),
-                    Err(error) => reasons.push(format!("{name} ({error})")),
-                }
+        let mut candidates = Vec::new();
+        for partition in root::in_order(&found, started) {
+            match verity::check(&partition, &line.root) {
+                Ok(()) => candidates.push(partition),
+                Err(error) => reasons.push(format!("{} ({error})", partition.name)),
             }
         }
-        if !reasons.is_empty() {
+        let own_is_there = started.is_none_or(|slot| found.iter().any(|partition| partition.name == slot.system()));
+        if !candidates.is_empty() && own_is_there {
+            return Ok(candidates);
+        }
+        if !reasons.is_empty() || !candidates.is_empty() {
             deadline = deadline.min(Instant::now() + SETTLE_TIME);
         }
         if Instant::now() >= deadline {
-            return Err(match reasons.is_empty() {
-                true => Stop::Failed(format!("no partition named {}; is the disk there?", SYSTEM_PARTITIONS.join(", "))),
-                false => Stop::Refused(reasons.join("; ")),
-            });
+            return match (candidates.is_empty(), reasons.is_empty()) {
+                (false, _) => Ok(candidates),
+                (true, false) => Err(Stop::Refused(reasons.join("; "))),
+                (true, true) => {
+                    let names = Slot::ALL.map(Slot::system).join(", ");
+                    Err(Stop::Failed(format!("no partition named {names}; is the disk there?")))
+                }
+            };
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Reads every block through the kernel's check, with all processors: a changed image is refused before any of it
-/// runs, with a reason and a light, and not in the middle of the work by a restart.
-///
-/// What it costs is written in the README; reading lazily would save that and keep the integrity, not the reason.
-fn read_whole(device: &Path, blocks: u64) -> Result<()> {
-    let next = AtomicU64::new(0);
-    let failed = Mutex::new(None);
-    let read = || {
-        let mut buffer = vec![0u8; CHUNK_BLOCKS as usize * BLOCK as usize];
-        let file = File::open(device)?;
-        loop {
-            let first = next.fetch_add(CHUNK_BLOCKS, Ordering::Relaxed);
-            if first >= blocks {
-                return Ok(());
-            }
-            let length = (blocks - first).min(CHUNK_BLOCKS) * BLOCK;
-            file.read_exact_at(&mut buffer[..length as usize], first * BLOCK)?;
-            // What was checked need not stay in memory; what is used soon is read again through the same check.
-            let length = NonZeroU64::new(length);
-            let _ = rustix::fs::fadvise(&file, first * BLOCK, length, rustix::fs::Advice::DontNeed);
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                if let Err::<(), std::io::Error>(error) = read() {
-                    next.store(blocks, Ordering::Relaxed);
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failed.map_or(Ok(()), |error| Err(format!("{}: {error}; the kernel's line above names the block", device.display())))
-}
-
-/// Reads what the second stage cannot start without. It will be read anyway, and stays in memory.
-fn check_programs(root: &Path) -> Result<()> {
-    let inside = |path: &str| root.join(path.trim_start_matches('/'));
-    for path in [PROGRAM, "/usr/lib/belvedere/bin/belvedere-front-panel"] {
-        let path = inside(path);
-        match std::fs::File::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink())) {
-            Ok(_) => {}
-            // Whether it may be missing is the second stage's to say.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.ends_with("belvedere-init") => {}
-            Err(error) => return Err(format!("{}: {error}", path.display())),
-        }
-    }
-    for directory in ["dev", "proc", "sys", "run", "tmp", "var"] {
-        if !root.join(directory).is_dir() {
-            return Err(format!("the directory /{directory} is missing"));
-        }
-    }
-    Ok(())
 }
 
 /// Makes the new root the root and becomes its `init`.
@@ -204,4 +179,17 @@ fn switch_root() -> Result<Infallible> {
     std::env::set_current_dir("/").map_err(named("go to", "/"))?;
     let error = Command::new(PROGRAM).arg("--supervise").env_clear().exec();
     Err(format!("start {PROGRAM}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lockdown_level;
+
+    #[test]
+    fn the_level_in_brackets_is_the_one_that_holds() {
+        assert_eq!(lockdown_level("none [integrity] confidentiality\n"), Some("integrity"));
+        assert_eq!(lockdown_level("none integrity [confidentiality]\n"), Some("confidentiality"));
+        assert_eq!(lockdown_level("[none] integrity confidentiality\n"), None);
+        assert_eq!(lockdown_level(""), None);
+    }
 }

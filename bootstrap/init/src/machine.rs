@@ -4,7 +4,7 @@ use crate::command_line::{self, CommandLine};
 use crate::console::Console;
 use crate::table::{Files, SERVICES, Service, user_of};
 use crate::watchdog::{Watchdog, feed_during};
-use crate::{Result, devices, named};
+use crate::{Result, devices, named, slots};
 use belvedere_interfaces::{paths, users};
 use belvedere_storage::{data, mounts, partitions};
 use rustix::fs::{Gid, Mode, Uid};
@@ -54,11 +54,12 @@ pub fn mount_kernel_file_systems() -> Result<()> {
     mounts::mount("cgroup2", CGROUPS, "cgroup2", mounts::DATA_ONLY, "").map_err(text)
 }
 
-/// The EFI variables; without UEFI there are none.
-pub fn mount_efi_variables() {
-    let path = "/sys/firmware/efi/efivars";
-    if Path::new(path).is_dir() {
-        let _ = mounts::mount("efivarfs", path, "efivarfs", mounts::DATA_ONLY, "");
+/// The EFI variables, read-only; without UEFI there are none.
+pub fn mount_efi_variables(console: &Console) {
+    if Path::new(slots::VARIABLES).is_dir()
+        && let Err(error) = slots::mount_variables()
+    {
+        console.say(&error);
     }
 }
 
@@ -198,7 +199,7 @@ fn mount_and_own(partition: &partitions::Partition) -> Result<()> {
 /// Everything before the first service.
 pub fn prepare(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<CommandLine> {
     mount_kernel_file_systems()?;
-    mount_efi_variables();
+    mount_efi_variables(console);
     let line = read_command_line()?;
     rustix::system::sethostname(b"belvedere").map_err(named("set", "the host name"))?;
     loopback_up()?;

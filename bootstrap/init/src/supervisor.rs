@@ -9,7 +9,7 @@ use crate::spool::Spool;
 use crate::supervision::{Action, Event, Policy, Supervision};
 use crate::table::{PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
-use crate::{Result, devices, early, logs, machine, named, panel, restart};
+use crate::{Result, devices, early, logs, machine, named, panel, restart, slots};
 use belvedere_front_panel_lights::pattern;
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_interfaces::paths;
@@ -149,6 +149,12 @@ fn block_signals() -> Result<SignalFd> {
     SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(named("read", "signals"))
 }
 
+fn store(spool: &Mutex<Spool>, stream: &str, text: &str) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let milliseconds = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    spool.lock().unwrap_or_else(PoisonError::into_inner).add(stream, milliseconds, text);
+}
+
 impl Supervisor {
     fn say(&self, text: &str) {
         self.console.say(text);
@@ -156,9 +162,19 @@ impl Supervisor {
     }
 
     fn store(&self, stream: &str, text: &str) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let milliseconds = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        self.spool.lock().unwrap_or_else(PoisonError::into_inner).add(stream, milliseconds, text);
+        store(&self.spool, stream, text);
+    }
+
+    /// The bootloader must not take this slot for one that never operates.
+    fn note_operating(&self) {
+        let (console, spool) = (self.console.clone(), Arc::clone(&self.spool));
+        let noted = slots::report_operating(move |line| {
+            console.say(line);
+            store(&spool, "syslog", line);
+        });
+        if let Err(error) = noted {
+            self.say(&error);
+        }
     }
 
     fn find_missing_programs(&mut self) {
@@ -206,6 +222,7 @@ impl Supervisor {
             }
             Action::Operating => {
                 self.say(&format!("operating ({:.2} s)", uptime().as_secs_f64()));
+                self.note_operating();
                 self.facts.operating = true;
                 let _ = self.panel.send(self.facts);
             }

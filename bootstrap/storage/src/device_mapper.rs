@@ -1,4 +1,4 @@
-//! The three device-mapper ioctls that are needed, without libdevmapper (LGPL, and two hundred functions more).
+//! The four device-mapper ioctls that are needed, without libdevmapper (LGPL, and two hundred functions more).
 //!
 //! `struct dm_ioctl` and `struct dm_target_spec` are the kernel's (`include/uapi/linux/dm-ioctl.h`), version 4.
 
@@ -24,6 +24,7 @@ const TARGET: usize = 40;
 const READ_ONLY: u32 = 1;
 
 const CREATE: u32 = 3;
+const REMOVE: u32 = 4;
 const SUSPEND: u32 = 6;
 const TABLE_LOAD: u32 = 9;
 
@@ -103,6 +104,11 @@ pub fn replace(name: &str, target: &str, sectors: u64, parameters: &str) -> Resu
     resume(name)
 }
 
+/// Removes a device that nobody uses any more.
+pub fn remove(name: &str) -> Result<(), StorageError> {
+    run::<{ command(REMOVE) }>(&mut Buffer::new(name, 0)).map_err(failed::<std::io::Error>("remove the device", name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +116,7 @@ mod tests {
     #[test]
     fn the_request_numbers_and_the_layout_are_the_kernels() {
         assert_eq!(command(CREATE), 0xC138_FD03);
+        assert_eq!(command(REMOVE), 0xC138_FD04);
         assert_eq!(command(TABLE_LOAD), 0xC138_FD09);
         assert_eq!(command(SUSPEND), 0xC138_FD06);
         let mut buffer = Buffer::new("root", READ_ONLY);
