@@ -2,12 +2,13 @@
 
 use crate::board::Board;
 use crate::error::{Error, Result};
+use crate::firmware_variables_check;
 use crate::program::{program, run};
 use belvedere_keys::{KeyDirectory, UefiKey};
 use std::path::Path;
 
 /// What the template brings along and has no place here: Debian's test keys, boot entries of the firmware's menu and
-/// its shell, and the keys that call them. Without entries the firmware starts `EFI/BOOT/BOOTAA64.EFI` of the disks.
+/// its shell, and the keys that call them. [`firmware_variables_check`] looks whether something is left. Without entries the firmware starts `EFI/BOOT/BOOTAA64.EFI` of the disks.
 const LEFTOVERS: &[&str] =
     &["PK", "KEK", "db", "dbx", "BootOrder", "Boot0000", "Boot0001", "Boot0002", "Boot0003", "Key0000", "Key0001"];
 
@@ -23,13 +24,13 @@ pub fn settings() -> String {
 /// Writes the variable store.
 ///
 /// # Errors
-/// When the tool fails or the template is not installed.
+/// When the tool fails, the template is not installed, or the result holds anything but what it must.
 pub fn make(tools: &Path, keys: &KeyDirectory, board: &Board, output: &Path) -> Result<()> {
     let guid = keys.owner_guid()?;
     let tool = tools.join("bin/virt-fw-vars").to_string_lossy().into_owned();
     let mut command = program("faketime");
     // Signed variables carry a time.
-    command.args(["-f", "2026-01-01 00:00:00"]).arg(tool).arg("-i").arg(board.firmware_variables_template);
+    command.args(["-f", "2026-01-01 00:00:00"]).arg(&tool).arg("-i").arg(board.firmware_variables_template);
     for name in LEFTOVERS {
         command.args(["-d", name]);
     }
@@ -41,5 +42,6 @@ pub fn make(tools: &Path, keys: &KeyDirectory, board: &Board, output: &Path) -> 
     command.arg("--set-json").arg(&settings_file);
     command.arg("--sb").arg("-o").arg(output);
     run(&mut command, "enrolling the keys in the firmware's variables")?;
-    std::fs::remove_file(&settings_file).map_err(Error::file("remove", &settings_file))
+    std::fs::remove_file(&settings_file).map_err(Error::file("remove", &settings_file))?;
+    firmware_variables_check::check(&tool, keys, output)
 }

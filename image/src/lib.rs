@@ -14,6 +14,7 @@ pub mod device_tree;
 pub mod disk;
 pub mod error;
 pub mod firmware_variables;
+pub mod firmware_variables_check;
 pub mod initramfs;
 pub mod kernel;
 pub mod manifest;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Wheels of the root tree, with digests.
 pub const WHEELS: &str = include_str!("../python-wheels");
+/// With digests too: these programs run in a process that the private keys of Secure Boot are near.
 const BUILD_TOOLS: &str = include_str!("../build-tools.txt");
 
 /// A virtual environment with the tools that building an image needs. Its files name their own place, so it is made
@@ -19,7 +20,7 @@ const BUILD_TOOLS: &str = include_str!("../build-tools.txt");
 pub fn tools(cache: &Cache, progress: &mut Progress) -> Result<PathBuf> {
     let begun = progress.begin("build tools", "virt-firmware from PyPI");
     let version = run(program("python3").arg("--version"), "asking for Python's version")?;
-    let inputs = Inputs::new("build tools 1").with("python", version).with("requirements", BUILD_TOOLS);
+    let inputs = Inputs::new("build tools 2").with("python", version).with("requirements", BUILD_TOOLS);
     let parent = cache.work_directory("build-tools")?;
     let directory = parent.join(&inputs.hash()[..16]);
     let complete = directory.join("complete");
@@ -33,7 +34,11 @@ pub fn tools(cache: &Cache, progress: &mut Progress) -> Result<PathBuf> {
         fs::write(&requirements, BUILD_TOOLS).map_err(Error::file("write", &requirements))?;
         let pip = directory.join("bin/pip").to_string_lossy().into_owned();
         run(
-            program(&pip).args(["install", "-q", "--disable-pip-version-check", "--no-deps", "-r"]).arg(&requirements),
+            program(&pip)
+                .args(["install", "-q", "--disable-pip-version-check", "--no-deps", "--require-hashes"])
+                // A source package would run its own set-up program.
+                .args(["--only-binary=:all:", "-r"])
+                .arg(&requirements),
             "installing virt-firmware from PyPI",
         )?;
         fs::write(&complete, "").map_err(Error::file("write", &complete))?;
@@ -85,4 +90,29 @@ pub fn onnx_runtime(cache: &Cache, tools: &Path, progress: &mut Progress) -> Res
     })?;
     progress.done("onnxruntime", begun, if stage.warm { "from the cache" } else { "downloaded" });
     Ok(stage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// boot D21.
+    #[test]
+    fn everything_from_the_index_has_a_digest() {
+        for list in [WHEELS, BUILD_TOOLS] {
+            let list = list.replace("\\\n", " ");
+            let wanted: Vec<&str> = list.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).collect();
+            assert!(!wanted.is_empty());
+            for line in wanted {
+                let (name, digests) = line.split_once(' ').unwrap_or((line, ""));
+                assert!(name.contains("=="), "{line}");
+                let digests: Vec<&str> = digests.split_whitespace().collect();
+                assert!(!digests.is_empty(), "{name} has no digest");
+                for digest in digests {
+                    let digits = digest.strip_prefix("--hash=sha256:").expect(digest);
+                    assert!(digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest}");
+                }
+            }
+        }
+    }
 }
