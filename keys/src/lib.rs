@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `uefi-pk.{key,crt,der}` | RSA-2048, self-signed | UEFI platform key: owns the firmware's key database |
 //! | `uefi-kek.{key,crt,der}` | RSA-2048, self-signed | UEFI key exchange key: may change `db` and `dbx` |
-//! | `uefi-db.{key,crt,der}` | RSA-2048, self-signed | signs the bootloader, the kernel and every UKI |
+//! | `uefi-db.{key,crt,der}` | RSA-2048, self-signed | signs the bootloader and every UKI; the kernel inside carries no signature of its own |
 //! | `release.{key,pub}` | Ed25519 | signs release metadata |
 //! | `device-ca.{key,crt}` | ECDSA P-256, CA | issues claim certificates and device certificates |
 //! | `log.{key,pub}` | age X25519 (`AGE-SECRET-KEY-1…`, `age1…`) | appliances encrypt exported logs to it |
