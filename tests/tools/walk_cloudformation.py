@@ -353,6 +353,41 @@ def test_a_role_may_not_make_roles_through_stacks(w):
     assert "iam:" in error, error
 
 
+def test_service_d7_a_policy_is_not_attached_to_roles_of_others_through_stacks(w):
+    iam, mine = w.boto("iam"), f"arn:aws:iam::{ACCOUNT}:policy/mine-*"
+    trust = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}]}
+    for name in ("deployer", "victim"):
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+    iam.put_role_policy(RoleName="deployer", PolicyName="p", PolicyDocument=json.dumps({"Statement": [
+        {"Effect": "Allow", "Action": "cloudformation:*", "Resource": "*"}, {"Effect": "Allow", "Action": "iam:*", "Resource": mine}]}))
+    keys = w.boto("sts").assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/deployer", RoleSessionName="ci")["Credentials"]
+    environment = {"AWS_ACCESS_KEY_ID": keys["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"], "AWS_SESSION_TOKEN": keys["SessionToken"]}
+    everything = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    managed = lambda *roles: json.dumps({"Resources": {"p": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {
+        "ManagedPolicyName": "mine-all", "PolicyDocument": everything, "Roles": list(roles)}}}})
+    inline = json.dumps({"Resources": {"p": {"Type": "AWS::IAM::Policy", "Properties": {
+        "PolicyName": "mine-all", "PolicyDocument": everything, "Roles": ["victim"]}}}})
+    for text in (managed("victim"), managed("deployer"), inline):
+        error = deploy(w, "grab", text, "--capabilities", "CAPABILITY_NAMED_IAM", fails=True, **environment)
+        assert "iam:AttachRolePolicy" in error or "iam:PutRolePolicy" in error, error
+    for name in ("deployer", "victim"):
+        assert iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"] == []
+    assert iam.list_role_policies(RoleName="victim")["PolicyNames"] == []
+    # Without roles the policy is the deployer's own; changing it so that it is attached asks again.
+    deploy(w, "own", managed(), "--capabilities", "CAPABILITY_NAMED_IAM", **environment)
+    error = deploy(w, "own", managed("victim"), "--capabilities", "CAPABILITY_NAMED_IAM", fails=True, **environment)
+    assert "iam:AttachRolePolicy" in error and "role/victim" in error, error
+    assert iam.list_attached_role_policies(RoleName="victim")["AttachedPolicies"] == []
+    deploy(w, "own", managed("victim"), "--capabilities", "CAPABILITY_NAMED_IAM")
+    error = w.service.aws("cloudformation", "delete-stack", "--stack-name", "panorama-own", fails=True, **environment)
+    assert "iam:DetachRolePolicy" in error or "iam:AttachRolePolicy" in error, error
+    w.service.aws("cloudformation", "delete-stack", "--stack-name", "panorama-own")
+    for name in ("deployer", "victim"):
+        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
+            iam.delete_role_policy(RoleName=name, PolicyName=policy)
+        iam.delete_role(RoleName=name)
+
+
 def test_package_and_large_templates_go_through_the_bucket(w):
     bucket = w.boto("s3").list_buckets()["Buckets"][0]["Name"]
     path = w.folder / "packaged.yml"

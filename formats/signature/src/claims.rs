@@ -258,12 +258,28 @@ fn is_version_2(query: &str) -> bool {
 fn credential_scope(text: &str) -> Result<(String, Scope), Denied> {
     let fields: Vec<&str> = text.split('/').collect();
     match fields[..] {
-        [key, date, region, service, "aws4_request"] if !key.is_empty() && key.len() <= 128 && date.len() == 8 => {
+        [key, date, region, service, "aws4_request"]
+            if is_key(key) && is_date(date) && is_name(region) && is_name(service) =>
+        {
             let scope = Scope { date: date.into(), region: region.into(), service: service.into() };
             Ok((key.to_owned(), scope))
         }
         _ => Err(Denied::Malformed),
     }
+}
+
+/// What stands in keys that anybody gives out.
+fn is_key(key: &str) -> bool {
+    (1..=128).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+fn is_date(date: &str) -> bool {
+    date.len() == 8 && date.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `us-east-1`, `s3`: whatever a reader makes of a scope, nothing in it is more than a word.
+fn is_name(word: &str) -> bool {
+    (1..=64).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 fn signed_headers(text: &str) -> Result<Vec<String>, Denied> {
@@ -370,6 +386,24 @@ mod tests {
         assert_eq!(presigned("sts", &format!("&X-Amz-Content-Sha256={EMPTY}")), EMPTY);
         let header = vanilla(&[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]);
         assert_eq!(Claims::of(&header).unwrap().payload, "");
+    }
+
+    #[test]
+    fn service_d1_a_scope_holds_words_and_nothing_that_reaches_into_other_names() {
+        let scope = |text: &str| credential_scope(text).map(|(_, scope)| scope.region).ok();
+        assert_eq!(scope("AKID/20261128/us-east-1/logs/aws4_request").as_deref(), Some("us-east-1"));
+        for bad in [
+            "AKID/20261128/us-east-1:123456789012:log-group:mine/logs/aws4_request",
+            "AKID/20261128/*/logs/aws4_request",
+            "AKID/20261128/us-east-1/logs:x/aws4_request",
+            "AK:ID/20261128/us-east-1/logs/aws4_request",
+            "AKID/2026112x/us-east-1/logs/aws4_request",
+            "AKID/20261128//logs/aws4_request",
+            "AKID/20261128/us east/logs/aws4_request",
+            "AKID/20261128/us-east-1/lo\ngs/aws4_request",
+        ] {
+            assert_eq!(scope(bad), None, "{bad}");
+        }
     }
 
     #[test]

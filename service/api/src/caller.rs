@@ -60,6 +60,18 @@ impl Caller {
         }
     }
 
+    /// Who stands behind it, however often keys are made anew: what one may do only so often is counted by this.
+    pub fn origin(&self) -> String {
+        match self {
+            Caller::Administrator { access_key_id } => access_key_id.clone(),
+            Caller::Device { device_id, .. } => device_id.clone(),
+            Caller::Role { origin: Origin::AccessKey(id), .. } => id.clone(),
+            Caller::Role { origin: Origin::ApplicationInstance { device_id, application_instance_id, .. }, .. } => {
+                format!("{device_id}/{application_instance_id}")
+            }
+        }
+    }
+
     /// Whether samples may be put into a metric: a device writes about itself only, in its own namespace.
     pub fn may_put_metric(&self, metric: &MetricName) -> bool {
         match self {

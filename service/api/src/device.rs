@@ -2,6 +2,7 @@
 
 use crate::Api;
 use crate::access::policy::Principal;
+use crate::arn::Arn;
 use crate::audit::Record;
 use crate::caller::Caller;
 use crate::query::QueryError;
@@ -42,11 +43,10 @@ fn refused(status: StatusCode, message: &str) -> Response {
 async fn application(api: &Api, identity: &Identity, instance: &str) -> Result<Option<Credentials>, QueryError> {
     let Some(role_arn) = api.fleet.role_of_instance(&identity.device_id, instance).await? else { return Ok(None) };
     let Some(role) = role_of_arn(api, &role_arn).await? else { return Ok(None) };
-    let settings = &api.fleet.settings;
-    let device = format!("arn:aws:panorama:{}:{}:device/{}", settings.region, settings.account, identity.device_id);
+    let Some(device) = api.home().panorama("device", &identity.device_id) else { return Ok(None) };
     let context = [
-        ("aws:SourceAccount", settings.account.clone()),
-        ("aws:SourceArn", device),
+        ("aws:SourceAccount", api.fleet.settings.account.clone()),
+        ("aws:SourceArn", device.into()),
         ("sts:RoleSessionName", instance.to_owned()),
     ];
     if !trusts(&role, &[Principal::Service(PANORAMA.into())], &context) {
@@ -73,7 +73,7 @@ pub async fn credentials(
     let mut record = Record {
         source: address.text(),
         action: "iot:AssumeRoleWithCertificate".into(),
-        resource: format!("arn:aws:iot:{}:{}:rolealias/{alias}", api.fleet.settings.region, api.fleet.settings.account),
+        resource: api.home().role_alias(alias).unwrap_or_else(Arn::any).into(),
         ..Record::default()
     };
     let response = answer(api, alias, peer, headers, &mut record).await;

@@ -1,16 +1,18 @@
 //! The front door: every signed request comes through here.
 
-use crate::access::calls::{Call, questions};
+use crate::access::calls::asking;
 use crate::access::{authorise, sessions};
 use crate::answered::Answered;
 use crate::audit::Record;
+use crate::bodies::{Full, Held};
 use crate::caller::Caller;
 use crate::device::PeerAddress;
+use crate::input::Input;
 use crate::query::{self, QueryError};
 use crate::sigv4::body::{Body, BodyError, Kind};
 use crate::sigv4::claims::{Claims, Denied};
+use crate::unknown;
 use crate::{Api, cloudformation, cloudwatch, cloudwatch_logs, iam, iot_data, panorama, s3, secrets_manager, sns, sts};
-use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -31,9 +33,7 @@ pub struct Request {
     pub parts: Parts,
     /// Who signed it.
     pub caller: Caller,
-    /// The region it was signed for: the one that ARNs carry.
-    pub region: String,
-    /// Its body.
+    /// Its body; of all but S3 it was read already.
     pub body: Body,
 }
 
@@ -153,14 +153,14 @@ impl Api {
             Ok(claims) => claims,
             // Nothing but S3 is presigned in another way by itself.
             Err(Denied::OtherVersion) => return refuse(Service::S3, Denied::OtherVersion),
+            Err(Denied::Missing) => return unknown::unsigned(&parts),
             Err(denied) => return refuse(Service::Panorama, denied),
         };
         record.access_key_id = claims.access_key_id.clone();
         record.action = format!("{}:unverified", claims.scope.service);
         record.resource = parts.uri.path().to_owned();
         let Some(service) = Service::of(&claims.scope.service, &parts) else {
-            let message = format!("this service does not answer for \"{}\"", claims.scope.service);
-            return panorama::errors::plain(StatusCode::NOT_FOUND, "UnknownServiceException", &message);
+            return unknown::service(&claims.scope.service, &parts);
         };
         let answered = Answered::of(service.name(), &parts);
         let mut response = self.of_service(service, claims, parts, body, record).await;
@@ -176,52 +176,51 @@ impl Api {
         body: axum::body::Body,
         record: &mut Record,
     ) -> Response {
-        let (request, raw) = match self.verified(service, claims, parts, body).await {
+        let (request, raw, held) = match self.verified(service, claims, parts, body).await {
             Ok(verified) => verified,
-            Err(refusal) => return refusal.answer(service),
+            Err(refusal) => return refusal.answer(service, &self.fleet.settings.region),
         };
         record.caller = Some(request.caller.clone());
-        let account = &self.fleet.settings.account;
-        let call = Call { service, parts: &request.parts, body: &raw, region: &request.region, account };
-        let decided = match questions(self, &call).await {
-            Ok(questions) => {
-                match questions.first() {
-                    Some(first) => (record.action, record.resource) = (first.action.clone(), first.resource.clone()),
-                    None => record.action = format!("{}:unknown", service.name()),
+        // What is read here is asked about and carried out: nothing looks at the body again.
+        let input = match Input::read(self, service, &request.parts, raw, &held) {
+            Ok(input) => input,
+            Err(full) => return Refusal::from(full).answer(service, &self.fleet.settings.region),
+        };
+        let decided = match asking(self, &request.parts, &input).await {
+            Ok(asking) => {
+                record.action = match asking.action.is_empty() {
+                    true => format!("{}:unknown", service.name()),
+                    false => asking.action,
+                };
+                if let Some(first) = asking.questions.first() {
+                    record.resource = first.resource.to_string();
                 }
-                authorise(self, &request.caller, &questions).await
+                authorise(self, &request.caller, &asking.questions).await
             }
             Err(e) => Err(FleetError::from(e)),
         };
-        match decided {
-            Ok(Ok(())) => {}
-            Ok(Err(forbidden)) => return service.refuse(StatusCode::FORBIDDEN, service.forbidden(), &forbidden.message),
-            Err(e) => return Refusal::Fleet(e).answer(service),
-        }
-        match service {
-            Service::Panorama => panorama::answer(self, request).await,
-            Service::Sts => sts::answer(self, request).await,
-            Service::S3 => s3::answer(self, request).await,
-            Service::Logs => cloudwatch_logs::answer(self, request).await,
-            Service::Monitoring(form) => cloudwatch::answer(self, form, request).await,
-            Service::Sns => sns::answer(self, request).await,
-            Service::Iam => iam::answer(self, request).await,
-            Service::SecretsManager => secrets_manager::answer(self, request).await,
-            Service::CloudFormation => cloudformation::answer(self, request).await,
-            Service::IotData => iot_data::answer(self, request).await,
-        }
+        let response = match decided {
+            Ok(Ok(())) => input.carry_out(self, request).await,
+            Ok(Err(forbidden)) => service.refuse(StatusCode::FORBIDDEN, service.forbidden(), &forbidden.message),
+            Err(e) => Refusal::Fleet(e).answer(service, &self.fleet.settings.region),
+        };
+        drop(held);
+        response
     }
 
+    /// Who signed the request, and what it says. Only what is signed rightly is ever held against anybody's policy, and the
+    /// signature's own words (date, region, service) go nowhere from here.
     async fn verified(
         &self,
         service: Service,
         claims: Claims,
         parts: Parts,
         body: axum::body::Body,
-    ) -> Result<(Request, Bytes), Refusal> {
+    ) -> Result<(Request, Vec<u8>, Held), Refusal> {
         claims.timely(now_ms() / 1000)?;
+        self.in_region(service, &claims)?;
+        let held = self.bodies.of(&parts.extensions.get::<PeerAddress>().cloned().unwrap_or_default());
         let (caller, secret) = self.key_of(&claims).await?;
-        let region = claims.scope.region.clone();
         if service == Service::S3 {
             // Objects are large: the body is checked while it is taken in.
             let target = s3::operation::Target::of(&parts).ok();
@@ -229,22 +228,51 @@ impl Api {
             let limit = if large { MAX_OBJECT } else { MAX_DOCUMENT };
             let seed = claims.verify(&parts, &secret, &claims.payload)?;
             self.first(&claims)?;
-            let body = Body::new(body, Kind::of(&claims.payload, seed)?, limit);
-            return Ok((Request { parts, caller, region, body }, Bytes::new()));
+            held.signed_by(&caller.origin())?;
+            let body = Body::new(body, Kind::of(&claims.payload, seed)?, limit, held.clone());
+            return Ok((Request { parts, caller, body }, Vec::new(), held));
         }
-        // Without its hash in a header the body must be here before the signature can be checked.
-        let raw = Body::new(body, Kind::Unsigned, MAX_DOCUMENT).collect();
-        let raw = tokio::time::timeout(DOCUMENT_TIME, raw).await.map_err(|_| BodyError::Slow)??;
-        let hash = crate::sigv4::canonical::sha256(&raw);
-        if claims.payload.len() == 64 && claims.payload != hash {
-            return Err(Refusal::Denied(Denied::Mismatch));
-        }
-        let payload = if claims.payload.is_empty() { &hash } else { &claims.payload };
-        claims.verify(&parts, &secret, payload)?;
+        let said = parts.headers.get("x-amz-content-sha256").map(|value| value.to_str().unwrap_or("").to_owned());
+        let raw = match said {
+            // The header is signed: whether the signature is right is known before a byte of the body is taken.
+            Some(hash) => {
+                let seed = claims.verify(&parts, &secret, &hash)?;
+                held.signed_by(&caller.origin())?;
+                match Kind::of(&hash, seed) {
+                    Ok(kind @ Kind::Whole(_)) => self.document(body, kind, &held).await,
+                    _ => Err(BodyError::Unsupported),
+                }
+            }
+            // Without it the body must be here first. That is bounded for each address and for all together.
+            None => {
+                let raw = self.document(body, Kind::Unsigned, &held).await?;
+                claims.verify(&parts, &secret, &crate::sigv4::canonical::sha256(&raw))?;
+                held.signed_by(&caller.origin())?;
+                Ok(raw)
+            }
+        };
+        let raw = match raw {
+            Err(BodyError::Mismatch) => return Err(Refusal::Denied(Denied::Mismatch)),
+            raw => raw?,
+        };
         self.first(&claims)?;
-        let raw = Bytes::from(raw);
-        let body = Body::new(axum::body::Body::from(raw.clone()), Kind::Unsigned, MAX_DOCUMENT);
-        Ok((Request { parts, caller, region, body }, raw))
+        let body = Body::new(axum::body::Body::empty(), Kind::Unsigned, 0, held.clone());
+        Ok((Request { parts, caller, body }, raw, held))
+    }
+
+    /// A body that is small enough to be taken whole.
+    async fn document(&self, body: axum::body::Body, kind: Kind, held: &Held) -> Result<Vec<u8>, BodyError> {
+        let raw = Body::new(body, kind, MAX_DOCUMENT, held.clone()).collect();
+        tokio::time::timeout(DOCUMENT_TIME, raw).await.map_err(|_| BodyError::Slow)?
+    }
+
+    /// There is one region. Tools sign for the one that they are told, except for S3: without any they say us-east-1.
+    fn in_region(&self, service: Service, claims: &Claims) -> Result<(), Refusal> {
+        let region = claims.scope.region.as_str();
+        match region == self.fleet.settings.region || service == Service::S3 && region == "us-east-1" {
+            true => Ok(()),
+            false => Err(Refusal::Region(region.to_owned())),
+        }
     }
 
     /// Refuses what was taken already. After the signature was verified: only then it is worth remembering.
@@ -273,13 +301,41 @@ impl Api {
 
 enum Refusal {
     Denied(Denied),
+    /// It was signed for another region.
+    Region(String),
     Body(BodyError),
     Fleet(FleetError),
 }
 impl Refusal {
-    fn answer(self, service: Service) -> Response {
+    fn answer(self, service: Service, here: &str) -> Response {
         match self {
             Refusal::Denied(denied) => refuse(service, denied),
+            // As S3 says it, so that its tools learn the region.
+            Refusal::Region(given) if service == Service::S3 => {
+                let message =
+                    format!("The authorization header is malformed; the region '{given}' is wrong; expecting '{here}'");
+                let mut response = service.refuse(StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", &message);
+                if let Ok(here) = HeaderValue::from_str(here) {
+                    response.headers_mut().insert("x-amz-bucket-region", here);
+                }
+                response
+            }
+            Refusal::Region(given) => {
+                let message = format!(
+                    "Credential should be scoped to a valid region, not '{given}': this service's region is {here} \
+                     (AWS_DEFAULT_REGION={here})"
+                );
+                service.refuse(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", &message)
+            }
+            Refusal::Body(BodyError::Busy) => {
+                let mut response = service.refuse(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "ServiceUnavailable",
+                    "too many requests are being read; ask again in a second",
+                );
+                response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+                response
+            }
             Refusal::Body(BodyError::TooLarge) => {
                 service.refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", "the body is too large")
             }
@@ -289,6 +345,11 @@ impl Refusal {
                 service.refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerException", "internal error")
             }
         }
+    }
+}
+impl From<Full> for Refusal {
+    fn from(_: Full) -> Self {
+        Refusal::Body(BodyError::Busy)
     }
 }
 impl From<Denied> for Refusal {

@@ -2,7 +2,8 @@
 
 use crate::Api;
 use crate::access::policy::{Policy, TrustPolicy};
-use crate::entry::Request;
+use crate::arn::{Arn, Home};
+use crate::operation::{Ask, AskedForm, FormOperation, Subject, anything, one};
 use crate::query::{self, Form, QueryError, members};
 use crate::sigv4::canonical::encode;
 use crate::sigv4::clock::iso8601;
@@ -22,19 +23,55 @@ const MAX_POLICIES: usize = 20;
 /// Longest and shortest of a role's longest session, seconds.
 const MAX_SESSION: (i64, i64) = (3600, 43_200);
 
-/// `arn:aws:iam::<account>:role<path><name>`.
-pub fn role_arn(account: &str, role: &Role) -> String {
-    format!("arn:aws:iam::{account}:role{}{}", role.path, role.name)
+/// `arn:aws:iam::<account>:role<path><name>`. Names and paths are checked when roles are made.
+pub fn role_arn(home: &Home<'_>, role: &Role) -> String {
+    home.role(&role.path, &role.name).unwrap_or_else(Arn::any).into()
 }
+
+/// What is done to a role is asked about the role, also what attaches a policy to it.
+fn about_role(form: &Form, _: &Home<'_>) -> Option<Vec<Ask>> {
+    Some(vec![Ask::about(Subject::Role(form.get("RoleName")?.to_owned()))])
+}
+fn about_policy(form: &Form, home: &Home<'_>) -> Option<Vec<Ask>> {
+    one(home.named(form.get("PolicyArn")?))
+}
+fn new_role(form: &Form, home: &Home<'_>) -> Option<Vec<Ask>> {
+    one(home.role(form.get("Path").unwrap_or("/"), form.get("RoleName")?))
+}
+fn new_policy(form: &Form, home: &Home<'_>) -> Option<Vec<Ask>> {
+    one(home.policy(form.get("Path").unwrap_or("/"), form.get("PolicyName")?))
+}
+
+/// All operations.
+#[rustfmt::skip]
+pub static OPERATIONS: &[FormOperation] = &[
+    FormOperation { name: "CreateRole", asks: new_role, takes: &[
+        "RoleName", "Path", "AssumeRolePolicyDocument", "PermissionsBoundary", "Description", "MaxSessionDuration", "Tags"] },
+    FormOperation { name: "GetRole", asks: about_role, takes: &["RoleName"] },
+    FormOperation { name: "ListRoles", asks: anything, takes: &["PathPrefix"] },
+    FormOperation { name: "DeleteRole", asks: about_role, takes: &["RoleName"] },
+    FormOperation { name: "UpdateAssumeRolePolicy", asks: about_role, takes: &["RoleName", "PolicyDocument"] },
+    FormOperation { name: "PutRolePolicy", asks: about_role, takes: &["RoleName", "PolicyName", "PolicyDocument"] },
+    FormOperation { name: "GetRolePolicy", asks: about_role, takes: &["RoleName", "PolicyName"] },
+    FormOperation { name: "ListRolePolicies", asks: about_role, takes: &["RoleName"] },
+    FormOperation { name: "DeleteRolePolicy", asks: about_role, takes: &["RoleName", "PolicyName"] },
+    FormOperation { name: "CreatePolicy", asks: new_policy, takes: &["PolicyName", "Path", "PolicyDocument", "Description"] },
+    FormOperation { name: "GetPolicy", asks: about_policy, takes: &["PolicyArn"] },
+    FormOperation { name: "ListPolicies", asks: anything, takes: &[] },
+    FormOperation { name: "DeletePolicy", asks: about_policy, takes: &["PolicyArn"] },
+    FormOperation { name: "AttachRolePolicy", asks: about_role, takes: &["RoleName", "PolicyArn"] },
+    FormOperation { name: "DetachRolePolicy", asks: about_role, takes: &["RoleName", "PolicyArn"] },
+    FormOperation { name: "ListAttachedRolePolicies", asks: about_role, takes: &["RoleName"] },
+];
 
 /// Answers a request.
-pub async fn answer(api: &Api, request: Request) -> Response {
-    query::respond(NAMESPACE, run(api, request).await)
+pub async fn answer(api: &Api, asked: Result<AskedForm, QueryError>) -> Response {
+    query::respond(NAMESPACE, run(api, asked).await)
 }
 
-async fn run(api: &Api, request: Request) -> Result<(String, String), QueryError> {
-    let form = query::read(request).await?.form;
-    let result = match form.action() {
+async fn run(api: &Api, asked: Result<AskedForm, QueryError>) -> Result<(String, String), QueryError> {
+    let AskedForm { operation, input: form } = asked?;
+    let result = match operation.name {
         "CreateRole" => create_role(api, &form).await,
         "GetRole" => get_role(api, &form).await,
         "ListRoles" => list_roles(api, &form).await,
@@ -51,9 +88,9 @@ async fn run(api: &Api, request: Request) -> Result<(String, String), QueryError
         "AttachRolePolicy" => attach(api, &form).await,
         "DetachRolePolicy" => detach(api, &form).await,
         "ListAttachedRolePolicies" => list_attached(api, &form).await,
-        _ => Err(query::unknown(&form)),
+        other => Err(query::unknown(other)),
     };
-    Ok((form.action().to_owned(), result?))
+    Ok((operation.name.to_owned(), result?))
 }
 
 fn no_such(what: &str) -> QueryError {
@@ -115,11 +152,11 @@ async fn role(api: &Api, form: &Form) -> Result<Role, QueryError> {
     api.fleet.store.role(name).await?.ok_or_else(|| no_such(&format!("The role with name {name}")))
 }
 
-fn show(account: &str, role: &Role) -> String {
+fn show(home: &Home<'_>, role: &Role) -> String {
     let mut text = element("Path", &role.path)
         + &element("RoleName", &role.name)
         + &element("RoleId", &role.role_id)
-        + &element("Arn", &role_arn(account, role))
+        + &element("Arn", &role_arn(home, role))
         + &element("CreateDate", &iso8601(role.created_ms))
         // Documents travel percent-encoded.
         + &element("AssumeRolePolicyDocument", &encode(role.trust_policy.as_bytes(), b""))
@@ -162,19 +199,19 @@ async fn create_role(api: &Api, form: &Form) -> Result<String, QueryError> {
     let tags = tags(form)?;
     let new = NewRole { name, path, description, trust_policy, max_session_s, tags: &tags };
     let role = api.fleet.store.create_role(new).await.map_err(exists)?;
-    Ok(format!("<Role>{}</Role>", show(&api.fleet.settings.account, &role)))
+    Ok(format!("<Role>{}</Role>", show(&api.home(), &role)))
 }
 
 async fn get_role(api: &Api, form: &Form) -> Result<String, QueryError> {
-    Ok(format!("<Role>{}</Role>", show(&api.fleet.settings.account, &role(api, form).await?)))
+    Ok(format!("<Role>{}</Role>", show(&api.home(), &role(api, form).await?)))
 }
 
 /// All at once: there are at most [`MAX_ROLES`].
 async fn list_roles(api: &Api, form: &Form) -> Result<String, QueryError> {
     let prefix = form.get("PathPrefix").unwrap_or("/");
-    let account = &api.fleet.settings.account;
+    let home = api.home();
     let roles = api.fleet.store.list_roles().await?;
-    let shown = roles.iter().filter(|r| r.path.starts_with(prefix)).map(|r| show(account, r));
+    let shown = roles.iter().filter(|r| r.path.starts_with(prefix)).map(|r| show(&home, r));
     Ok(members("Roles", shown) + &element("IsTruncated", "false"))
 }
 
@@ -263,9 +300,13 @@ async fn create_policy(api: &Api, form: &Form) -> Result<String, QueryError> {
     if api.fleet.store.list_managed_policies().await?.len() >= MAX_ROLES {
         return Err(conflict("LimitExceeded", format!("there are {MAX_ROLES} policies already")));
     }
-    let arn = format!("arn:aws:iam::{}:policy{path}{name}", api.fleet.settings.account);
-    let policy =
-        api.fleet.store.create_managed_policy(&arn, name, path, form.get("Description"), document).await.map_err(exists)?;
+    let arn = api.home().policy(path, name).ok_or_else(|| QueryError::validation("the path and name make no ARN"))?;
+    let policy = api
+        .fleet
+        .store
+        .create_managed_policy(arn.as_str(), name, path, form.get("Description"), document)
+        .await
+        .map_err(exists)?;
     Ok(format!("<Policy>{}</Policy>", show_policy(&policy)))
 }
 

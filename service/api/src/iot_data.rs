@@ -4,8 +4,10 @@
 //! reserved topics are the service's own. A topic that nobody could subscribe to is refused, not swallowed.
 
 use crate::Api;
-use crate::entry::Request;
+use crate::arn::Home;
+use crate::operation::{Ask, one};
 use crate::sigv4::canonical::{decode, query_pairs};
+use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -78,19 +80,24 @@ fn check(topic: &str) -> Result<&str, String> {
     Ok(name)
 }
 
-/// Answers a request.
-pub async fn answer(api: &Api, request: Request) -> Response {
-    let Some(topic) = topic(&request.parts) else {
+/// What is asked before a message goes to a topic.
+pub fn asks(topic: &str, home: &Home<'_>) -> Option<Vec<Ask>> {
+    one(home.mqtt_topic(topic))
+}
+
+/// Answers a request whose topic was read ([`topic`]).
+pub async fn answer(api: &Api, parts: &Parts, topic: Option<String>, payload: Bytes) -> Response {
+    let Some(topic) = topic else {
         return error(
             StatusCode::NOT_FOUND,
             "ResourceNotFoundException",
             "this service publishes only: POST /topics/<topic>",
         );
     };
-    if request.parts.headers.keys().any(|n| n.as_str().starts_with("x-amz-mqtt5-")) {
+    if parts.headers.keys().any(|n| n.as_str().starts_with("x-amz-mqtt5-")) {
         return wrong("properties of MQTT 5 are not supported by this service");
     }
-    let options = match Options::of(request.parts.uri.query().unwrap_or("")) {
+    let options = match Options::of(parts.uri.query().unwrap_or("")) {
         Ok(options) => options,
         Err(message) => return wrong(message),
     };
@@ -98,17 +105,13 @@ pub async fn answer(api: &Api, request: Request) -> Response {
         Ok(name) => name,
         Err(message) => return wrong(message),
     };
-    let payload = match request.body.collect().await {
-        Ok(payload) if payload.len() <= MAX_PAYLOAD => payload,
-        Ok(_) => {
-            return error(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "RequestEntityTooLargeException",
-                &format!("a message has at most {MAX_PAYLOAD} bytes"),
-            );
-        }
-        Err(e) => return wrong(e.to_string()),
-    };
+    if payload.len() > MAX_PAYLOAD {
+        return error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLargeException",
+            &format!("a message has at most {MAX_PAYLOAD} bytes"),
+        );
+    }
     let fleet = &api.fleet;
     let published = async {
         if fleet.store.device_of_thing(name).await?.is_none() {

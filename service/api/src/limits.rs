@@ -70,7 +70,7 @@ pub struct Limits {
     pub cameras_per_application: Limit,
     /// Deployments to one device within 24 hours.
     pub deployments_per_device_per_day: Limit,
-    /// Panorama requests of one access key in one region, each second.
+    /// Panorama requests of one access key and all sessions that come from it, each second.
     pub requests_per_second: Limit,
     /// Those of them that create, change or delete.
     pub changes_per_second: Limit,

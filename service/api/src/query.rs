@@ -2,78 +2,13 @@
 //! done: STS, IAM and CloudFormation ask a form for its fields, SNS and CloudWatch for the input that a shape describes
 //! ([`crate::wire::query`]).
 
-use crate::caller::Caller;
-use crate::entry::Request;
-use crate::sigv4::canonical::query_pairs;
+pub use crate::form::{Form, fields};
+use crate::operation::{AskedForm, FormOperation};
 use crate::xml::element;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use belvedere_store::identifiers;
-use std::collections::BTreeMap;
-
-/// Most fields of a form.
-const MAX_FIELDS: usize = 100_000;
-
-/// The fields of a request. No name is there twice: nobody finds the one, and somebody else the other.
-#[derive(Debug, Clone, Default)]
-pub struct Form(BTreeMap<String, String>);
-
-impl Form {
-    /// From the body, or from the query where there is no body. `None` if it is too large, not UTF-8 without zeros, or
-    /// says something twice.
-    pub fn of(parts: &Parts, body: &[u8]) -> Option<Form> {
-        let form = match body {
-            [] => parts.uri.query().unwrap_or(""),
-            body => std::str::from_utf8(body).ok()?,
-        };
-        if form.bytes().filter(|b| *b == b'&').count() > MAX_FIELDS {
-            return None;
-        }
-        // PostgreSQL's texts hold no zero.
-        let text = |bytes| String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
-        let mut fields = BTreeMap::new();
-        for (name, value) in query_pairs(form) {
-            if fields.insert(text(name)?, text(value)?).is_some() {
-                return None;
-            }
-        }
-        Some(Form(fields))
-    }
-
-    /// The operation.
-    pub fn action(&self) -> &str {
-        self.get("Action").unwrap_or("")
-    }
-
-    /// A field.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// All fields.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-
-    /// Whether any field has this name or lies below it.
-    pub fn has(&self, name: &str) -> bool {
-        self.0.keys().any(|n| n == name || n.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
-    }
-
-    /// `<name>.member.1`, `<name>.member.2`, ….
-    pub fn list(&self, name: &str) -> Vec<&str> {
-        (1..).map_while(|n| self.get(&format!("{name}.member.{n}"))).collect()
-    }
-
-    /// `<name>.member.<n>.<field>` for each of `fields`, as long as the first one is there.
-    pub fn structures<const N: usize>(&self, name: &str, fields: [&str; N]) -> Vec<[Option<&str>; N]> {
-        (1..)
-            .map(|n| fields.map(|f| self.get(&format!("{name}.member.{n}.{f}"))))
-            .take_while(|found| found.first().is_some_and(Option::is_some))
-            .collect()
-    }
-}
 
 /// Something that an operation answers instead of its output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,27 +52,17 @@ impl From<belvedere_store::StoreError> for QueryError {
     }
 }
 
-/// A request of which the form is all that there is to read.
-pub struct Asked {
-    /// What is asked for.
-    pub form: Form,
-    /// Who asks.
-    pub caller: Caller,
-    /// Region of the request's signature, which ARNs carry.
-    pub region: String,
-}
-
-/// Reads a request.
-pub async fn read(request: Request) -> Result<Asked, QueryError> {
-    let body = request.body.collect().await.map_err(|e| QueryError::new("InvalidRequest", e.to_string()))?;
-    let form = Form::of(&request.parts, &body);
+/// Reads a request, once: the operation that it names, with the fields that this one takes.
+pub fn read(operations: &'static [FormOperation], parts: &Parts, body: &[u8]) -> Result<AskedForm, QueryError> {
+    let form = Form::of(parts, body);
     let form = form.ok_or_else(|| QueryError::new("MalformedQueryString", "the form is not well formed"))?;
-    Ok(Asked { form, caller: request.caller, region: request.region })
+    let operation = FormOperation::of(operations, form.action()).ok_or_else(|| unknown(form.action()))?;
+    Ok(operation.asked(form))
 }
 
 /// An operation that is not there.
-pub fn unknown(form: &Form) -> QueryError {
-    QueryError::new("InvalidAction", format!("Could not find operation {}", form.action()))
+pub fn unknown(name: &str) -> QueryError {
+    QueryError::new("InvalidAction", format!("Could not find operation {name}"))
 }
 
 /// The operation's name with its result, or an error, as an answer.
@@ -176,35 +101,4 @@ pub fn error(namespace: &str, error: &QueryError) -> Response {
 pub fn members(name: &str, list: impl IntoIterator<Item = String>) -> String {
     let members: String = list.into_iter().map(|m| format!("<member>{m}</member>")).collect();
     format!("<{name}>{members}</{name}>")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn form(text: &str) -> Form {
-        let parts = axum::http::Request::builder().uri("/").body(()).unwrap().into_parts().0;
-        Form::of(&parts, text.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn forms_have_lists_and_structures() {
-        let form =
-            form("Action=A&L.member.1=x&L.member.2=y%20z&L.member.4=q&T.member.1.Key=k&T.member.1.Value=v&T.member.2.Key=w");
-        assert_eq!(form.action(), "A");
-        assert_eq!(form.list("L"), ["x", "y z"]);
-        assert_eq!(form.structures("T", ["Key", "Value"]), [[Some("k"), Some("v")], [Some("w"), None]]);
-        assert!(form.has("T") && form.has("L") && !form.has("TT") && form.has("Action"));
-    }
-
-    #[test]
-    fn a_form_that_is_not_text_or_too_long_is_none() {
-        let parts = axum::http::Request::builder().uri("/").body(()).unwrap().into_parts().0;
-        assert!(Form::of(&parts, b"a=\xff").is_none());
-        assert!(Form::of(&parts, b"a=%ff").is_none());
-        assert!(Form::of(&parts, b"a=%00").is_none());
-        assert!(Form::of(&parts, b"TopicArn=mine&TopicArn=yours").is_none(), "said twice");
-        let many: String = (0..MAX_FIELDS + 2).map(|n| format!("{n}&")).collect();
-        assert!(Form::of(&parts, many.as_bytes()).is_none());
-    }
 }

@@ -1,4 +1,5 @@
-//! How often a caller may ask: token buckets, one pair for each access key and region, in memory.
+//! How often a caller may ask: token buckets, one pair for each one who stands behind requests, in memory. New keys of the
+//! same one, and whatever else a request says, are no new bucket.
 //!
 //! Of several copies of the service each admits its share, so that all together admit no more than one would.
 
@@ -66,7 +67,7 @@ pub struct Rates {
     requests: Option<Rate>,
     changes: Option<Rate>,
     since: Instant,
-    callers: Mutex<HashMap<(String, String), Caller>>,
+    callers: Mutex<HashMap<String, Caller>>,
 }
 
 impl Rates {
@@ -81,22 +82,21 @@ impl Rates {
     }
 
     /// Whether a caller may ask one of so many copies now; a request that is refused costs nothing.
-    pub fn admit(&self, access_key_id: &str, region: &str, changes: bool, copies: u64) -> bool {
-        self.admit_at(access_key_id, region, changes, copies, self.since.elapsed())
+    pub fn admit(&self, caller: &str, changes: bool, copies: u64) -> bool {
+        self.admit_at(caller, changes, copies, self.since.elapsed())
     }
 
-    fn admit_at(&self, access_key_id: &str, region: &str, changes: bool, copies: u64, now: Duration) -> bool {
+    fn admit_at(&self, caller: &str, changes: bool, copies: u64, now: Duration) -> bool {
         if self.requests.is_none() && self.changes.is_none() {
             return true;
         }
         let requests = self.requests.map(|rate| rate.share(copies));
         let changing = self.changes.map(|rate| rate.share(copies));
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (access_key_id.to_owned(), region.to_owned());
-        if callers.len() >= MOST_CALLERS && !callers.contains_key(&key) {
+        if callers.len() >= MOST_CALLERS && !callers.contains_key(caller) {
             self.forget_idle(&mut callers, now);
         }
-        let caller = callers.entry(key).or_insert_with(|| Caller {
+        let caller = callers.entry(caller.to_owned()).or_insert_with(|| Caller {
             requests: requests.map(|rate| Bucket::full(rate, now)),
             changes: changing.map(|rate| Bucket::full(rate, now)),
         });
@@ -116,7 +116,7 @@ impl Rates {
 
     /// Whose buckets are full again loses nothing by being forgotten. If all are busy, all begin anew: too generous is
     /// better than growing without end.
-    fn forget_idle(&self, callers: &mut HashMap<(String, String), Caller>, now: Duration) {
+    fn forget_idle(&self, callers: &mut HashMap<String, Caller>, now: Duration) {
         let full = |bucket: Option<Bucket>, rate: Option<Rate>| match (bucket, rate) {
             (Some(mut bucket), Some(rate)) => {
                 bucket.fill(rate, now);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn admitted(rates: &Rates, key: &str, changes: bool, times: usize, now_ms: u64) -> usize {
-        (0..times).filter(|_| rates.admit_at(key, "us-east-1", changes, 1, Duration::from_millis(now_ms))).count()
+        (0..times).filter(|_| rates.admit_at(key, changes, 1, Duration::from_millis(now_ms))).count()
     }
 
     #[test]
@@ -159,12 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn changes_count_twice_and_keys_and_regions_apart() {
+    fn changes_count_twice_and_callers_apart() {
         let rates = rates(Limit::AtMost(5), Limit::AtMost(1), 4);
         assert_eq!(admitted(&rates, "a", true, 100, 0), 4);
         assert_eq!(admitted(&rates, "a", false, 100, 0), 16, "what was refused cost nothing");
         assert_eq!(admitted(&rates, "b", true, 100, 0), 4);
-        assert!(rates.admit_at("a", "eu-west-1", true, 1, Duration::ZERO));
     }
 
     #[test]
@@ -181,20 +180,20 @@ mod tests {
     fn copies_share_a_rate() {
         let rates = rates(Limit::AtMost(5), Limit::AtMost(0), 4);
         let of_two = |times: usize, now_ms: u64| {
-            (0..times).filter(|_| rates.admit_at("a", "us-east-1", false, 2, Duration::from_millis(now_ms))).count()
+            (0..times).filter(|_| rates.admit_at("a", false, 2, Duration::from_millis(now_ms))).count()
         };
         assert_eq!(of_two(100, 0), 10, "half of the burst");
         assert_eq!(of_two(100, 2_000), 5, "half of the rate");
         assert_eq!(admitted(&rates, "a", false, 100, 3_000), 5, "the whole rate once it is alone");
         assert_eq!(Rate { per_second: 1.0, most: 1.0 }.share(4).most, 1.0);
-        assert!(!rates.admit_at("a", "us-east-1", true, 2, Duration::from_secs(900)), "nothing shared is nothing");
+        assert!(!rates.admit_at("a", true, 2, Duration::from_secs(900)), "nothing shared is nothing");
     }
 
     #[test]
     fn callers_are_bounded() {
         let rates = rates(Limit::AtMost(5), Limit::AtMost(1), 4);
         for n in 0..MOST_CALLERS * 3 {
-            assert!(rates.admit_at(&n.to_string(), "us-east-1", true, 1, Duration::from_millis(n as u64)));
+            assert!(rates.admit_at(&n.to_string(), true, 1, Duration::from_millis(n as u64)));
         }
         assert!(rates.callers.lock().unwrap().len() <= MOST_CALLERS);
     }

@@ -1,8 +1,10 @@
 //! Secrets Manager (JSON 1.1): secrets by name, sealed at rest, the current value and the one before it.
 
 use crate::Api;
-use crate::entry::Request;
+use crate::arn::Home;
 use crate::model::{Member, Shape, Text, check};
+use crate::operation::{Ask, AskedDocument, DocumentOperation, Subject, anything, one, text};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -74,7 +76,8 @@ pub fn error(status: StatusCode, code: &str, message: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body).into_response()
 }
 
-struct SecretsError(StatusCode, &'static str, String);
+/// A request that is not followed: status, code, message.
+pub struct SecretsError(StatusCode, &'static str, String);
 
 fn wrong(code: &'static str, message: impl Into<String>) -> SecretsError {
     SecretsError(StatusCode::BAD_REQUEST, code, message.into())
@@ -91,15 +94,50 @@ impl From<StoreError> for SecretsError {
     }
 }
 
-/// The operation that a request names.
-pub fn operation(request: &axum::http::request::Parts) -> &str {
-    let target = request.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("");
-    target.strip_prefix("secretsmanager.").unwrap_or("")
+/// Policies name secrets by ARNs whose last characters are random.
+fn about_name(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    one(home.secret(text(input, "Name")?, "??????"))
+}
+fn about_secret(input: &Map<String, Value>, _: &Home<'_>) -> Option<Vec<Ask>> {
+    Some(vec![Ask::about(Subject::Secret(text(input, "SecretId")?.to_owned()))])
+}
+
+static ONE: &[Member] = &[SECRET_ID];
+
+/// All operations.
+#[rustfmt::skip]
+pub static OPERATIONS: &[DocumentOperation] = &[
+    DocumentOperation { name: "CreateSecret", takes: CREATE, asks: about_name },
+    DocumentOperation { name: "PutSecretValue", takes: PUT, asks: about_secret },
+    DocumentOperation { name: "UpdateSecret", takes: UPDATE, asks: about_secret },
+    DocumentOperation { name: "GetSecretValue", takes: GET, asks: about_secret },
+    DocumentOperation { name: "DescribeSecret", takes: ONE, asks: about_secret },
+    DocumentOperation { name: "ListSecrets", takes: LIST, asks: anything },
+    DocumentOperation { name: "DeleteSecret", takes: DELETE, asks: about_secret },
+    DocumentOperation { name: "RestoreSecret", takes: ONE, asks: about_secret },
+];
+
+/// Reads a request, once. A member that the operation does not take is refused: nobody may believe that it has an effect.
+pub fn read(parts: &Parts, body: &[u8]) -> Result<AskedDocument, SecretsError> {
+    let target = parts.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("");
+    let name = target.strip_prefix("secretsmanager.").unwrap_or("");
+    let operation = DocumentOperation::of(OPERATIONS, name)
+        .ok_or_else(|| wrong("UnknownOperationException", format!("no operation {name}")))?;
+    // What went wrong in the body is not repeated: it may be the secret.
+    let input =
+        crate::wire::json::read(body).map_err(|_| wrong("SerializationException", "the body is not a JSON object"))?;
+    let known = |name: &String| {
+        operation.takes.iter().any(|m| m.name == name) || name == "KmsKeyId" || name == "ForceOverwriteReplicaSecret"
+    };
+    if let Some(other) = input.keys().find(|k| !known(k)) {
+        return Err(wrong("InvalidParameterException", format!("{other} is not supported by this service")));
+    }
+    Ok(operation.asked(input))
 }
 
 /// Answers a request.
-pub async fn answer(api: &Api, request: Request) -> Response {
-    match run(api, request).await {
+pub async fn answer(api: &Api, asked: Result<AskedDocument, SecretsError>) -> Response {
+    match run(api, asked).await {
         Ok(body) => {
             (StatusCode::OK, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response()
         }
@@ -107,32 +145,22 @@ pub async fn answer(api: &Api, request: Request) -> Response {
     }
 }
 
-async fn run(api: &Api, request: Request) -> Result<Value, SecretsError> {
-    let operation = operation(&request.parts).to_owned();
-    let body = request.body.collect().await.map_err(|e| wrong("SerializationException", e.to_string()))?;
-    // What went wrong in the body is not repeated: it may be the secret.
-    let input: Map<String, Value> =
-        serde_json::from_slice(&body).map_err(|_| wrong("SerializationException", "the body is not a JSON object"))?;
-    match operation.as_str() {
-        "CreateSecret" => create(api, &request.region, checked(CREATE, input)?).await,
+async fn run(api: &Api, asked: Result<AskedDocument, SecretsError>) -> Result<Value, SecretsError> {
+    let AskedDocument { operation, input } = asked?;
+    match operation.name {
+        "CreateSecret" => create(api, checked(CREATE, input)?).await,
         "PutSecretValue" => put(api, checked(PUT, input)?).await,
         "UpdateSecret" => update(api, checked(UPDATE, input)?).await,
         "GetSecretValue" => get(api, checked(GET, input)?).await,
-        "DescribeSecret" => describe(api, checked(&[SECRET_ID], input)?).await,
+        "DescribeSecret" => describe(api, checked(ONE, input)?).await,
         "ListSecrets" => list(api, checked(LIST, input)?).await,
         "DeleteSecret" => delete(api, checked(DELETE, input)?).await,
-        "RestoreSecret" => restore(api, checked(&[SECRET_ID], input)?).await,
+        "RestoreSecret" => restore(api, checked(ONE, input)?).await,
         other => Err(wrong("UnknownOperationException", format!("no operation {other}"))),
     }
 }
 
 fn checked<T: serde::de::DeserializeOwned>(members: &[Member], input: Map<String, Value>) -> Result<T, SecretsError> {
-    let known = |name: &String| {
-        members.iter().any(|m| m.name == name) || name == "KmsKeyId" || name == "ForceOverwriteReplicaSecret"
-    };
-    if let Some(other) = input.keys().find(|k| !known(k)) {
-        return Err(wrong("InvalidParameterException", format!("{other} is not supported by this service")));
-    }
     if let Some(first) = check(members, &input).first() {
         let message = format!("Value at '{}' failed to satisfy constraint: {}", first.name, first.message);
         return Err(wrong("InvalidParameterException", message));
@@ -200,7 +228,7 @@ struct Create {
     given: Given,
 }
 
-async fn create(api: &Api, region: &str, input: Create) -> Result<Value, SecretsError> {
+async fn create(api: &Api, input: Create) -> Result<Value, SecretsError> {
     let store = &api.fleet.store;
     let (value, version) = (input.given.value()?, input.given.version());
     if let Some(known) = store.managed_secret(&input.name).await?.filter(|s| s.name == input.name) {
@@ -224,12 +252,12 @@ async fn create(api: &Api, region: &str, input: Create) -> Result<Value, Secrets
     if store.count_managed_secrets().await? >= MAX_SECRETS {
         return Err(wrong("LimitExceededException", format!("there are {MAX_SECRETS} secrets already")));
     }
-    let account = &api.fleet.settings.account;
     let suffix = &identifiers::base32(&identifiers::random::<8>())[..6];
-    let arn = format!("arn:aws:secretsmanager:{region}:{account}:secret:{}-{suffix}", input.name);
+    let arn = api.home().secret(&input.name, suffix);
+    let arn = arn.ok_or_else(|| wrong("InvalidParameterException", "Name makes no ARN"))?;
     let tags: BTreeMap<String, String> = input.tags.into_iter().map(|t| (t.key, t.value)).collect();
     let new = NewSecret {
-        arn: &arn,
+        arn: arn.as_str(),
         name: &input.name,
         description: input.description.as_deref(),
         tags: &tags,
@@ -242,7 +270,7 @@ async fn create(api: &Api, region: &str, input: Create) -> Result<Value, Secrets
         ),
         other => other.into(),
     })?;
-    let mut answer = json!({ "ARN": arn, "Name": input.name });
+    let mut answer = json!({ "ARN": arn.as_str(), "Name": input.name });
     if value.is_some() {
         answer["VersionId"] = version.into();
     }

@@ -5,16 +5,17 @@
 //! link would lead to an address that the receiver often cannot reach.
 
 use crate::Api;
-use crate::entry::Request;
+use crate::arn::{Arn, Home};
 use crate::model::{Member, Shape, Text, check};
+use crate::operation::{Ask, AskedDocument, DocumentOperation, anything, one, text};
 use crate::query::Form;
 use crate::wire::query::input;
 use crate::wire::{Output, xml_answer, xml_error};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use belvedere_store::notifications::{MAX_SUBSCRIPTIONS, MAX_TOPICS, Message, NewSubscription, Subscribed, Subscription};
 use belvedere_store::{StoreError, identifiers};
-use belvedere_watch::definition::topic_of;
 use belvedere_watch::delivery::{mail, webhook};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -94,77 +95,114 @@ pub fn error(status: StatusCode, code: &str, message: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "text/xml")], body).into_response()
 }
 
+fn about_name(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    one(home.topic(text(input, "Name")?))
+}
+fn about_topic(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    one(home.topic(home.topic_named(text(input, "TopicArn")?)?))
+}
+fn about_subscription(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    let (topic, id) = home.subscription_named(text(input, "SubscriptionArn")?)?;
+    one(home.subscription(topic, id))
+}
+
+/// All operations.
+#[rustfmt::skip]
+pub static OPERATIONS: &[DocumentOperation] = &[
+    DocumentOperation { name: "CreateTopic", takes: CREATE_TOPIC, asks: about_name },
+    DocumentOperation { name: "DeleteTopic", takes: TOPIC, asks: about_topic },
+    DocumentOperation { name: "ListTopics", takes: LIST, asks: anything },
+    DocumentOperation { name: "GetTopicAttributes", takes: TOPIC, asks: about_topic },
+    DocumentOperation { name: "Subscribe", takes: SUBSCRIBE, asks: about_topic },
+    DocumentOperation { name: "Unsubscribe", takes: SUBSCRIPTION, asks: about_subscription },
+    DocumentOperation { name: "ListSubscriptions", takes: LIST, asks: anything },
+    DocumentOperation { name: "ListSubscriptionsByTopic", takes: TOPIC, asks: about_topic },
+    DocumentOperation { name: "Publish", takes: PUBLISH, asks: about_topic },
+];
+
+/// Reads a request, once.
+pub fn read(parts: &Parts, body: &[u8]) -> Result<AskedDocument, Refused> {
+    let form = Form::of(parts, body).ok_or_else(|| Refused::invalid("the form is not well formed"))?;
+    let action = form.action();
+    let operation = DocumentOperation::of(OPERATIONS, action).ok_or_else(|| {
+        Refused::new(StatusCode::BAD_REQUEST, "InvalidAction", format!("Could not find operation {action}"))
+    })?;
+    Ok(operation.asked(input(&form, operation.takes).map_err(Refused::invalid)?))
+}
+
 /// Answers a request.
-pub async fn answer(api: &Api, request: Request) -> Response {
-    match run(api, request).await {
+pub async fn answer(api: &Api, asked: Result<AskedDocument, Refused>) -> Response {
+    match run(api, asked).await {
         Ok((action, output)) => {
-            let body = xml_answer(NAMESPACE, &action, &output, &identifiers::token::<16>());
+            let body = xml_answer(NAMESPACE, action, &output, &identifiers::token::<16>());
             ([(header::CONTENT_TYPE, "text/xml")], body).into_response()
         }
         Err(Refused { status, code, message }) => error(status, code, &message),
     }
 }
 
-async fn run(api: &Api, request: Request) -> Result<(String, Output), Refused> {
-    if request.caller.is_device() {
-        return Err(Refused::new(StatusCode::FORBIDDEN, "AuthorizationError", "an appliance may not call sns"));
-    }
-    let body = request.body.collect().await.map_err(|e| Refused::invalid(e.to_string()))?;
-    let query = Form::of(&request.parts, &body).ok_or_else(|| Refused::invalid("the form is not well formed"))?;
-    let action = query.action().to_owned();
-    let region = &request.region;
-    let output = match action.as_str() {
+async fn run(api: &Api, asked: Result<AskedDocument, Refused>) -> Result<(&'static str, Output), Refused> {
+    let AskedDocument { operation, input } = asked?;
+    let input = Checked(operation.takes, input);
+    let output = match operation.name {
         "CreateTopic" => {
-            let input: CreateTopic = typed(&query, CREATE_TOPIC)?;
-            Output::structure().with("TopicArn", create_topic(api, region, &input.name).await?)
+            let input: CreateTopic = input.typed()?;
+            Output::structure().with("TopicArn", create_topic(api, &input.name).await?)
         }
         "DeleteTopic" => {
-            let input: Topic = typed(&query, TOPIC)?;
-            if let Some(name) = topic_of(&input.topic_arn, &api.fleet.settings.account) {
+            let input: Topic = input.typed()?;
+            if let Some(name) = api.home().topic_named(&input.topic_arn) {
                 api.fleet.store.delete_topic(name).await?;
             }
             Output::structure()
         }
-        "ListTopics" => list_topics(api, region, typed(&query, LIST)?).await?,
-        "GetTopicAttributes" => topic_attributes(api, typed(&query, TOPIC)?).await?,
+        "ListTopics" => list_topics(api, input.typed()?).await?,
+        "GetTopicAttributes" => topic_attributes(api, input.typed()?).await?,
         "Subscribe" => {
-            let input: Subscribe = typed(&query, SUBSCRIBE)?;
+            let input: Subscribe = input.typed()?;
             let raw = input.attributes.iter().any(|a| a.key == "RawMessageDelivery" && a.value == "true");
-            let arn = subscribe(api, &input.topic_arn, &input.protocol, &input.endpoint, raw).await?;
+            let invalid = || Refused::invalid("Invalid parameter: TopicArn");
+            let topic = api.home().topic_named(&input.topic_arn).map(str::to_owned).ok_or_else(invalid)?;
+            let arn = subscribe(api, &topic, &input.protocol, &input.endpoint, raw).await?;
             Output::structure().with("SubscriptionArn", arn)
         }
         "Unsubscribe" => {
-            let input: Unsubscribe = typed(&query, SUBSCRIPTION)?;
-            let id = input.subscription_arn.rsplit(':').next().unwrap_or("");
-            match api.fleet.store.unsubscribe(id).await? {
+            let input: Unsubscribe = input.typed()?;
+            // The whole ARN counts: what was asked was asked about this topic's subscription.
+            let (topic, id) = api
+                .home()
+                .subscription_named(&input.subscription_arn)
+                .ok_or_else(|| Refused::invalid("Invalid parameter: SubscriptionArn"))?;
+            match api.fleet.store.unsubscribe(topic, id).await? {
                 true => Output::structure(),
                 false => return Err(Refused::missing("Subscription")),
             }
         }
-        "ListSubscriptions" => list_subscriptions(api, region, None, typed(&query, LIST)?).await?,
+        "ListSubscriptions" => list_subscriptions(api, None, input.typed()?).await?,
         "ListSubscriptionsByTopic" => {
-            let input: Topic = typed(&query, TOPIC)?;
+            let input: Topic = input.typed()?;
             let name = existing(api, &input.topic_arn).await?;
-            list_subscriptions(api, region, Some(name), List { next_token: input.next_token }).await?
+            list_subscriptions(api, Some(name), List { next_token: input.next_token }).await?
         }
-        "Publish" => publish(api, typed(&query, PUBLISH)?).await?,
-        _ => {
-            return Err(Refused::new(
-                StatusCode::BAD_REQUEST,
-                "InvalidAction",
-                format!("Could not find operation {action}"),
-            ));
+        "Publish" => publish(api, input.typed()?).await?,
+        other => {
+            return Err(Refused::new(StatusCode::BAD_REQUEST, "InvalidAction", format!("Could not find operation {other}")));
         }
     };
-    Ok((action, output))
+    Ok((operation.name, output))
 }
 
-fn typed<T: DeserializeOwned>(query: &Form, shape: &[Member]) -> Result<T, Refused> {
-    let input: Map<String, Value> = input(query, shape).map_err(Refused::invalid)?;
-    if let Some(fault) = check(shape, &input).first() {
-        return Err(Refused::invalid(format!("Invalid parameter: {} Reason: {}", fault.name, fault.message)));
+/// An input and the shape that it must have.
+struct Checked(&'static [Member], Map<String, Value>);
+
+impl Checked {
+    fn typed<T: DeserializeOwned>(self) -> Result<T, Refused> {
+        let Checked(shape, input) = self;
+        if let Some(fault) = check(shape, &input).first() {
+            return Err(Refused::invalid(format!("Invalid parameter: {} Reason: {}", fault.name, fault.message)));
+        }
+        serde_json::from_value(Value::Object(input)).map_err(|e| Refused::invalid(e.to_string()))
     }
-    serde_json::from_value(Value::Object(input)).map_err(|e| Refused::invalid(e.to_string()))
 }
 
 #[derive(Deserialize)]
@@ -218,9 +256,9 @@ struct Publish {
     subject: Option<String>,
 }
 
-/// ARN of a topic.
-pub fn topic_arn(region: &str, account: &str, name: &str) -> String {
-    format!("arn:aws:sns:{region}:{account}:{name}")
+/// ARN of a topic whose name was checked when it was made.
+pub fn topic_arn(home: &Home<'_>, name: &str) -> String {
+    home.topic(name).unwrap_or_else(Arn::any).into()
 }
 
 /// Whether a topic may have this name.
@@ -233,10 +271,10 @@ pub fn check_topic_name(name: &str) -> Result<(), Refused> {
 }
 
 /// Makes a topic, or finds it; its ARN. Also for templates (`AWS::SNS::Topic`).
-pub async fn create_topic(api: &Api, region: &str, name: &str) -> Result<String, Refused> {
+pub async fn create_topic(api: &Api, name: &str) -> Result<String, Refused> {
     check_topic_name(name)?;
     match api.fleet.store.create_topic(name).await? {
-        true => Ok(topic_arn(region, &api.fleet.settings.account, name)),
+        true => Ok(topic_arn(&api.home(), name)),
         false => {
             Err(Refused::new(StatusCode::FORBIDDEN, "TopicLimitExceeded", format!("there are {MAX_TOPICS} topics already")))
         }
@@ -262,13 +300,11 @@ pub fn check_endpoint(protocol: &str, endpoint: &str, raw: bool) -> Result<(), R
     Ok(())
 }
 
-/// Subscribes an address to a topic; the subscription's ARN. Also for templates (a topic's own subscriptions).
+/// Subscribes an address to the topic of a name; the subscription's ARN. Also for templates (a topic's own subscriptions).
 pub async fn subscribe(api: &Api, topic: &str, protocol: &str, endpoint: &str, raw: bool) -> Result<String, Refused> {
     check_endpoint(protocol, endpoint, raw)?;
-    let name =
-        topic_of(topic, &api.fleet.settings.account).ok_or_else(|| Refused::invalid("Invalid parameter: TopicArn"))?;
-    match api.fleet.store.subscribe(NewSubscription { topic: name, protocol, endpoint, raw }).await? {
-        Subscribed::Id(id) => Ok(format!("{topic}:{id}")),
+    match api.fleet.store.subscribe(NewSubscription { topic, protocol, endpoint, raw }).await? {
+        Subscribed::Id(id) => Ok(api.home().subscription(topic, &id).unwrap_or_else(Arn::any).into()),
         Subscribed::NoTopic => Err(Refused::missing("Topic")),
         Subscribed::TooMany => {
             let message = format!("the topic has {MAX_SUBSCRIPTIONS} subscriptions already");
@@ -279,7 +315,7 @@ pub async fn subscribe(api: &Api, topic: &str, protocol: &str, endpoint: &str, r
 
 /// The name of a topic that is there.
 async fn existing(api: &Api, arn: &str) -> Result<String, Refused> {
-    let name = topic_of(arn, &api.fleet.settings.account).ok_or_else(|| Refused::invalid("Invalid parameter: TopicArn"))?;
+    let name = api.home().topic_named(arn).ok_or_else(|| Refused::invalid("Invalid parameter: TopicArn"))?;
     match api.fleet.store.topic_exists(name).await? {
         true => Ok(name.to_owned()),
         false => Err(Refused::missing("Topic")),
@@ -296,11 +332,11 @@ fn page<T>(items: Vec<T>, token: Option<&str>) -> Result<(Vec<T>, Option<String>
     Ok((items.into_iter().skip(skip).take(PAGE).collect(), next))
 }
 
-async fn list_topics(api: &Api, region: &str, input: List) -> Result<Output, Refused> {
+async fn list_topics(api: &Api, input: List) -> Result<Output, Refused> {
     let (topics, next) = page(api.fleet.store.list_topics().await?, input.next_token.as_deref())?;
-    let account = &api.fleet.settings.account;
+    let home = api.home();
     let topics: Vec<Output> =
-        topics.iter().map(|t| Output::structure().with("TopicArn", topic_arn(region, account, &t.name))).collect();
+        topics.iter().map(|t| Output::structure().with("TopicArn", topic_arn(&home, &t.name))).collect();
     Ok(Output::structure().with("Topics", topics).with_some("NextToken", next))
 }
 
@@ -330,12 +366,12 @@ fn masked(endpoint: &str) -> String {
     }
 }
 
-async fn list_subscriptions(api: &Api, region: &str, topic: Option<String>, input: List) -> Result<Output, Refused> {
+async fn list_subscriptions(api: &Api, topic: Option<String>, input: List) -> Result<Output, Refused> {
     let all = api.fleet.store.list_subscriptions(topic.as_deref()).await?;
     let (subscriptions, next) = page(all, input.next_token.as_deref())?;
-    let account = &api.fleet.settings.account;
+    let (home, account) = (api.home(), &api.fleet.settings.account);
     let shown = |s: &Subscription| {
-        let topic = topic_arn(region, account, &s.topic);
+        let topic = topic_arn(&home, &s.topic);
         Output::structure()
             .with("SubscriptionArn", format!("{topic}:{}", s.id))
             .with("Owner", account.as_str())

@@ -3,10 +3,11 @@
 use crate::Api;
 use crate::access::evaluate::trusted;
 use crate::access::policy::{Principal, TrustPolicy};
+use crate::arn::Home;
 use crate::caller::Caller;
-use crate::entry::Request;
 use crate::iam;
-use crate::query::{self, Asked, Form, QueryError};
+use crate::operation::{Ask, AskedForm, FormOperation, anything, one};
+use crate::query::{self, Form, QueryError};
 use crate::xml::element;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -22,19 +23,36 @@ const DEFAULT_DURATION: i64 = 3600;
 /// The longest session of a role that was assumed from a role.
 const CHAINED_DURATION: i64 = 3600;
 
-/// Answers a request.
-pub async fn answer(api: &Api, request: Request) -> Response {
-    query::respond(NAMESPACE, run(api, request).await)
+fn about_role(form: &Form, home: &Home<'_>) -> Option<Vec<Ask>> {
+    one(home.named(form.get("RoleArn")?))
 }
 
-async fn run(api: &Api, request: Request) -> Result<(String, String), QueryError> {
-    let Asked { form, caller, .. } = query::read(request).await?;
-    let result = match form.action() {
-        "GetCallerIdentity" => identity(api, &caller),
-        "AssumeRole" => assume(api, &caller, &form).await?,
-        _ => return Err(query::unknown(&form)),
+/// Of AssumeRole, what would say less than the role does: refused, since nobody may believe that it holds.
+const UNSUPPORTED: [&str; 8] =
+    ["Policy", "PolicyArns", "SerialNumber", "TokenCode", "Tags", "TransitiveTagKeys", "SourceIdentity", "ProvidedContexts"];
+
+/// All operations.
+#[rustfmt::skip]
+pub static OPERATIONS: &[FormOperation] = &[
+    FormOperation { name: "GetCallerIdentity", asks: anything, takes: &[] },
+    FormOperation { name: "AssumeRole", asks: about_role, takes: &[
+        "RoleArn", "RoleSessionName", "ExternalId", "DurationSeconds", "Policy", "PolicyArns", "SerialNumber", "TokenCode",
+        "Tags", "TransitiveTagKeys", "SourceIdentity", "ProvidedContexts"] },
+];
+
+/// Answers a request.
+pub async fn answer(api: &Api, caller: &Caller, asked: Result<AskedForm, QueryError>) -> Response {
+    query::respond(NAMESPACE, run(api, caller, asked).await)
+}
+
+async fn run(api: &Api, caller: &Caller, asked: Result<AskedForm, QueryError>) -> Result<(String, String), QueryError> {
+    let AskedForm { operation, input: form } = asked?;
+    let result = match operation.name {
+        "GetCallerIdentity" => identity(api, caller),
+        "AssumeRole" => assume(api, caller, &form).await?,
+        other => return Err(query::unknown(other)),
     };
-    Ok((form.action().to_owned(), result))
+    Ok((operation.name.to_owned(), result))
 }
 
 fn identity(api: &Api, caller: &Caller) -> String {
@@ -48,10 +66,7 @@ fn is_session_name(name: &str) -> bool {
 }
 
 async fn assume(api: &Api, caller: &Caller, form: &Form) -> Result<String, QueryError> {
-    for unsupported in [
-        "Policy", "PolicyArns", "SerialNumber", "TokenCode", "Tags", "TransitiveTagKeys", "SourceIdentity",
-        "ProvidedContexts",
-    ] {
+    for unsupported in UNSUPPORTED {
         if form.has(unsupported) {
             return Err(QueryError::validation(format!("{unsupported} is not supported by this service")));
         }
@@ -123,7 +138,7 @@ fn credentials(keys: &Credentials) -> String {
 pub async fn role_of_arn(api: &Api, arn: &str) -> Result<Option<Role>, QueryError> {
     let name = arn.rsplit('/').next().unwrap_or("");
     let role = api.fleet.store.role(name).await?;
-    Ok(role.filter(|r| iam::role_arn(&api.fleet.settings.account, r) == arn))
+    Ok(role.filter(|r| iam::role_arn(&api.home(), r) == arn))
 }
 
 /// Whether a role's trust policy lets one of `principals` assume it.

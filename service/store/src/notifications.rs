@@ -233,10 +233,11 @@ impl Store {
             .collect()
     }
 
-    /// Ends a subscription and what waits for it; `false` if there was none.
-    pub async fn unsubscribe(&self, id: &str) -> Result<bool, StoreError> {
-        sqlx::query("DELETE FROM subscription WHERE subscription_id = $1")
+    /// Ends a subscription to a topic and what waits for it; `false` if the topic has none of this identifier.
+    pub async fn unsubscribe(&self, topic: &str, id: &str) -> Result<bool, StoreError> {
+        sqlx::query("DELETE FROM subscription WHERE subscription_id = $1 AND topic = $2")
             .bind(id)
+            .bind(topic)
             .execute(&self.pool)
             .await
             .map(|done| done.rows_affected() > 0)
@@ -378,7 +379,8 @@ mod tests {
             let third = store.claim_deliveries(now + 5000, 1000, 10).await.unwrap();
             store.forget_delivery(third[0].sequence).await.unwrap();
             store.publish_message(&message()).await.unwrap();
-            assert!(store.unsubscribe(&id).await.unwrap());
+            assert!(!store.unsubscribe("another topic", &id).await.unwrap(), "it is this topic's");
+            assert!(store.unsubscribe(to("https://h/").topic, &id).await.unwrap());
             assert!(store.claim_deliveries(i64::MAX - 1, 1, 10).await.unwrap().is_empty(), "nobody to tell");
         }
     }

@@ -3,22 +3,23 @@
 
 use super::policy::{Effect, Policy, Principal, Statement, TrustPolicy};
 use super::wildcard::{matches, matches_arn};
+use crate::arn::Arn;
 
 /// What is to be done to what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// `s3:GetObject`.
     pub action: String,
-    /// An ARN; `*` where the action has no resource.
-    pub resource: String,
+    /// What it is done to; `*` where the action has no resource.
+    pub resource: Arn,
     /// Condition keys that this call has.
     pub context: Vec<(&'static str, String)>,
 }
 
 impl Question {
     /// A question without condition keys.
-    pub fn new(action: impl Into<String>, resource: impl Into<String>) -> Question {
-        Question { action: action.into(), resource: resource.into(), context: Vec::new() }
+    pub fn new(action: impl Into<String>, resource: Arn) -> Question {
+        Question { action: action.into(), resource, context: Vec::new() }
     }
 }
 
@@ -35,7 +36,7 @@ pub enum Decision {
 
 /// What a set of policies says.
 pub fn decide<'a>(policies: impl IntoIterator<Item = &'a Policy>, question: &Question) -> Decision {
-    let resource = |s: &Statement| s.resources.iter().any(|p| matches_arn(p, &question.resource));
+    let resource = |s: &Statement| s.resources.iter().any(|p| matches_arn(p, question.resource.as_str()));
     let statements = policies.into_iter().flat_map(|p| &p.statements);
     weigh(statements.filter(|s| applies(s, &question.action, &question.context) && resource(s)))
 }

@@ -66,12 +66,12 @@ async fn device(api: &Api, device_id: &str, question: &Question) -> Result<Decis
     let allowed = match question.action.as_str() {
         "sts:GetCallerIdentity" => true,
         "logs:CreateLogGroup" | "logs:CreateLogStream" | "logs:PutLogEvents" => {
-            calls::log_group(&question.resource).is_some_and(|group| device_log_group(device_id, group))
+            calls::log_group(question.resource.as_str()).is_some_and(|group| device_log_group(device_id, group))
         }
         "cloudwatch:PutMetricData" => {
             question.context.iter().any(|(key, value)| *key == "cloudwatch:namespace" && value == NAMESPACE)
         }
-        "s3:GetObject" => match question.resource.strip_prefix("arn:aws:s3:::").and_then(|r| r.split_once('/')) {
+        "s3:GetObject" => match question.resource.as_str().strip_prefix("arn:aws:s3:::").and_then(|r| r.split_once('/')) {
             Some((bucket, key)) => {
                 own_deployment(api, device_id, key).is_some()
                     || api.fleet.store.deployment_names(device_id, bucket, key).await?

@@ -35,7 +35,7 @@ pub async fn caller(api: &Api, session: &Session) -> Result<Option<Caller>, Flee
         role: role.clone(),
         role_id: role_id.clone(),
         session_name: session_name.clone(),
-        role_arn: role_arn(&api.fleet.settings.account, &found),
+        role_arn: role_arn(&api.home(), &found),
         origin: origin.clone(),
         access_key_id,
         policies: Arc::new(policies),

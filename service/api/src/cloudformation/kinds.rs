@@ -6,8 +6,8 @@
 use super::plan::Place;
 use super::watching::{self, ALARM, SUBSCRIPTION, SubscriptionProperties, TOPIC, TopicProperties};
 use crate::Api;
-use crate::access::evaluate::Question;
 use crate::access::policy::{Policy, TrustPolicy};
+use crate::arn::{Arn, Home};
 use crate::iam::{check_name, check_path};
 use belvedere_store::StoreError;
 use belvedere_store::identifiers;
@@ -18,9 +18,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-const ROLE: &str = "AWS::IAM::Role";
-const POLICY: &str = "AWS::IAM::Policy";
-const MANAGED_POLICY: &str = "AWS::IAM::ManagedPolicy";
+/// A role.
+pub const ROLE: &str = "AWS::IAM::Role";
+/// Policies of roles' own.
+pub const POLICY: &str = "AWS::IAM::Policy";
+/// A policy that is attached to roles.
+pub const MANAGED_POLICY: &str = "AWS::IAM::ManagedPolicy";
 
 /// All kinds.
 pub const KINDS: &[&str] = &[ROLE, POLICY, MANAGED_POLICY, ALARM, TOPIC, SUBSCRIPTION];
@@ -138,12 +141,14 @@ pub fn made_name(stack: &str, logical_id: &str) -> String {
 
 /// What `Ref` (the physical name) and `GetAtt` give, of a name and a path.
 pub fn identity(kind: &str, place: &Place<'_>, name: &str, path: &str) -> Identity {
-    let account = place.account;
+    // A name or path that makes no ARN is refused when the resource is planned.
+    let home = Home::new(place.region, place.account);
+    let text = |arn: Option<Arn>| String::from(arn.unwrap_or_else(Arn::any));
     match kind {
         ALARM | TOPIC | SUBSCRIPTION => watching::identity(kind, place, name),
-        ROLE => (name.to_owned(), BTreeMap::from([("Arn".to_owned(), format!("arn:aws:iam::{account}:role{path}{name}"))])),
+        ROLE => (name.to_owned(), BTreeMap::from([("Arn".to_owned(), text(home.role(path, name)))])),
         MANAGED_POLICY => {
-            let arn = format!("arn:aws:iam::{account}:policy{path}{name}");
+            let arn = text(home.policy(path, name));
             (arn.clone(), BTreeMap::from([("PolicyArn".to_owned(), arn)]))
         }
         _ => (name.to_owned(), BTreeMap::new()),
@@ -224,18 +229,6 @@ pub async fn is_taken(api: &Api, kind: &str, physical_id: &str) -> Result<bool, 
         _ => watching::is_taken(api, kind, physical_id).await?,
     };
     Ok(there)
-}
-
-/// What whoever has such a resource made, changed or removed must be allowed to do.
-pub fn questions(resource: &StackResource) -> Vec<Question> {
-    let arn = resource.attributes.values().next().map_or("*", String::as_str);
-    let actions: &[&str] = match resource.kind.as_str() {
-        ROLE => &["iam:CreateRole", "iam:DeleteRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"],
-        MANAGED_POLICY => &["iam:CreatePolicy", "iam:DeletePolicy", "iam:AttachRolePolicy"],
-        POLICY => &["iam:PutRolePolicy", "iam:DeleteRolePolicy"],
-        _ => return watching::questions(resource),
-    };
-    actions.iter().map(|action| Question::new(*action, arn)).collect()
 }
 
 /// What is wrong with a resource in this account, if anything.

@@ -8,9 +8,11 @@
 //! | [`resolve`] | `Ref`, `GetAtt`, `Sub`, … (pure) |
 //! | [`plan`] | from a template and what is there to what will be |
 //! | [`kinds`], [`watching`] | the kinds of resources: roles and policies; alarms, topics, subscriptions |
+//! | [`asks`] | what whoever has a stack changed must be allowed to do |
 //! | [`stacks`] | carrying a plan out |
 //! | [`show`] | XML |
 
+pub mod asks;
 pub mod kinds;
 pub mod plan;
 pub mod resolve;
@@ -21,11 +23,12 @@ pub mod watching;
 pub mod yaml;
 
 use crate::Api;
-use crate::access::authorise;
 use crate::access::evaluate::Question;
+use crate::access::{Forbidden, authorise, calls};
+use crate::arn::{Arn, Home};
 use crate::caller::Caller;
-use crate::entry::Request;
-use crate::query::{self, Asked, Form, QueryError, members};
+use crate::operation::{Ask, AskedForm, FormOperation, anything, one};
+use crate::query::{self, Form, QueryError, members};
 use crate::xml::element;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -46,20 +49,62 @@ const UNCHANGED: &str =
 /// What a request works with.
 struct Call<'a> {
     api: &'a Api,
-    caller: Caller,
-    region: String,
+    caller: &'a Caller,
+    action: &'static str,
     form: Form,
 }
 
-/// Answers a request.
-pub async fn answer(api: &Api, request: Request) -> Response {
-    query::respond(NAMESPACE, run(api, request).await)
+/// What a stack's resources need is asked when it is known what they are.
+fn about_stack(form: &Form, home: &Home<'_>) -> Option<Vec<Ask>> {
+    let name = form.get("StackName")?;
+    one(if name.starts_with("arn:") { home.named(name) } else { home.stack("stack", name, "*") })
+}
+fn about_stack_or_all(form: &Form, home: &Home<'_>) -> Option<Vec<Ask>> {
+    if form.get("StackName").is_some() { about_stack(form, home) } else { anything(form, home) }
 }
 
-async fn run(api: &Api, request: Request) -> Result<(String, String), QueryError> {
-    let Asked { form, caller, region } = query::read(request).await?;
-    let call = Call { api, caller, region, form };
-    let result = match call.form.action() {
+const SOURCE: [&str; 13] = [
+    "StackName", "TemplateBody", "TemplateURL", "UsePreviousTemplate", "Parameters", "Capabilities", "Tags", "RoleARN",
+    "NotificationARNs", "RollbackConfiguration", "ResourcesToImport", "StackPolicyBody", "StackPolicyURL",
+];
+const CHANGE_SET_SOURCE: [&str; 16] = [
+    "StackName", "TemplateBody", "TemplateURL", "UsePreviousTemplate", "Parameters", "Capabilities", "Tags", "RoleARN",
+    "NotificationARNs", "RollbackConfiguration", "ResourcesToImport", "StackPolicyBody", "StackPolicyURL", "ChangeSetName",
+    "ChangeSetType", "Description",
+];
+const CHANGE_SET: &[&str] = &["StackName", "ChangeSetName"];
+const TEMPLATE: &[&str] = &["TemplateBody", "TemplateURL"];
+
+/// All operations.
+#[rustfmt::skip]
+pub static OPERATIONS: &[FormOperation] = &[
+    FormOperation { name: "CreateChangeSet", takes: &CHANGE_SET_SOURCE, asks: about_stack },
+    FormOperation { name: "DescribeChangeSet", takes: CHANGE_SET, asks: about_stack_or_all },
+    FormOperation { name: "ExecuteChangeSet", takes: CHANGE_SET, asks: about_stack_or_all },
+    FormOperation { name: "DeleteChangeSet", takes: CHANGE_SET, asks: about_stack_or_all },
+    FormOperation { name: "ListChangeSets", takes: &["StackName"], asks: about_stack },
+    FormOperation { name: "CreateStack", takes: &SOURCE, asks: about_stack },
+    FormOperation { name: "UpdateStack", takes: &SOURCE, asks: about_stack },
+    FormOperation { name: "DeleteStack", takes: &["StackName"], asks: about_stack },
+    FormOperation { name: "DescribeStacks", takes: &["StackName"], asks: about_stack_or_all },
+    FormOperation { name: "ListStacks", takes: &["StackStatusFilter"], asks: anything },
+    FormOperation { name: "DescribeStackEvents", takes: &["StackName"], asks: about_stack },
+    FormOperation { name: "ListStackResources", takes: &["StackName"], asks: about_stack },
+    FormOperation { name: "DescribeStackResources", takes: &["StackName", "LogicalResourceId"], asks: about_stack },
+    FormOperation { name: "GetTemplate", takes: CHANGE_SET, asks: about_stack_or_all },
+    FormOperation { name: "GetTemplateSummary", takes: &["StackName", "TemplateBody", "TemplateURL"], asks: about_stack_or_all },
+    FormOperation { name: "ValidateTemplate", takes: TEMPLATE, asks: anything },
+];
+
+/// Answers a request.
+pub async fn answer(api: &Api, caller: &Caller, asked: Result<AskedForm, QueryError>) -> Response {
+    query::respond(NAMESPACE, run(api, caller, asked).await)
+}
+
+async fn run(api: &Api, caller: &Caller, asked: Result<AskedForm, QueryError>) -> Result<(String, String), QueryError> {
+    let AskedForm { operation, input: form } = asked?;
+    let call = Call { api, caller, action: operation.name, form };
+    let result = match operation.name {
         "CreateChangeSet" => call.create_change_set().await,
         "DescribeChangeSet" => call.describe_change_set().await,
         "ExecuteChangeSet" => call.execute_change_set().await,
@@ -75,9 +120,9 @@ async fn run(api: &Api, request: Request) -> Result<(String, String), QueryError
         "DescribeStackResources" => call.resources("StackResources").await,
         "GetTemplate" => call.get_template().await,
         "GetTemplateSummary" | "ValidateTemplate" => call.summary().await,
-        _ => Err(query::unknown(&call.form)),
+        other => Err(query::unknown(other)),
     };
-    Ok((call.form.action().to_owned(), result?))
+    Ok((operation.name.to_owned(), result?))
 }
 
 fn is_name(name: &str) -> bool {
@@ -104,8 +149,9 @@ impl Call<'_> {
             .ok_or_else(|| QueryError::validation(format!("{name} must not be null")))
     }
 
+    /// A new one; names are checked before.
     fn arn(&self, kind: &str, name: &str) -> String {
-        format!("arn:aws:cloudformation:{}:{}:{kind}/{name}/{}", self.region, self.api.fleet.settings.account, uuid())
+        self.api.home().stack(kind, name, &uuid()).unwrap_or_else(Arn::any).into()
     }
 
     async fn find(&self, name: &str) -> Result<Option<Stack>, QueryError> {
@@ -130,7 +176,7 @@ impl Call<'_> {
                 .map(|s| s.source.template.clone())
                 .filter(|t| !t.is_empty())
                 .ok_or_else(|| QueryError::validation("there is no previous template")),
-            (None, None, false) => match stack.filter(|_| form.action() == "GetTemplateSummary") {
+            (None, None, false) => match stack.filter(|_| self.action == "GetTemplateSummary") {
                 Some(stack) => Ok(stack.source.template.clone()),
                 None => Err(QueryError::validation("Either Template URL or Template Body must be specified.")),
             },
@@ -148,7 +194,7 @@ impl Call<'_> {
         if bucket != self.api.fleet.settings.bucket {
             return Err(bad());
         }
-        self.allowed(&[Question::new("s3:GetObject", crate::access::calls::object_arn(&bucket, &key))]).await?;
+        self.allowed(&[Question::new("s3:GetObject", Arn::object(&bucket, &key).ok_or_else(bad)?)]).await?;
         let bytes = self.api.fleet.store.read_object(&bucket, &key, yaml::MAX_TEMPLATE as u64).await?.ok_or_else(bad)?;
         String::from_utf8(bytes).map_err(|_| bad())
     }
@@ -158,13 +204,28 @@ impl Call<'_> {
         if questions.is_empty() {
             return Ok(());
         }
-        let decided = authorise(self.api, &self.caller, questions).await?;
+        self.decided(authorise(self.api, self.caller, questions).await?)
+    }
+
+    fn decided(&self, decided: Result<(), Forbidden>) -> Result<(), QueryError> {
         decided.map_err(|f| QueryError { status: StatusCode::FORBIDDEN, code: "AccessDenied", message: f.message })
     }
 
-    /// Whoever has a stack made must be allowed to make what is in it.
-    async fn may_touch(&self, resources: impl Iterator<Item = &StackResource>) -> Result<(), QueryError> {
-        let questions: Vec<Question> = resources.flat_map(kinds::questions).collect();
+    /// Whoever has a stack changed must be allowed to do all that is done: `made` with whether each is there and changes,
+    /// `there` as it is now, since what it holds is undone or removed.
+    async fn may_touch(&self, made: &[(&StackResource, bool)], there: &[StackResource]) -> Result<(), QueryError> {
+        let home = self.api.home();
+        let all: Vec<&StackResource> = made.iter().map(|(r, _)| *r).chain(there).collect();
+        let resources = made.iter().copied().chain(there.iter().map(|r| (r, false)));
+        let mut questions = Vec::new();
+        for (resource, changes) in resources {
+            let asks = asks::asks(resource, changes, &all, &home);
+            match calls::questions(self.api, "cloudformation", asks).await? {
+                Some(more) => questions.extend(more),
+                // What cannot be asked about is an administrator's alone.
+                None => return self.decided(authorise(self.api, self.caller, &[]).await?),
+            }
+        }
         self.allowed(&questions).await
     }
 
@@ -208,7 +269,7 @@ impl Call<'_> {
     async fn plan(&self, template: &Template, source: &Source, stack: &Stack) -> Result<Plan, QueryError> {
         let there = self.api.fleet.store.stack_resources(&stack.stack_id).await?;
         let place = Place {
-            region: &self.region,
+            region: &self.api.fleet.settings.region,
             account: &self.api.fleet.settings.account,
             stack: &stack.name,
             stack_id: &stack.stack_id,
@@ -365,7 +426,12 @@ impl Call<'_> {
 
     async fn carry_out(&self, stack: Stack, work: Work, template: Template, source: Source) -> Result<(), QueryError> {
         let plan = self.plan(&template, &source, &stack).await?;
-        self.may_touch(plan.resources.iter().map(|(r, _)| r).chain(&plan.removed)).await?;
+        let there = self.api.fleet.store.stack_resources(&stack.stack_id).await?;
+        let changes = |new: &StackResource| {
+            there.iter().any(|old| old.logical_id == new.logical_id && old.properties != new.properties)
+        };
+        let made: Vec<(&StackResource, bool)> = plan.resources.iter().map(|(r, _)| (r, changes(r))).collect();
+        self.may_touch(&made, &there).await?;
         let busy = || {
             QueryError::validation(format!("Stack:{} is in {} state and can not be updated.", stack.stack_id, stack.status))
         };
@@ -419,7 +485,7 @@ impl Call<'_> {
             return Ok(String::new());
         };
         let store = &self.api.fleet.store;
-        self.may_touch(store.stack_resources(&stack.stack_id).await?.iter()).await?;
+        self.may_touch(&[], &store.stack_resources(&stack.stack_id).await?).await?;
         if stack.status.ends_with("_IN_PROGRESS") && stack.status != "REVIEW_IN_PROGRESS"
             || !store.claim_stack(&stack.stack_id, &stack.status, "DELETE_IN_PROGRESS").await?
         {
@@ -491,7 +557,7 @@ impl Call<'_> {
         if let Some(needed) = needed_capability(&template) {
             text += &members("Capabilities", [needed.to_owned()]);
         }
-        if self.form.action() == "GetTemplateSummary" {
+        if self.action == "GetTemplateSummary" {
             let kinds: std::collections::BTreeSet<&str> = template.resources.values().map(|r| r.kind.as_str()).collect();
             text += &members("ResourceTypes", kinds.into_iter().map(crate::xml::escape));
         }

@@ -3,7 +3,7 @@
 use super::kinds::{Identity, Tag, typed};
 use super::plan::Place;
 use super::template::plain;
-use crate::access::evaluate::Question;
+use crate::arn::Home;
 use crate::cloudwatch::{alarms, shapes};
 use crate::model::{Member, Shape};
 use crate::{Api, cloudwatch, sns};
@@ -124,7 +124,7 @@ pub fn identity(kind: &str, place: &Place<'_>, name: &str) -> Identity {
             (name.to_owned(), BTreeMap::from([attribute("Arn", &arn)]))
         }
         TOPIC => {
-            let arn = sns::topic_arn(place.region, place.account, name);
+            let arn = sns::topic_arn(&Home::new(place.region, place.account), name);
             let attributes = BTreeMap::from([attribute("TopicArn", &arn), attribute("TopicName", name)]);
             (arn, attributes)
         }
@@ -145,23 +145,6 @@ pub async fn is_taken(api: &Api, kind: &str, physical_id: &str) -> Result<bool, 
     }
 }
 
-/// What whoever has such a resource made, changed or removed must be allowed to do.
-pub fn questions(resource: &StackResource) -> Vec<Question> {
-    let arn = |name: &str| resource.attributes.get(name).map_or("*", String::as_str).to_owned();
-    match resource.kind.as_str() {
-        ALARM => ["cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms"].map(|a| Question::new(a, arn("Arn"))).to_vec(),
-        TOPIC => {
-            let actions = ["sns:CreateTopic", "sns:DeleteTopic", "sns:Subscribe"];
-            actions.map(|a| Question::new(a, arn("TopicArn"))).to_vec()
-        }
-        SUBSCRIPTION => {
-            let topic = resource.properties["TopicArn"].as_str().unwrap_or("*");
-            vec![Question::new("sns:Subscribe", topic), Question::new("sns:Unsubscribe", arn("Arn"))]
-        }
-        _ => Vec::new(),
-    }
-}
-
 fn internal(e: StoreError) -> String {
     sns::Refused::from(e).to_string()
 }
@@ -177,10 +160,9 @@ pub async fn apply_alarm(api: &Api, resource: &StackResource, definition: &Defin
 /// Makes a topic and its own subscriptions; of those that it had before, the others go.
 pub async fn apply_topic(api: &Api, arn: &str, old: Option<&TopicProperties>, new: &TopicProperties) -> Result<(), String> {
     let name = topic_of(arn, &api.fleet.settings.account).ok_or("the topic is not of this account")?;
-    let region = arn.split(':').nth(3).unwrap_or_default();
-    sns::create_topic(api, region, name).await.map_err(|e| e.to_string())?;
+    sns::create_topic(api, name).await.map_err(|e| e.to_string())?;
     for to in &new.subscription {
-        sns::subscribe(api, arn, &to.protocol, &to.endpoint, false).await.map_err(|e| e.to_string())?;
+        sns::subscribe(api, name, &to.protocol, &to.endpoint, false).await.map_err(|e| e.to_string())?;
     }
     let gone: Vec<&Endpoint> =
         old.into_iter().flat_map(|o| &o.subscription).filter(|to| !new.subscription.contains(to)).collect();
@@ -188,7 +170,7 @@ pub async fn apply_topic(api: &Api, arn: &str, old: Option<&TopicProperties>, ne
         let store = &api.fleet.store;
         for there in store.list_subscriptions(Some(name)).await.map_err(internal)? {
             if gone.iter().any(|to| to.protocol == there.protocol && to.endpoint == there.endpoint) {
-                store.unsubscribe(&there.id).await.map_err(internal)?;
+                store.unsubscribe(name, &there.id).await.map_err(internal)?;
             }
         }
     }
@@ -228,8 +210,11 @@ pub async fn remove_topic(api: &Api, arn: &str) -> Result<(), String> {
 
 /// Ends a subscription.
 pub async fn remove_subscription(api: &Api, arn: &str) -> Result<(), String> {
-    let id = arn.rsplit(':').next().unwrap_or_default();
-    api.fleet.store.unsubscribe(id).await.map(drop).map_err(internal)
+    let Some((topic, id)) = arn.rsplit_once(':') else { return Ok(()) };
+    match topic_of(topic, &api.fleet.settings.account) {
+        Some(topic) => api.fleet.store.unsubscribe(topic, id).await.map(drop).map_err(internal),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -7,22 +7,23 @@ pub mod reading;
 pub mod shapes;
 
 use crate::Api;
+use crate::arn::{Arn, Home};
 use crate::caller::Caller;
-use crate::entry::Request;
 use crate::model::{Member, check};
+use crate::operation::{Ask, AskedDocument, DocumentOperation, anything, text};
 use crate::wire::query;
-use crate::wire::{Output, cbor, gunzip, xml_answer, xml_error};
+use crate::wire::{Output, cbor, gunzip, json, xml_answer, xml_error};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use belvedere_store::{StoreError, identifiers};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 const NAMESPACE: &str = "http://monitoring.amazonaws.com/doc/2010-08-01/";
 const TARGET: &str = "GraniteServiceVersion20100801";
 /// Largest body after unpacking, bytes.
-const MAX_BODY: u64 = 8 * 1024 * 1024;
+pub const MAX_BODY: u64 = 8 * 1024 * 1024;
 
 /// How a request is written, and its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,11 +129,11 @@ fn cbor_response(status: StatusCode, body: &Output) -> Response {
 }
 
 /// Answers a request.
-pub async fn answer(api: &Api, form: Form, request: Request) -> Response {
-    match run(api, form, request).await {
+pub async fn answer(api: &Api, form: Form, caller: &Caller, asked: Result<AskedDocument, Refused>) -> Response {
+    match run(api, caller, asked).await {
         Ok((operation, output)) => match form {
             Form::Query => {
-                let body = xml_answer(NAMESPACE, &operation, &output, &identifiers::token::<16>());
+                let body = xml_answer(NAMESPACE, operation, &output, &identifiers::token::<16>());
                 ([(header::CONTENT_TYPE, "text/xml")], body).into_response()
             }
             Form::Json => {
@@ -144,87 +145,111 @@ pub async fn answer(api: &Api, form: Form, request: Request) -> Response {
     }
 }
 
+/// The namespace that a call is about, for conditions.
+fn namespace(input: &Map<String, Value>) -> Vec<(&'static str, String)> {
+    text(input, "Namespace").map(|n| ("cloudwatch:namespace", n.to_owned())).into_iter().collect()
+}
+fn about_namespace(input: &Map<String, Value>, _: &Home<'_>) -> Option<Vec<Ask>> {
+    Some(vec![Ask { context: namespace(input), ..Ask::of(Arn::any()) }])
+}
+fn about_alarm(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    Some(vec![Ask { context: namespace(input), ..Ask::of(home.alarm(text(input, "AlarmName")?)?) }])
+}
+/// The alarms of a list; all, if it is empty or not there.
+fn about_alarms(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    match input.get("AlarmNames") {
+        None => anything(input, home),
+        Some(Value::Array(names)) if names.is_empty() => anything(input, home),
+        Some(names) => names.as_array()?.iter().map(|name| Some(Ask::of(home.alarm(name.as_str()?)?))).collect(),
+    }
+}
+fn about_alarm_or_all(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    match input.contains_key("AlarmName") {
+        true => about_alarm(input, home),
+        false => anything(input, home),
+    }
+}
+
+/// All operations.
+#[rustfmt::skip]
+pub static OPERATIONS: &[DocumentOperation] = &[
+    DocumentOperation { name: "PutMetricData", takes: shapes::PUT_METRIC_DATA, asks: about_namespace },
+    DocumentOperation { name: "GetMetricData", takes: shapes::GET_METRIC_DATA, asks: anything },
+    DocumentOperation { name: "GetMetricStatistics", takes: shapes::GET_METRIC_STATISTICS, asks: about_namespace },
+    DocumentOperation { name: "ListMetrics", takes: shapes::LIST_METRICS, asks: about_namespace },
+    DocumentOperation { name: "PutMetricAlarm", takes: shapes::PUT_METRIC_ALARM, asks: about_alarm },
+    DocumentOperation { name: "DescribeAlarms", takes: shapes::DESCRIBE_ALARMS, asks: about_alarms },
+    DocumentOperation { name: "DescribeAlarmsForMetric", takes: shapes::DESCRIBE_ALARMS_FOR_METRIC, asks: about_namespace },
+    DocumentOperation { name: "DescribeAlarmHistory", takes: shapes::DESCRIBE_ALARM_HISTORY, asks: about_alarm_or_all },
+    DocumentOperation { name: "DeleteAlarms", takes: shapes::ALARM_NAMES, asks: about_alarms },
+    DocumentOperation { name: "EnableAlarmActions", takes: shapes::ALARM_NAMES, asks: about_alarms },
+    DocumentOperation { name: "DisableAlarmActions", takes: shapes::ALARM_NAMES, asks: about_alarms },
+    DocumentOperation { name: "SetAlarmState", takes: shapes::SET_ALARM_STATE, asks: about_alarm },
+];
+
 /// What a handler knows beside its input.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// Who calls.
     pub caller: Caller,
-    /// Region of the request's signature, which ARNs carry.
+    /// The service's region.
     pub region: String,
     /// The account.
     pub account: String,
 }
 
-fn shape_of(operation: &str) -> Option<&'static [Member]> {
-    Some(match operation {
-        "PutMetricData" => shapes::PUT_METRIC_DATA,
-        "GetMetricData" => shapes::GET_METRIC_DATA,
-        "GetMetricStatistics" => shapes::GET_METRIC_STATISTICS,
-        "ListMetrics" => shapes::LIST_METRICS,
-        "PutMetricAlarm" => shapes::PUT_METRIC_ALARM,
-        "DescribeAlarms" => shapes::DESCRIBE_ALARMS,
-        "DescribeAlarmsForMetric" => shapes::DESCRIBE_ALARMS_FOR_METRIC,
-        "DescribeAlarmHistory" => shapes::DESCRIBE_ALARM_HISTORY,
-        "DeleteAlarms" | "EnableAlarmActions" | "DisableAlarmActions" => shapes::ALARM_NAMES,
-        "SetAlarmState" => shapes::SET_ALARM_STATE,
-        _ => return None,
-    })
+/// Whether the body says that it is packed with gzip.
+pub fn is_packed(parts: &Parts) -> bool {
+    parts.headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"))
 }
 
-/// The operation that a request names, and its input.
-pub fn read(form: Form, parts: &Parts, body: &[u8]) -> Result<(String, Map<String, Value>), Refused> {
+/// A packed body as it was.
+pub fn unpacked(body: &[u8]) -> Result<Vec<u8>, Refused> {
+    let refused = || Refused::new("SerializationException", "the body is not gzip, or larger than 8 MiB");
+    gunzip(body, MAX_BODY).ok_or_else(refused)
+}
+
+/// Reads a request, once: the operation that it names, and what this one takes.
+pub fn read(form: Form, parts: &Parts, body: &[u8]) -> Result<AskedDocument, Refused> {
     let unreadable = |e: String| Refused::new("SerializationException", e);
-    let packed = parts.headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
-    let unpacked: Vec<u8>;
-    let body = match packed {
-        true => {
-            unpacked =
-                gunzip(body, MAX_BODY).ok_or_else(|| unreadable("the body is not gzip, or larger than 8 MiB".into()))?;
-            unpacked.as_slice()
-        }
-        false => body,
+    let operation = |name: &str| {
+        DocumentOperation::of(OPERATIONS, name)
+            .ok_or_else(|| Refused::new("InvalidAction", format!("Could not find operation {name}")))
     };
     let target = parts.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("");
-    match form {
+    let (operation, input) = match form {
         Form::Query => {
             let form =
                 crate::query::Form::of(parts, body).ok_or_else(|| unreadable("the form is not well formed".into()))?;
-            let input = shape_of(form.action()).map(|shape| query::input(&form, shape)).transpose();
-            Ok((form.action().to_owned(), input.map_err(unreadable)?.unwrap_or_default()))
+            let operation = operation(form.action())?;
+            (operation, query::input(&form, operation.takes).map_err(unreadable)?)
         }
-        Form::Json | Form::Cbor => {
-            let operation = match form {
-                Form::Json => target.strip_prefix(TARGET).and_then(|t| t.strip_prefix('.')),
-                _ => parts
-                    .uri
-                    .path()
-                    .strip_prefix("/service/")
-                    .and_then(|p| p.strip_prefix(TARGET))
-                    .and_then(|p| p.strip_prefix("/operation/")),
-            };
-            let value = match form {
-                Form::Json => serde_json::from_slice(body).map_err(|e| unreadable(e.to_string()))?,
-                _ => cbor::read(body).map_err(unreadable)?,
-            };
-            let Value::Object(input) = value else { return Err(unreadable("the body is not a structure".into())) };
-            Ok((operation.unwrap_or("").to_owned(), input))
+        Form::Json => {
+            let name = target.strip_prefix(TARGET).and_then(|t| t.strip_prefix('.'));
+            (operation(name.unwrap_or(""))?, json::read(body).map_err(unreadable)?)
         }
-    }
+        Form::Cbor => {
+            let path = parts.uri.path().strip_prefix("/service/").and_then(|p| p.strip_prefix(TARGET));
+            let operation = operation(path.and_then(|p| p.strip_prefix("/operation/")).unwrap_or(""))?;
+            let Value::Object(input) = cbor::read(body).map_err(unreadable)? else {
+                return Err(unreadable("the body is not a structure".into()));
+            };
+            (operation, input)
+        }
+    };
+    Ok(operation.asked(input))
 }
 
-async fn run(api: &Api, form: Form, request: Request) -> Result<(String, Output), Refused> {
-    let body = request.body.collect().await.map_err(|e| Refused::new("SerializationException", e.to_string()))?;
-    let (operation, input) = read(form, &request.parts, &body)?;
-    let Some(shape) = shape_of(&operation) else {
-        return Err(Refused::new("InvalidAction", format!("Could not find operation {operation}")));
-    };
-    if request.caller.is_device() && operation != "PutMetricData" {
-        let message = format!("an appliance may not call cloudwatch:{operation}");
+async fn run(api: &Api, caller: &Caller, asked: Result<AskedDocument, Refused>) -> Result<(&'static str, Output), Refused> {
+    let AskedDocument { operation, input } = asked?;
+    if caller.is_device() && operation.name != "PutMetricData" {
+        let message = format!("an appliance may not call cloudwatch:{}", operation.name);
         return Err(Refused { status: StatusCode::FORBIDDEN, code: "AccessDenied", message });
     }
-    let context = Context { caller: request.caller, region: request.region, account: api.fleet.settings.account.clone() };
-    let input = checked(shape, input)?;
-    let output = match operation.as_str() {
+    let settings = &api.fleet.settings;
+    let context = Context { caller: caller.clone(), region: settings.region.clone(), account: settings.account.clone() };
+    let input = checked(operation.takes, input)?;
+    let output = match operation.name {
         "PutMetricData" => metrics::put(api, &context, typed(input)?).await,
         "GetMetricData" => reading::get_data(api, typed(input)?).await,
         "GetMetricStatistics" => reading::get_statistics(api, typed(input)?).await,
@@ -236,9 +261,10 @@ async fn run(api: &Api, form: Form, request: Request) -> Result<(String, Output)
         "DeleteAlarms" => alarms::delete(api, typed(input)?).await,
         "EnableAlarmActions" => alarms::enable_actions(api, typed(input)?, true).await,
         "DisableAlarmActions" => alarms::enable_actions(api, typed(input)?, false).await,
-        _ => alarms::set_state(api, &context, typed(input)?).await,
+        "SetAlarmState" => alarms::set_state(api, &context, typed(input)?).await,
+        other => Err(Refused::new("InvalidAction", format!("Could not find operation {other}"))),
     }?;
-    Ok((operation, output))
+    Ok((operation.name, output))
 }
 
 /// An input that its shape allows.
@@ -254,7 +280,7 @@ pub(crate) fn checked(shape: &[Member], mut input: Map<String, Value>) -> Result
 }
 
 pub(crate) fn typed<T: DeserializeOwned>(input: Map<String, Value>) -> Result<T, Refused> {
-    serde_json::from_value(json!(input)).map_err(|e| Refused::new(INVALID, e.to_string()))
+    serde_json::from_value(Value::Object(input)).map_err(|e| Refused::new(INVALID, e.to_string()))
 }
 
 /// Milliseconds of a time as inputs have it.

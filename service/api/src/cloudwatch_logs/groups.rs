@@ -1,6 +1,6 @@
 //! Groups and streams: created, described, kept for so many days, tagged, deleted.
 
-use super::{GROUP, GROUP_NAME, LogsError, STREAM, STREAM_NAME, TOKEN, arn, group_of_arn, missing, with_token, wrong};
+use super::{GROUP, GROUP_NAME, LogsError, STREAM, STREAM_NAME, TOKEN, arn, missing, with_token, wrong};
 use crate::Api;
 use crate::model::{Member, Shape, Text};
 use belvedere_store::devices::Tags;
@@ -122,7 +122,7 @@ fn page<T>(
     (rest, next)
 }
 
-pub(super) async fn describe_groups(api: &Api, region: &str, input: DescribeGroups) -> Result<Value, LogsError> {
+pub(super) async fn describe_groups(api: &Api, input: DescribeGroups) -> Result<Value, LogsError> {
     let mut groups = api.fleet.store.list_log_groups(input.log_group_name_prefix.as_deref().unwrap_or("")).await?;
     if let Some(part) = &input.log_group_name_pattern {
         groups.retain(|g| g.name.to_lowercase().contains(&part.to_lowercase()));
@@ -130,7 +130,7 @@ pub(super) async fn describe_groups(api: &Api, region: &str, input: DescribeGrou
     let after = input.next_token.unwrap_or_default();
     let (groups, next) = page(groups, |g| g.name.clone(), |name| name > after.as_str(), input.limit);
     let shown = |g: &belvedere_store::logs::LogGroup| {
-        let arn = arn(api, region, &g.name);
+        let arn = arn(api, &g.name);
         let mut group = json!({
             "logGroupName": g.name, "creationTime": g.created_ms, "arn": format!("{arn}:*"), "logGroupArn": arn,
             "storedBytes": g.stored_bytes, "metricFilterCount": 0, "logGroupClass": "STANDARD",
@@ -164,7 +164,7 @@ pub(super) struct DescribeStreams {
     next_token: Option<String>,
 }
 
-pub(super) async fn describe_streams(api: &Api, region: &str, input: DescribeStreams) -> Result<Value, LogsError> {
+pub(super) async fn describe_streams(api: &Api, input: DescribeStreams) -> Result<Value, LogsError> {
     let group = &input.log_group_name;
     let by_time = input.order_by.as_deref() == Some("LastEventTime");
     if by_time && input.log_stream_name_prefix.is_some() {
@@ -189,7 +189,7 @@ pub(super) async fn describe_streams(api: &Api, region: &str, input: DescribeStr
         let mut stream = json!({
             "logStreamName": s.name,
             "creationTime": s.created_ms,
-            "arn": format!("{}:log-stream:{}", arn(api, region, group), s.name),
+            "arn": format!("{}:log-stream:{}", arn(api, group), s.name),
             "storedBytes": s.stored_bytes,
         });
         let times = [
@@ -226,7 +226,10 @@ pub(super) struct Tagging {
 }
 
 async fn tagged(api: &Api, input: &Tagging) -> Result<(String, Tags), LogsError> {
-    let group = group_of_arn(&input.resource_arn)
+    let group = api
+        .home()
+        .log_group_named(&input.resource_arn)
+        .map(str::to_owned)
         .ok_or_else(|| wrong("InvalidParameterException", "resourceArn is not that of a log group"))?;
     let tags = api.fleet.store.log_group_tags(&group).await?.ok_or_else(|| missing("log group"))?;
     Ok((group, tags))

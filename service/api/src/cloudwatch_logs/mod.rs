@@ -13,15 +13,17 @@ mod filter;
 mod groups;
 mod pattern;
 
-pub use exports::key_prefix;
-
 use crate::Api;
-use crate::entry::Request;
+use crate::arn::{Arn, Home};
+use crate::caller::Caller;
 use crate::model::{Fault, Member, Shape, Text, check};
+use crate::operation::{Ask, AskedDocument, DocumentOperation, text};
+use crate::wire::json;
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use belvedere_store::{StoreError, identifiers};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 static GROUP: Text = Text { min: 1, max: 512, pattern: Some(r"^[\.\-_/#A-Za-z0-9]+$") };
 static STREAM: Text = Text { min: 1, max: 512, pattern: Some(r"^[^:*]*$") };
@@ -31,11 +33,12 @@ const STREAM_NAME: Member = Member::required("logStreamName", Shape::Text(&STREA
 
 /// An error in this service's form.
 pub fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    let body = json!({ "__type": code, "message": message }).to_string();
+    let body = serde_json::json!({ "__type": code, "message": message }).to_string();
     (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body).into_response()
 }
 
-struct LogsError(StatusCode, &'static str, String);
+/// A request that is not followed: status, code, message.
+pub struct LogsError(StatusCode, &'static str, String);
 
 fn wrong(code: &'static str, message: impl Into<String>) -> LogsError {
     LogsError(StatusCode::BAD_REQUEST, code, message.into())
@@ -57,9 +60,69 @@ impl From<StoreError> for LogsError {
     }
 }
 
+fn about_all(_: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    Some(vec![Ask::of(home.all_log_groups())])
+}
+fn about_group(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    Some(vec![Ask::of(home.whole_log_group(text(input, "logGroupName")?)?)])
+}
+fn about_stream(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    Some(vec![Ask::of(home.log_stream(text(input, "logGroupName")?, text(input, "logStreamName")?)?)])
+}
+fn about_arn(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    Some(vec![Ask::of(home.whole_log_group(home.log_group_named(text(input, "resourceArn")?)?)?)])
+}
+/// Exports write into a bucket.
+fn about_export(input: &Map<String, Value>, home: &Home<'_>) -> Option<Vec<Ask>> {
+    let prefix = exports::key_prefix(text(input, "destinationPrefix"));
+    let objects = Arn::object(text(input, "destination")?, &format!("{prefix}/*"))?;
+    let mut asks = about_group(input, home)?;
+    asks.push(Ask::also("s3:PutObject", objects));
+    Some(asks)
+}
+
+/// All operations.
+#[rustfmt::skip]
+pub static OPERATIONS: &[DocumentOperation] = &[
+    DocumentOperation { name: "CreateLogGroup", takes: groups::CREATE_GROUP, asks: about_group },
+    DocumentOperation { name: "CreateLogStream", takes: groups::STREAM_OF_GROUP, asks: about_stream },
+    DocumentOperation { name: "PutLogEvents", takes: events::PUT, asks: about_stream },
+    DocumentOperation { name: "GetLogEvents", takes: events::GET, asks: about_stream },
+    DocumentOperation { name: "FilterLogEvents", takes: filter::FILTER, asks: about_group },
+    DocumentOperation { name: "DescribeLogGroups", takes: groups::DESCRIBE_GROUPS, asks: about_all },
+    DocumentOperation { name: "DescribeLogStreams", takes: groups::DESCRIBE_STREAMS, asks: about_group },
+    DocumentOperation { name: "DeleteLogGroup", takes: groups::ONE_GROUP, asks: about_group },
+    DocumentOperation { name: "DeleteLogStream", takes: groups::STREAM_OF_GROUP, asks: about_stream },
+    DocumentOperation { name: "PutRetentionPolicy", takes: groups::RETENTION, asks: about_group },
+    DocumentOperation { name: "DeleteRetentionPolicy", takes: groups::ONE_GROUP, asks: about_group },
+    DocumentOperation { name: "ListTagsForResource", takes: groups::LIST_TAGS, asks: about_arn },
+    DocumentOperation { name: "TagResource", takes: groups::TAG, asks: about_arn },
+    DocumentOperation { name: "UntagResource", takes: groups::UNTAG, asks: about_arn },
+    DocumentOperation { name: "CreateExportTask", takes: exports::CREATE, asks: about_export },
+    DocumentOperation { name: "DescribeExportTasks", takes: exports::DESCRIBE, asks: about_all },
+    DocumentOperation { name: "CancelExportTask", takes: exports::CANCEL, asks: about_all },
+];
+
+/// Reads a request, once.
+pub fn read(parts: &Parts, body: &[u8], home: &Home<'_>) -> Result<AskedDocument, LogsError> {
+    let target = parts.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("");
+    let name = target.strip_prefix("Logs_20140328.").unwrap_or("");
+    let operation = DocumentOperation::of(OPERATIONS, name)
+        .ok_or_else(|| wrong("UnknownOperationException", format!("no operation {name}")))?;
+    let mut input = json::read(body).map_err(|e| wrong("SerializationException", e))?;
+    // Newer callers name a group by its identifier: its name or its ARN.
+    if let Some(Value::String(identifier)) = input.remove("logGroupIdentifier")
+        && !input.contains_key("logGroupName")
+    {
+        let name = home.log_group_named(&identifier).unwrap_or(&identifier).to_owned();
+        input.insert("logGroupName".into(), name.into());
+    }
+    Ok(operation.asked(input))
+}
+
 /// Answers a request.
-pub async fn answer(api: &Api, request: Request) -> Response {
-    match run(api, request).await {
+pub async fn answer(api: &Api, caller: &Caller, asked: Result<AskedDocument, LogsError>) -> Response {
+    match run(api, caller, asked).await {
         Ok(body) => {
             (StatusCode::OK, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response()
         }
@@ -67,38 +130,17 @@ pub async fn answer(api: &Api, request: Request) -> Response {
     }
 }
 
-/// The group of `arn:aws:logs:<region>:<account>:log-group:<name>`, with or without `:*`.
-fn group_of_arn(arn: &str) -> Option<String> {
-    let mut parts = arn.splitn(7, ':');
-    let (prefix, service) = (parts.next()?, parts.nth(1)?);
-    let (kind, name) = (parts.nth(2)?, parts.next()?);
-    let name = name.strip_suffix(":*").unwrap_or(name);
-    (prefix == "arn" && service == "logs" && kind == "log-group" && !name.is_empty()).then(|| name.to_owned())
-}
-
-async fn run(api: &Api, request: Request) -> Result<Value, LogsError> {
-    let target = request.parts.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("");
-    let operation = target.strip_prefix("Logs_20140328.").unwrap_or("").to_owned();
-    let body = request.body.collect().await.map_err(|e| wrong("SerializationException", e.to_string()))?;
-    let mut input: Map<String, Value> =
-        serde_json::from_slice(&body).map_err(|e| wrong("SerializationException", e.to_string()))?;
-    // Newer callers name a group by its identifier: its name or its ARN.
-    if let Some(Value::String(identifier)) = input.remove("logGroupIdentifier")
-        && !input.contains_key("logGroupName")
-    {
-        let name = group_of_arn(&identifier).unwrap_or(identifier);
-        input.insert("logGroupName".into(), name.into());
-    }
-    if let Some(group) = input.get("logGroupName").and_then(Value::as_str)
-        && !request.caller.may_use_log_group(group)
+async fn run(api: &Api, caller: &Caller, asked: Result<AskedDocument, LogsError>) -> Result<Value, LogsError> {
+    let AskedDocument { operation, mut input } = asked?;
+    if let Some(group) = text(&input, "logGroupName")
+        && !caller.may_use_log_group(group)
     {
         let message = format!("an appliance may not use the log group {group}");
         return Err(wrong("AccessDeniedException", message));
     }
-    let region = &request.region;
-    match operation.as_str() {
+    match operation.name {
         // A group's tags are its owner's.
-        "CreateLogGroup" if request.caller.is_device() => {
+        "CreateLogGroup" if caller.is_device() => {
             input.remove("tags");
             groups::create_group(api, checked(groups::CREATE_GROUP, input)?).await
         }
@@ -106,13 +148,11 @@ async fn run(api: &Api, request: Request) -> Result<Value, LogsError> {
         "CreateLogStream" => groups::create_stream(api, checked(groups::STREAM_OF_GROUP, input)?).await,
         "PutLogEvents" => events::put(api, checked(events::PUT, events::without_zeros(input))?).await,
         // Appliances write logs; they have no business reading them.
-        _ if request.caller.is_device() => {
-            Err(wrong("AccessDeniedException", format!("an appliance may not call logs:{operation}")))
-        }
+        name if caller.is_device() => Err(wrong("AccessDeniedException", format!("an appliance may not call logs:{name}"))),
         "GetLogEvents" => events::get(api, checked(events::GET, input)?).await,
         "FilterLogEvents" => filter::filter(api, checked(filter::FILTER, input)?).await,
-        "DescribeLogGroups" => groups::describe_groups(api, region, checked(groups::DESCRIBE_GROUPS, input)?).await,
-        "DescribeLogStreams" => groups::describe_streams(api, region, checked(groups::DESCRIBE_STREAMS, input)?).await,
+        "DescribeLogGroups" => groups::describe_groups(api, checked(groups::DESCRIBE_GROUPS, input)?).await,
+        "DescribeLogStreams" => groups::describe_streams(api, checked(groups::DESCRIBE_STREAMS, input)?).await,
         "DeleteLogGroup" => groups::delete_group(api, checked(groups::ONE_GROUP, input)?).await,
         "DeleteLogStream" => groups::delete_stream(api, checked(groups::STREAM_OF_GROUP, input)?).await,
         "PutRetentionPolicy" => groups::put_retention(api, checked(groups::RETENTION, input)?).await,
@@ -123,12 +163,11 @@ async fn run(api: &Api, request: Request) -> Result<Value, LogsError> {
         "CreateExportTask" => exports::create(api, checked(exports::CREATE, input)?).await,
         "DescribeExportTasks" => exports::describe(api, checked(exports::DESCRIBE, input)?).await,
         "CancelExportTask" => exports::cancel(api, checked(exports::CANCEL, input)?).await,
-        _ => Err(wrong("UnknownOperationException", format!("no operation {operation}"))),
+        other => Err(wrong("UnknownOperationException", format!("no operation {other}"))),
     }
 }
 
-fn checked<T: serde::de::DeserializeOwned>(members: &[Member], mut input: Map<String, Value>) -> Result<T, LogsError> {
-    input.retain(|_, value| !value.is_null());
+fn checked<T: serde::de::DeserializeOwned>(members: &[Member], input: Map<String, Value>) -> Result<T, LogsError> {
     let faults: Vec<Fault> = check(members, &input);
     if let Some(first) = faults.first() {
         let message = format!(
@@ -140,8 +179,9 @@ fn checked<T: serde::de::DeserializeOwned>(members: &[Member], mut input: Map<St
     serde_json::from_value(Value::Object(input)).map_err(|e| wrong("InvalidParameterException", e.to_string()))
 }
 
-fn arn(api: &Api, region: &str, group: &str) -> String {
-    format!("arn:aws:logs:{region}:{}:log-group:{group}", api.fleet.settings.account)
+/// ARN of a group whose name was checked when it was made.
+fn arn(api: &Api, group: &str) -> String {
+    api.home().log_group(group).unwrap_or_else(Arn::any).into()
 }
 
 fn with_token(mut body: Value, next: Option<String>) -> Value {
@@ -149,19 +189,4 @@ fn with_token(mut body: Value, next: Option<String>) -> Value {
         body["nextToken"] = next.into();
     }
     body
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_group_is_found_in_its_arn() {
-        for arn in ["arn:aws:logs:r:1:log-group:/aws/x", "arn:aws:logs:r:1:log-group:/aws/x:*"] {
-            assert_eq!(group_of_arn(arn).as_deref(), Some("/aws/x"));
-        }
-        for bad in ["/aws/x", "arn:aws:logs:r:1:log-group:", "arn:aws:s3:r:1:log-group:x", "arn:aws:logs:r:1:x:y", ""] {
-            assert_eq!(group_of_arn(bad), None, "{bad}");
-        }
-    }
 }

@@ -5,8 +5,8 @@ use super::operation::Target;
 use super::xml;
 use crate::Api;
 use crate::access::authorise;
-use crate::access::calls::object_arn;
 use crate::access::evaluate::Question;
+use crate::arn::Arn;
 use crate::entry::Request;
 use crate::xml::element;
 use axum::response::Response;
@@ -28,8 +28,8 @@ pub(super) async fn objects(api: &Api, request: Request, target: &Target) -> Res
     let wanted = parse(&body)?;
     let mut answer = String::new();
     for key in &wanted.keys {
-        let question = Question::new("s3:DeleteObject", object_arn(&target.bucket, key));
-        if authorise(api, &caller, &[question]).await?.is_err() {
+        let question = Arn::object(&target.bucket, key).map(|arn| Question::new("s3:DeleteObject", arn));
+        if authorise(api, &caller, question.as_slice()).await?.is_err() {
             let parts = element("Key", key) + &element("Code", "AccessDenied") + &element("Message", "Access Denied");
             answer += &format!("<Error>{parts}</Error>");
             continue;

@@ -94,6 +94,7 @@ impl From<BodyError> for S3Error {
             BodyError::TooLarge => "EntityTooLarge",
             BodyError::Incomplete => "IncompleteBody",
             BodyError::Slow => "RequestTimeout",
+            BodyError::Busy => return S3Error::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", e.to_string()),
             BodyError::Malformed | BodyError::Unsupported => "InvalidRequest",
         };
         S3Error::new(StatusCode::BAD_REQUEST, code, e.to_string())

@@ -46,7 +46,7 @@ async fn run(api: &Api, request: Request) -> Result<Response, S3Error> {
     }
     match operation {
         Operation::HeadBucket => Ok(StatusCode::OK.into_response()),
-        Operation::GetBucketLocation => Ok(list::location(&request.region)),
+        Operation::GetBucketLocation => Ok(list::location(&api.fleet.settings.region)),
         Operation::ListObjects => list::objects(api, &target).await,
         Operation::ReadObject => get::object(api, &request.parts, &request.caller, &target).await,
         Operation::PutObject => put::object(api, request, &target).await,

@@ -3,6 +3,7 @@
 
 use super::chunks::{ChunkError, Chunks};
 use super::claims::SeedSignature;
+use crate::bodies::{Full, Held};
 use axum::body::Bytes;
 use http_body_util::BodyExt;
 use ring::digest::{Context, SHA256};
@@ -26,6 +27,9 @@ pub enum BodyError {
     /// Nothing came for too long.
     #[error("the body did not come in time")]
     Slow,
+    /// There is no place for it now.
+    #[error("too many bodies are being read; ask again")]
+    Busy,
     /// Longer than allowed.
     #[error("the body is too large")]
     TooLarge,
@@ -34,6 +38,11 @@ pub enum BodyError {
     Unsupported,
 }
 
+impl From<Full> for BodyError {
+    fn from(_: Full) -> Self {
+        BodyError::Busy
+    }
+}
 impl From<ChunkError> for BodyError {
     fn from(e: ChunkError) -> Self {
         match e {
@@ -87,19 +96,21 @@ pub struct Body {
     check: Check,
     left: u64,
     done: bool,
+    /// On whose account it is while it is in memory.
+    held: Held,
     /// What followed the body, once it is complete.
     pub trailers: Vec<(String, String)>,
 }
 
 impl Body {
     /// At most `limit` bytes of content are taken.
-    pub fn new(inner: axum::body::Body, kind: Kind, limit: u64) -> Body {
+    pub fn new(inner: axum::body::Body, kind: Kind, limit: u64, held: Held) -> Body {
         let check = match kind {
             Kind::Whole(expected) => Check::Whole { expected, digest: Context::new(&SHA256) },
             Kind::Unsigned => Check::Unsigned,
             Kind::Chunked { signed, trailers } => Check::Chunked(Box::new(Chunks::new(signed, trailers))),
         };
-        Body { inner, check, left: limit, done: false, trailers: Vec::new() }
+        Body { inner, check, left: limit, done: false, held, trailers: Vec::new() }
     }
 
     /// The next piece; `None` when the body is complete and right.
@@ -150,6 +161,7 @@ impl Body {
     pub async fn collect(mut self) -> Result<Vec<u8>, BodyError> {
         let mut all = Vec::new();
         while let Some(piece) = self.next().await? {
+            self.held.grow(piece.len())?;
             all.extend_from_slice(&piece);
         }
         Ok(all)

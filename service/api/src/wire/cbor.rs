@@ -24,6 +24,11 @@ pub fn read(bytes: &[u8]) -> Result<Value, String> {
     }
 }
 
+/// What the values of a document take in memory at most, bytes: a short one has a byte.
+pub fn weight(bytes: &[u8]) -> usize {
+    bytes.len().min(MAX_VALUES) * 32
+}
+
 struct Reader<'a> {
     decoder: Decoder<'a>,
     values: usize,

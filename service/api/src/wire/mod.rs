@@ -2,6 +2,7 @@
 //! as XML, JSON or CBOR from one value ([`Output`]).
 
 pub mod cbor;
+pub mod json;
 pub mod query;
 
 use crate::sigv4::clock::iso8601;

@@ -7,7 +7,7 @@ fn policy(statements: Value) -> Policy {
 }
 
 fn ask(action: &str, resource: &str) -> Question {
-    Question::new(action, resource)
+    Question::new(action, Arn::stored(resource))
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn question() -> impl Strategy<Value = Question> {
     let resource = prop::sample::select(vec!["*", "arn:aws:s3:::b/x", "arn:aws:s3:::b/y", "arn:aws:s3:::c/x"]);
     (action, resource, prop::option::of("[ab]{1,2}")).prop_map(|(action, resource, prefix)| Question {
         action: action.into(),
-        resource: resource.into(),
+        resource: Arn::stored(resource),
         context: prefix.map(|p| ("s3:prefix", p)).into_iter().collect(),
     })
 }
