@@ -7,6 +7,7 @@ use belvedere_api::limits::Limits;
 use belvedere_store::metrics::Retention;
 use belvedere_store::{Store, StoreError};
 use belvedere_watch::delivery::mail::MailServer;
+use belvedere_watch::delivery::targets::PrivateAddresses;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -56,6 +57,9 @@ pub struct Notifications {
     /// PEM file of authorities that mail servers and webhooks may have their certificates from, beside the machine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<PathBuf>,
+    /// Whether webhooks may lead to addresses of private networks and of this machine.
+    #[serde(default)]
+    pub private_addresses: PrivateAddresses,
 }
 
 /// How many days metrics are kept in each resolution.

@@ -4,12 +4,13 @@ use crate::ServerError;
 use crate::configuration::Configuration;
 use belvedere_watch::Settings;
 use belvedere_watch::delivery::mail::Mail;
+use belvedere_watch::delivery::targets::Targets;
 use belvedere_watch::delivery::webhook::Webhooks;
 use belvedere_watch::delivery::{Ways, authorities};
 use std::sync::Arc;
 
-/// What the loops need to know.
-pub fn settings(configuration: &Configuration) -> Result<Settings, ServerError> {
+/// What the loops need to know. `own_ports` are those on which the service itself listens.
+pub fn settings(configuration: &Configuration, own_ports: Vec<u16>) -> Result<Settings, ServerError> {
     let wrong = |what: &str, e: String| ServerError::Argument(format!("service.json: \"notifications\": {what}: {e}"));
     let notifications = &configuration.notifications;
     let own = match &notifications.authorities {
@@ -21,5 +22,7 @@ pub fn settings(configuration: &Configuration) -> Result<Settings, ServerError> 
         None => None,
     };
     let all = [authorities::machine(), own].concat();
-    Ok(Settings { retention: configuration.metrics.retention(), ways: Ways { webhooks: Webhooks::new(&all), mail } })
+    let targets = Targets::new(notifications.private_addresses, own_ports);
+    let webhooks = Webhooks::new(&all, targets);
+    Ok(Settings { retention: configuration.metrics.retention(), ways: Ways { webhooks, mail } })
 }

@@ -117,7 +117,8 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     let authority = Arc::new(Authority::open(&certificate, &key)?);
     let server = authority.server(&certificate_names(&configuration, options.advertise_host))?;
     let given = options.certificate.map(|(certificate, key)| Given::open(certificate, key)).transpose()?;
-    let settings_of_watch = notifications::settings(&configuration)?;
+    // A wrong line is told before anything is opened.
+    notifications::settings(&configuration, Vec::new())?;
     let store = configuration.open_store(data).await?;
     let identity = identity(&configuration, &authority);
     store.join_copies_patiently(&identity).await?;
@@ -127,6 +128,10 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     let (mqtt, mqtt_at) = listen("mqtt", options.mqtt).await?;
     let https = listen_if("https", options.https).await?;
     let prometheus = listen_if("metrics", options.metrics).await?;
+    let own_ports =
+        [Some(api_at), Some(device_https_at), Some(mqtt_at), https.as_ref().map(|h| h.1), prometheus.as_ref().map(|p| p.1)];
+    let own_ports = own_ports.into_iter().flatten().map(|at| at.port()).collect();
+    let settings_of_watch = notifications::settings(&configuration, own_ports)?;
     let reach = |at: SocketAddr| belvedere_fleet::endpoint(options.advertise_host, at.port());
     let settings = Settings {
         account: configuration.account.clone(),

@@ -6,6 +6,7 @@
 
 pub mod authorities;
 pub mod mail;
+pub mod targets;
 pub mod webhook;
 
 use belvedere_store::notifications::Delivery;

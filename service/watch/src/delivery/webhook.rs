@@ -1,6 +1,7 @@
 //! Webhooks: a POST with SNS's envelope (or the message alone), a bounded time, no redirects, and nothing read of the
 //! answer but its status.
 
+use super::targets::{self, Guarded, Kind, Targets};
 use super::{ATTEMPT, Undelivered};
 use crate::text::zulu;
 use belvedere_store::notifications::Delivery;
@@ -9,15 +10,23 @@ use std::sync::Arc;
 use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use url::Url;
+use ureq::unversioned::transport::DefaultConnector;
+use url::{Host, Url};
 
 /// Longest address.
 const MAX_ADDRESS: usize = 2048;
 
-/// Whether an address may be a webhook's: `http` or `https`, a host, nothing else.
+/// Whether an address may be a webhook's: `http` or `https`, a host, nothing else, and not a number that never is a
+/// receiver's. Where names lead is looked at when a message goes there.
 pub fn acceptable(protocol: &str, address: &str) -> bool {
-    address.len() <= MAX_ADDRESS
-        && Url::parse(address).is_ok_and(|u| u.scheme() == protocol && u.has_host() && u.host_str() != Some(""))
+    let Ok(url) = Url::parse(address) else { return false };
+    let host = match url.host() {
+        Some(Host::Domain(name)) => !name.is_empty(),
+        Some(Host::Ipv4(address)) => targets::kind(address.into()) != Kind::Forbidden,
+        Some(Host::Ipv6(address)) => targets::kind(address.into()) != Kind::Forbidden,
+        None => false,
+    };
+    address.len() <= MAX_ADDRESS && url.scheme() == protocol && host
 }
 
 /// Address of a subscription.
@@ -48,8 +57,8 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// A client that trusts these authorities (DER).
-    pub fn new(authorities: &[Vec<u8>]) -> Webhooks {
+    /// A client that trusts these authorities (DER) and connects to nothing but `targets`.
+    pub fn new(authorities: &[Vec<u8>], targets: Targets) -> Webhooks {
         let roots: Vec<Certificate<'static>> = authorities.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::Specific(Arc::new(roots)))
@@ -64,7 +73,7 @@ impl Webhooks {
             .proxy(None)
             .user_agent("Belvedere notifications")
             .build();
-        Webhooks { agent: agent.into() }
+        Webhooks { agent: Agent::with_parts(agent, DefaultConnector::default(), Guarded::new(targets)) }
     }
 
     /// Posts a message; a status from 200 to 299 means that it arrived.
@@ -89,6 +98,9 @@ impl Webhooks {
         match answer.await {
             Ok(Ok(response)) if response.status().is_success() => Ok(()),
             Ok(Ok(response)) => Err(Undelivered::Later(format!("the webhook answered {}", response.status().as_u16()))),
+            Ok(Err(ureq::Error::Io(e))) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(Undelivered::Never("the webhook leads to an address that this service does not connect to".into()))
+            }
             // Errors of the client may quote the address.
             Ok(Err(e)) => Err(Undelivered::Later(kind(&e).to_owned())),
             Err(e) => Err(Undelivered::Later(format!("the attempt ended badly: {e}"))),
@@ -166,6 +178,10 @@ mod tests {
             ("http", "ftp://h/"),
             ("http", "h"),
             ("http", long.as_str()),
+            ("http", "http://169.254.169.254/latest/meta-data/"),
+            ("http", "http://0xa9fea9fe/"),
+            ("http", "http://[::ffff:169.254.169.254]/"),
+            ("http", "http://0/"),
         ] {
             assert!(!acceptable(protocol, bad), "{bad}");
         }
@@ -174,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_goes_in_its_envelope() {
         let (address, thread) = server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        Webhooks::new(&[]).post(&delivery(&address)).await.unwrap();
+        Webhooks::new(&[], Targets::default()).post(&delivery(&address)).await.unwrap();
         let got = thread.join().unwrap();
         let envelope: serde_json::Value = serde_json::from_str(got.split("\r\n\r\n").nth(1).unwrap()).unwrap();
         assert_eq!(envelope["Message"], "{\"a\":1}");
@@ -183,14 +199,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn service_d18_a_name_that_leads_to_the_services_own_port_is_not_followed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let webhooks = Webhooks::new(&[], Targets::new(Default::default(), vec![port]));
+        for host in ["localhost", "127.0.0.1", "127.0.0.2", "[::ffff:127.0.0.1]", "2130706433"] {
+            let refused = webhooks.post(&delivery(&format!("http://{host}:{port}/"))).await.unwrap_err();
+            assert!(matches!(refused, Undelivered::Never(_)), "{host}: {refused}");
+        }
+        assert!(listener.accept().is_err(), "nobody connected");
+    }
+
+    #[tokio::test]
     async fn redirects_are_not_followed_and_failures_do_not_name_the_address() {
         let (address, thread) = server(
             "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/inside\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
         );
-        let refused = Webhooks::new(&[]).post(&delivery(&address)).await.unwrap_err();
+        let refused = Webhooks::new(&[], Targets::default()).post(&delivery(&address)).await.unwrap_err();
         assert_eq!(refused, Undelivered::Later("the webhook answered 302".into()));
         thread.join().unwrap();
-        let gone = Webhooks::new(&[]).post(&delivery("http://user:hunter2@127.0.0.1:1/x")).await.unwrap_err();
+        let gone =
+            Webhooks::new(&[], Targets::default()).post(&delivery("http://user:hunter2@127.0.0.1:1/x")).await.unwrap_err();
         assert!(matches!(&gone, Undelivered::Later(text) if !text.contains("hunter2")), "{gone}");
     }
 }
