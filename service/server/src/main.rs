@@ -1,5 +1,10 @@
 //! `belvedere-service`.
 
+// Whatever one request or one connection brings, the others go on. With "abort", which the appliance's programs are built
+// with, a panic that anybody causes would end the service for all.
+#[cfg(not(panic = "unwind"))]
+compile_error!("a panic must end one request, not the service: build it with --profile service (target/service/)");
+
 use belvedere_api::limits::Limits;
 use belvedere_service::arguments::{Arguments, Command, Devices, Keys, Serve};
 use belvedere_service::backup::read::{Restore, restore};
