@@ -38,6 +38,9 @@ pub struct NewAppliance<'a> {
     pub network: NetworkConfiguration,
 }
 
+/// Longest name on MQTT that the API's model allows, characters.
+const MAX_THING_NAME: usize = 255;
+
 /// What `ProvisionDevice` gives.
 pub struct Provisioned {
     /// `device-…`.
@@ -48,11 +51,20 @@ pub struct Provisioned {
     pub archive: Vec<u8>,
 }
 
+/// A device's name on MQTT: `panorama_<name>_Thing_<8 digits>`, as AWS names them. Of a name that leaves no place for the
+/// rest the beginning is taken; what is behind it tells it from others.
+fn thing_name(device: &str) -> String {
+    let (before, behind) = ("panorama_", format!("_Thing_{}", identifiers::token::<4>()));
+    let place = MAX_THING_NAME - before.len() - behind.len();
+    let begins: String = device.chars().take(place).collect();
+    format!("{before}{begins}{behind}")
+}
+
 impl Fleet {
     /// Makes a device and its provisioning archive. [`belvedere_store::StoreError::Exists`] if the name is taken.
     pub async fn provision_device(&self, new: NewAppliance<'_>) -> Result<Provisioned, FleetError> {
         let device_id = identifiers::resource("device");
-        let thing_name = format!("panorama_{}_Thing_{}", new.name, identifiers::token::<4>());
+        let thing_name = thing_name(new.name);
         let claim_client_id = claim_name(&device_id);
         let claim = self.authority.claim(&claim_client_id)?;
         let device = NewDevice {
@@ -192,4 +204,19 @@ fn spent() -> Rejected {
 
 fn hash(token: &str) -> String {
     crate::identity::fingerprint(token.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_x01_a_device_of_any_name_has_a_name_on_mqtt() {
+        assert!(thing_name("porch").starts_with("panorama_porch_Thing_"));
+        for length in [1, 231, 232, 255] {
+            let name = thing_name(&"n".repeat(length));
+            assert_eq!(name.len(), (length + 24).min(MAX_THING_NAME), "{length}");
+            assert!(name.contains("n_Thing_"), "{name}");
+        }
+    }
 }
