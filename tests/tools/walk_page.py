@@ -3,6 +3,7 @@
 import os
 import pathlib
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import project
@@ -149,6 +150,9 @@ def test_guessing_is_slow(w):
     form = b"access_key_id=AKIAGUESS&secret_access_key=x"
     answers = [get(w.url + "/sign-in", data=form)[0] for _ in range(12)]
     assert 429 in answers and set(answers) <= {403, 429}, answers
+    # Nobody's wrong attempts keep the right key out (service x02).
+    right = urllib.parse.urlencode({"access_key_id": w.service.key["AWS_ACCESS_KEY_ID"], "secret_access_key": w.service.key["AWS_SECRET_ACCESS_KEY"]}).encode()
+    assert get(w.url + "/sign-in", data=right)[0] == 303
     assert get(w.url + "/")[0] == 200
     w.link.close()
 

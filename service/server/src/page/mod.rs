@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use belvedere_api::device::PeerAddress;
 use belvedere_fleet::Fleet;
 use belvedere_store::now_ms;
 use session::{Attempts, Session, Transport};
@@ -69,7 +70,11 @@ impl Page {
         let (parts, body) = request.into_parts();
         let transport = parts.extensions.get::<Transport>().copied().unwrap_or(Transport::Open);
         match parts.uri.path() {
-            "/sign-in" => self.sign_in(&parts.headers, body, transport).await,
+            "/sign-in" => {
+                let peer = parts.extensions.get::<PeerAddress>().and_then(|peer| peer.0);
+                let source = peer.map_or_else(String::new, |peer| peer.ip().to_canonical().to_string());
+                self.sign_in(&parts.headers, body, transport, source).await
+            }
             "/sign-out" => to_page(Some(cookie("", 0, transport))),
             _ => self.root(&parts, transport).await,
         }
@@ -111,7 +116,7 @@ impl Page {
         to_page(Some(cookie(&value, (session.until_ms - now).max(0) / 1000, transport)))
     }
 
-    async fn sign_in(&self, headers: &HeaderMap, body: Body, transport: Transport) -> Response {
+    async fn sign_in(&self, headers: &HeaderMap, body: Body, transport: Transport, source: String) -> Response {
         let refuse = |status, text| page(status, view::sign_in(transport, Some(text)));
         if transport == Transport::Open {
             return refuse(StatusCode::FORBIDDEN, "Signing in needs https.");
@@ -119,10 +124,6 @@ impl Page {
         // A form of another site must not sign anybody in.
         if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin") {
             return refuse(StatusCode::FORBIDDEN, "Sign in from this page.");
-        }
-        if !self.attempts.take() {
-            tracing::warn!("too many attempts to sign in to the page");
-            return refuse(StatusCode::TOO_MANY_REQUESTS, "Too many attempts. Wait a minute.");
         }
         let Ok(body) = axum::body::to_bytes(body, MAX_FORM).await else {
             return refuse(StatusCode::BAD_REQUEST, "That is not a key.");
@@ -138,7 +139,10 @@ impl Page {
             }
         };
         if !session::is_secret(known.as_deref(), field(b"secret_access_key")) {
-            tracing::warn!("somebody tried to sign in to the page with a wrong key");
+            if !self.attempts.wrong(&source) {
+                return refuse(StatusCode::TOO_MANY_REQUESTS, "Too many wrong attempts. Wait a minute.");
+            }
+            tracing::warn!(source, "somebody tried to sign in to the page with a wrong key");
             return refuse(StatusCode::FORBIDDEN, "There is no such key, or the secret is another.");
         }
         tracing::info!(access_key_id = id, "signed in to the page");

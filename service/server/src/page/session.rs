@@ -5,6 +5,7 @@ use belvedere_store::identifiers::random;
 use belvedere_store::secrets::SecretBox;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ const LINK_MS: i64 = 10 * MINUTE_MS;
 const LINK_SESSION_MS: i64 = 60 * MINUTE_MS;
 /// How long somebody with a key stays signed in.
 const KEY_SESSION_MS: i64 = 12 * 60 * MINUTE_MS;
-/// Attempts to sign in at once, and how long one takes to come back.
+/// Wrong attempts to sign in at once, of one source, and how long one takes to come back.
 const ATTEMPTS: u32 = 10;
 const RECOVERY: Duration = Duration::from_secs(6);
 
@@ -87,31 +88,36 @@ pub fn is_secret(known: Option<&str>, given: &[u8]) -> bool {
     same && known.is_some()
 }
 
-/// Bounds attempts to sign in, of everybody together.
-#[derive(Debug)]
-pub struct Attempts(Mutex<(u32, Instant)>);
+/// Most sources of wrong attempts that are remembered; those beyond share one account.
+const SOURCES: usize = 1024;
 
-impl Default for Attempts {
-    fn default() -> Self {
-        Attempts(Mutex::new((ATTEMPTS, Instant::now())))
-    }
-}
+/// Counts wrong attempts to sign in, by where they come from. The right secret always opens: it is forty random characters,
+/// which nobody guesses at any rate, so nobody's wrong attempts may keep its owner out. What is bounded is what wrong ones
+/// cost: beyond the bound they are neither told apart nor logged.
+#[derive(Debug, Default)]
+pub struct Attempts(Mutex<HashMap<String, (u32, Instant)>>);
 
 impl Attempts {
-    /// Whether one more may be made.
-    pub fn take(&self) -> bool {
-        self.take_at(Instant::now())
+    /// Whether a wrong attempt from there is still one of the first few.
+    pub fn wrong(&self, source: &str) -> bool {
+        self.wrong_at(source, Instant::now())
     }
 
-    fn take_at(&self, now: Instant) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let recovered = (now.saturating_duration_since(state.1).as_secs() / RECOVERY.as_secs()) as u32;
-        if recovered > 0 {
-            *state = (state.0.saturating_add(recovered).min(ATTEMPTS), now);
+    fn wrong_at(&self, source: &str, now: Instant) -> bool {
+        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recovered = |at: Instant| (now.saturating_duration_since(at).as_secs() / RECOVERY.as_secs()) as u32;
+        if sources.len() >= SOURCES && !sources.contains_key(source) {
+            sources.retain(|_, (left, at)| left.saturating_add(recovered(*at)) < ATTEMPTS);
         }
-        let left = state.0 > 0;
-        state.0 = state.0.saturating_sub(1);
-        left
+        let known = sources.contains_key(source) || sources.len() < SOURCES;
+        let (left, at) = sources.entry(if known { source } else { "" }.to_owned()).or_insert((ATTEMPTS, now));
+        let back = recovered(*at);
+        if back > 0 {
+            (*left, *at) = (left.saturating_add(back).min(ATTEMPTS), now);
+        }
+        let first = *left > 0;
+        *left = left.saturating_sub(1);
+        first
     }
 }
 
@@ -157,15 +163,26 @@ mod tests {
     }
 
     #[test]
-    fn attempts_run_out_and_come_back_slowly() {
+    fn service_x02_attempts_run_out_by_source_and_come_back_slowly() {
         let attempts = Attempts::default();
         let start = Instant::now();
-        assert!((0..ATTEMPTS).all(|_| attempts.take_at(start)));
-        assert!(!attempts.take_at(start + Duration::from_secs(5)));
-        assert!(attempts.take_at(start + RECOVERY));
-        assert!(!attempts.take_at(start + RECOVERY));
+        assert!((0..ATTEMPTS).all(|_| attempts.wrong_at("a", start)));
+        assert!(!attempts.wrong_at("a", start + Duration::from_secs(5)));
+        assert!(attempts.wrong_at("b", start), "another source has its own");
+        assert!(attempts.wrong_at("a", start + RECOVERY));
+        assert!(!attempts.wrong_at("a", start + RECOVERY));
         let later = start + Duration::from_secs(3600);
-        assert!((0..ATTEMPTS).all(|_| attempts.take_at(later)));
-        assert!(!attempts.take_at(later));
+        assert!((0..ATTEMPTS).all(|_| attempts.wrong_at("a", later)));
+        assert!(!attempts.wrong_at("a", later));
+    }
+
+    #[test]
+    fn service_x02_what_is_remembered_of_sources_is_bounded() {
+        let attempts = Attempts::default();
+        let start = Instant::now();
+        let first = (0..SOURCES * 4).filter(|n| attempts.wrong_at(&n.to_string(), start)).count();
+        assert_eq!(first, SOURCES + ATTEMPTS as usize, "those beyond share one account");
+        assert!(attempts.0.lock().unwrap().len() <= SOURCES + 1);
+        assert!(attempts.wrong_at("new", start + Duration::from_secs(3600)), "who stopped is forgotten");
     }
 }
