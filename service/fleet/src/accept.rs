@@ -8,6 +8,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -77,7 +78,7 @@ where
                 Some(acceptor) => {
                     let shaken = tokio::select! {
                         // Boxed, so that what it needs is given back when it is done.
-                        shaken = timeout(HANDSHAKE, Box::pin(acceptor.accept(stream))) => shaken,
+                        shaken = timeout(HANDSHAKE, Box::pin(shake(acceptor, stream))) => shaken,
                         () = stopped(&mut stop) => return,
                     };
                     match shaken {
@@ -101,6 +102,20 @@ where
 
 type Place = tokio::sync::OwnedSemaphorePermit;
 
+/// The handshake. Who speaks HTTP without TLS is told so, in a word that it reads.
+async fn shake(acceptor: TlsAcceptor, mut stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut first = [0];
+    // A method begins with a letter, a handshake with 22.
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        let text = "This port speaks TLS: use https://\n";
+        let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n";
+        stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{text}", text.len()).as_bytes()).await?;
+        stream.shutdown().await?;
+        return Err(std::io::Error::other("the client spoke HTTP without TLS"));
+    }
+    acceptor.accept(stream).await
+}
+
 async fn next(listener: &TcpListener, handshakes: &Arc<Semaphore>) -> std::io::Result<(Place, (TcpStream, SocketAddr))> {
     let place = handshakes.clone().acquire_owned().await.map_err(std::io::Error::other)?;
     Ok((place, listener.accept().await?))
@@ -109,7 +124,7 @@ async fn next(listener: &TcpListener, handshakes: &Arc<Semaphore>) -> std::io::R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
 
     async fn open(connections: usize) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -21,6 +21,7 @@ use crate::message::{Message, carried, expiry};
 use crate::outbox::Outbox;
 use crate::pace::Pace;
 use crate::topics::{Request, may_subscribe, publication};
+use crate::wills::Waiting;
 use crate::{Fleet, FleetError};
 use belvedere_store::certificates::CertificateKind;
 use belvedere_store::connections::Connection;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 
 /// Largest packet, bytes (AWS IoT Core's).
@@ -87,7 +88,7 @@ pub async fn converse(stream: Box<TlsStream<TcpStream>>, peer: SocketAddr, fleet
         let Some(identity) = fleet.identify(&certificate).await? else {
             return Err(End::silent("the client certificate is not known, not active, or not this device's"));
         };
-        connection(&mut link, &fleet, identity, stop).await
+        connection(&mut link, &fleet, identity, peer, stop).await
     };
     if let Err(End { reason, code }) = ended.await {
         tracing::info!(%peer, "MQTT connection ended: {reason}");
@@ -101,6 +102,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     fleet: &Fleet,
     identity: Identity,
+    peer: SocketAddr,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), End> {
     let hello = tokio::select! {
@@ -124,7 +126,14 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     if identity.kind == CertificateKind::Claim {
         hello.expiry_s = 0;
     }
-    let (serial, mailbox) = fleet.hub().connect(&identity.name, &identity.fingerprint);
+    let connected = fleet.hub().connect(&identity.name, &identity.fingerprint, peer);
+    let Some((serial, mailbox)) = connected else {
+        // Two that have one identity would end each other's connections for ever.
+        link.refuse(ConnectReasonCode::ConnectionRateExceeded).await?;
+        return Err(End::silent(format!("{}: another connection of this identity is younger than a minute", identity.name)));
+    };
+    // Whatever becomes of this connection: the client was back in time.
+    fleet.wills.drop_of(&identity.name);
     let mut conversation = Conversation {
         fleet: fleet.clone(),
         serial,
@@ -277,7 +286,7 @@ impl Conversation {
         self.fleet.store.forget_connection(&self.noted()).await?;
         tracing::info!(identity = name, polite, "disconnected");
         if let (false, Some(will)) = (polite, will) {
-            self.fleet.publish_will(name, will, self.expiry_s).await?;
+            self.fleet.publish_will(name, &self.token, will, self.expiry_s).await?;
         }
         Ok(())
     }
@@ -454,25 +463,24 @@ impl Conversation {
 
 impl Fleet {
     /// Publishes a will: at once, or after its delay unless the client is back by then. A delay does not outlast the
-    /// session (MQTT 5, 3.1.3.2.2), and a will that waits is lost when the service stops.
-    async fn publish_will(&self, client: &str, will: Will, expiry_s: u32) -> Result<(), FleetError> {
+    /// session (MQTT 5, 3.1.3.2.2).
+    async fn publish_will(&self, client: &str, connection: &str, will: Will, expiry_s: u32) -> Result<(), FleetError> {
         let delay = will.delay.min(Duration::from_secs(expiry_s.into()));
         if delay.is_zero() {
             return self.publish_now(will.message).await;
         }
-        let (fleet, client) = (self.clone(), client.to_owned());
-        tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            if !fleet.hub().connected(&client)
-                && let Err(e) = fleet.publish_now(will.message).await
-            {
-                tracing::error!(client, "cannot publish a will: {e}");
+        let waiting = Waiting { due: Instant::now() + delay, connection: connection.to_owned(), message: will.message };
+        match self.wills.keep(client, waiting, || self.hub().connected(client)) {
+            Ok(()) => self.attend_to_wills(),
+            Err(Waiting { message, .. }) => {
+                tracing::warn!(client, "too many wills wait: this one is published at once");
+                return self.publish_now(message).await;
             }
-        });
+        }
         Ok(())
     }
 
-    async fn publish_now(&self, message: Message) -> Result<(), FleetError> {
+    pub(crate) async fn publish_now(&self, message: Message) -> Result<(), FleetError> {
         if message.retain {
             self.retain(&message).await?;
         }

@@ -6,6 +6,10 @@ use crate::{Settings, endpoint, endpoints};
 use belvedere_device_protocol::provisioning::{TEMPLATE, register_thing_topic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+fn peer() -> SocketAddr {
+    "192.0.2.1:1".parse().unwrap()
+}
+
 /// Reads until this is among what came; false if the connection ends before.
 async fn hears(stream: &mut tokio::io::DuplexStream, heard: &mut Vec<u8>, wanted: &[u8]) -> bool {
     while !heard.windows(wanted.len()).any(|part| part == wanted) {
@@ -40,7 +44,9 @@ async fn the_answer_that_uses_a_claim_up_comes_before_the_cut() {
     let (_go_on, stop) = watch::channel(false);
     let (served, mut link) = (fleet.clone(), Link::new(server));
     let serving =
-        tokio::spawn(async move { connection(&mut link, &served, identity, stop).await.err().map(|end| end.reason) });
+        tokio::spawn(
+            async move { connection(&mut link, &served, identity, peer(), stop).await.err().map(|end| end.reason) },
+        );
 
     // MQTT 3.1.1: CONNECT with a clean session, then SUBSCRIBE with quality 0.
     let topic = format!("{}/accepted", register_thing_topic(TEMPLATE));
@@ -58,4 +64,34 @@ async fn the_answer_that_uses_a_claim_up_comes_before_the_cut() {
     fleet.publish_to(&name, Message::new(topic, b"what it was given".as_slice()));
     assert!(hears(&mut client, &mut heard, b"what it was given").await, "cut without the answer");
     assert_eq!(serving.await.unwrap().as_deref(), Some("its certificate does not stand any more"));
+}
+
+/// Sends this as the first bytes of a connection; what comes back until it closes.
+async fn answered(first: &[&[u8]]) -> Vec<u8> {
+    let (mut client, server) = tokio::io::duplex(1 << 16);
+    let mut link = Link::new(server);
+    let serving = tokio::spawn(async move { link.hello().await.err().map(|end| end.reason) });
+    for part in first {
+        client.write_all(part).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut heard = Vec::new();
+    timeout(Duration::from_secs(5), client.read_to_end(&mut heard)).await.expect("it closes").unwrap();
+    assert!(serving.await.unwrap().is_some());
+    heard
+}
+
+/// [MQTT-3.1.2-2]: a level that is not served is answered with return code 1, then the connection closes.
+#[tokio::test]
+async fn a_level_of_mqtt_that_is_not_served_is_told_so() {
+    let connect = |name: &[u8], level: u8| {
+        let body = [&[0, name.len() as u8][..], name, &[level, 2, 0, 60, 0, 1, b'x']].concat();
+        [&[0x10, body.len() as u8][..], &body].concat()
+    };
+    for level in [0, 1, 2, 3, 6, 99, 0x83, 255] {
+        assert_eq!(answered(&[&connect(b"MQTT", level)]).await, [0x20, 2, 0, 1], "{level}");
+    }
+    let split = connect(b"MQTT", 6);
+    assert_eq!(answered(&[&split[..3], &split[3..9], &split[9..]]).await, [0x20, 2, 0, 1]);
+    assert_eq!(answered(&[&connect(b"MQIsdp", 3)]).await, b"", "another protocol: closed without a word");
 }

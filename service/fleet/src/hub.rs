@@ -5,9 +5,12 @@ use crate::message::Message;
 use belvedere_store::connections::Connection as Noted;
 use belvedere_store::mqtt_sessions::Subscription;
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Messages that wait in memory for one slow connection; more are dropped.
 pub const QUEUE: usize = 256;
@@ -132,8 +135,38 @@ impl Mailbox {
     }
 }
 
+/// Connections of one client that each took the place of one before it, soon after that had begun. A client that loses
+/// its network does so once or twice; two clients with one identity (a copied disk) do it for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Rivalry(u32);
+
+/// A connection that lasted so long is no part of it any more.
+const SOON: Duration = Duration::from_secs(90);
+/// So often in a row and it is told, and each connection is left alone for a while.
+const ROUNDS: u32 = 10;
+/// For so long then.
+const LEFT_ALONE: Duration = Duration::from_secs(60);
+
+impl Rivalry {
+    /// What it is after another connection came at this age of the one before; `None` if that one is left alone.
+    fn after(self, age: Duration) -> Option<Rivalry> {
+        match () {
+            () if age >= SOON => Some(Rivalry(0)),
+            () if self.is_told() && age < LEFT_ALONE => None,
+            () => Some(Rivalry(self.0.saturating_add(1))),
+        }
+    }
+
+    fn is_told(self) -> bool {
+        self.0 >= ROUNDS
+    }
+}
+
 struct Connection {
     serial: u64,
+    since: Instant,
+    peer: SocketAddr,
+    rivalry: Rivalry,
     /// As the other copies of the service know it, once they do.
     noted: Option<Noted>,
     mailbox: Arc<Mailbox>,
@@ -157,6 +190,7 @@ pub struct Hub {
     connections: Mutex<HashMap<String, Connection>>,
     serial: AtomicU64,
     drops: [AtomicU64; Drop::ALL.len()],
+    rivalries: AtomicU64,
 }
 
 impl Hub {
@@ -164,13 +198,36 @@ impl Hub {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a connection that hears nothing yet. An earlier one of the same client is cut.
-    pub(crate) fn connect(&self, client: &str, certificate: &str) -> (u64, Arc<Mailbox>) {
+    /// Registers a connection that hears nothing yet. An earlier one of the same client is cut; `None` if it may not be,
+    /// because two clients with this identity end each other's connections again and again.
+    pub(crate) fn connect(&self, client: &str, certificate: &str, peer: SocketAddr) -> Option<(u64, Arc<Mailbox>)> {
+        self.connect_at(client, certificate, peer, Instant::now())
+    }
+
+    fn connect_at(&self, client: &str, certificate: &str, peer: SocketAddr, now: Instant) -> Option<(u64, Arc<Mailbox>)> {
+        let mut connections = self.lock();
+        let mut rivalry = Rivalry::default();
+        if let Some(earlier) = connections.get(client) {
+            let age = now.saturating_duration_since(earlier.since);
+            let told = earlier.rivalry.is_told();
+            rivalry = earlier.rivalry.after(age)?;
+            if rivalry.is_told() && !told {
+                self.rivalries.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    client, first = %earlier.peer.ip(), second = %peer.ip(),
+                    "one identity connects from two places, again and again: is a disk copied? Each connection now lasts a \
+                     minute at least. Delete the device, and provision each appliance by itself"
+                );
+            }
+        }
         let mailbox = Arc::new(Mailbox::default());
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let certificate = certificate.to_owned();
         let connection = Connection {
             serial,
+            since: now,
+            peer,
+            rivalry,
             mailbox: mailbox.clone(),
             open: false,
             durable: false,
@@ -178,10 +235,15 @@ impl Hub {
             subscriptions: Vec::new(),
             noted: None,
         };
-        if let Some(earlier) = self.lock().insert(client.to_owned(), connection) {
+        if let Some(earlier) = connections.insert(client.to_owned(), connection) {
             earlier.mailbox.cut(Cut::TakenOver);
         }
-        (serial, mailbox)
+        Some((serial, mailbox))
+    }
+
+    /// How many identities were found to connect from two places, since the start.
+    pub fn rivalries(&self) -> u64 {
+        self.rivalries.load(Ordering::Relaxed)
     }
 
     /// The connection's session is there: from now on it hears what it asked for.
@@ -325,6 +387,46 @@ impl Hub {
 mod tests {
     use super::*;
 
+    fn connect(hub: &Hub, client: &str, certificate: &str) -> (u64, Arc<Mailbox>) {
+        hub.connect(client, certificate, peer(1)).unwrap()
+    }
+
+    fn peer(n: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, n], 1))
+    }
+
+    /// Two appliances with one identity: each connects again two seconds after it was cut, or refused.
+    #[test]
+    fn two_appliances_with_one_identity_are_told_of_and_leave_each_other_alone() {
+        let (hub, start) = (Hub::default(), Instant::now());
+        let mut begun: Vec<Duration> = Vec::new();
+        let (mut at, mut who) = (Duration::ZERO, 0);
+        while at < Duration::from_secs(1200) {
+            if hub.connect_at("a", "certificate", peer(who), start + at).is_some() {
+                begun.push(at);
+                who = 1 - who;
+            }
+            at += Duration::from_secs(2);
+        }
+        let mut lasted: Vec<Duration> = begun.windows(2).skip(10).map(|two| two[1] - two[0]).collect();
+        lasted.sort_unstable();
+        assert!(lasted[lasted.len() / 2] >= Duration::from_secs(30), "{lasted:?}");
+        assert_eq!(hub.rivalries(), 1, "told once");
+        // One of them is turned off: the other one stays, and may lose its network again.
+        let quiet = start + at + Duration::from_secs(100);
+        assert!(hub.connect_at("a", "certificate", peer(1), quiet).is_some());
+        assert!(hub.connect_at("a", "certificate", peer(1), quiet + Duration::from_secs(1)).is_some());
+    }
+
+    #[test]
+    fn who_loses_the_network_now_and_then_is_let_in_at_once() {
+        let (hub, start) = (Hub::default(), Instant::now());
+        for n in 0..100 {
+            assert!(hub.connect_at("a", "certificate", peer(1), start + n * Duration::from_secs(95)).is_some());
+        }
+        assert_eq!(hub.rivalries(), 0);
+    }
+
     fn subscription(filter: &str) -> Subscription {
         Subscription { filter: filter.into(), quality: 1, no_local: false, keep_retain: false }
     }
@@ -335,8 +437,8 @@ mod tests {
     #[test]
     fn a_second_connection_takes_the_place_of_the_first() {
         let hub = Hub::default();
-        let (first, mailbox) = hub.connect("a", "certificate");
-        let (second, _) = hub.connect("a", "certificate");
+        let (first, mailbox) = connect(&hub, "a", "certificate");
+        let (second, _) = connect(&hub, "a", "certificate");
         assert_eq!(mailbox.is_cut(), Some(Cut::TakenOver));
         assert_eq!(hub.subscribe("a", first, subscription("t")), None);
         assert!(!hub.leave("a", first));
@@ -348,7 +450,7 @@ mod tests {
     #[test]
     fn a_connection_hears_for_itself_once_its_session_is_there() {
         let hub = Hub::default();
-        let (serial, mailbox) = hub.connect("a", "certificate");
+        let (serial, mailbox) = connect(&hub, "a", "certificate");
         assert!(hub.listening("a").is_none());
         hub.open("a", serial, true, vec![subscription("t")]);
         assert!(hub.listening("a").is_some_and(|l| l.durable && l.subscriptions.len() == 1));
@@ -358,7 +460,7 @@ mod tests {
     #[test]
     fn a_slow_connection_loses_messages_and_they_are_counted() {
         let hub = Hub::default();
-        let (_, mailbox) = hub.connect("a", "certificate");
+        let (_, mailbox) = connect(&hub, "a", "certificate");
         (0..QUEUE + 3).for_each(|_| hub.offer("a", outgoing(Vec::new(), 0)));
         assert_eq!(hub.drops()[0], (Drop::SlowConnection, 3));
         while mailbox.take(false).is_some() {}
@@ -370,7 +472,7 @@ mod tests {
     #[test]
     fn quality_one_waits_for_room_and_what_follows_waits_behind_it() {
         let hub = Hub::default();
-        let (_, mailbox) = hub.connect("a", "certificate");
+        let (_, mailbox) = connect(&hub, "a", "certificate");
         hub.offer("a", outgoing(b"1".to_vec(), 1));
         hub.offer("a", outgoing(b"0".to_vec(), 0));
         assert_eq!(mailbox.take(false), None);
@@ -381,8 +483,8 @@ mod tests {
     #[test]
     fn only_connections_whose_certificate_stands_stay() {
         let hub = Hub::default();
-        let (_, good) = hub.connect("a", "good");
-        let (_, bad) = hub.connect("b", "bad");
+        let (_, good) = connect(&hub, "a", "good");
+        let (_, bad) = connect(&hub, "b", "bad");
         assert_eq!(hub.keep_only(|certificate| certificate == "good"), 1);
         assert_eq!((good.is_cut(), bad.is_cut()), (None, Some(Cut::Revoked)));
     }
@@ -390,7 +492,7 @@ mod tests {
     #[test]
     fn subscriptions_are_bounded() {
         let hub = Hub::default();
-        let (serial, _) = hub.connect("a", "certificate");
+        let (serial, _) = connect(&hub, "a", "certificate");
         for n in 0..MAX_SUBSCRIPTIONS {
             assert_eq!(hub.subscribe("a", serial, subscription(&n.to_string())), Some(true));
         }

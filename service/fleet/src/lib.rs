@@ -53,6 +53,7 @@ pub mod shadows;
 pub mod tls;
 pub mod topics;
 mod watch;
+mod wills;
 
 pub use error::FleetError;
 
@@ -100,6 +101,7 @@ pub struct Fleet {
     asking: Arc<credentials::Asking>,
     copies: Arc<AtomicU64>,
     external: Option<Arc<External>>,
+    wills: Arc<wills::Wills>,
 }
 
 impl Fleet {
@@ -114,6 +116,7 @@ impl Fleet {
             asking: Arc::default(),
             copies: Arc::new(AtomicU64::new(1)),
             external: None,
+            wills: Arc::default(),
         }
     }
 

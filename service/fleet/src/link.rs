@@ -165,12 +165,24 @@ impl Hello {
     }
 }
 
+/// As many bytes as a CONNECT's name is in.
+const FIRST: usize = 16;
+
+/// Whether a connection begins with a CONNECT whose protocol is named MQTT: behind the packet's type and the length of the
+/// rest, which has one to four bytes.
+fn is_mqtt(first: &[u8]) -> bool {
+    let length = first.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    first.first() == Some(&0x10) && first.get(1 + length..).is_some_and(|rest| rest.starts_with(b"\0\x04MQTT"))
+}
+
 /// A connection's bytes, and the protocol's state.
 pub(crate) struct Link<S> {
     stream: S,
     pub(crate) protocol: Connection<Server>,
     silent_since: Instant,
     silence: Duration,
+    /// The first bytes, as long as it is not known which version is spoken.
+    first: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
@@ -179,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let mut protocol = Connection::<Server>::with_options(Version::Undetermined, options);
         protocol.set_auto_ping_response(true);
         let silence = Duration::from_secs(u64::from(LONGEST_KEEP_ALIVE) * 3 / 2);
-        Link { stream, protocol, silent_since: Instant::now(), silence }
+        Link { stream, protocol, silent_since: Instant::now(), silence, first: Vec::new() }
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -206,6 +218,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Not to be cancelled.
     pub(crate) async fn take(&mut self, bytes: &[u8]) -> Result<Vec<Packet>, End> {
         self.silent_since = Instant::now();
+        if self.version() == Version::Undetermined {
+            self.first.extend(bytes.iter().take(FIRST.saturating_sub(self.first.len())));
+        }
         let mut packets = Vec::new();
         let mut answers = Vec::new();
         let mut wrong = None;
@@ -215,7 +230,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 match event {
                     Event::NotifyPacketReceived(packet) => packets.push(packet),
                     Event::RequestSendPacket { packet, .. } => answers.extend(packet.to_continuous_buffer()),
-                    Event::NotifyError(e) => wrong = Some(format!("protocol error: {e:?}")),
+                    Event::NotifyError(e) => {
+                        // A level that is not served is answered, and then the connection closes [MQTT-3.1.2-2]. The
+                        // form is that of 3.1.1, which every client of MQTT reads.
+                        if e == MqttError::UnsupportedProtocolVersion && is_mqtt(&self.first) {
+                            answers.extend([0x20, 2, 0, ConnectReturnCode::UnacceptableProtocolVersion as u8]);
+                        }
+                        wrong = Some(format!("protocol error: {e:?}"));
+                    }
                     other => self.note(&other),
                 }
             }
@@ -225,7 +247,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
         match wrong {
             // The protocol has told the client already.
-            Some(reason) => Err(End::silent(reason)),
+            Some(reason) => {
+                // Ends TLS in order, so that what was written last arrives.
+                let _ = timeout(Duration::from_secs(2), self.stream.shutdown()).await;
+                Err(End::silent(reason))
+            }
             None => Ok(packets),
         }
     }
@@ -285,7 +311,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let packet: Packet = if self.version() == Version::V5_0 {
             v5_0::Connack::builder().session_present(false).reason_code(code).build()?.into()
         } else {
-            let code = ConnectReturnCode::NotAuthorized;
+            let code = match code {
+                ConnectReasonCode::ConnectionRateExceeded => ConnectReturnCode::ServerUnavailable,
+                _ => ConnectReturnCode::NotAuthorized,
+            };
             v3_1_1::Connack::builder().session_present(false).return_code(code).build()?.into()
         };
         self.send(packet).await

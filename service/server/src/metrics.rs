@@ -80,6 +80,7 @@ pub struct Metrics {
     instances: Family<Health, Gauge>,
     store: Family<Part, Gauge>,
     dropped: Family<Reason, Counter>,
+    rivalries: Counter,
     lines: Family<Lines, Counter>,
     memory: Gauge<i64, AtomicI64>,
     processor: Counter<f64, AtomicU64>,
@@ -106,6 +107,7 @@ impl Default for Metrics {
             instances: Family::default(),
             store: Family::default(),
             dropped: Family::default(),
+            rivalries: Counter::default(),
             lines: Family::default(),
             memory: Gauge::default(),
             processor: Counter::default(),
@@ -127,6 +129,8 @@ impl Default for Metrics {
         ours.register("broker_connected", "Whether this copy is connected to the external broker", metrics.broker.clone());
         ours.register("application_instances", "Application instances by health", metrics.instances.clone());
         ours.register_with_unit("store", "Size of what is stored", Unit::Bytes, metrics.store.clone());
+        let about = "Identities that were found to connect from two places again and again, as a copied disk does";
+        ours.register("identities_in_two_places", about, metrics.rivalries.clone());
         ours.register("messages_dropped", "Messages to devices that were dropped, by reason", metrics.dropped.clone());
         ours.register("log_lines", "Lines of the log that are warnings or errors", metrics.lines.clone());
         let process = registry.sub_registry_with_prefix("process");
@@ -179,6 +183,7 @@ impl Metrics {
         for (reason, count) in fleet.hub().drops() {
             self.dropped.get_or_create(&Reason { reason: reason.word() }).inner().store(count, Ordering::Relaxed);
         }
+        self.rivalries.inner().store(fleet.hub().rivalries(), Ordering::Relaxed);
         for (level, count) in logging::counts() {
             self.lines.get_or_create(&Lines { level }).inner().store(count, Ordering::Relaxed);
         }

@@ -143,6 +143,15 @@ impl Store {
         query.execute(&self.pool).await.map(drop).map_err(|e| StoreError::database("leave an MQTT session", e))
     }
 
+    /// The connection that had a client's session last; `None` if there is no session.
+    pub async fn mqtt_session_connection(&self, client: &str) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar("SELECT connection FROM mqtt_session WHERE client = $1")
+            .bind(client)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| StoreError::database("look up an MQTT session", e))
+    }
+
     /// Sessions of connected clients go on; all others end at their time.
     pub async fn keep_mqtt_sessions(&self, connected: &[String]) -> Result<u64, StoreError> {
         let error = |e| StoreError::database("keep MQTT sessions", e);
