@@ -157,7 +157,8 @@ mod tests {
         assert!(wills.lock().bytes <= MAX_BYTES);
         (0..2000).for_each(|n| wills.drop_of(&format!("client-{n}")));
         wills.drop_of("a");
-        assert_eq!((wills.lock().bytes, wills.lock().waiting.len()), (0, 0));
+        let state = wills.lock();
+        assert_eq!((state.bytes, state.waiting.len()), (0, 0));
     }
 
     #[tokio::test]
