@@ -8,7 +8,7 @@
 //! |---|---|
 //! | sets the marker at the end of each access unit (known from the second on) | with the marker, at once |
 //! | never sets it, or sets it in the middle too | with the first packet of the next one |
-//! | sends all with one time stamp | before a slice that begins a picture |
+//! | sends all with one time stamp | before a slice that begins a picture, and what lies before that slice |
 //! | gives parameter sets a time stamp of their own | not there: a picture is not complete without a slice |
 //!
 //! After a loss the access unit is left out and the next one says so ([`CodedPicture::gap`]).
@@ -54,12 +54,22 @@ struct Current {
     /// Of its slices, how many refer to other pictures.
     predicted: usize,
     sets: Vec<Name>,
+    /// What came behind the last slice, if something did: it lies between two slices of the picture, or begins the next.
+    tail: Option<Tail>,
     /// Where the NAL unit begins that comes in pieces.
     fragment: Option<usize>,
     /// Something of it is missing, or it is too large.
     damaged: bool,
     /// Its last packet had the marker.
     marked: bool,
+}
+
+/// How the access unit was before NAL units came that are no slices.
+#[derive(Clone, Copy)]
+struct Tail {
+    bytes: usize,
+    recovery_point: bool,
+    sets: usize,
 }
 
 /// See the module.
@@ -247,17 +257,22 @@ impl Depacketizer {
         let slice = matches!(kind, nal::SLICE | nal::PARTITION_A | nal::IDR).then(|| nal::slice(nal)).flatten();
         let goes_on = slice.is_some_and(|slice| !slice.first);
         if self.current.slices > 0 {
-            let before_pictures = matches!(kind, nal::SEI | nal::SEQUENCE | nal::PICTURE | nal::DELIMITER);
             let new_time = timestamp != self.current.timestamp;
             if goes_on {
                 if self.current.marked {
                     self.markers = Markers::Wrong;
                 }
-            } else if slice.is_some() || before_pictures || new_time {
+                self.current.tail = None;
+            } else if slice.is_some() || new_time {
                 if self.current.marked && self.markers == Markers::Unknown {
                     self.markers = Markers::Right;
                 }
-                self.flush();
+                self.split();
+            } else if self.current.tail.is_none() {
+                // GStreamer repeats parameter sets in front of every slice of a key picture, so the next slice says whether
+                // this one is complete.
+                let Current { bytes, recovery_point, sets, .. } = &self.current;
+                self.current.tail = Some(Tail { bytes: bytes.len(), recovery_point: *recovery_point, sets: sets.len() });
             }
         } else if goes_on {
             // Its beginning was lost, or it went out because a marker lied.
@@ -285,7 +300,11 @@ impl Depacketizer {
         // Several NAL units in one, with start codes between them: some cameras cut a byte stream as it comes.
         loop {
             let end = nal::start_code(&self.current.bytes, from);
-            let nal = &self.current.bytes[from..end.unwrap_or(self.current.bytes.len())];
+            let mut nal = &self.current.bytes[from..end.unwrap_or(self.current.bytes.len())];
+            while end.is_some() && nal.last() == Some(&0) {
+                // Of the next one's start code.
+                nal = &nal[..nal.len() - 1];
+            }
             let kind = nal::kind(nal);
             match kind {
                 nal::SLICE | nal::PARTITION_A | nal::IDR => {
@@ -314,6 +333,23 @@ impl Depacketizer {
                 Some(end) => from = end + 3,
                 None => return,
             }
+        }
+    }
+
+    /// The current access unit is complete but for what came behind its last slice, which begins the next one.
+    fn split(&mut self) {
+        let mut behind = Vec::new();
+        if let Some(tail) = self.current.tail.take()
+            && !self.current.damaged
+        {
+            behind = self.current.bytes.split_off(tail.bytes);
+            self.current.recovery_point = tail.recovery_point;
+            self.current.sets.truncate(tail.sets);
+        }
+        self.flush();
+        if !behind.is_empty() {
+            self.append(&behind);
+            self.finish(0);
         }
     }
 
@@ -448,13 +484,44 @@ mod tests {
             (0, false, &NEXT),
             (0, false, &NEXT_MORE),
             (0, false, &NEXT),
-            (0, false, &[9, 0xf0]),
+            (0, false, &NEXT),
         ];
         assert_eq!(camera.shown(&packets), ["5 5 kig", "1 1 ", "1 "]);
         let mut camera = Camera::new();
         let packets: [(u32, bool, &[u8]); 5] =
             [(1, true, &SPS), (2, true, &PPS), (3, true, &[6, 5, 1, 1, 0x80]), (4, true, &KEY), (5, true, &NEXT)];
         assert_eq!(camera.shown(&packets), ["7 8 6 5 kig", "1 "]);
+    }
+
+    /// GStreamer's payloader with `config-interval=-1`, and a stream of slices.
+    #[test]
+    fn parameter_sets_between_the_slices_of_a_picture_do_not_end_it() {
+        let mut camera = Camera::new();
+        let key: [(u32, bool, &[u8]); 7] = [
+            (1, false, &[9, 0x10]),
+            (1, false, &SPS),
+            (1, false, &PPS),
+            (1, false, &KEY),
+            (1, false, &SPS),
+            (1, false, &PPS),
+            (1, true, &KEY_MORE),
+        ];
+        assert!(camera.shown(&key).is_empty());
+        let next: [(u32, bool, &[u8]); 3] = [(2, false, &[9, 0x30]), (2, false, &NEXT), (2, true, &NEXT_MORE)];
+        assert_eq!(camera.shown(&next), ["7 8 5 7 8 5 kig", "1 1 "]);
+        assert_eq!(camera.shown(&key), ["7 8 5 7 8 5 ki"]);
+        // With one time stamp for all they belong to what follows, and so does a recovery point.
+        let mut camera = Camera::new();
+        let recovery: &[u8] = &[6, 6, 1, 0xc4, 0x80];
+        let packets: [(u32, bool, &[u8]); 6] = [
+            (0, false, &KEY),
+            (0, false, &NEXT),
+            (0, false, &PPS),
+            (0, false, recovery),
+            (0, false, &NEXT),
+            (0, false, &NEXT),
+        ];
+        assert_eq!(camera.shown(&packets), ["5 kig", "1 ", "8 6 1 k"]);
     }
 
     #[test]
