@@ -99,12 +99,15 @@ impl World {
     }
 
     fn put(&self, bytes: Vec<u8>, name: &str) -> Object {
+        // Once: without optimisation a root file system takes seconds.
+        let sha256 = hash(&bytes);
+        let name = name.replace("{}", &sha256);
         let object = Object {
-            name: name.replace("{}", &hash(&bytes)),
             bucket: "bucket".into(),
-            key: format!("binaries/{}/{}", hash(&bytes), name.replace("{}", &hash(&bytes))),
+            key: format!("binaries/{sha256}/{name}"),
             size: bytes.len() as u64,
-            sha256: hash(&bytes),
+            name,
+            sha256,
         };
         self.objects.lock().unwrap().insert(format!("/bucket/{}", object.key), bytes);
         object
