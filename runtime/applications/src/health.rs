@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 /// A node that announced itself and is silent for so long is in error; three heartbeats.
 pub const SILENCE: Duration = Duration::from_secs(30);
 
-/// A program that ended is called restarting until it has run again for so long: longer than most programs need to meet
-/// the same end, so that who looks once a minute sees what is so.
+/// A program that ended is called restarting until it has made its `panoramasdk.node` and run for so long: longer than most
+/// programs need to meet the same end, so that who looks once a minute sees what is so.
 pub const SETTLED: Duration = Duration::from_secs(20);
+/// Likewise, for one that makes no node: it may be slow to meet its end.
+const SETTLED_UNHEARD: Duration = Duration::from_secs(120);
 
 /// How a container is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,7 +80,8 @@ fn report(node: &str, status: &str, detail: &str) -> NodeReport {
 
 /// A code node's report.
 pub fn code(node: &str, health: &CodeHealth, now: Instant) -> NodeReport {
-    let settled = health.since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLED);
+    let enough = if health.heard.is_some() { SETTLED } else { SETTLED_UNHEARD };
+    let settled = health.since.is_some_and(|since| now.saturating_duration_since(since) >= enough);
     if let (ContainerState::Starting | ContainerState::Running, Some(ended), false) =
         (&health.container, &health.ended, settled)
     {
@@ -261,6 +264,8 @@ mod tests {
         health.container = ContainerState::Running;
         health.since = Some(at(1));
         assert_eq!(seen(&health, at(1)), restarting);
+        assert_eq!(seen(&health, at(120)), restarting, "it has not made its node yet, and may end before it does");
+        assert_eq!(seen(&health, at(121)).0, "NOT_AVAILABLE", "it goes on without one");
         health.heard = Some(at(20));
         assert_eq!(seen(&health, at(20)), restarting);
         assert_eq!(seen(&health, at(1) + SETTLED), ("RUNNING".to_owned(), String::new()));
