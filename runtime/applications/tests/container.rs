@@ -145,7 +145,7 @@ impl World {
     }
 
     fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let end = Instant::now() + Duration::from_secs(120);
+        let end = Instant::now() + Duration::from_secs(300);
         while !condition() {
             if Instant::now() > end {
                 let reports = belvedere_varlink::call(self.path("applications.sock"), &GetReports {});
@@ -303,20 +303,32 @@ fn archive(name: &str, content: &[u8]) -> Vec<u8> {
 }
 
 fn the_deployment(world: &World) -> Deployment {
-    let model = std::fs::read(Path::new(HERE).join("../inference/tests/data/double.onnx")).unwrap();
-    deployment_of(world, ID, "app.py", archive("model/double.onnx", &model))
+    deployment_of(world, ID, ENTRY, good_model())
 }
 
-/// An application instance that runs a program of `tests/data`.
-fn deployment_of(world: &World, id: &str, program: &str, model: Vec<u8>) -> Deployment {
-    let rootfs = world.path("rootfs.tar.gz");
-    let status = Command::new(Path::new(HERE).join("tests/host-rootfs"))
-        .arg(&rootfs)
-        .arg(Path::new(HERE).join("tests/data").join(program))
-        .status();
-    assert!(status.unwrap().success());
-    let tree = world.put(std::fs::read(&rootfs).unwrap(), "{}.tar.gz");
-    let entry = r#"{"runtimeDescriptor":{"envelopeVersion":"2021-01-01","entry":{"path":"python3","name":"/panorama/app.py","arguments":["-a"]}}}"#;
+const ENTRY: &str = r#"{"runtimeDescriptor":{"envelopeVersion":"2021-01-01","entry":{"path":"python3","name":"/panorama/app.py","arguments":["-a"]}}}"#;
+
+fn good_model() -> Vec<u8> {
+    let model = std::fs::read(Path::new(HERE).join("../inference/tests/data/double.onnx")).unwrap();
+    archive("model/double.onnx", &model)
+}
+
+/// The root file system of all containers here. Once: to pack it, hash it and unpack it takes most of a test's time.
+fn rootfs() -> &'static [u8] {
+    static PACKED: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    PACKED.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let rootfs = directory.path().join("rootfs.tar.gz");
+        let program = Path::new(HERE).join("tests/data/app.py");
+        let status = Command::new(Path::new(HERE).join("tests/host-rootfs")).arg(&rootfs).arg(program).status();
+        assert!(status.unwrap().success());
+        std::fs::read(&rootfs).unwrap()
+    })
+}
+
+/// An application instance with this descriptor of its container, and this archive as its model.
+fn deployment_of(world: &World, id: &str, entry: &str, model: Vec<u8>) -> Deployment {
+    let tree = world.put(rootfs().to_vec(), "{}.tar.gz");
     let entry = world.put(entry.as_bytes().to_vec(), "{}.json");
     let model = world.put(model, "{}.tar.gz");
     let shape = r#"{"mlModelDescriptor":{"envelopeVersion":"2021-01-01","framework":"PYTORCH","inputs":[{"name":"x","shape":[1,2]}]}}"#;
@@ -513,8 +525,10 @@ fn an_application_that_leaves_the_worst_behind_harms_nobody_and_updates_that_fai
     world.start();
     let socket = world.path("applications.sock");
     let good = the_deployment(&world);
-    let model = std::fs::read(Path::new(HERE).join("../inference/tests/data/double.onnx")).unwrap();
-    let bad = deployment_of(&world, BAD, "bad.py", archive("model/double.onnx", &model));
+    let program = include_str!("data/bad.py");
+    let entry = serde_json::json!({"runtimeDescriptor": {"envelopeVersion": "2021-01-01",
+        "entry": {"path": "python3", "name": "-c", "arguments": [program]}}});
+    let bad = deployment_of(&world, BAD, &entry.to_string(), good_model());
     belvedere_varlink::call(&socket, &world.access()).unwrap();
     belvedere_varlink::call(&socket, &all_desired(&[&good, &bad])).unwrap();
     world.wait_running();
@@ -546,7 +560,7 @@ fn an_application_that_leaves_the_worst_behind_harms_nobody_and_updates_that_fai
     assert_eq!((world.report(ID).health.as_str(), world.starts(ID)), ("RUNNING", 2));
 
     // 3. An update that cannot run here: that is said, and what runs goes on, also after a restart of the process.
-    let broken = deployment_of(&world, ID, "app.py", archive("model.pth", b"x"));
+    let broken = deployment_of(&world, ID, ENTRY, archive("model.pth", b"x"));
     belvedere_varlink::call(&socket, &world.access()).unwrap();
     belvedere_varlink::call(&socket, &desired(&broken)).unwrap();
     let failed = |report: ApplicationReport| {
