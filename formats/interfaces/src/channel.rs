@@ -7,16 +7,22 @@
 //! that application's own `node.sock`. The application then talks to `decoder`, `inference` and `display` directly,
 //! and can reach nothing that its graph does not name. When a process dies its connections close, and everything that
 //! it held (leases, output buffers) returns.
+//!
+//! The first packet names the *owner*: the application instance on whose behalf the channel is opened. What servers
+//! bound, they bound for each owner, so that who takes much takes it from itself. A server that does not open a channel,
+//! or ends it for such a reason, says why in its last packet (`refused`, `failed`).
 
 /// A packet's largest size in bytes.
 pub const MAXIMUM_PACKET: usize = 65_536;
 /// The most file descriptors beside one packet.
 pub const MAXIMUM_DESCRIPTORS: usize = 4;
+/// The longest name of an owner, in bytes.
+pub const MAXIMUM_OWNER: usize = 256;
 
 /// Decoded pictures. Client: an application (socket from `applications`), or a test.
 ///
 /// ```text
-/// client → {"kind":"subscribe","stream_id":S}                 first packet, sent by `applications` (or by a test)
+/// client → {"kind":"subscribe","stream_id":S,"owner":O}       first packet, sent by `applications` (or by a test)
 /// server → {"kind":"ring","generation":G,"slots":N,"slot_bytes":B,"width":W,"height":H,"stride":R,"format":"bgr24"}
 ///          + 1 fd: memfd of N×B bytes, sealed SHRINK|GROW|FUTURE_WRITE; again with a new G when the size changes
 /// server → {"kind":"frame","generation":G,"slot":I,"sequence":Q,"timestamp_us":T}     T: µs since 1970, arrival
@@ -24,14 +30,22 @@ pub const MAXIMUM_DESCRIPTORS: usize = 4;
 /// client → {"kind":"release","generation":G,"slot":I,"sequence":Q}
 /// client → {"kind":"next"}      asks for one frame: the newest not yet seen, at once or when there is one
 /// server → {"kind":"stream","state":"playing"|"offline","detail":D}      when it changes
+/// server → {"kind":"refused","message":M}                     last packet: there are too many connections, or they were
+///                                                             withdrawn
+/// first → {"kind":"withdraw","stream_id":S,"owner":O}         instead of `subscribe`, by `applications`: ends all of the
+///                                                             owner's connections to that stream (its node is paused)
 /// ```
 /// A frame is sent only in answer to `next`, so a slow client always gets the newest picture and never a queue.
-/// A client may hold at most [`frames::LEASES`] leases; `next` beyond that is answered once one is released.
+/// A client may hold at most [`frames::LEASES`] leases, and all connections of an owner to a stream together
+/// [`frames::OWNER_LEASES`]; `next` beyond that is answered once one is released. A ring that was announced before may be
+/// announced again (same `G`) when the pictures' size comes back.
 pub mod frames {
     use serde::{Deserialize, Serialize};
 
     /// Leases a client may hold at a time.
     pub const LEASES: usize = 2;
+    /// Leases that an owner may hold at a time, on all its connections to one stream.
+    pub const OWNER_LEASES: usize = 6;
 
     /// From the client.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +55,16 @@ pub mod frames {
         Subscribe {
             /// See [`crate::camera::StreamConfiguration::stream_id`].
             stream_id: String,
+            /// The application instance.
+            #[serde(default)]
+            owner: String,
+        },
+        /// Instead of `Subscribe`: ends all connections of an owner to a stream.
+        Withdraw {
+            /// As in `Subscribe`.
+            stream_id: String,
+            /// As in `Subscribe`.
+            owner: String,
         },
         /// One frame, please.
         Next {},
@@ -94,18 +118,29 @@ pub mod frames {
             /// For people.
             detail: String,
         },
+        /// The stream is not given to this client; the connection ends.
+        Refused {
+            /// For people: why, and what to do.
+            message: String,
+        },
     }
 }
 
 /// Model calls. Client: an application (socket from `applications`).
 ///
 /// ```text
-/// first → {"kind":"open","model":NAME,"inputs":[{"name","shape"}]} + 1 fd: the .onnx file, read-only    (`applications`)
+/// first → {"kind":"open","model":NAME,"owner":O,"inputs":[{"name","shape"}]} + 1 fd: the .onnx file, read-only
+///                                                                                                (`applications`)
 /// server → {"kind":"ready","inputs":[Tensor],"outputs":[Tensor]} or {"kind":"failed","message"}    answers `open`
 /// client → {"kind":"call","id":K,"inputs":[TensorView]} + 1 fd: memfd with the tensors, sealed SHRINK|GROW
-/// server → {"kind":"result","id":K,"outputs":[TensorView]} + 1 fd: memfd, sealed SHRINK|GROW|WRITE
+/// server → {"kind":"result","id":K,"outputs":[TensorView],"bytes":N}, then N bytes in packets of RESULT_PACKET bytes, the
+///          last one shorter: no JSON, no descriptors
 ///        | {"kind":"error","id":K,"message"}
 /// ```
+/// Results travel through the socket and not in memory that is shared: pages of a memfd are charged to whom touches them
+/// first, which is the server, and live for as long as a client keeps the descriptor. (Checking that a client's own memfd
+/// has its pages does not help: it can give them up between the check and the write.) Up to some megabytes this is also
+/// the faster way.
 pub mod inference {
     use serde::{Deserialize, Serialize};
 
@@ -113,13 +148,15 @@ pub mod inference {
     pub const MAXIMUM_TENSOR_BYTES: u64 = 256 << 20;
     /// Most dimensions of a tensor.
     pub const MAXIMUM_DIMENSIONS: usize = 8;
+    /// Bytes of results in one packet.
+    pub const RESULT_PACKET: usize = 65_536;
 
     /// A tensor inside the memory beside a packet: C order, little endian.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     pub struct TensorView {
         /// Name in the model; an empty name means the input at this position.
         pub name: String,
-        /// numpy's names: `float32`, `uint8`, `int32`, `int64`, `bool`.
+        /// numpy's names: `float32`, `float64`, `int8` to `int64`, `uint8` to `uint64`, `bool`.
         pub dtype: String,
         /// Dimensions.
         pub shape: Vec<u64>,
@@ -146,6 +183,9 @@ pub mod inference {
         Open {
             /// The model node's name, for messages.
             model: String,
+            /// The application instance.
+            #[serde(default)]
+            owner: String,
             /// Inputs as the package's descriptor states them.
             inputs: Vec<Tensor>,
         },
@@ -178,8 +218,10 @@ pub mod inference {
         Result {
             /// Of the call.
             id: u64,
-            /// Inside the memfd.
+            /// Inside the bytes that follow.
             outputs: Vec<TensorView>,
+            /// How many bytes follow.
+            bytes: u64,
         },
         /// A call that failed.
         Error {
@@ -199,6 +241,9 @@ pub mod inference {
 /// client → {"kind":"show","stream_id":S,"sequence":Q,"buffer":B,"offset":O,"width","height","stride","format":"bgr24",
 ///           "rectangles":[[left,top,right,bottom]…],"labels":[[text,x,y]…]}      coordinates in 0…1
 /// server → {"kind":"shown","sequence":Q}      the buffer may be written again: the picture was taken over (or dropped)
+/// server → {"kind":"owner","mine":true|false}      whether the monitor is this application's, after `open` and when it
+///          changes
+/// server → {"kind":"refused","message":M}     last packet: there are too many connections
 /// ```
 /// At most [`display::BUFFERS`] buffers and one `show` per stream on its way. The application that started last owns
 /// the monitor; the pictures of the others are taken and dropped, so that they never wait.
@@ -263,6 +308,16 @@ pub mod display {
         Shown {
             /// Of the picture.
             sequence: u64,
+        },
+        /// Whether the monitor is this application's.
+        Owner {
+            /// If not, its pictures are taken and not shown.
+            mine: bool,
+        },
+        /// The channel is not opened; the connection ends.
+        Refused {
+            /// For people: why, and what to do.
+            message: String,
         },
     }
 }

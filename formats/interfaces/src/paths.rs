@@ -20,6 +20,8 @@ pub const DECODER: &str = "/run/belvedere/decoder.sock";
 pub const FRAMES: &str = "/run/belvedere/frames.sock";
 /// Channel: model calls ([`crate::channel::inference`]), served by `inference`.
 pub const INFERENCE: &str = "/run/belvedere/inference.sock";
+/// Which models run at the moment, noted by `inference` for its next process.
+pub const INFERENCE_CALLS: &str = "/run/belvedere/inference.calls";
 /// Channel: pictures to show ([`crate::channel::display`]), served by `display`.
 pub const DISPLAY: &str = "/run/belvedere/display.sock";
 

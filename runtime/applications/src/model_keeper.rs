@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Opens a channel to a model; the answer (`ready` or `failed`) is still to come on it.
-pub fn open(inference: &Path, model: &str, inputs: &[Tensor], file: &Path) -> Result<OwnedFd, String> {
+///
+/// `owner` is whose connections to models are counted together: the application instance.
+pub fn open(inference: &Path, owner: &str, model: &str, inputs: &[Tensor], file: &Path) -> Result<OwnedFd, String> {
     let file = File::open(file).map_err(|error| format!("open the file of model {model}: {error}"))?;
     let channel = packet::connect(inference).map_err(|error| format!("model {model}: {error}"))?;
-    let request = Request::Open { model: model.to_owned(), inputs: inputs.to_vec() };
+    let request = Request::Open { model: model.to_owned(), owner: owner.to_owned(), inputs: inputs.to_vec() };
     packet::send(&channel, &request, &[file.as_fd()]).map_err(|error| format!("model {model}: {error}"))?;
     Ok(channel)
 }
@@ -31,6 +33,7 @@ impl ModelKeeper {
     /// Starts; what is known goes to `health`.
     pub fn start(
         inference: PathBuf,
+        application_instance_id: &str,
         model: String,
         inputs: Vec<Tensor>,
         file: PathBuf,
@@ -38,6 +41,8 @@ impl ModelKeeper {
     ) -> ModelKeeper {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
+        // Not the application's own connections, which it may use up: its models stay loaded all the same.
+        let owner = format!("keeper of {application_instance_id}");
         let thread = std::thread::spawn(move || {
             let set = |state: ModelHealth| {
                 if let Ok(mut health) = health.lock()
@@ -52,7 +57,7 @@ impl ModelKeeper {
                 }
             };
             while !told.load(Ordering::Relaxed) {
-                match open(&inference, &model, &inputs, &file) {
+                match open(&inference, &owner, &model, &inputs, &file) {
                     Ok(channel) => watch(&channel, &told, &set),
                     Err(problem) => log::debug!("{problem}"),
                 }

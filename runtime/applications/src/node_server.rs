@@ -10,10 +10,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Connections of one container.
 const CONNECTIONS: usize = 32;
+/// How long one packet may take to a program that does not read.
+const PACKET_TIME: Duration = Duration::from_secs(5);
+/// Channels that a container may ask for at once, and how soon it may ask for another after that. What it has open is bounded
+/// where it is served (by owner); this bounds what asking costs: connections that others answer, and lines of our log.
+const CHANNELS_AT_ONCE: u32 = 64;
+const CHANNEL_EVERY: Duration = Duration::from_millis(100);
 
 /// What a node is told, and how its channels are opened.
 pub struct Context {
@@ -43,25 +49,44 @@ impl NodeServer {
     pub fn start(path: &Path, context: Context, health: Arc<Mutex<CodeHealth>>) -> Result<NodeServer, packet::Error> {
         let listener = packet::listen(path)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Shared { context, health, stop: stop.clone(), connections: AtomicUsize::new(0) });
-        let thread = std::thread::spawn(move || {
+        let shared = Arc::new(Shared {
+            context,
+            health,
+            stop: stop.clone(),
+            connections: AtomicUsize::new(0),
+            asking: Mutex::new(Asking::new()),
+        });
+        let thread = std::thread::Builder::new().name("node".into()).spawn(move || {
             while !shared.stop.load(Ordering::Relaxed) {
                 if !readable(&listener) {
                     continue;
                 }
-                let Ok(connection) = packet::accept(&listener) else { continue };
+                let Ok(connection) = packet::accept(&listener) else {
+                    // A shortage of descriptors would otherwise be asked about a million times a second.
+                    std::thread::sleep(Duration::from_millis(100));
+                    continue;
+                };
                 if shared.connections.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
                     shared.connections.fetch_sub(1, Ordering::Relaxed);
                     log::warn!("node {}: more than {CONNECTIONS} connections; one is refused", shared.context.node);
                     continue;
                 }
-                let shared = shared.clone();
-                std::thread::spawn(move || {
-                    shared.serve(&connection);
-                    shared.connections.fetch_sub(1, Ordering::Relaxed);
+                let serving = shared.clone();
+                let started = std::thread::Builder::new().name("node".into()).spawn(move || {
+                    serving.serve(&connection);
+                    serving.connections.fetch_sub(1, Ordering::Relaxed);
                 });
+                if let Err(error) = started {
+                    // The SDK asks again; others than this application must not end with it.
+                    shared.connections.fetch_sub(1, Ordering::Relaxed);
+                    log::warn!("node {}: no thread for a connection: {error}", shared.context.node);
+                }
             }
         });
+        let thread = thread.map_err(|error| packet::Error::System {
+            operation: "start a thread",
+            source: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::AGAIN),
+        })?;
         Ok(NodeServer { stop, thread: Some(thread), path: path.to_owned() })
     }
 }
@@ -81,6 +106,32 @@ struct Shared {
     health: Arc<Mutex<CodeHealth>>,
     stop: Arc<AtomicBool>,
     connections: AtomicUsize,
+    asking: Mutex<Asking>,
+}
+
+/// A bucket of [`CHANNELS_AT_ONCE`] tokens, one of which comes back every [`CHANNEL_EVERY`].
+struct Asking {
+    tokens: u32,
+    counted: Option<Instant>,
+}
+
+impl Asking {
+    fn new() -> Self {
+        Asking { tokens: CHANNELS_AT_ONCE, counted: None }
+    }
+
+    /// Whether there is one more at `now`.
+    fn take(&mut self, now: Instant) -> bool {
+        let since = *self.counted.get_or_insert(now);
+        let returned = now.saturating_duration_since(since).as_millis() / CHANNEL_EVERY.as_millis();
+        if returned > 0 {
+            self.tokens = self.tokens.saturating_add(u32::try_from(returned).unwrap_or(u32::MAX)).min(CHANNELS_AT_ONCE);
+            self.counted = Some(now);
+        }
+        let left = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        left
+    }
 }
 
 /// Waits at most half a second, so that a stop is noticed.
@@ -97,8 +148,23 @@ impl Shared {
         }
     }
 
+    /// Opens a channel, unless the container asks for too many.
+    fn open(&self, target: &Target) -> Result<OwnedFd, String> {
+        let allowed = self.asking.lock().is_ok_and(|mut asking| asking.take(Instant::now()));
+        if !allowed {
+            return Err(format!(
+                "the program asks for more than {} channels a second: keep the connections that it has",
+                1_000 / CHANNEL_EVERY.as_millis()
+            ));
+        }
+        (self.context.open)(target)
+    }
+
     fn serve(&self, connection: &OwnedFd) {
         let mut announced = false;
+        if packet::limit_waiting(connection, PACKET_TIME, Some(PACKET_TIME)).is_err() {
+            return;
+        }
         while !self.stop.load(Ordering::Relaxed) {
             if !readable(connection) {
                 continue;
@@ -131,9 +197,10 @@ impl Shared {
                     Ok(())
                 }
                 Request::Heartbeat {} => Ok(()),
-                Request::Connect { target } => match (self.context.open)(&target) {
+                Request::Connect { target } => match self.open(&target) {
                     Ok(channel) => packet::send(connection, &Event::Connected { target }, &[channel.as_fd()]),
                     Err(message) => {
+                        // Rare by the bound on asking: a line each.
                         log::warn!("node {}: {message}", self.context.node);
                         packet::send(connection, &Event::Refused { target, message }, &[])
                     }
@@ -150,6 +217,18 @@ impl Shared {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn runtime_d3_asking_for_channels_without_end_is_bounded() {
+        let begin = Instant::now();
+        let mut asking = Asking::new();
+        assert_eq!((0..1_000).filter(|_| asking.take(begin)).count() as u32, CHANNELS_AT_ONCE);
+        assert!(!asking.take(begin + CHANNEL_EVERY / 2));
+        assert!(asking.take(begin + CHANNEL_EVERY));
+        assert!(!asking.take(begin + CHANNEL_EVERY));
+        let later = begin + Duration::from_secs(1_000_000);
+        assert_eq!((0..1_000).filter(|_| asking.take(later)).count() as u32, CHANNELS_AT_ONCE);
+    }
 
     #[test]
     fn a_node_announces_itself_and_gets_what_its_graph_names() {

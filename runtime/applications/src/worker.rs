@@ -317,6 +317,7 @@ impl Worker {
             let file = model_file(&self.shared, model);
             running._models.push(ModelKeeper::start(
                 places.inference.clone(),
+                &self.id,
                 model.node.clone(),
                 model.inputs.clone(),
                 file,
@@ -447,13 +448,17 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
                 .and_then(|camera| streams.get(camera))
                 .ok_or_else(|| format!("no camera {index} is bound to port {port}"))?;
             let channel = packet::connect(&places.frames).map_err(|error| format!("pictures of port {port}: {error}"))?;
-            packet::send(&channel, &frames::Request::Subscribe { stream_id: stream.stream_id.clone() }, &[])
-                .map_err(|error| format!("pictures of port {port}: {error}"))?;
+            packet::send(
+                &channel,
+                &frames::Request::Subscribe { stream_id: stream.stream_id.clone(), owner: id.clone() },
+                &[],
+            )
+            .map_err(|error| format!("pictures of port {port}: {error}"))?;
             Ok(channel)
         }
         Target::Model { name } => {
             let (model, file) = models.get(name).ok_or_else(|| format!("the application has no model node {name}"))?;
-            model_keeper::open(&places.inference, name, &model.inputs, file)
+            model_keeper::open(&places.inference, &id, name, &model.inputs, file)
         }
         Target::Display { port } => {
             let output = code.as_ref().and_then(|code| code.outputs.iter().find(|output| output.name == *port));

@@ -43,7 +43,7 @@ fn decode(path: &str) {
         let server = Server::new();
         server.serve_at(&place).unwrap();
         let mut writer = server.writer("clip");
-        let mut reader = FrameReader::subscribe(packet::connect(&place).unwrap(), "clip").unwrap();
+        let mut reader = FrameReader::subscribe(packet::connect(&place).unwrap(), "clip", "measure").unwrap();
         let mut decoder = Libavcodec::new().unwrap();
         let mut converter = Converter::default();
         let (mut pictures, mut published) = (0, 0);

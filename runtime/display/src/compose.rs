@@ -4,6 +4,9 @@ use crate::layout::{self, Area, Size};
 use crate::{BACKGROUND, BOX_COLOR, BOX_THICKNESS, LABEL_BACKGROUND, LABEL_COLOR};
 use font8x8::UnicodeFonts;
 
+/// Characters of labels that are drawn in one picture: more than fit legibly into a tile.
+const LABEL_CHARACTERS: usize = 4096;
+
 /// A picture of an application with what it marked in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
@@ -71,15 +74,17 @@ impl Canvas<'_> {
     }
 
     /// Text with its upper left corner at a place; every dot of the 8×8 font is `scale` pixels wide. Cut at the
-    /// borders of `within`.
-    fn text(&mut self, text: &str, x: i64, y: i64, scale: i64, color: u32, within: Area) {
+    /// borders of `within`. Draws at most `characters`, and counts them.
+    #[expect(clippy::too_many_arguments, reason = "a drawing call: what, where, how")]
+    fn text(&mut self, text: &str, x: i64, y: i64, scale: i64, color: u32, within: Area, characters: &mut usize) {
         let (left, right) = (i64::from(within.x), i64::from(within.x + within.width));
         let (top, bottom) = (i64::from(within.y), i64::from(within.y + within.height));
         for (index, character) in text.chars().enumerate() {
             let at = x + index as i64 * 8 * scale;
-            if at >= right {
+            if at >= right || *characters == 0 {
                 break;
             }
+            *characters -= 1;
             for (row, bits) in glyph(character).into_iter().enumerate() {
                 for column in (0..8).filter(|column| bits >> column & 1 == 1) {
                     let (dot_x, dot_y) = (at + column * scale, y + row as i64 * scale);
@@ -127,8 +132,13 @@ pub fn compose(canvas: &mut Canvas<'_>, pictures: &[&Picture]) {
         let area = layout::fit(picture.size, tile);
         frame_around(canvas, tile, area);
         canvas.picture(picture, area);
+        let mut characters = LABEL_CHARACTERS;
         for (text, x, y) in &picture.labels {
-            label(canvas, text, *x, *y, area);
+            // Nobody reads so many; what an application marks must not keep the display from the others.
+            if characters == 0 {
+                break;
+            }
+            label(canvas, text, *x, *y, area, &mut characters);
         }
         for rectangle in &picture.rectangles {
             let [left, top, right, bottom] = box_on_monitor(*rectangle, area).map(i64::from);
@@ -159,7 +169,7 @@ fn frame_around(canvas: &mut Canvas<'_>, tile: Area, area: Area) {
     canvas.fill(inner_right, inner_top, right, inner_bottom, BACKGROUND);
 }
 
-fn label(canvas: &mut Canvas<'_>, text: &str, x: f32, y: f32, area: Area) {
+fn label(canvas: &mut Canvas<'_>, text: &str, x: f32, y: f32, area: Area, characters: &mut usize) {
     const SCALE: i64 = 2;
     const MARGIN: i64 = 2;
     let place = |value: f32, length: u32| (f64::from(value.clamp(0.0, 1.0)) * f64::from(length)).round() as i64;
@@ -170,7 +180,7 @@ fn label(canvas: &mut Canvas<'_>, text: &str, x: f32, y: f32, area: Area) {
     let left = (area_left + place(x, area.width)).min(area_right - width).max(area_left);
     let bottom = (area_top + place(y, area.height)).max(area_top + height).min(area_bottom);
     canvas.fill(left, (bottom - height).max(area_top), (left + width).min(area_right), bottom, LABEL_BACKGROUND);
-    canvas.text(text, left + MARGIN, bottom - height + MARGIN, SCALE, LABEL_COLOR, area);
+    canvas.text(text, left + MARGIN, bottom - height + MARGIN, SCALE, LABEL_COLOR, area, characters);
 }
 
 /// What is shown when no application shows anything: the product's name and one line.
@@ -183,7 +193,7 @@ pub fn idle(canvas: &mut Canvas<'_>, line: &str) {
     let scale = (width / (name.len() as i64 * 8 * 2)).clamp(1, 8);
     let name_width = name.len() as i64 * 8 * scale;
     let name_top = height / 2 - 8 * scale;
-    canvas.text(name, (width - name_width) / 2, name_top, scale, 0x00e8_eef4, whole);
+    canvas.text(name, (width - name_width) / 2, name_top, scale, 0x00e8_eef4, whole, &mut LABEL_CHARACTERS.clone());
     canvas.fill(
         (width - name_width) / 2,
         name_top + 9 * scale,
@@ -193,7 +203,15 @@ pub fn idle(canvas: &mut Canvas<'_>, line: &str) {
     );
     let small = (scale / 4).max(1);
     let line_width = line.chars().count() as i64 * 8 * small;
-    canvas.text(line, (width - line_width) / 2, name_top + 11 * scale, small, 0x0098_a8b8, whole);
+    canvas.text(
+        line,
+        (width - line_width) / 2,
+        name_top + 11 * scale,
+        small,
+        0x0098_a8b8,
+        whole,
+        &mut LABEL_CHARACTERS.clone(),
+    );
 }
 
 #[cfg(test)]
@@ -264,6 +282,19 @@ mod tests {
                 assert_eq!(at(&pixels, x, y), if inside && !hollow { BOX_COLOR } else { 0 }, "{x}, {y}");
             }
         }
+    }
+
+    #[test]
+    fn runtime_d31_labels_without_end_are_bounded_work() {
+        let mut picture = plain(64, 40, [0, 0, 0]);
+        picture.labels = vec![("i".repeat(256), 0.0, 1.0); LABEL_CHARACTERS];
+        picture.labels.push(("x".into(), 0.0, 0.0));
+        let pixels = drawn(|canvas| compose(canvas, &[&picture]));
+        // The last one, at another place, is not reached.
+        assert_eq!(at(&pixels, 2, 2), 0);
+        picture.labels.drain(..LABEL_CHARACTERS);
+        let pixels = drawn(|canvas| compose(canvas, &[&picture]));
+        assert_ne!(at(&pixels, 2, 2), 0);
     }
 
     #[test]

@@ -16,6 +16,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A page flip takes one picture's time of the monitor. One that takes so long never comes: the monitor was switched off or
+/// pulled out meanwhile, or the driver lost it.
+const FLIP_TIME: Duration = Duration::from_secs(1);
 
 struct Card(File);
 
@@ -45,8 +50,8 @@ struct Screen {
     front: usize,
     /// Whether the monitor was ever given a picture with this mode.
     set: bool,
-    /// Whether a page flip was asked for and has not happened.
-    flipping: bool,
+    /// When a page flip was asked for that has not happened.
+    flipping: Option<Instant>,
 }
 
 /// The first connected monitor of a card.
@@ -133,6 +138,26 @@ fn new_frame(card: &Card, size: (u32, u32)) -> io::Result<Frame> {
     }
 }
 
+/// Where a page flip is.
+#[derive(Debug, PartialEq, Eq)]
+enum Flip {
+    /// None was asked for.
+    None,
+    /// The monitor is about to show it.
+    OnItsWay,
+    /// It never comes.
+    Lost,
+}
+
+/// Pure.
+fn flip(asked: Option<Instant>, now: Instant) -> Flip {
+    match asked {
+        None => Flip::None,
+        Some(asked) if now.saturating_duration_since(asked) < FLIP_TIME => Flip::OnItsWay,
+        Some(_) => Flip::Lost,
+    }
+}
+
 impl Output for Drm {
     fn probe(&mut self) -> bool {
         if self.card.is_none() {
@@ -165,7 +190,7 @@ impl Output for Drm {
         let frames = new_frame(card, size).and_then(|first| new_frame(card, size).map(|second| [first, second]));
         match frames {
             Ok(frames) => {
-                self.screen = Some(Screen { connector, crtc, mode, frames, front: 0, set: false, flipping: false });
+                self.screen = Some(Screen { connector, crtc, mode, frames, front: 0, set: false, flipping: None });
                 self.say(format!("monitor connected, {width}×{height}"));
                 true
             }
@@ -178,8 +203,14 @@ impl Output for Drm {
 
     fn present(&mut self, draw: &mut dyn FnMut(&mut Canvas<'_>)) -> io::Result<bool> {
         let (Some(card), Some(screen)) = (&self.card, &mut self.screen) else { return Ok(false) };
-        if screen.flipping {
-            return Ok(false);
+        match flip(screen.flipping, Instant::now()) {
+            Flip::None => {}
+            Flip::OnItsWay => return Ok(false),
+            Flip::Lost => {
+                // Setting the mode also brings back a monitor that was pulled out and plugged in between two looks.
+                log::warn!("the monitor did not show a picture within {} s; setting its mode anew", FLIP_TIME.as_secs());
+                (screen.flipping, screen.set) = (None, false);
+            }
         }
         let back = if screen.set { 1 - screen.front } else { screen.front };
         let frame = &mut screen.frames[back];
@@ -190,7 +221,7 @@ impl Output for Drm {
         let framebuffer = frame.framebuffer;
         if screen.set {
             match card.page_flip(screen.crtc, framebuffer, PageFlipFlags::EVENT, None) {
-                Ok(()) => screen.flipping = true,
+                Ok(()) => screen.flipping = Some(Instant::now()),
                 Err(error) => {
                     // A driver without page flips; slower, but it shows the picture.
                     log::debug!("page flip: {error}; setting the mode instead");
@@ -214,9 +245,23 @@ impl Output for Drm {
         let Some(card) = &self.card else { return Ok(()) };
         for event in card.receive_events()? {
             if let (Event::PageFlip(_), Some(screen)) = (event, &mut self.screen) {
-                screen.flipping = false;
+                screen.flipping = None;
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtime_d26_a_page_flip_whose_event_never_comes_is_given_up() {
+        let now = Instant::now();
+        assert_eq!(flip(None, now), Flip::None);
+        assert_eq!(flip(Some(now), now), Flip::OnItsWay);
+        assert_eq!(flip(Some(now), now + FLIP_TIME - Duration::from_millis(1)), Flip::OnItsWay);
+        assert_eq!(flip(Some(now), now + FLIP_TIME), Flip::Lost);
     }
 }

@@ -8,7 +8,7 @@ use crate::memory::SealedMemory;
 use crate::output::Output;
 use crate::stage::{Refusal, Scene, Stage};
 use belvedere_frames::packet;
-use belvedere_interfaces::channel::display::Request;
+use belvedere_interfaces::channel::display::{Event, Request};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::BTreeMap;
 use std::io;
@@ -52,9 +52,16 @@ fn draw(canvas: &mut compose::Canvas<'_>, stage: &Stage<SealedMemory>) {
     }
 }
 
+/// A connection.
+struct Client {
+    socket: OwnedFd,
+    /// What it was last told about whether the monitor is its application's.
+    owns: Option<bool>,
+}
+
 struct Server {
     stage: Stage<SealedMemory>,
-    clients: BTreeMap<u64, OwnedFd>,
+    clients: BTreeMap<u64, Client>,
     next: u64,
     /// What the monitor shows is not what it should.
     dirty: bool,
@@ -66,7 +73,7 @@ impl Server {
         let numbers: Vec<u64> = self.clients.keys().copied().collect();
         let (listening, monitor, ready) = {
             let mut polled = vec![PollFd::new(listener, PollFlags::IN)];
-            polled.extend(self.clients.values().map(|client| PollFd::new(client, PollFlags::IN)));
+            polled.extend(self.clients.values().map(|client| PollFd::new(&client.socket, PollFlags::IN)));
             let descriptor = output.descriptor();
             if let Some(descriptor) = &descriptor {
                 polled.push(PollFd::new(descriptor, PollFlags::IN));
@@ -87,28 +94,47 @@ impl Server {
         }
         if listening {
             match packet::accept(listener) {
-                Ok(client) if !may_connect(&client) => {
+                Ok(client) if !packet::from_applications(&client) => {
                     log::warn!("a display connection is refused: only `applications` may open one");
                 }
                 Ok(client) => {
                     self.next += 1;
                     if self.stage.connected(self.next) {
-                        self.clients.insert(self.next, client);
+                        self.clients.insert(self.next, Client { socket: client, owns: None });
                     } else {
-                        log::warn!("a display connection is refused: there are too many");
+                        let message =
+                            format!("the display has {} connections, which is all that it serves", self.clients.len());
+                        log::warn!("a display connection is refused: {message}");
+                        let _ = packet::try_send(&client, &Event::Refused { message }, &[]);
                     }
                 }
                 Err(error) => log::warn!("{error}"),
             }
         }
+        self.tell_owners();
         Ok(())
+    }
+
+    /// Tells clients whether what they show is seen, when that changed.
+    fn tell_owners(&mut self) {
+        let mut deaf = Vec::new();
+        for (number, client) in &mut self.clients {
+            let owns = self.stage.owns(*number);
+            let (Some(mine), true) = (owns, owns != client.owns) else { continue };
+            client.owns = owns;
+            if let Err(error) = packet::try_send(&client.socket, &Event::Owner { mine }, &[]) {
+                log::warn!("a display client that does not read is disconnected: {error}");
+                deaf.push(*number);
+            }
+        }
+        deaf.into_iter().for_each(|number| self.close(number));
     }
 
     /// Reads what a client sent, and answers; closes the connection when it ended or the client misbehaved.
     fn read(&mut self, number: u64) {
         for _ in 0..PACKETS_PER_TURN {
             let Some(client) = self.clients.get(&number) else { return };
-            let received = match packet::try_receive::<Request>(client) {
+            let received = match packet::try_receive::<Request>(&client.socket) {
                 Ok(received) => received,
                 Err(error) if error.would_block() => return,
                 Err(packet::Error::Closed) => return self.close(number),
@@ -121,24 +147,23 @@ impl Server {
                 Ok(None) => {}
                 Ok(Some(answer)) => {
                     let Some(client) = self.clients.get(&number) else { return };
-                    if let Err(error) = send_at_once(client, &answer) {
+                    if let Err(error) = packet::try_send(&client.socket, &answer, &[]) {
                         log::warn!("a display client that does not read its answers is disconnected: {error}");
                         return self.close(number);
                     }
                 }
                 Err(refusal) => {
                     log::warn!("a display client is disconnected: {refusal}");
+                    if let (Refusal::TooMany(message), Some(client)) = (refusal, self.clients.get(&number)) {
+                        let _ = packet::try_send(&client.socket, &Event::Refused { message }, &[]);
+                    }
                     return self.close(number);
                 }
             }
         }
     }
 
-    fn handle(
-        &mut self,
-        number: u64,
-        (request, descriptors): (Request, Vec<OwnedFd>),
-    ) -> Result<Option<belvedere_interfaces::channel::display::Event>, Refusal> {
+    fn handle(&mut self, number: u64, (request, descriptors): (Request, Vec<OwnedFd>)) -> Result<Option<Event>, Refusal> {
         let mut descriptors = descriptors.into_iter();
         let memory = match (&request, descriptors.next(), descriptors.next()) {
             (Request::Buffer { bytes, .. }, Some(descriptor), None) => Some(SealedMemory::new(descriptor, *bytes)?),
@@ -152,25 +177,6 @@ impl Server {
         self.stage.gone(number);
         self.clients.remove(&number);
     }
-}
-
-/// Whether the other side is `applications`, root, or this process's own user (tests). The socket itself can be reached by
-/// every service, since `applications` is another user.
-fn may_connect(client: &OwnedFd) -> bool {
-    rustix::net::sockopt::socket_peercred(client).is_ok_and(|peer| {
-        let user = peer.uid.as_raw();
-        user == 0
-            || peer.uid == rustix::process::geteuid()
-            || Some(user) == belvedere_interfaces::users::id_of("applications")
-    })
-}
-
-/// Sends without waiting. The sockets themselves may be blocking: they are shared with nobody, but `packet::send` goes by
-/// the socket's mode.
-fn send_at_once(client: &OwnedFd, answer: &belvedere_interfaces::channel::display::Event) -> Result<(), packet::Error> {
-    rustix::io::ioctl_fionbio(client, true)
-        .map_err(|source| packet::Error::System { operation: "make a socket non-blocking", source })?;
-    packet::send(client, answer, &[])
 }
 
 #[cfg(test)]

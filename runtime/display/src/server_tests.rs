@@ -90,7 +90,26 @@ fn show(client: &OwnedFd, color: [u8; 3], sequence: u64) -> Result<Event, packet
         labels: vec![],
     };
     packet::send(client, &request, &[])?;
-    packet::receive(client).map(|(event, _)| event)
+    loop {
+        match packet::receive(client)?.0 {
+            Event::Owner { .. } => {}
+            event => return Ok(event),
+        }
+    }
+}
+
+#[test]
+fn applications_tried_who_is_not_on_the_monitor_is_told_and_told_again_when_it_is() {
+    let (path, _monitor) = server("owner");
+    let owner = |client: &OwnedFd| packet::receive::<Event>(client).unwrap().0;
+    let first = client(&path, 1);
+    assert_eq!(owner(&first), Event::Owner { mine: true });
+    let second = client(&path, 2);
+    assert_eq!(owner(&second), Event::Owner { mine: true });
+    assert_eq!(owner(&first), Event::Owner { mine: false });
+    drop(second);
+    assert_eq!(owner(&first), Event::Owner { mine: true });
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]

@@ -3,11 +3,15 @@
 use crate::compose::Picture;
 use crate::layout::Size;
 use crate::memory::{Buffer, Error as MemoryError};
+use belvedere_frames::shares::{Limits, Share, Shares};
 use belvedere_interfaces::channel::display::{BUFFERS, Event, MAXIMUM_LABEL, MAXIMUM_MARKS, Request};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// Most connections at a time.
-pub const MAXIMUM_CLIENTS: usize = 64;
+/// Connections at a time; who has one too many is told so (`refused`).
+pub const CLIENTS: Limits = Limits { in_all: 64, burst: 8, assured: 2 };
+/// Connections that did not say yet whose they are, beyond those; `applications` says it at once.
+pub const UNOPENED: usize = 16;
 /// Longest side of a picture in pixels.
 pub const MAXIMUM_SIDE: u32 = 4096;
 /// Longest name of a stream or an application instance in bytes.
@@ -24,6 +28,9 @@ pub enum Refusal {
     /// Something is out of its bounds.
     #[error("{0} is out of bounds")]
     Bounds(&'static str),
+    /// The application, or all together, have too many connections.
+    #[error("{0}")]
+    TooMany(String),
     /// A picture format that there is none of.
     #[error("the picture format {0:?} is unknown; the only one is \"bgr24\"")]
     Format(String),
@@ -46,11 +53,14 @@ struct Client<B> {
     buffers: [Option<Memory<B>>; BUFFERS],
     /// By stream. Kept only while the application owns the monitor.
     pictures: BTreeMap<String, Picture>,
+    /// Among the connections of all applications.
+    place: Option<Share>,
 }
 
 /// All clients and what they show.
 pub struct Stage<B> {
     clients: BTreeMap<u64, Client<B>>,
+    places: Arc<Shares>,
     changed: bool,
 }
 
@@ -67,18 +77,18 @@ pub enum Scene<'a> {
 
 impl<B> Default for Stage<B> {
     fn default() -> Self {
-        Self { clients: BTreeMap::new(), changed: true }
+        Self { clients: BTreeMap::new(), places: Shares::new(CLIENTS), changed: true }
     }
 }
 
 impl<B: Buffer> Stage<B> {
     /// A new connection. `false`: there are too many, close it.
     pub fn connected(&mut self, client: u64) -> bool {
-        if self.clients.len() >= MAXIMUM_CLIENTS {
+        if self.clients.len() >= CLIENTS.in_all as usize + UNOPENED {
             return false;
         }
-        self.clients
-            .insert(client, Client { application: None, buffers: std::array::from_fn(|_| None), pictures: BTreeMap::new() });
+        let buffers = std::array::from_fn(|_| None);
+        self.clients.insert(client, Client { application: None, buffers, pictures: BTreeMap::new(), place: None });
         true
     }
 
@@ -107,6 +117,15 @@ impl<B: Buffer> Stage<B> {
                 if application_instance_id.is_empty() || application_instance_id.len() > MAXIMUM_NAME {
                     return Err(Refusal::Bounds("the application instance's name"));
                 }
+                let place = self.places.take(&application_instance_id, 1).ok_or_else(|| {
+                    let (has, taken) = self.places.taken(&application_instance_id);
+                    Refusal::TooMany(format!(
+                        "the application has {has} connections to the display, of {taken} in all; an application may have {} \
+                         (while few are in use, {}): use fewer processes and panoramasdk.node objects",
+                        CLIENTS.assured, CLIENTS.burst
+                    ))
+                })?;
+                state.place = Some(place);
                 state.application = Some((application_instance_id, started_us));
                 self.give_to_owner(owner);
                 Ok(None)
@@ -152,6 +171,12 @@ impl<B: Buffer> Stage<B> {
                 Ok(Some(Event::Shown { sequence }))
             }
         }
+    }
+
+    /// Whether the monitor is the application's whose connection this is; `None` before it said whose it is.
+    pub fn owns(&self, client: u64) -> Option<bool> {
+        let application = self.clients.get(&client)?.application.as_ref()?;
+        Some(Some(application) == self.owner().as_ref())
     }
 
     /// Whether the scene changed since this was last asked.

@@ -170,10 +170,48 @@ fn streams_buffers_and_clients_have_a_bound() {
     }
     assert!(stage.packet(1, show("one more", 2, 2), None).is_err());
     stage.packet(1, show("stream 0", 2, 2), None).unwrap();
-    for client in 2..=MAXIMUM_CLIENTS as u64 {
+    for client in 2..=CLIENTS.in_all + UNOPENED as u64 {
         assert!(stage.connected(client));
     }
     assert!(!stage.connected(1000));
+}
+
+#[test]
+fn runtime_d3_one_application_cannot_take_all_connections_and_is_told_so() {
+    let mut stage = Stage::default();
+    let mut number = 0;
+    let mut try_open = |stage: &mut Stage<Bytes>, application: &str| {
+        number += 1;
+        assert!(stage.connected(number));
+        let request = Request::Open { application_instance_id: application.into(), started_us: 1 };
+        let result = stage.packet(number, request, None).map(|_| number);
+        if result.is_err() {
+            stage.gone(number);
+        }
+        result
+    };
+    let first = try_open(&mut stage, "greedy").unwrap();
+    for _ in 1..CLIENTS.burst {
+        try_open(&mut stage, "greedy").unwrap();
+    }
+    let refusal = try_open(&mut stage, "greedy").unwrap_err();
+    assert!(matches!(&refusal, Refusal::TooMany(words) if words.contains("fewer processes")), "{refusal}");
+    try_open(&mut stage, "other").unwrap();
+    stage.gone(first);
+    try_open(&mut stage, "greedy").unwrap();
+}
+
+#[test]
+fn applications_tried_who_has_the_monitor_is_known() {
+    let mut stage = Stage::<Bytes>::default();
+    assert!(stage.connected(1));
+    assert_eq!(stage.owns(1), None);
+    open(&mut stage, 2, "old", 5);
+    assert_eq!(stage.owns(2), Some(true));
+    open(&mut stage, 3, "new", 6);
+    assert_eq!((stage.owns(2), stage.owns(3)), (Some(false), Some(true)));
+    stage.gone(3);
+    assert_eq!(stage.owns(2), Some(true));
 }
 
 #[test]

@@ -109,6 +109,14 @@ impl Producer {
         self.memory.as_fd()
     }
 
+    /// Bytes that [`Producer::slot`] will take for a slot that was never used; 0 for one that was.
+    pub fn missing(&self, slot: u32) -> u64 {
+        match self.allocated.get(slot as usize) {
+            Some(false) => self.layout.slot_bytes(),
+            _ => 0,
+        }
+    }
+
     /// The bytes of one picture, to be written. Memory for a slot is taken when it is used for the first time, so that
     /// a ring costs what is really in use; `NOMEM` or `NOSPC` when there is none (instead of a `SIGBUS` while writing).
     pub fn slot(&mut self, slot: u32) -> Result<&mut [u8], Errno> {

@@ -6,7 +6,7 @@
 //! ```no_run
 //! # use belvedere_frames::packet; use belvedere_interfaces::channel::frames::{Event, Request};
 //! let socket = packet::connect(belvedere_interfaces::paths::FRAMES)?;
-//! packet::send(&socket, &Request::Subscribe { stream_id: "camera".into() }, &[])?;
+//! packet::send(&socket, &Request::Subscribe { stream_id: "camera".into(), owner: "application".into() }, &[])?;
 //! let (event, descriptors): (Event, _) = packet::receive(&socket)?;
 //! # Ok::<(), packet::Error>(())
 //! ```
@@ -22,6 +22,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// Why a packet could not be sent or received.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,12 @@ impl Error {
     /// Whether a non-blocking socket merely has nothing to read, or no room to write, now.
     pub fn would_block(&self) -> bool {
         matches!(self, Error::System { source, .. } if *source == Errno::AGAIN)
+    }
+
+    /// Whether a failed `accept` may go well later: it was this connection that failed, or there is a shortage.
+    pub fn passes(&self) -> bool {
+        let Error::System { source, .. } = self else { return matches!(self, Error::Closed) };
+        [Errno::CONNABORTED, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::PERM].contains(source)
     }
 }
 
@@ -117,9 +124,16 @@ fn receive_with<T: DeserializeOwned>(socket: impl AsFd, flags: RecvFlags) -> Res
     let mut bytes = vec![0; MAXIMUM_PACKET];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAXIMUM_DESCRIPTORS))];
     let mut beside = net::RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut beside, flags | RecvFlags::CMSG_CLOEXEC)
-    })
+    let mut once = || {
+        rustix::io::retry_on_intr(|| {
+            net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut beside, flags | RecvFlags::CMSG_CLOEXEC)
+        })
+    };
+    let received = match once() {
+        // The other side closed without having read everything. That is told once, before what it had sent.
+        Err(Errno::CONNRESET) => once(),
+        received => received,
+    }
     .map_err(system("receive a packet"))?;
     // Taken out first, so that they are closed on every way out of here.
     let mut descriptors = Vec::new();
@@ -173,6 +187,42 @@ pub fn accept(listener: impl AsFd) -> Result<OwnedFd, Error> {
         .map_err(system("accept a connection"))
 }
 
+/// Whether the other side of an accepted connection is `applications`, root, or this process's own user (tests). A socket can
+/// be reached by every service; what the first packet of a channel says about its owner is to be believed of these alone.
+pub fn from_applications(connection: impl AsFd) -> bool {
+    net::sockopt::socket_peercred(connection).is_ok_and(|peer| {
+        peer.uid.is_root()
+            || peer.uid == rustix::process::geteuid()
+            || Some(peer.uid.as_raw()) == belvedere_interfaces::users::id_of("applications")
+    })
+}
+
+/// Lets no send on the connection wait longer than this for the other side to read ([`Error::would_block`] then), and,
+/// if `receive` is given, no receive either.
+pub fn limit_waiting(connection: impl AsFd, send: Duration, receive: Option<Duration>) -> Result<(), Error> {
+    net::sockopt::set_socket_timeout(connection.as_fd(), net::sockopt::Timeout::Send, Some(send))
+        .map_err(system("set the time that a send may take"))?;
+    net::sockopt::set_socket_timeout(connection.as_fd(), net::sockopt::Timeout::Recv, receive)
+        .map_err(system("set the time that a receive may take"))
+}
+
+/// Sends bytes as one packet that is no JSON (results of models).
+pub fn send_bytes(socket: impl AsFd, bytes: &[u8]) -> Result<(), Error> {
+    rustix::io::retry_on_intr(|| net::send(socket.as_fd(), bytes, SendFlags::NOSIGNAL)).map_err(system("send a packet"))?;
+    Ok(())
+}
+
+/// Receives one packet that is no JSON into the beginning of `bytes`: how many there were.
+pub fn receive_bytes(socket: impl AsFd, bytes: &mut [u8]) -> Result<usize, Error> {
+    let (_, received) = rustix::io::retry_on_intr(|| net::recv(socket.as_fd(), &mut *bytes, RecvFlags::TRUNC))
+        .map_err(system("receive a packet"))?;
+    match received {
+        0 => Err(Error::Closed),
+        received if received > bytes.len() => Err(Error::TooLarge),
+        received => Ok(received),
+    }
+}
+
 /// A connected pair, to hand one end to somebody.
 pub fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
     net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -211,6 +261,16 @@ mod tests {
         assert_eq!(receive::<Value>(&far).unwrap().0["kind"], "b");
         assert!(matches!(receive::<Value>(&far), Err(Error::Closed)));
         assert!(matches!(send(&far, &json!({}), &[]), Err(Error::Closed)));
+    }
+
+    #[test]
+    fn the_last_words_of_a_side_that_did_not_listen_are_heard() {
+        let (near, far) = pair().unwrap();
+        send(&near, &json!("never read"), &[]).unwrap();
+        send(&far, &json!("refused"), &[]).unwrap();
+        drop(far);
+        assert_eq!(receive::<Value>(&near).unwrap().0, "refused");
+        assert!(matches!(receive::<Value>(&near), Err(Error::Closed)));
     }
 
     #[test]

@@ -64,9 +64,9 @@ impl Drop for Frame {
 }
 
 impl FrameReader {
-    /// Subscribes on a socket connected to `frames.sock`.
-    pub fn subscribe(socket: OwnedFd, stream_id: &str) -> Result<Self, packet::Error> {
-        packet::send(&socket, &Request::Subscribe { stream_id: stream_id.to_owned() }, &[])?;
+    /// Subscribes on a socket connected to `frames.sock`, on behalf of an owner.
+    pub fn subscribe(socket: OwnedFd, stream_id: &str, owner: &str) -> Result<Self, packet::Error> {
+        packet::send(&socket, &Request::Subscribe { stream_id: stream_id.to_owned(), owner: owner.to_owned() }, &[])?;
         Ok(FrameReader { socket: Arc::new(socket), ring: None, condition: Condition::default(), asked: false })
     }
 
@@ -75,12 +75,15 @@ impl FrameReader {
         &self.condition
     }
 
-    /// The newest picture not yet seen; `None` when there was none within `patience`, in which case the question stays
+    /// The newest picture not yet seen (an error is the end; [`FrameReader::condition`] says why if the server did); `None` when there was none within `patience`, in which case the question stays
     /// open and the next call waits on.
     pub fn next(&mut self, patience: Duration) -> Result<Option<Frame>, packet::Error> {
         if !self.asked {
-            packet::send(&self.socket, &Request::Next {}, &[])?;
-            self.asked = true;
+            match packet::send(&self.socket, &Request::Next {}, &[]) {
+                // What the server said last is still there to be read.
+                Ok(()) | Err(packet::Error::Closed) => self.asked = true,
+                Err(error) => return Err(error),
+            }
         }
         let deadline = Instant::now() + patience;
         loop {
@@ -102,6 +105,10 @@ impl FrameReader {
                 }
                 Event::Stream { state, detail } => {
                     self.condition = Condition { playing: state == "playing", detail };
+                }
+                Event::Refused { message } => {
+                    self.condition = Condition { playing: false, detail: message };
+                    return Err(packet::Error::Closed);
                 }
                 Event::Frame { generation, slot, sequence, timestamp_us } => {
                     self.asked = false;

@@ -4,18 +4,20 @@
 //! the end hold against arbitrary histories:
 //!
 //! 1. A slot is written only while it is not the newest picture and nobody has a lease on it.
-//! 2. A client has at most [`LEASES`] leases, each on a published picture that it had not seen before, and always on
-//!    the newest one at the time it was handed out.
+//! 2. A client has at most [`LEASES`] leases, and all clients of an owner together [`OWNER_LEASES`], each on a published
+//!    picture that it had not seen before, and always on the newest one at the time it was handed out.
 //! 3. A client's leases end with its release or its connection, whichever comes first; a release that names anything
 //!    else changes nothing.
 //! 4. With `2 + LEASES × clients` slots there is always one to write to: a client that keeps its leases for ever harms
 //!    nobody else.
 
-use belvedere_interfaces::channel::frames::LEASES;
+use belvedere_interfaces::channel::frames::{LEASES, OWNER_LEASES};
 use std::collections::BTreeMap;
 
 /// A client of one ring; chosen by the caller, unique among the clients present.
 pub type ClientId = u64;
+/// Whose client it is; chosen by the caller.
+pub type OwnerId = u64;
 
 /// How many slots a ring needs so that `clients` clients never stand in the way of the next picture: one being
 /// written, the newest, and all leases.
@@ -41,6 +43,7 @@ struct Slot {
 
 #[derive(Debug, Clone, Default)]
 struct Client {
+    owner: OwnerId,
     wants: bool,
     seen: Option<u64>,
     leases: Vec<(u32, u64)>,
@@ -62,8 +65,8 @@ impl Ring {
     }
 
     /// A client appears. It is given no frame before it asks for one.
-    pub fn join(&mut self, client: ClientId) {
-        self.clients.entry(client).or_default();
+    pub fn join(&mut self, client: ClientId, owner: OwnerId) {
+        self.clients.entry(client).or_default().owner = owner;
     }
 
     /// A client disappears, and with it its leases.
@@ -96,9 +99,17 @@ impl Ring {
         slot.leases = slot.leases.saturating_sub(1);
     }
 
+    /// Whether a client, and its owner, may have another lease.
+    fn may_lease(&self, client: &Client) -> bool {
+        let of_owner = || -> usize {
+            self.clients.values().filter(|other| other.owner == client.owner).map(|other| other.leases.len()).sum()
+        };
+        client.leases.len() < LEASES && of_owner() < OWNER_LEASES
+    }
+
     /// Whether somebody asks for a picture and could be given one now: if not, converting the next one is in vain.
     pub fn wanted(&self) -> bool {
-        self.clients.values().any(|client| client.wants && client.leases.len() < LEASES)
+        self.clients.values().any(|client| client.wants && self.may_lease(client))
     }
 
     /// A slot to write the next picture into; none if every slot is the newest, leased, or being written. Ends with
@@ -142,25 +153,32 @@ impl Ring {
     /// Call until there is none.
     pub fn grant(&mut self) -> Option<(ClientId, Published)> {
         let newest = self.newest?;
-        let (id, client) = self.clients.iter_mut().find(|(_, client)| {
-            client.wants && client.leases.len() < LEASES && client.seen.is_none_or(|seen| seen < newest.sequence)
-        })?;
+        let id = *self
+            .clients
+            .iter()
+            .find(|(_, client)| {
+                client.wants && client.seen.is_none_or(|seen| seen < newest.sequence) && self.may_lease(client)
+            })?
+            .0;
+        let client = self.clients.get_mut(&id)?;
         client.wants = false;
         client.seen = Some(newest.sequence);
         client.leases.push((newest.slot, newest.sequence));
         self.slots[newest.slot as usize].leases += 1;
-        Some((*id, newest))
+        Some((id, newest))
     }
 
-    /// Carries what clients asked for over to a ring of another size that replaces this one. Their leases stay with
-    /// the memory of this one, which they keep alive themselves.
-    pub fn replaced_by(&self, slots: u32) -> Ring {
-        let clients = self
-            .clients
-            .iter()
-            .map(|(id, client)| (*id, Client { wants: client.wants, seen: client.seen, leases: Vec::new() }))
-            .collect();
-        Ring { clients, ..Ring::new(slots) }
+    /// Carries clients, and what they asked for, over from a ring of another size that this one replaces. Leases stay with
+    /// the ring that they are of.
+    pub fn take_over(&mut self, from: &mut Ring) {
+        from.newest = None;
+        self.newest = None;
+        for (id, theirs) in &mut from.clients {
+            let ours = self.clients.entry(*id).or_default();
+            ours.owner = theirs.owner;
+            ours.wants = std::mem::take(&mut theirs.wants);
+            ours.seen = ours.seen.max(theirs.seen);
+        }
     }
 }
 
@@ -178,7 +196,7 @@ mod tests {
     #[test]
     fn a_slow_client_gets_the_newest_picture_and_not_the_queue() {
         let mut ring = Ring::new(slots_for(1));
-        ring.join(1);
+        ring.join(1, 1);
         for sequence in 1..=10 {
             publish(&mut ring, sequence).unwrap();
         }
@@ -195,7 +213,7 @@ mod tests {
     #[test]
     fn a_client_without_a_lease_left_is_answered_after_it_releases_one() {
         let mut ring = Ring::new(slots_for(1));
-        ring.join(1);
+        ring.join(1, 1);
         let mut held = Vec::new();
         for sequence in 1..=LEASES as u64 {
             publish(&mut ring, sequence).unwrap();
@@ -213,12 +231,12 @@ mod tests {
     #[test]
     fn an_old_picture_is_not_handed_out_as_new() {
         let mut ring = Ring::new(slots_for(2));
-        ring.join(1);
+        ring.join(1, 1);
         ring.next(1);
         publish(&mut ring, 1).unwrap();
         ring.grant().unwrap();
         ring.outdate();
-        ring.join(2);
+        ring.join(2, 2);
         ring.next(2);
         assert_eq!(ring.grant(), None);
         publish(&mut ring, 3).unwrap();
@@ -228,7 +246,7 @@ mod tests {
     #[test]
     fn with_too_few_slots_the_new_picture_is_dropped_and_the_leased_ones_stay() {
         let mut ring = Ring::new(2);
-        ring.join(1);
+        ring.join(1, 1);
         publish(&mut ring, 1).unwrap();
         ring.next(1);
         let (_, first) = ring.grant().unwrap();
@@ -241,15 +259,50 @@ mod tests {
     #[test]
     fn what_was_asked_of_the_old_ring_is_answered_from_the_new_one() {
         let mut ring = Ring::new(slots_for(1));
-        ring.join(1);
+        ring.join(1, 1);
         publish(&mut ring, 1).unwrap();
         ring.next(1);
         let (_, old) = ring.grant().unwrap();
         ring.next(1);
-        let mut ring = ring.replaced_by(slots_for(1));
+        let mut first = ring;
+        let mut ring = Ring::new(slots_for(1));
+        ring.take_over(&mut first);
         publish(&mut ring, 2).unwrap();
         assert_eq!(ring.grant().unwrap().1.sequence, 2);
         assert!(!ring.release(1, old.slot, old.sequence));
+        // And back again: what is still leased there is not written.
+        ring.next(1);
+        first.take_over(&mut ring);
+        assert_ne!(publish(&mut first, 3).unwrap().slot, old.slot);
+        assert_eq!(first.grant().unwrap().1.sequence, 3);
+        assert!(first.release(1, old.slot, old.sequence));
+        assert!(!ring.wanted());
+    }
+
+    #[test]
+    fn runtime_d2_all_clients_of_an_owner_together_have_a_bounded_number_of_leases() {
+        let mut ring = Ring::new(slots_for(20));
+        for client in 0..10 {
+            ring.join(client, 7);
+        }
+        ring.join(10, 8);
+        let mut granted = 0;
+        for sequence in 1..50 {
+            (0..10).for_each(|client| ring.next(client));
+            publish(&mut ring, sequence).unwrap();
+            while ring.grant().is_some() {
+                granted += 1;
+            }
+        }
+        assert_eq!(granted, OWNER_LEASES);
+        assert!(!ring.wanted());
+        ring.next(10);
+        assert!(ring.wanted());
+        assert_eq!(ring.grant().unwrap().0, 10);
+        // One that goes gives back what its owner had too many of.
+        ring.gone(0);
+        publish(&mut ring, 50).unwrap();
+        assert!(ring.wanted() && ring.grant().is_some());
     }
 
     #[derive(Debug, Clone)]
@@ -302,7 +355,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Join(client) => {
-                        ring.join(client);
+                        ring.join(client, client);
                         present.insert(client);
                     }
                     Step::Gone(client) => {

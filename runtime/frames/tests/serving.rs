@@ -26,8 +26,12 @@ impl Place {
         packet::connect(self.folder.join("frames.sock")).unwrap()
     }
 
+    fn subscribe_for(&self, stream_id: &str, owner: &str) -> FrameReader {
+        FrameReader::subscribe(self.connect(), stream_id, owner).unwrap()
+    }
+
     fn subscribe(&self, stream_id: &str) -> FrameReader {
-        FrameReader::subscribe(self.connect(), stream_id).unwrap()
+        self.subscribe_for(stream_id, "application")
     }
 }
 
@@ -139,7 +143,7 @@ fn leases_return_when_a_client_dies() {
     // Far more clients than slots, each with a lease when its connection ends without a release.
     for value in 1..=100 {
         let socket = place.connect();
-        packet::send(&socket, &Request::Subscribe { stream_id: "camera".into() }, &[]).unwrap();
+        packet::send(&socket, &Request::Subscribe { stream_id: "camera".into(), owner: "a".into() }, &[]).unwrap();
         packet::send(&socket, &Request::Next {}, &[]).unwrap();
         // Whether it gets the newest picture at once or the next one is a matter of who is quicker: it gets one.
         until("the lease arrives", || {
@@ -250,7 +254,7 @@ fn hostile_packets_end_the_connection_and_nothing_else() {
         closed(&socket);
     }
     let forger = place.connect();
-    packet::send(&forger, &Request::Subscribe { stream_id: "camera".into() }, &[]).unwrap();
+    packet::send(&forger, &Request::Subscribe { stream_id: "camera".into(), owner: "a".into() }, &[]).unwrap();
     for slot in [0, 1, 33, 34, u32::MAX] {
         for generation in [0, 1, u64::MAX] {
             packet::send(&forger, &Request::Release { generation, slot, sequence: 1 }, &[]).unwrap();
@@ -262,11 +266,171 @@ fn hostile_packets_end_the_connection_and_nothing_else() {
 }
 
 #[test]
-fn a_stream_takes_a_bounded_number_of_clients() {
+fn runtime_d3_one_application_cannot_take_all_places_of_a_stream_and_is_told_so() {
     let place = Place::new("many");
     let _writer = place.server.writer("camera");
-    let readers: Vec<_> = (0..belvedere_frames::server::CLIENTS_PER_STREAM).map(|_| place.subscribe("camera")).collect();
+    let limits = belvedere_frames::server::CLIENTS_PER_STREAM;
+    let readers: Vec<_> = (0..limits.burst).map(|_| place.subscribe_for("camera", "greedy")).collect();
     until("all are connected", || place.server.clients() == readers.len());
-    let mut beyond = place.subscribe("camera");
+    let mut beyond = place.subscribe_for("camera", "greedy");
     until("it is refused", || beyond.next(Duration::ZERO).is_err());
+    assert!(beyond.condition().detail.contains("fewer processes"), "{:?}", beyond.condition());
+    // However many are greedy, others get theirs.
+    let others: Vec<_> = (0..limits.in_all)
+        .map(|number| place.subscribe_for("camera", &format!("greedy {}", number % 4)))
+        .chain((0..4).map(|number| place.subscribe_for("camera", &format!("modest {number}"))))
+        .collect();
+    let refused: Vec<bool> = others
+        .into_iter()
+        .map(|mut reader| {
+            until("it is welcomed or refused", || {
+                reader.next(Duration::from_millis(1)).is_err() || !reader.condition().detail.is_empty()
+            });
+            reader.condition().detail.contains("fewer processes")
+        })
+        .collect();
+    assert_eq!(refused[refused.len() - 4..], [false; 4]);
+    assert!(refused.iter().any(|refused| *refused));
+}
+
+#[test]
+fn runtime_d3_connections_that_say_nothing_are_bounded_and_told_so() {
+    let place = Place::new("silent");
+    let limit = belvedere_frames::server::CLIENTS.in_all as usize + belvedere_frames::server::UNOPENED;
+    let silent: Vec<_> = (0..limit).map(|_| place.connect()).collect();
+    let beyond = place.connect();
+    let (event, _) = packet::receive::<Event>(&beyond).unwrap();
+    assert!(matches!(event, Event::Refused { message } if message.contains("all that it serves")));
+    drop(silent);
+    until("they are gone", || place.server.clients() == 0);
+}
+
+/// Bytes of memory that the descriptors keep.
+fn pinned(descriptors: &[OwnedFd]) -> u64 {
+    let mut files = std::collections::BTreeMap::new();
+    for descriptor in descriptors {
+        let status = rustix::fs::fstat(descriptor).unwrap();
+        files.insert(status.st_ino, status.st_blocks as u64 * 512);
+    }
+    files.values().sum()
+}
+
+#[test]
+fn runtime_d2_a_client_that_comes_and_goes_and_keeps_the_descriptors_pins_one_ring() {
+    let place = Place::new("pinning");
+    let mut writer = place.server.writer("camera");
+    let mut kept = Vec::new();
+    for value in 1..=40 {
+        let socket = place.connect();
+        packet::send(&socket, &Request::Subscribe { stream_id: "camera".into(), owner: "a".into() }, &[]).unwrap();
+        packet::send(&socket, &Request::Next {}, &[]).unwrap();
+        offer(&mut writer, 640, 480, value);
+        loop {
+            let (event, descriptors) = packet::receive::<Event>(&socket).unwrap();
+            kept.extend(descriptors);
+            if matches!(event, Event::Frame { .. }) {
+                break;
+            }
+        }
+        drop(socket);
+        until("it is gone", || place.server.clients() == 0);
+        // The camera goes on, with nobody who watches.
+        assert_eq!(writer.offer(640, 480, 0, |_, _| true), Offered::NotWanted);
+    }
+    assert_eq!(kept.len(), 40);
+    let slot = (640 * 480 * 3_u64).next_multiple_of(4096);
+    assert!(pinned(&kept) <= 3 * slot, "{} bytes are pinned", pinned(&kept));
+    assert_eq!(place.server.allocated(), pinned(&kept));
+}
+
+#[test]
+fn runtime_d2_sizes_that_come_back_use_the_same_rings_and_new_ones_are_bounded() {
+    let place = Place::new("sizes");
+    let mut writer = place.server.writer("camera");
+    let socket = place.connect();
+    packet::send(&socket, &Request::Subscribe { stream_id: "camera".into(), owner: "a".into() }, &[]).unwrap();
+    let mut kept: Vec<OwnedFd> = Vec::new();
+    let mut show = |writer: &mut belvedere_frames::Writer, width: u32| {
+        packet::send(&socket, &Request::Next {}, &[]).unwrap();
+        let mut last = Offered::NotWanted;
+        until("the question arrives", || {
+            last = writer.offer(width, 480, 0, |bytes, _| {
+                bytes.fill(width as u8);
+                true
+            });
+            last != Offered::NotWanted
+        });
+        while let Offered::Published { .. } = last {
+            let (event, descriptors) = packet::receive::<Event>(&socket).unwrap();
+            kept.extend(descriptors);
+            if let Event::Frame { generation, slot, sequence, .. } = event {
+                packet::send(&socket, &Request::Release { generation, slot, sequence }, &[]).unwrap();
+                break;
+            }
+        }
+        last
+    };
+    for turn in 0..60 {
+        assert!(matches!(show(&mut writer, [320, 640, 1280][turn % 3]), Offered::Published { .. }));
+    }
+    let outcomes: Vec<Offered> = (0..20).map(|turn| show(&mut writer, 100 + turn)).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Offered::Published { .. })).count(), 5);
+    assert_eq!(outcomes.last(), Some(&Offered::NoMemory));
+    let files: std::collections::BTreeSet<u64> =
+        kept.iter().map(|descriptor| rustix::fs::fstat(descriptor).unwrap().st_ino).collect();
+    assert_eq!(files.len(), 8);
+}
+
+#[test]
+fn runtime_d2_the_memory_of_all_rings_is_bounded_and_what_is_there_goes_on() {
+    let folder = std::env::temp_dir().join(format!("belvedere-frames-budget-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let slot = (64 * 48 * 3_u64).next_multiple_of(4096);
+    let place = Place { server: Server::new().limited_to(3 * slot), folder };
+    place.server.serve_at(place.folder.join("frames.sock")).unwrap();
+    let (mut first, mut second) = (place.server.writer("first"), place.server.writer("second"));
+    let mut keeper = place.subscribe("first");
+    let mut kept = Vec::new();
+    for value in 1..=2 {
+        assert!(keeper.next(Duration::ZERO).unwrap().is_none());
+        offer(&mut first, 64, 48, value);
+        kept.push(keeper.next(PATIENCE).unwrap().unwrap());
+    }
+    let mut other = place.subscribe_for("second", "other");
+    assert!(other.next(Duration::ZERO).unwrap().is_none());
+    offer(&mut second, 64, 48, 3);
+    let leased = other.next(PATIENCE).unwrap().unwrap();
+    assert!(other.next(Duration::ZERO).unwrap().is_none());
+    // What is leased may not be overwritten, and there is no memory for another.
+    until("it is dropped", || second.offer(64, 48, 0, |_, _| true) == Offered::NoMemory);
+    assert_eq!(place.server.allocated(), 3 * slot);
+    drop(leased);
+    // Its memory serves for the next picture, as soon as the release has arrived.
+    until("it is returned", || {
+        second.offer(64, 48, 0, |bytes, _| {
+            bytes.fill(5);
+            true
+        }) != Offered::NoMemory
+    });
+    assert_eq!(other.next(PATIENCE).unwrap().unwrap().bytes()[0], 5);
+    assert!(kept.iter().zip(1..).all(|(frame, value)| frame.bytes()[0] == value));
+}
+
+#[test]
+fn runtime_d14_a_paused_node_gets_no_pictures_though_another_watches_the_same_camera() {
+    let place = Place::new("paused");
+    let mut writer = place.server.writer("camera");
+    let mut paused = place.subscribe_for("camera", "paused");
+    let mut other = place.subscribe_for("camera", "other");
+    for reader in [&mut paused, &mut other] {
+        assert!(reader.next(Duration::ZERO).unwrap().is_none());
+    }
+    until("both are connected", || place.server.clients() == 2);
+    let control = place.connect();
+    packet::send(&control, &Request::Withdraw { stream_id: "camera".into(), owner: "paused".into() }, &[]).unwrap();
+    until("it is ended", || paused.next(Duration::ZERO).is_err());
+    assert!(paused.condition().detail.contains("paused"));
+    until("the other is left", || place.server.clients() == 1);
+    offer(&mut writer, 64, 48, 1);
+    assert_eq!(other.next(PATIENCE).unwrap().unwrap().bytes()[0], 1);
 }

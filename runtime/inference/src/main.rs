@@ -1,6 +1,7 @@
 //! `belvedere-inference`: see the library.
 
 use belvedere_frames::packet;
+use belvedere_inference::crashes::Crashes;
 use belvedere_inference::onnx_runtime::OnnxRuntime;
 use belvedere_inference::server::Server;
 use belvedere_interfaces::paths;
@@ -16,6 +17,9 @@ struct Arguments {
     /// Where this service answers
     #[arg(long, default_value = paths::INFERENCE)]
     socket: PathBuf,
+    /// Where it is noted what runs, for the next process to know what made this one crash; on a tmpfs
+    #[arg(long, default_value = paths::INFERENCE_CALLS)]
+    calls: PathBuf,
     /// The ONNX Runtime library; the variable ORT_DYLIB_PATH comes first
     #[arg(long, default_value = paths::ONNX_RUNTIME)]
     library: PathBuf,
@@ -47,12 +51,16 @@ fn run(arguments: Arguments) -> Result<std::convert::Infallible, String> {
     let engine = OnnxRuntime::new(&library, threads).map_err(|error| error.to_string())?;
     let listener =
         packet::listen(&arguments.socket).map_err(|error| format!("serve {}: {error}", arguments.socket.display()))?;
+    let crashes = Crashes::open(&arguments.calls).unwrap_or_else(|error| {
+        log::warn!("{}: {error}; crashes will not be remembered", arguments.calls.display());
+        Crashes::forgetful()
+    });
     // The library is loaded and the socket is made: from here on only what clients and models bring.
     if !arguments.without_sandbox {
         belvedere_sandbox::enter(belvedere_sandbox::Profile::Inference).map_err(|error| error.to_string())?;
     }
     log::info!("serving {} with {} threads a model", arguments.socket.display(), threads);
     belvedere_varlink::notify_ready();
-    let error = Server::new(Box::new(engine)).serve(listener);
+    let error = Server::remembering(Box::new(engine), crashes).serve(listener);
     Err(format!("accept connections on {}: {error}", arguments.socket.display()))
 }

@@ -5,7 +5,7 @@
 
 use crate::engine::{ElementType, Elements, TensorValue};
 use belvedere_interfaces::channel::inference::{MAXIMUM_DIMENSIONS, MAXIMUM_TENSOR_BYTES, Tensor, TensorView};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::SealFlags;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -165,8 +165,8 @@ impl Elements {
     }
 }
 
-/// Writes results into memory that nobody can change any more.
-pub fn write(results: &[TensorValue]) -> Result<(OwnedFd, Vec<TensorView>), String> {
+/// Where results lie in the bytes that are sent, and how many bytes that are.
+pub fn describe(results: &[TensorValue]) -> Result<(Vec<TensorView>, u64), String> {
     let mut views = Vec::new();
     let mut end = 0_u64;
     for result in results {
@@ -181,23 +181,51 @@ pub fn write(results: &[TensorValue]) -> Result<(OwnedFd, Vec<TensorView>), Stri
             return Err(format!("the model's results have more than {MAXIMUM_TENSOR_BYTES} bytes"));
         }
     }
-    let failed = |error: rustix::io::Errno| format!("make memory for the results: {error}");
-    let memory =
-        rustix::fs::memfd_create("belvedere-results", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(failed)?;
-    // Never empty, so that a client can map it.
-    rustix::fs::ftruncate(&memory, end.max(ALIGNMENT)).map_err(failed)?;
-    let file = File::from(memory);
-    for (result, view) in results.iter().zip(&views) {
-        file.write_all_at(result.elements.bytes(), view.offset).map_err(|error| format!("write the results: {error}"))?;
+    Ok((views, end))
+}
+
+/// Cuts results, as `views` say that they lie, into packets of `length` bytes, the last one shorter. Large results are cut
+/// where they are, without a copy; what is between two of them is filled up with zeros.
+pub fn in_packets<E>(
+    results: &[TensorValue],
+    views: &[TensorView],
+    length: usize,
+    mut send: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut packet: Vec<u8> = Vec::new();
+    for (result, view) in results.iter().zip(views) {
+        let mut bytes = result.elements.bytes();
+        debug_assert_eq!(view.offset % ALIGNMENT, 0);
+        let padding = bytes.len().next_multiple_of(ALIGNMENT as usize) - bytes.len();
+        while !bytes.is_empty() {
+            if packet.is_empty() && bytes.len() >= length {
+                let (now, later) = bytes.split_at(length);
+                send(now)?;
+                bytes = later;
+                continue;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(length - packet.len()));
+            packet.extend_from_slice(now);
+            bytes = later;
+            if packet.len() == length {
+                send(&packet)?;
+                packet.clear();
+            }
+        }
+        // Packets and places are multiples of the alignment, so that this never crosses a packet's end.
+        packet.resize(packet.len() + padding, 0);
+        if packet.len() == length {
+            send(&packet)?;
+            packet.clear();
+        }
     }
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)
-        .map_err(failed)?;
-    Ok((file.into(), views))
+    if packet.is_empty() { Ok(()) } else { send(&packet) }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use rustix::fs::MemfdFlags;
 
     fn input(name: &str, dtype: &str, shape: &[i64]) -> Tensor {
         Tensor { name: name.into(), dtype: dtype.into(), shape: shape.to_vec() }
@@ -234,24 +262,46 @@ mod tests {
         assert!(check(&[view("x", "uint8", &[1; 9], 0)], &deep, 64).unwrap_err().contains("dimensions"));
     }
 
+    /// Memory as a client has it.
+    pub(crate) fn sealed(bytes: &[u8]) -> OwnedFd {
+        let memory = rustix::fs::memfd_create("x", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        let file = File::from(memory);
+        file.write_all_at(bytes, 0).unwrap();
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+        file.into()
+    }
+
     #[test]
-    fn results_come_back_as_they_were_and_cannot_be_changed() {
+    fn results_come_back_as_they_were_whatever_the_length_of_packets() {
         let results = [
             TensorValue { name: "a".into(), shape: vec![3], elements: Elements::Float32(vec![1.0, 2.0, 3.5]) },
             TensorValue { name: "b".into(), shape: vec![0], elements: Elements::Int64(vec![]) },
             TensorValue { name: "c".into(), shape: vec![2], elements: Elements::Bool(vec![true, false]) },
+            TensorValue { name: "d".into(), shape: vec![500], elements: Elements::Uint16((0..500).collect()) },
+            TensorValue { name: "e".into(), shape: vec![64], elements: Elements::Uint8((0..64).collect()) },
         ];
-        let (memory, views) = write(&results).unwrap();
-        let size = memory_size(&memory).unwrap();
-        assert_eq!(views.iter().map(|view| view.offset).collect::<Vec<_>>(), [0, 64, 64]);
-        let file = File::from(memory);
-        for at in [0, 2] {
-            let inputs = [input(&results[at].name, &views[at].dtype, &[-1])];
-            let checked = check(&views[at..=at], &inputs, size).unwrap();
-            assert_eq!(read(&file, &checked[0], &results[at].name).unwrap(), results[at]);
+        let (views, bytes) = describe(&results).unwrap();
+        assert_eq!(views.iter().map(|view| view.offset).collect::<Vec<_>>(), [0, 64, 64, 128, 1152]);
+        for length in [64, 128, 192, 1024, 65_536] {
+            let mut sent = Vec::new();
+            let mut lengths = Vec::new();
+            in_packets(&results, &views, length, |packet| {
+                sent.extend_from_slice(packet);
+                lengths.push(packet.len());
+                Ok::<(), ()>(())
+            })
+            .unwrap();
+            assert_eq!(sent.len() as u64, bytes);
+            let (last, full) = lengths.split_last().unwrap();
+            assert!(full.iter().all(|have| *have == length) && (1..=length).contains(last), "{lengths:?}");
+            let file = File::from(sealed(&sent));
+            for at in [0, 2, 3, 4] {
+                let inputs = [input(&results[at].name, &views[at].dtype, &[-1])];
+                let checked = check(&views[at..=at], &inputs, bytes).unwrap();
+                assert_eq!(read(&file, &checked[0], &results[at].name).unwrap(), results[at]);
+            }
         }
-        assert!(file.write_at(b"x", 0).is_err());
-        assert!(file.set_len(1).is_err());
+        assert_eq!(in_packets(&results, &views, 64, |_| Err(7)), Err(7));
     }
 
     #[test]

@@ -25,9 +25,10 @@ MAXIMUM_MARKS = 256
 MAXIMUM_LABEL = 256
 MAXIMUM_SIDE = 4096
 
-# How long put() waits for a display that does not take the previous picture of a stream, in seconds. The picture is
-# dropped then: what the monitor does must not hold an application up.
-PATIENCE = 1.0
+# How long put() waits, for all of its pictures together, for a display that does not take the previous ones, in seconds.
+# Then they are dropped, and until it has taken one there is no more waiting: what the monitor does must not hold an
+# application up.
+PATIENCE = 0.25
 
 _F_ADD_SEALS = 1033
 _F_SEAL_SHRINK_GROW = 2 | 4
@@ -56,6 +57,12 @@ def _sealed_memory(size):
     return descriptor
 
 
+class NotAdmitted(ConnectionError):
+    """The display does not serve this connection: there are too many. The text says what to do."""
+
+    refused = True
+
+
 class _Stream(object):
     """One stream's buffer and whether the display still reads it."""
 
@@ -69,13 +76,17 @@ class _Stream(object):
 class DisplayOutput(object):
     """A connection to the display, opened by the appliance. Safe to use from several threads."""
 
-    def __init__(self, sock):
-        """`sock`: a connected SOCK_SEQPACKET socket that has been opened for this application; owned from here on."""
+    def __init__(self, sock, say=None):
+        """`sock`: a connected SOCK_SEQPACKET socket that has been opened for this application; owned from here on. `say`:
+        called with a kind and a line for the application's author."""
+        self._say = say or (lambda kind, text: None)
         self._socket = sock
         self._socket.setblocking(False)
         self._streams = {}
         self._sequence = 0
         self._lock = threading.Lock()
+        self._late = False
+        self._mine = True
         # For whoever wants to know: pictures that the display did not take in time.
         self.dropped = 0
 
@@ -83,12 +94,22 @@ class DisplayOutput(object):
         """Shows pictures: a list of (stream_id, image, rectangles, labels).
 
         image: HxWx3 uint8, BGR, any strides. rectangles: (left, top, right, bottom) and labels: (text, x, y), in 0...1.
-        Marks beyond the channel's limits are left out. Raises ConnectionError when the display is gone (it restarts; ask
-        for a new connection), ValueError for what is no picture.
+        Marks beyond the channel's limits are left out. What cannot be shown is left out, with a line on standard error.
+        Raises ConnectionError when the display is gone (it restarts; ask for a new connection).
         """
         with self._lock:
+            self._read_answers()
+            if not self._mine:
+                # Taken and thrown away by the display: not worth a copy.
+                self._say("monitor", "the monitor shows another application, which started later: put() shows nothing")
+                return
+            end = time.monotonic() + (0.0 if self._late else PATIENCE)
             for stream_id, image, rectangles, labels in pictures:
-                self._show(str(stream_id), image, rectangles, labels)
+                try:
+                    self._show(str(stream_id), image, rectangles, labels, end)
+                except ValueError as error:
+                    self.dropped += 1
+                    self._say(("show", str(error)), "a picture of stream %s is not shown: %s" % (stream_id, error))
 
     def close(self):
         """Ends the connection; the streams disappear from the monitor."""
@@ -99,7 +120,7 @@ class DisplayOutput(object):
                     stream.memory.close()
             self._streams = {}
 
-    def _show(self, stream_id, image, rectangles, labels):
+    def _show(self, stream_id, image, rectangles, labels, end):
         image = numpy.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != numpy.uint8:
             raise ValueError("a picture must be an array of HxWx3 uint8, not %s of %s" % (image.shape, image.dtype))
@@ -108,8 +129,9 @@ class DisplayOutput(object):
             raise ValueError("a picture must be 1 to %d pixels wide and high, not %dx%d" % (MAXIMUM_SIDE, width, height))
         stream = self._stream(stream_id)
         # One picture of a stream at a time may be on its way; the last one has usually been taken long ago.
-        if not self._wait_taken(stream):
+        if not self._wait_taken(stream, end):
             self.dropped += 1
+            self._late = True
             return
         if stream.size < image.nbytes:
             self._new_buffer(stream, image.nbytes)
@@ -183,10 +205,8 @@ class DisplayOutput(object):
                 poll.register(self._socket, select.POLLOUT)
                 poll.poll(left * 1000)
 
-    def _wait_taken(self, stream):
-        """Reads answers until the stream's buffer is free; False after PATIENCE."""
-        end = time.monotonic() + PATIENCE
-        self._read_answers()
+    def _wait_taken(self, stream, end):
+        """Reads answers until the stream's buffer is free; False when it is not at the time `end`."""
         while stream.sequence_on_its_way is not None:
             left = end - time.monotonic()
             if left <= 0:
@@ -203,10 +223,18 @@ class DisplayOutput(object):
                 data = self._socket.recv(MAXIMUM_PACKET)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                # It closed without having read everything. That is told once, before what it had sent.
+                continue
             if not data:
                 raise ConnectionError("the display closed the connection")
             answer = json.loads(data.decode("utf-8"))
+            if answer.get("kind") == "refused":
+                raise NotAdmitted(str(answer.get("message", "")))
+            if answer.get("kind") == "owner":
+                self._mine = bool(answer.get("mine"))
             if answer.get("kind") == "shown":
+                self._late = False
                 for stream in self._streams.values():
                     if stream.sequence_on_its_way == answer.get("sequence"):
                         stream.sequence_on_its_way = None

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 
 from ._errors import TimeoutException
 
@@ -24,6 +25,30 @@ class Refused(Exception):
     """The appliance does not open that channel (now); the text says why."""
 
 
+class _Words(object):
+    """Lines for the application's author, on standard error (the log stream console_output): the first of a kind at once,
+    then one a minute, so that what goes on for hours is neither silent nor a flood."""
+
+    EVERY = 60.0
+
+    def __init__(self):
+        self._said = {}
+
+    def say(self, kind, text):
+        now = time.monotonic()
+        if now - self._said.get(kind, -self.EVERY) >= self.EVERY:
+            self._said[kind] = now
+            print("panoramasdk: " + text, file=sys.stderr)
+            sys.stderr.flush()
+
+    def over(self, kind):
+        """It works (again)."""
+        self._said.pop(kind, None)
+
+
+WORDS = _Words()
+
+
 def send(sock, message, descriptors=()):
     """Sends one packet."""
     data = json.dumps(message).encode("ascii")
@@ -36,7 +61,11 @@ def send(sock, message, descriptors=()):
 def receive(sock):
     """Receives one packet: the message and its descriptors. Raises ConnectionError at the end."""
     space = socket.CMSG_SPACE(4 * array.array("i").itemsize)
-    data, ancillary, flags, _ = sock.recvmsg(_MAXIMUM_PACKET, space, socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary, flags, _ = sock.recvmsg(_MAXIMUM_PACKET, space, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        # It closed without having read everything. That is told once, before what it had sent.
+        data, ancillary, flags, _ = sock.recvmsg(_MAXIMUM_PACKET, space, socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -61,12 +90,13 @@ class Link(object):
 
     def __init__(self):
         self._lock = threading.RLock()
+        self._locked_by = os.getpid()
         self._socket = None
         self._process = None
         self.configuration = None
         with self._lock:
             self._connect_for_ever()
-        thread = threading.Thread(target=_beat, args=(self,), name="panoramasdk-heartbeat")
+        thread = threading.Thread(target=_beat, args=(weakref.ref(self),), name="panoramasdk-heartbeat")
         thread.daemon = True
         thread.start()
 
@@ -87,16 +117,20 @@ class Link(object):
         self._socket, self._process, self.configuration = sock, os.getpid(), event
 
     def _connect_for_ever(self):
-        told = False
         begin = time.monotonic()
         while True:
             try:
                 return self._connect()
             except OSError as error:
-                if not told and time.monotonic() - begin > 10:
-                    told = True
-                    print("panoramasdk: waiting for the appliance at %s: %s" % (SOCKET, error), file=sys.stderr)
+                if time.monotonic() - begin > 10:
+                    WORDS.say("appliance", "waiting for the appliance at %s: %s" % (SOCKET, error))
                 time.sleep(0.5)
+
+    def _mine(self):
+        """The lock of this process: after a fork the parent's may be held for ever, by a thread that is not here."""
+        if self._locked_by != os.getpid():
+            self._locked_by, self._lock = os.getpid(), threading.RLock()
+        return self._lock
 
     def _drop(self):
         if self._socket is not None:
@@ -112,7 +146,7 @@ class Link(object):
 
     def beat(self):
         """Says that the application lives, over a new connection if need be."""
-        with self._lock:
+        with self._mine():
             try:
                 self._ensure()
                 send(self._socket, {"kind": "heartbeat"})
@@ -121,7 +155,7 @@ class Link(object):
 
     def channel(self, **target):
         """Asks for a channel: the connected socket. Raises Refused, also when the appliance is away just now."""
-        with self._lock:
+        with self._mine():
             try:
                 self._ensure()
                 send(self._socket, dict(target, kind="connect"))
@@ -139,10 +173,15 @@ class Link(object):
                 raise Refused("the appliance is away: %s" % error)
 
 
-def _beat(link):
+def _beat(reference):
+    """Until nobody uses the link any more: its connection closes with it."""
     while True:
         time.sleep(HEARTBEAT)
+        link = reference()
+        if link is None:
+            return
         link.beat()
+        del link
 
 
 class Deadline(object):

@@ -3,19 +3,24 @@
 import mmap
 import os
 import select
+import socket
 import threading
 import time
 
 import numpy
 
 from ._errors import ModelError, TimeoutException
-from ._link import Refused, receive, send
+from ._link import WORDS, Refused, receive, send
 from ._media import media
 from ._memory import sealed_memory
 
 _ALIGN = 64
-# Connections kept for later calls, so that several threads can call one model.
-_KEPT = 4
+# Connections to one model, so that several threads can prepare calls while one is made.
+_MOST = 4
+# So often a call is made again when its connection breaks.
+_REPEATED = 1
+# The same fact as in channel.rs.
+_MAXIMUM_RESULTS = 256 << 20
 # Between two attempts to reach a model process that restarts, in seconds.
 _AGAIN = 0.5
 
@@ -29,6 +34,7 @@ class _Connection(object):
         self._memory = None
         self._size = 0
         self._id = 0
+        self.called = False
         event = self._receive(deadline)[0]
         if event.get("kind") == "failed":
             self.close()
@@ -44,12 +50,16 @@ class _Connection(object):
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _receive(self, deadline):
+    def _wait(self, deadline):
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         left = deadline.left()
         if not poll.poll(None if left is None else int(left * 1000 + 0.999)):
             raise TimeoutException("the model did not answer in time")
+
+    def _receive(self, deadline):
+        if deadline.end is not None:
+            self._wait(deadline)
         return receive(self._socket)
 
     def _room(self, size):
@@ -70,7 +80,11 @@ class _Connection(object):
         for name, value in arrays:
             views.append({"name": name, "dtype": value.dtype.name, "shape": list(value.shape), "offset": offset})
             offset += (value.nbytes + _ALIGN - 1) // _ALIGN * _ALIGN
-        self._room(max(offset, 1))
+        try:
+            self._room(max(offset, 1))
+        except OSError as error:
+            # Not the connection's fault: to try again would be in vain.
+            raise ModelError("no memory for the call's tensors (%d bytes): %s" % (offset, error))
         for view, (_, value) in zip(views, arrays):
             if value.size:
                 # Copied once, straight from wherever the application has it, whatever its strides.
@@ -79,18 +93,35 @@ class _Connection(object):
                 del target
         self._id += 1
         send(self._socket, {"kind": "call", "id": self._id, "inputs": views}, [self._descriptor])
+        # From here on the end of the connection may be what the call did to the model process.
+        self.called = True
         while True:
             event, descriptors = self._receive(deadline)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if event.get("id") != self._id:
+                continue
+            if event.get("kind") == "error":
+                raise ModelError(str(event.get("message", "the model refused the call")))
+            if event.get("kind") == "result":
+                return _arrays(event["outputs"], self._bytes(event["bytes"], deadline))
+
+    def _bytes(self, size, deadline):
+        """The results that follow their description, into memory of ours."""
+        if not 0 <= size <= _MAXIMUM_RESULTS:
+            raise ConnectionError("the model process sent something unexpected")
+        memory = numpy.empty(size, numpy.uint8)
+        view, position = memoryview(memory), 0
+        while position < size:
             try:
-                if event.get("id") != self._id:
-                    continue
-                if event.get("kind") == "error":
-                    raise ModelError(str(event.get("message", "the model refused the call")))
-                if event.get("kind") == "result" and descriptors:
-                    return _arrays(event["outputs"], descriptors[0])
-            finally:
-                for descriptor in descriptors:
-                    os.close(descriptor)
+                count = self._socket.recv_into(view[position:], 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._wait(deadline)
+                continue
+            if not count:
+                raise ConnectionError("the model process closed the connection")
+            position += count
+        return memory
 
     def _input(self, name, position):
         for tensor in self.inputs:
@@ -107,10 +138,8 @@ def _converted(value, tensor):
     return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
 
 
-def _arrays(views, descriptor):
-    """The results, as arrays over the memory that came with them; private, so that they may be written to."""
-    size = os.fstat(descriptor).st_size
-    memory = mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+def _arrays(views, memory):
+    """The results, as arrays over the memory that they came into; they may be written to."""
     result = []
     for view in views:
         count = 1
@@ -125,55 +154,104 @@ def _arrays(views, descriptor):
 
 
 class Model(object):
-    """One model node. Safe to use from several threads."""
+    """One model node. Safe to use from several threads, and after a fork."""
 
     def __init__(self, link, name):
         self._link = link
         self._name = name
+        self._forget()
+
+    def _forget(self):
+        # Also after a fork: connections are the parent's, and its lock may be held by a thread that is not here.
+        self._process = os.getpid()
         self._idle = []
-        self._lock = threading.Lock()
+        self._count = 0
+        self._most = _MOST
+        self._changed = threading.Condition()
 
     def call(self, value, deadline):
-        """Calls, waiting for a model process that restarts. A call is made again when its connection breaks: models
-        have no memory, so that does no harm."""
+        """Calls, waiting for a model process that restarts. A call whose connection breaks is made once more: models have
+        no memory, so that does no harm, and it may have been another's call that ended the process. A second time it was
+        probably this one, and ModelError says so."""
+        broken = 0
         while True:
-            connection = None
+            connection = self._take(deadline)
             try:
-                connection = self._take(deadline)
                 result = connection.call(self._tensors(connection, value), deadline)
-            except (OSError, Refused) as error:
-                # TimeoutException is an OSError too, and not a reason to try again.
-                if connection is not None:
-                    connection.close()
-                if isinstance(error, TimeoutException):
-                    raise
+            except TimeoutException:
+                self._drop(connection)
+                raise
+            except OSError as error:
+                broken += connection.called
+                self._drop(connection)
+                if broken > _REPEATED:
+                    raise ModelError(
+                        "the model process ended %d times during this call of model %s: the call, or the model, makes it "
+                        "crash (%s)" % (broken, self._name, error)
+                    )
                 deadline.check("model %s is not there: %s" % (self._name, error))
-                time.sleep(deadline.left(_AGAIN))
-                continue
             except ModelError:
                 # The connection is in order; the call, or the model, is not.
-                if connection is not None:
-                    self._give(connection)
+                self._give(connection)
                 raise
             except BaseException:
-                if connection is not None:
-                    connection.close()
+                self._drop(connection)
                 raise
-            self._give(connection)
-            return result
+            else:
+                self._give(connection)
+                return result
 
     def _take(self, deadline):
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return _Connection(self._link.channel(what="model", name=self._name), deadline)
+        """A connection, when there is one to be had: no more than a few at a time, since a model runs one call at a time."""
+        begin = time.monotonic()
+        while True:
+            if self._process != os.getpid():
+                self._forget()
+            with self._changed:
+                if self._idle:
+                    connection = self._idle.pop()
+                    connection.called = False
+                    return connection
+                if self._count >= self._most:
+                    if not self._changed.wait(deadline.left(_AGAIN)):
+                        deadline.check("all connections to model %s are busy" % self._name)
+                    continue
+                self._count += 1
+            try:
+                connection = _Connection(self._link.channel(what="model", name=self._name), deadline)
+                WORDS.over(("model", self._name))
+                return connection
+            except BaseException as error:
+                with self._changed:
+                    self._count -= 1
+                    others = self._count
+                    if isinstance(error, ModelError) and others:
+                        # There are connections that work: so this is one too many, and one of those will be free.
+                        self._most = others
+                        continue
+                # TimeoutException is an OSError too, and not a reason to try again.
+                if isinstance(error, TimeoutException) or not isinstance(error, (OSError, Refused)):
+                    raise
+                deadline.check("model %s is not there: %s" % (self._name, error))
+                if time.monotonic() - begin > 10:
+                    WORDS.say(("model", self._name), "waiting for model %s: %s" % (self._name, error))
+                time.sleep(deadline.left(_AGAIN))
 
     def _give(self, connection):
-        with self._lock:
-            if len(self._idle) < _KEPT:
+        with self._changed:
+            if self._process == os.getpid():
                 self._idle.append(connection)
-                return
+                self._changed.notify()
+
+    def _drop(self, connection):
         connection.close()
+        with self._changed:
+            # What ended this connection has probably ended those that wait as well.
+            stale, self._idle = self._idle, []
+            self._count -= 1 + len(stale)
+            self._changed.notify_all()
+        for other in stale:
+            other.close()
 
     @staticmethod
     def _tensors(connection, value):
@@ -185,5 +263,11 @@ class Model(object):
         items = [(str(name), item.image if isinstance(item, media) else item) for name, item in value.items()]
         # Applications use the names of the package's descriptor, which need not be the model's: then the order counts.
         if len(items) == len(known) and not any(name in known for name, _ in items):
+            if len(known) > 1:
+                WORDS.say(
+                    ("names", tuple(sorted(known))),
+                    "the model's inputs are %s; the call names %s, none of which is one: they are taken in this order"
+                    % (", ".join(tensor["name"] for tensor in connection.inputs), ", ".join(name for name, _ in items)),
+                )
             items = [("", item) for _, item in items]
         return items

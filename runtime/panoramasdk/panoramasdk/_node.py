@@ -47,5 +47,6 @@ class node(object):
         if rest or not isinstance(name, str) or value is None:
             raise TypeError("call() takes a model's name and its inputs")
         if name not in self._models:
-            raise KeyError(name)
+            known = ", ".join(sorted(self._models)) or "none"
+            raise KeyError("%s: the graph has no model node of that name (it has: %s)" % (name, known))
         return self._models[name].call(value, Deadline(time_out))

@@ -1,7 +1,9 @@
 """panoramasdk against a fake appliance that speaks the channels of formats/interfaces. Run: python3 -m unittest"""
 
 import array
+import contextlib
 import fcntl
+import io
 import json
 import mmap
 import os
@@ -15,12 +17,14 @@ import unittest
 import numpy
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
 sys.path.insert(0, os.path.dirname(HERE))
 DIRECTORY = tempfile.mkdtemp()
 os.environ["BELVEDERE_NODE_SOCKET"] = os.path.join(DIRECTORY, "node.sock")
 
+import cameras  # noqa: E402
 import panoramasdk  # noqa: E402
-from panoramasdk import _link  # noqa: E402
+from panoramasdk import _link, _model, _ports  # noqa: E402
 
 _link.HEARTBEAT = 0.2
 PORTS = {
@@ -64,12 +68,18 @@ class Camera(object):
 
     def __init__(self):
         self.connections = []
+        self.admits = 100
+        self.releases = 0
         self.playing = threading.Event()
         self.sequence = 0
         self.most_leases = 0
 
     def serve(self, sock):
         self.connections.append(sock)
+        if len(self.connections) > self.admits:
+            send(sock, {"kind": "refused", "message": "there are too many: use fewer processes"})
+            sock.close()
+            return
         memory = os.memfd_create("ring", 3)
         os.ftruncate(memory, SLOTS * SLOT)
         view = mmap.mmap(memory, SLOTS * SLOT)
@@ -89,6 +99,7 @@ class Camera(object):
                         return
                     if message["kind"] == "release":
                         leases.discard(message["slot"])
+                        self.releases += 1
                     else:
                         waiting = True
                 except socket.timeout:
@@ -117,6 +128,10 @@ class Appliance(object):
         self.announced = 0
         self.heartbeats = 0
         self.calls = []
+        self.models = 0
+        self.models_at_once = 100
+        self.answers_shown = True
+        self.monitor = True
         self.break_calls = 0
         self.shown = []
         self.displays = []
@@ -177,6 +192,11 @@ class Appliance(object):
         if name == "broken_node":
             send(sock, {"kind": "failed", "message": "it is no ONNX"})
             return
+        self.models += 1
+        if self.models > self.models_at_once:
+            send(sock, {"kind": "failed", "message": "too many connections: call from fewer threads"})
+            sock.close()
+            return
         tensor = {"name": "x", "dtype": "float32", "shape": [-1, 2]}
         send(sock, {"kind": "ready", "inputs": [tensor], "outputs": [tensor]})
         while True:
@@ -189,6 +209,7 @@ class Appliance(object):
             self.calls.append(message)
             if self.break_calls:
                 self.break_calls -= 1
+                [os.close(descriptor) for descriptor in descriptors]
                 sock.close()
                 return
             view = message["inputs"][0]
@@ -200,13 +221,20 @@ class Appliance(object):
             values = numpy.frombuffer(os.pread(descriptors[0], 1 << 16, view["offset"]), view["dtype"])
             values = values[: int(numpy.prod(view["shape"]))].reshape(view["shape"]) * 2
             outputs = [dict(view, name="y", offset=0), {"name": "z", "dtype": "int64", "shape": [0, 3], "offset": 64}]
-            memory = sealed(values.tobytes() + bytes(4096))
-            send(sock, {"kind": "result", "id": message["id"], "outputs": outputs}, [memory])
-            for descriptor in descriptors + [memory]:
+            results = values.tobytes()
+            results += bytes(-len(results) % 64)
+            for descriptor in descriptors:
                 os.close(descriptor)
+            try:
+                send(sock, {"kind": "result", "id": message["id"], "outputs": outputs, "bytes": len(results)})
+                for position in range(0, len(results), 65536):
+                    sock.send(results[position : position + 65536])
+            except OSError:
+                return
 
     def display(self, sock):
         self.displays.append(sock)
+        send(sock, {"kind": "owner", "mine": self.monitor})
         while True:
             try:
                 message, _ = receive(sock)
@@ -216,7 +244,8 @@ class Appliance(object):
                 return
             if message["kind"] == "show":
                 self.shown.append(message)
-                send(sock, {"kind": "shown", "sequence": message["sequence"]})
+                if self.answers_shown:
+                    send(sock, {"kind": "shown", "sequence": message["sequence"]})
 
 
 def wait(condition, what):
@@ -346,8 +375,199 @@ class SdkTest(unittest.TestCase):
         self.assertEqual(self.node.call(numpy.ones((1, 2)), "model_node")[0].shape, (1, 2), "and goes on")
 
     def test_a_call_survives_a_restart_of_the_model_process(self):
-        self.appliance.break_calls = 2
+        self.appliance.break_calls = 1
         self.assertEqual(self.node.call(numpy.ones((1, 2)), "model_node", 20)[0].tolist(), [[2, 2]])
+
+    def test_runtime_d5_a_call_that_makes_the_model_process_crash_is_repeated_once(self):
+        self.appliance.break_calls = 10
+        with self.assertRaisesRegex(panoramasdk.ModelError, "ended 2 times during this call"):
+            self.node.call(numpy.ones((1, 2)), "model_node")
+        self.assertEqual(self.appliance.break_calls, 8)
+        self.appliance.break_calls = 0
+        self.assertEqual(self.node.call(numpy.ones((1, 2)), "model_node")[0].tolist(), [[2, 2]])
+
+    def test_runtime_d5_connections_that_died_meanwhile_are_not_held_against_a_call(self):
+        barrier = threading.Barrier(3)
+
+        def run():
+            barrier.wait(10)
+            self.node.call(numpy.ones((1, 2)), "model_node")
+
+        threads = [threading.Thread(target=run) for _ in range(3)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        for connection in self.node._models["model_node"]._idle:
+            connection._socket.shutdown(socket.SHUT_RDWR)
+        self.assertEqual(self.node.call(numpy.ones((1, 2)), "model_node")[0].tolist(), [[2, 2]])
+
+    def test_runtime_d3_a_process_has_few_connections_to_a_model_however_many_threads_call(self):
+        threads = [threading.Thread(target=lambda: [self.node.call(numpy.ones((1, 2)), "model_node") for _ in range(5)])
+                   for _ in range(20)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        self.assertEqual(len(self.appliance.calls), 100)
+        self.assertLessEqual(self.appliance.models, _model._MOST)
+
+    def test_runtime_d3_who_is_refused_a_connection_uses_those_it_has_or_is_told(self):
+        self.appliance.models_at_once = 1
+        threads = [threading.Thread(target=lambda: [self.node.call(numpy.ones((1, 2)), "model_node") for _ in range(5)])
+                   for _ in range(4)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        self.assertEqual(len(self.appliance.calls), 20)
+        with self.assertRaisesRegex(panoramasdk.ModelError, "fewer threads"):
+            panoramasdk.node().call(numpy.ones((1, 2)), "model_node")
+
+    def test_runtime_d3_a_camera_that_is_refused_is_said_to_be_on_standard_error(self):
+        self.appliance.cameras[0].admits = 0
+        self.play(0)
+        _link.WORDS.over(("camera", "front"))
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), self.assertRaises(panoramasdk.TimeoutException):
+            self.node.inputs.video_in.get(timeout=1)
+        self.assertIn("no pictures of camera front: there are too many: use fewer processes", said.getvalue())
+        self.assertEqual(said.getvalue().count("no pictures"), 1)
+        self.assertLessEqual(len(self.appliance.cameras[0].connections), 2, "it does not insist")
+
+    def test_runtime_d28_a_refused_second_connection_leaves_the_first_alone(self):
+        self.play(0)
+        self.appliance.cameras[0].admits = 1
+        kept = [self.node.inputs.video_in.get(timeout=5) for _ in range(2)]
+        for _ in range(3):
+            with self.assertRaises(panoramasdk.TimeoutException):
+                self.node.inputs.video_in.get(timeout=0.3)
+        self.assertLessEqual(len(self.appliance.cameras[0].connections), 2)
+        del kept
+        for _ in range(3):
+            self.assertFalse(self.node.inputs.video_in.get(timeout=5)[0].is_cached)
+        self.assertLessEqual(len(self.appliance.cameras[0].connections), 2, "the first connection goes on")
+
+    def test_runtime_d13_a_child_process_gives_back_no_lease_of_its_parent(self):
+        self.play(0)
+        kept = self.node.inputs.video_in.get(timeout=5)
+        self.appliance.cameras[0].playing.clear()
+        time.sleep(0.2)
+        before = self.appliance.cameras[0].releases
+        child = os.fork()
+        if child == 0:
+            kept[0]._image = None
+            del kept
+            self.node = None
+            os._exit(0)
+        os.waitpid(child, 0)
+        time.sleep(0.3)
+        self.assertEqual(self.appliance.cameras[0].releases, before)
+        self.assertEqual(kept[0].image.shape, (HEIGHT, WIDTH, 3))
+
+    def test_runtime_d13_a_child_process_has_connections_of_its_own(self):
+        self.play(0)
+        self.node.inputs.video_in.get(timeout=5)
+        self.node.call(numpy.ones((1, 2)), "model_node")
+        self.node.outputs.video_out.put(panoramasdk.media(numpy.ones((2, 2, 3), numpy.uint8), "front"))
+        counts = lambda: (len(self.appliance.cameras[0].connections), self.appliance.models, len(self.appliance.displays))
+        wait(lambda: counts() == (1, 1, 1), "the parent's connections")
+        # Held by threads that the child does not have.
+        held = [self.node._link._lock, self.node.inputs.video_in._lock, self.node.outputs.video_out._lock,
+                self.node._models["model_node"]._changed]
+        [lock.acquire() for lock in held]
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                self.node.inputs.video_in.get(timeout=5)
+                self.node.call(numpy.ones((1, 2)), "model_node", 5)
+                self.node.outputs.video_out.put(panoramasdk.media(numpy.ones((2, 2, 3), numpy.uint8), "front"))
+                status = 0
+            finally:
+                os._exit(status)
+        [lock.release() for lock in held]
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertEqual(counts(), (2, 2, 2))
+        self.node.inputs.video_in.get(timeout=5)
+        self.node.call(numpy.ones((1, 2)), "model_node", 5)
+        self.assertEqual(counts(), (2, 2, 2), "the parent goes on with its own")
+
+    def test_runtime_d30_a_node_that_is_not_used_any_more_ends_its_thread_and_connection(self):
+        beating = lambda: sum(thread.name == "panoramasdk-heartbeat" for thread in threading.enumerate())
+        before = beating()
+        for _ in range(40):
+            panoramasdk.node()
+        wait(lambda: beating() <= before, "the threads to end")
+
+    def test_runtime_d27_put_is_not_held_up_for_long_by_a_display_that_takes_nothing(self):
+        self.appliance.answers_shown = False
+        pictures = [panoramasdk.media(numpy.ones((2, 2, 3), numpy.uint8), str(number)) for number in range(8)]
+        self.node.outputs.video_out.put(pictures)
+        wait(lambda: len(self.appliance.shown) == 8, "the first of each")
+        begin = time.monotonic()
+        for _ in range(10):
+            self.node.outputs.video_out.put(pictures)
+        self.assertLess(time.monotonic() - begin, 2)
+        self.appliance.answers_shown = True
+
+    def test_runtime_d27_what_cannot_be_shown_is_said_and_the_application_goes_on(self):
+        good = panoramasdk.media(numpy.ones((2, 2, 3), numpy.uint8), "good")
+        bad = panoramasdk.media(numpy.ones((2, 2, 3), numpy.float32), "bad")
+        many = [panoramasdk.media(numpy.ones((2, 2, 3), numpy.uint8), str(number)) for number in range(20)]
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            self.node.outputs.video_out.put([bad, good])
+            self.node.outputs.video_out.put(many)
+        wait(lambda: len(self.appliance.shown) == 16, "those that can be shown")
+        self.assertEqual(self.appliance.shown[0]["stream_id"], "good")
+        self.assertIn("stream bad is not shown: a picture must be an array of HxWx3 uint8", said.getvalue())
+        self.assertIn("at most 16 streams", said.getvalue())
+
+    def test_applications_tried_the_application_that_is_not_on_the_monitor_is_told(self):
+        self.appliance.monitor = False
+        picture = panoramasdk.media(numpy.ones((2, 2, 3), numpy.uint8), "front")
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            for _ in range(5):
+                self.node.outputs.video_out.put(picture)
+                time.sleep(0.05)
+        self.assertEqual(said.getvalue().count("the monitor shows another application"), 1, said.getvalue())
+        send(self.appliance.displays[0], {"kind": "owner", "mine": True})
+        count = len(self.appliance.shown)
+        self.node.outputs.video_out.put(picture)
+        wait(lambda: len(self.appliance.shown) > count, "the picture, once it has the monitor")
+
+    def test_applications_tried_a_wrong_model_node_is_told_the_right_ones(self):
+        with self.assertRaisesRegex(KeyError, "modell_node.*broken_node, model_node"):
+            self.node.call(numpy.ones((1, 2)), "modell_node")
+
+    def test_runtime_d7_lists_of_several_cameras_are_wholly_new(self):
+        for count, work in ((2, 0.02), (2, 0.05), (4, 0.02)):
+            _, _, lists, whole, _ = cameras.measure(_ports.MediaInput, [1 / 30] * count, work, 1.5)
+            self.assertGreater(whole, 0.7 * lists, "%d cameras, %g s" % (count, work))
+
+    def test_runtime_d7_a_slow_camera_does_not_hold_a_fast_one_up(self):
+        _, new, _, _, _ = cameras.measure(_ports.MediaInput, [1 / 30, 1 / 3], 0.005, 2)
+        self.assertGreater(new, 18, "pictures a second, of 33")
+
+    def test_runtime_d7_a_camera_that_delivers_nothing_any_more_is_left_out(self):
+        link, end = cameras.start([1 / 30] * 2, [(1, 1.0)])
+        self.addCleanup(end)
+        port = _ports.MediaInput(link, "video_in", ["front", "back"])
+        begin = time.monotonic()
+        seen = set()
+        while time.monotonic() - begin < 1.8:
+            names = tuple(picture.stream_id for picture in port.get(5))
+            seen.add(names)
+        self.assertIn(("front", "back"), seen)
+        self.assertEqual(names, ("front",))
+        # Nor does it hold the other one up.
+        begin = time.monotonic()
+        for _ in range(10):
+            port.get(5)
+        self.assertLess(time.monotonic() - begin, 1.0)
+
+    def test_runtime_d8_work_slightly_longer_than_a_picture_does_not_halve_the_pictures(self):
+        _, new, _, _, age = cameras.measure(_ports.MediaInput, [1 / 30], 0.037, 2)
+        self.assertGreater(new, 20, "pictures a second, of 27")
+        # Long work: asked when it is over, so that the picture is new.
+        _, _, _, _, age = cameras.measure(_ports.MediaInput, [1 / 30], 0.2, 2)
+        self.assertLess(age, 60, "ms")
 
     def test_threads_call_at_once(self):
         results = []

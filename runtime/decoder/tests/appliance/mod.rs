@@ -104,7 +104,7 @@ impl Appliance {
     }
 
     pub fn reader_of(&self, stream_id: &str) -> FrameReader {
-        FrameReader::subscribe(packet::connect(self.path("frames.sock")).unwrap(), stream_id).unwrap()
+        FrameReader::subscribe(packet::connect(self.path("frames.sock")).unwrap(), stream_id, "test").unwrap()
     }
 }
 
