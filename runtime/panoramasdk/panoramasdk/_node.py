@@ -26,7 +26,9 @@ class node(object):
     def call(self, *arguments, **named):
         """Runs a model: `call(inputs, name)` or `call(name, inputs)`, with `time_out` in seconds as a third argument.
 
-        `inputs` is a dictionary of arrays by the model's input names, a single array, or media. Gives the outputs as a
+        `inputs` is a dictionary of arrays by the model's input names, a single array, or media. Names that are none of the
+        model's stand for its inputs in their order, as many as it has: packages' descriptors often use other names than the
+        model. (A line on standard error says so where there is more than one.) A mixture is refused. Gives the outputs as a
         tuple of arrays. Raises KeyError for a model that the graph does not have, TimeoutException, and ModelError.
         """
         known = ("name", "input", "time_out")
