@@ -536,14 +536,23 @@ class SdkTest(unittest.TestCase):
         with self.assertRaisesRegex(KeyError, "modell_node.*broken_node, model_node"):
             self.node.call(numpy.ones((1, 2)), "modell_node")
 
+    def measured(self, periods, work, seconds, good):
+        """Fails if it is not good in five attempts: another process may have the processor just then, and what these tests
+        are about never is good by chance."""
+        results = []
+        for _ in range(5):
+            results.append(cameras.measure(_ports.MediaInput, periods, work, seconds))
+            if good(*results[-1]):
+                return
+        self.fail("get()/s, new pictures/s, lists, wholly new, age in ms: %s" % results)
+
     def test_runtime_d7_lists_of_several_cameras_are_wholly_new(self):
         for count, work in ((2, 0.02), (2, 0.05), (4, 0.02)):
-            _, _, lists, whole, _ = cameras.measure(_ports.MediaInput, [1 / 30] * count, work, 1.5)
-            self.assertGreater(whole, 0.7 * lists, "%d cameras, %g s" % (count, work))
+            self.measured([1 / 30] * count, work, 1.5, lambda calls, new, lists, whole, age: whole > 0.7 * lists)
 
     def test_runtime_d7_a_slow_camera_does_not_hold_a_fast_one_up(self):
-        _, new, _, _, _ = cameras.measure(_ports.MediaInput, [1 / 30, 1 / 3], 0.005, 2)
-        self.assertGreater(new, 18, "pictures a second, of 33")
+        # Pictures a second, of 33.
+        self.measured([1 / 30, 1 / 3], 0.005, 2, lambda calls, new, lists, whole, age: new > 18)
 
     def test_runtime_d7_a_camera_that_delivers_nothing_any_more_is_left_out(self):
         link, end = cameras.start([1 / 30] * 2, [(1, 1.0)])
@@ -551,7 +560,7 @@ class SdkTest(unittest.TestCase):
         port = _ports.MediaInput(link, "video_in", ["front", "back"])
         begin = time.monotonic()
         seen = set()
-        while time.monotonic() - begin < 1.8:
+        while time.monotonic() - begin < 2.5:
             names = tuple(picture.stream_id for picture in port.get(5))
             seen.add(names)
         self.assertIn(("front", "back"), seen)
@@ -563,11 +572,10 @@ class SdkTest(unittest.TestCase):
         self.assertLess(time.monotonic() - begin, 1.0)
 
     def test_runtime_d8_work_slightly_longer_than_a_picture_does_not_halve_the_pictures(self):
-        _, new, _, _, age = cameras.measure(_ports.MediaInput, [1 / 30], 0.037, 2)
-        self.assertGreater(new, 20, "pictures a second, of 27")
-        # Long work: asked when it is over, so that the picture is new.
-        _, _, _, _, age = cameras.measure(_ports.MediaInput, [1 / 30], 0.2, 2)
-        self.assertLess(age, 60, "ms")
+        # Pictures a second, of 27.
+        self.measured([1 / 30], 0.037, 2, lambda calls, new, lists, whole, age: new > 20)
+        # Long work: asked when it is over, so that the picture is new; ms.
+        self.measured([1 / 30], 0.2, 2, lambda calls, new, lists, whole, age: age < 60)
 
     def test_threads_call_at_once(self):
         results = []
