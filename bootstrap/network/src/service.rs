@@ -256,7 +256,7 @@ impl State {
         }
     }
 
-    /// 1. What has to be reached, 2. the configuration. A cut in between leaves the old configuration, which may then look
+    /// First what has to be reached, then the configuration. A cut in between leaves the old configuration, which may then look
     /// for a service that it does not lead to: it stays the way it is, as long as nothing else reaches that service.
     fn keep(&mut self) -> Result<Done, Failure> {
         let Some(tried) = self.tried.clone() else { return Ok(Done {}) };

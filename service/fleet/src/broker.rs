@@ -472,9 +472,9 @@ impl Fleet {
         let waiting = Waiting { due: Instant::now() + delay, connection: connection.to_owned(), message: will.message };
         match self.wills.keep(client, waiting, || self.hub().connected(client)) {
             Ok(()) => self.attend_to_wills(),
-            Err(Waiting { message, .. }) => {
+            Err(will) => {
                 tracing::warn!(client, "too many wills wait: this one is published at once");
-                return self.publish_now(message).await;
+                return self.publish_now(will.message).await;
             }
         }
         Ok(())

@@ -45,7 +45,7 @@ impl Wills {
     }
 
     /// Keeps a will in the place of an earlier one, unless its client is back. Gives it back if there is no place for it.
-    pub(crate) fn keep(&self, client: &str, new: Waiting, is_back: impl FnOnce() -> bool) -> Result<(), Waiting> {
+    pub(crate) fn keep(&self, client: &str, new: Waiting, is_back: impl FnOnce() -> bool) -> Result<(), Box<Waiting>> {
         let mut state = self.lock();
         // Asked while nobody can drop it: either this sees the new connection, or the new connection drops this will.
         if is_back() {
@@ -54,7 +54,7 @@ impl Wills {
         let size = new.message.size();
         let earlier = state.waiting.get(client).map_or(0, |will| will.message.size());
         if state.bytes - earlier + size > MAX_BYTES {
-            return Err(new);
+            return Err(Box::new(new));
         }
         state.bytes = state.bytes - earlier + size;
         state.waiting.insert(client.to_owned(), new);
