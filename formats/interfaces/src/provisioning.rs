@@ -4,7 +4,7 @@ use crate::Method;
 use belvedere_device_protocol::Endpoints;
 use serde::{Deserialize, Serialize};
 
-/// The identity, for the agent alone (the server checks the peer's user). Fails with `not_provisioned` before that.
+/// The identity, for the agent alone ([`crate::rights`]). Fails with `not_provisioned` before that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetIdentity {}
 impl Method for GetIdentity {

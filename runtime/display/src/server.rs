@@ -87,9 +87,7 @@ impl Server {
         }
         if listening {
             match packet::accept(listener) {
-                Ok(client) if !may_connect(&client) => {
-                    log::warn!("a display connection is refused: only `applications` may open one");
-                }
+                Ok(client) if !belvedere_varlink::may_connect(&client, "display") => {}
                 Ok(client) => {
                     self.next += 1;
                     if self.stage.connected(self.next) {
@@ -152,17 +150,6 @@ impl Server {
         self.stage.gone(number);
         self.clients.remove(&number);
     }
-}
-
-/// Whether the other side is `applications`, root, or this process's own user (tests). The socket itself can be reached by
-/// every service, since `applications` is another user.
-fn may_connect(client: &OwnedFd) -> bool {
-    rustix::net::sockopt::socket_peercred(client).is_ok_and(|peer| {
-        let user = peer.uid.as_raw();
-        user == 0
-            || peer.uid == rustix::process::geteuid()
-            || Some(user) == belvedere_interfaces::users::id_of("applications")
-    })
 }
 
 /// Sends without waiting. The sockets themselves may be blocking: they are shared with nobody, but `packet::send` goes by

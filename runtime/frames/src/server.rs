@@ -288,6 +288,9 @@ impl Server {
                     return Ok(());
                 }
             };
+            if !belvedere_varlink::may_connect(&socket, "frames") {
+                return Ok(());
+            }
             let mut state = lock(&self.state);
             if state.clients.len() >= CLIENTS {
                 log::warn!("refused a client beyond {CLIENTS}");

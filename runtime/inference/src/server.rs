@@ -43,6 +43,9 @@ impl Server {
                 Ok(connection) => connection,
                 Err(error) => return error,
             };
+            if !belvedere_varlink::may_connect(&connection, "inference") {
+                continue;
+            }
             if self.connections.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
                 self.connections.fetch_sub(1, Ordering::Relaxed);
                 log::warn!("more than {CONNECTIONS} connections; one is refused");
