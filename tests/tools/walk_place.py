@@ -158,6 +158,15 @@ def test_a_file_that_nothing_names_goes_a_week_later(w):
     assert "1 files deleted" in sweep(w, "--yes") and not path.exists()
 
 
+def copy_database(source, target):
+    """With its journal, and in the place of another one's: SQLite would take that for its own."""
+    for suffix in ("", "-wal", "-shm"):
+        there, here = (path.with_name(path.name + suffix) for path in (source, target))
+        here.unlink(missing_ok=True)
+        if there.exists():
+            shutil.copy(there, here)
+
+
 def test_a_restored_service_is_another_one(w):
     """The original's objects are not swept with the database of the restored one, and the other way round."""
     file, new = w.folder / "backup.tar", w.folder / "restored"
@@ -169,11 +178,11 @@ def test_a_restored_service_is_another_one(w):
     if not database(w).exists():
         return
     assert w.service.stop() == 0
-    shutil.copy(database(w), w.folder / "original")
-    shutil.copy(new / "service.sqlite", database(w))
+    copy_database(database(w), w.folder / "original")
+    copy_database(new / "service.sqlite", database(w))
     error = program(w, "serve", "--data", w.service.data, "--api", "127.0.0.1:0", "--device-https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", fails=True)
     assert "belong to service" in error and "Nothing was changed" in error, error
-    shutil.copy(w.folder / "original", database(w))
+    copy_database(w.folder / "original", database(w))
     w.service.start()
 
 
