@@ -130,7 +130,8 @@ def test_parts(w):
     assert complete((1, 2, 3))["ETag"].endswith('-3"')
     got = s3.get_object(Bucket=w.bucket, Key=key)
     assert got["Body"].read() == b"".join(pieces) and got["ContentType"] == "text/x-parts"
-    refused("NoSuchUpload", complete, numbers=(1, 2, 3))
+    # Asked again, as clients do whose first request took too long: the same answer.
+    assert complete((1, 2, 3))["ETag"].endswith('-3"')
     s3.abort_multipart_upload(Bucket=w.bucket, Key="parts/other", UploadId=other)
     refused("NoSuchUpload", s3.list_parts, Bucket=w.bucket, Key="parts/other", UploadId=other)
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=w.bucket)
