@@ -1,5 +1,6 @@
 //! Archives as people really plug them in: packed anew, opened in an editor, made by a newer service. The files in
-//! `field-cases/` hold good members; their keys are throw-away and their claims ended on 2026-11-18.
+//! `field-cases/` hold good members; their claims ended on 2026-11-18. Where an archive is refused before its key is looked
+//! at, words stand in the key's place; the keys of the accepted ones are throw-away.
 
 use crate::{fixtures::*, *};
 use std::io::{Cursor, Write};
