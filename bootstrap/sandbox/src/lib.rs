@@ -1,6 +1,8 @@
 //! What a service that parses hostile bytes does to itself at its start: fewer system calls, no capabilities, no new
 //! privileges.
 //!
+//! Services that cannot do so, or might forget it, get a looser one from the launcher ([`launched`]).
+//!
 //! `init` already gives such a service its own user, an empty network and next to no files; this closes the kernel's
 //! door. Call [`enter`] first thing in `main`, before threads are started and before the first byte from outside.
 //!
@@ -12,6 +14,7 @@
 //!   its flags, `clone`'s it can.
 
 pub mod calls;
+pub mod launched;
 
 use calls::{ALLOWED, FORBIDDEN};
 use rustix::process::{Resource, Rlimit};

@@ -2,6 +2,7 @@
 //!
 //! A test starts this program again with the name of a deed; the second process enters the sandbox and does it.
 
+use belvedere_sandbox::launched::{Launched, enter_before_exec};
 use belvedere_sandbox::{Profile, enter};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
@@ -17,7 +18,10 @@ fn profile(name: &str) -> Profile {
 /// Does it, inside. Never returns.
 fn perform(deed: &str) -> ! {
     let (name, deed) = deed.split_once(' ').unwrap();
-    enter(profile(name)).unwrap();
+    match Launched::ALL.into_iter().find(|launched| format!("{launched:?}") == name) {
+        Some(launched) => enter_before_exec(launched).unwrap(),
+        None => enter(profile(name)).unwrap(),
+    }
     use rustix::net::{AddressFamily, SocketType, socket};
     let refused = |error: rustix::io::Errno| error == rustix::io::Errno::NOSYS;
     let outcome = match deed {
@@ -51,13 +55,38 @@ fn perform(deed: &str) -> ! {
             DONE
         }
         "mount" => {
-            let _ = rustix::mount::unmount("/tmp", rustix::mount::UnmountFlags::DETACH);
+            let _ = rustix::mount::unmount("/nonexistent/belvedere", rustix::mount::UnmountFlags::DETACH);
             DONE
         }
         // SAFETY: one thread, and the call is refused.
         "new user name space" => match unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) } {
             Ok(()) | Err(_) => DONE,
         },
+        "become another program" => {
+            use std::os::unix::process::CommandExt;
+            let _ = Command::new("/bin/sh").args(["-c", &format!("exit {DONE}")]).exec();
+            1
+        }
+        "load a program into the kernel" => {
+            // SAFETY: no memory is handed over; the call is refused, or fails for lack of it.
+            let _ = unsafe { libc::syscall(libc::SYS_bpf, 0, 0, 0) };
+            DONE
+        }
+        "packets of its own making" => match socket(AddressFamily::PACKET, SocketType::DGRAM, None) {
+            Err(error) if refused(error) => REFUSED,
+            _ => DONE,
+        },
+        "crypto of the kernel" => match socket(AddressFamily::from_raw(libc::AF_ALG as u16), SocketType::SEQPACKET, None) {
+            Err(error) if refused(error) => REFUSED,
+            _ => DONE,
+        },
+        "set the clock" => {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+            // A time that is none: the kernel looks at it and refuses, whoever asks. What counts is who gets that far.
+            let _ =
+                rustix::time::clock_settime(rustix::time::ClockId::Realtime, rustix::time::Timespec { tv_nsec: -1, ..now });
+            DONE
+        }
         "kill another" => {
             match rustix::process::kill_process(rustix::process::getppid().unwrap(), rustix::process::Signal::CONT) {
                 Err(error) if refused(error) => REFUSED,
@@ -96,7 +125,7 @@ fn ordinary_work() {
     assert!(vec![1u8; 16 << 20].iter().all(|&byte| byte == 1));
 }
 
-fn outcome(profile: Profile, deed: &str) -> ExitStatus {
+fn outcome(profile: impl std::fmt::Debug, deed: &str) -> ExitStatus {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "inside", "--nocapture", "--test-threads=1"])
         .env(DEED, format!("{profile:?} {deed}"))
@@ -142,6 +171,31 @@ fn sockets_are_those_of_the_profile() {
         let expected = if profile == Profile::Camera { DONE } else { REFUSED };
         assert_eq!(outcome(profile, "internet").code(), Some(expected), "{profile:?}");
         assert_eq!(outcome(profile, "raw packets").code(), Some(REFUSED), "{profile:?}");
+    }
+}
+
+/// boot D24: whoever did not close its own sandbox had none.
+#[test]
+fn what_the_launcher_starts_works_and_stays_what_it_is() {
+    for launched in Launched::ALL {
+        for deed in ["ordinary work", "become another program"] {
+            assert_eq!(outcome(launched, deed).code(), Some(DONE), "{launched:?} {deed}");
+        }
+        let ends = ["become root", "new user name space", "load a program into the kernel"];
+        let unmounts = launched == Launched::Provisioning;
+        let sets_clock = matches!(launched, Launched::Provisioning | Launched::Network);
+        for (deed, ends) in
+            ends.map(|deed| (deed, true)).into_iter().chain([("mount", !unmounts), ("set the clock", !sets_clock)])
+        {
+            let status = outcome(launched, deed);
+            let signal = ends.then_some(libc::SIGSYS);
+            assert_eq!(status.signal(), signal, "{launched:?} {deed}: {status}");
+        }
+        let internet = if launched == Launched::FrontPanel { REFUSED } else { DONE };
+        assert_eq!(outcome(launched, "internet").code(), Some(internet), "{launched:?}");
+        let packets = if launched == Launched::Network { DONE } else { REFUSED };
+        assert_eq!(outcome(launched, "packets of its own making").code(), Some(packets), "{launched:?}");
+        assert_eq!(outcome(launched, "crypto of the kernel").code(), Some(REFUSED), "{launched:?}");
     }
 }
 
