@@ -289,7 +289,7 @@ pub fn gather(
     tree.write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")?;
     tree.write("etc/hostname", "belvedere\n")?;
     tree.write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")?;
-    tree.link("etc/resolv.conf", Path::new("/run/belvedere/resolv.conf"), "belvedere")?;
+    tree.link("etc/resolv.conf", Path::new(belvedere_interfaces::paths::RESOLV_CONF), "belvedere")?;
     tree.link("etc/mtab", Path::new("/proc/self/mounts"), "belvedere")?;
     tree.write("usr/lib/belvedere/release/version", &format!("{}\n", ingredients.version))?;
     tree.write("usr/lib/belvedere/release/board", &format!("{}\n", ingredients.board))?;

@@ -1,6 +1,6 @@
 //! `belvedere-front-panel`: serves `org.belvedere.FrontPanel` and drives the lights.
 
-use belvedere_front_panel_lights::{Facts, Leds, SysfsLeds, source_is_the_peers};
+use belvedere_front_panel_lights::{Facts, Leds, SysfsLeds, source_is_the_callers};
 use belvedere_interfaces::front_panel::{SetCondition, SetNetwork};
 use belvedere_interfaces::{Done, Failure, paths};
 use belvedere_varlink::{Peer, Server};
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     let (timed, wakes) = (Arc::clone(&panel), Arc::clone(&changed));
     std::thread::spawn(move || keep_time(&timed, &wakes));
     let change = move |source: &str, peer: Peer, change: &dyn Fn(&mut Facts, Duration) -> Result<(), Failure>| {
-        if !source_is_the_peers(source, peer.uid) {
+        if !source_is_the_callers(source, peer.caller) {
             let message = format!("user {} may not speak as {source:?}; state your own facts", peer.uid);
             return Err(Failure { reason: "permission_denied".into(), message });
         }

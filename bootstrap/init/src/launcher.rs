@@ -4,27 +4,26 @@
 //! the service. The usual way, code between `fork` and `exec` in a process with threads, may not even allocate memory;
 //! this way the steps are plain, safe Rust, and PID 1 never has a half-made service in its address space.
 //!
-//! The steps, in this order because each takes away what those before it need:
+//! The steps, in this order because each one takes away what the earlier ones need:
 //! 1. its control group (made by PID 1)
 //! 2. name spaces of its own
-//! 3. what it sees of the files
+//! 3. what it sees of files, devices and the kernel ([`crate::view`])
 //! 4. resource limits
 //! 5. capabilities that nobody below may ever have again (bounding set)
 //! 6. groups, group, user
 //! 7. the capabilities that it keeps, as ambient ones: they survive `exec` without being in the file
 //! 8. no new privileges
-//! 9. `exec` with a clean environment
+//! 9. fewer system calls
+//! 10. `exec` with a clean environment
 
-use crate::table::{Files, Network, SERVICES, Service, number_of, user_of};
-use crate::{Result, machine, named};
-use belvedere_interfaces::paths;
-use belvedere_storage::mounts;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+use crate::table::{Network, SERVICES, Service, number_of, user_of};
+use crate::{Result, machine, named, view};
+use belvedere_interfaces::rights::SERVICE_VARIABLE;
+use belvedere_sandbox::launched::enter_before_exec;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags};
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::Command;
 
 /// Becomes the service; returns only the reason why not.
@@ -39,22 +38,34 @@ fn prepare(service: &Service) -> Result<Infallible> {
     nix::sys::signal::SigSet::empty().thread_set_mask().map_err(named("unblock", "signals"))?;
     // 1
     machine::write_kernel_file(&format!("{}/cgroup.procs", machine::cgroup_of(service)), "0")?;
+    narrow(service)?;
+    // 10
+    let program = machine::program_of(service.name);
+    let mut command = Command::new(&program);
+    command.env_clear().env(SERVICE_VARIABLE, service.name);
+    for (key, value) in [("PATH", "/usr/lib/belvedere/bin:/usr/sbin:/usr/bin"), ("HOME", "/"), ("LANG", "C.UTF-8")] {
+        command.env(key, value);
+    }
+    for key in [belvedere_varlink::READY_VARIABLE, "BELVEDERE_LOG"] {
+        if let Some(value) = std::env::var_os(key) {
+            command.env(key, value);
+        }
+    }
+    let error = command.exec();
+    Err(format!("{program}: {error}"))
+}
+
+/// Steps 2 to 9: from here on this process sees and may do what the table gives the service. One thread only.
+pub fn narrow(service: &Service) -> Result<()> {
     // 2
-    let mut spaces = UnshareFlags::empty();
+    let mut spaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC;
     if service.network == Network::None {
         spaces |= UnshareFlags::NEWNET;
     }
-    if service.files == Files::Own {
-        spaces |= UnshareFlags::NEWNS | UnshareFlags::NEWIPC;
-    }
-    if !spaces.is_empty() {
-        // SAFETY: this process has one thread and shares no descriptor table with another.
-        unsafe { rustix::thread::unshare_unsafe(spaces) }.map_err(named("make", "name spaces"))?;
-    }
+    // SAFETY: this process has one thread and shares no descriptor table with another.
+    unsafe { rustix::thread::unshare_unsafe(spaces) }.map_err(named("make", "name spaces"))?;
     // 3
-    if service.files == Files::Own {
-        hide_files(service)?;
-    }
+    view::restrict(service)?;
     // 4
     limit(Resource::Nofile, service.open_files)?;
     limit(Resource::Core, 0)?;
@@ -93,43 +104,13 @@ fn prepare(service: &Service) -> Result<Infallible> {
     // 8
     rustix::thread::set_no_new_privs(true).map_err(named("forbid", "new privileges"))?;
     // 9
-    let program = machine::program_of(service.name);
-    let mut command = Command::new(&program);
-    command.env_clear();
-    for (key, value) in [("PATH", "/usr/lib/belvedere/bin:/usr/sbin:/usr/bin"), ("HOME", "/"), ("LANG", "C.UTF-8")] {
-        command.env(key, value);
+    if let Some(sandbox) = service.sandbox {
+        enter_before_exec(sandbox).map_err(|error| error.to_string())?;
     }
-    for key in [belvedere_varlink::READY_VARIABLE, "BELVEDERE_LOG"] {
-        if let Some(value) = std::env::var_os(key) {
-            command.env(key, value);
-        }
-    }
-    let error = command.exec();
-    Err(format!("{program}: {error}"))
+    Ok(())
 }
 
 fn limit(resource: Resource, value: u64) -> Result<()> {
     let limit = Rlimit { current: Some(value), maximum: Some(value) };
     rustix::process::setrlimit(resource, limit).map_err(named("limit", format!("{resource:?}")))
-}
-
-/// Leaves of the machine's files what the service may see.
-fn hide_files(service: &Service) -> Result<()> {
-    let text = |error: belvedere_storage::StorageError| error.to_string();
-    mounts::make_private().map_err(text)?;
-    // Its own directory is held on to while the data partition is covered.
-    let own = format!("{}/{}", paths::DATA, service.name);
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let kept = if Path::new(&own).is_dir() {
-        Some(rustix::mount::open_tree(rustix::fs::CWD, own.as_str(), flags).map_err(named("hold on to", &own))?)
-    } else {
-        None
-    };
-    mounts::mount("tmpfs", paths::DATA, "tmpfs", mounts::DATA_ONLY, "size=64k,mode=755").map_err(text)?;
-    if let Some(kept) = kept {
-        std::fs::create_dir(&own).map_err(named("make", &own))?;
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        rustix::mount::move_mount(&kept, "", rustix::fs::CWD, own.as_str(), flags).map_err(named("mount", &own))?;
-    }
-    mounts::mount("tmpfs", "/tmp", "tmpfs", mounts::DATA_ONLY, "size=64m,mode=1777").map_err(text)
 }

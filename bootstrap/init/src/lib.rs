@@ -8,6 +8,7 @@
 pub mod buttons;
 pub mod command_line;
 pub mod console;
+pub mod device_filter;
 pub mod devices;
 pub mod early;
 pub mod launcher;
@@ -23,6 +24,7 @@ pub mod spool;
 pub mod supervision;
 pub mod supervisor;
 pub mod table;
+pub mod view;
 pub mod watchdog;
 
 /// Where this program is in the root image.

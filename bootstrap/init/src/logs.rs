@@ -2,44 +2,21 @@
 
 use crate::spool::Spool;
 use belvedere_interfaces::logs::ReadLogs;
-use belvedere_interfaces::{Failure, users};
+use belvedere_interfaces::rights::Caller;
 use belvedere_varlink::Server;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a peer may do with the lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Right {
-    /// Reads, and what it has stored is forgotten.
-    Store,
-    /// Reads only.
-    Read,
-    /// Nothing.
-    None,
+/// Whether what a caller has read is forgotten, because it stores it: the agent does. Others read only.
+fn stores(caller: Option<Caller>) -> bool {
+    caller == Some(Caller::Service("agent"))
 }
 
-/// Only the agent stores lines; provisioning reads them for the stick. Lines are nobody else's business: they may say
-/// what another service was sent.
-fn right_of(uid: u32) -> Right {
-    if users::id_of("agent") == Some(uid) {
-        Right::Store
-    } else if uid == 0 || users::id_of("provisioning") == Some(uid) {
-        Right::Read
-    } else {
-        Right::None
-    }
-}
-
-/// Answers for the spool.
+/// Answers for the spool. Who may read is in the table of rights.
 pub fn route(server: Server, spool: &Arc<Mutex<Spool>>) -> Server {
     let spool = Arc::clone(spool);
     server.route(move |call: ReadLogs, peer| {
-        let right = right_of(peer.uid);
-        if right == Right::None {
-            let message = format!("user {} may not read the appliance's log", peer.uid);
-            return Err(Failure { reason: "permission_denied".into(), message });
-        }
         let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
-        if right == Right::Store {
+        if stores(peer.caller) {
             spool.forget(call.after);
         }
         Ok(spool.read(call.after, call.limit))
@@ -52,10 +29,9 @@ mod tests {
 
     #[test]
     fn only_the_agent_makes_lines_be_forgotten() {
-        assert_eq!(right_of(users::id_of("agent").unwrap()), Right::Store);
-        assert_eq!(right_of(users::id_of("provisioning").unwrap()), Right::Read);
-        assert_eq!(right_of(0), Right::Read);
-        assert_eq!(right_of(users::id_of("camera").unwrap()), Right::None);
-        assert_eq!(right_of(users::CONTAINER_FIRST_ID), Right::None);
+        assert!(stores(Some(Caller::Service("agent"))));
+        for caller in [None, Some(Caller::Service("provisioning")), Some(Caller::Init), Some(Caller::Developer)] {
+            assert!(!stores(caller), "{caller:?}");
+        }
     }
 }

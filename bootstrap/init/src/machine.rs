@@ -2,12 +2,13 @@
 
 use crate::command_line::{self, CommandLine};
 use crate::console::Console;
-use crate::table::{Files, SERVICES, Service, user_of};
+use crate::device_filter::{Blocks, SCSI_DISKS};
+use crate::table::{Kernel, SERVICES, Service, user_of};
 use crate::watchdog::{Watchdog, feed_during};
-use crate::{Result, devices, named, slots};
+use crate::{Result, device_filter, devices, named, slots, view};
 use belvedere_interfaces::{paths, users};
 use belvedere_storage::{data, mounts, partitions};
-use rustix::fs::{Gid, Mode, Uid};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::mount::MountFlags;
 use std::io::Write;
 use std::path::Path;
@@ -68,33 +69,48 @@ pub fn read_command_line() -> Result<CommandLine> {
     command_line::parse(&std::fs::read_to_string("/proc/cmdline").map_err(named("read", "/proc/cmdline"))?)
 }
 
-/// Makes a directory, or takes the one that is there, with this owner and mode.
+/// Makes a directory, or takes the one that is there, with this owner and mode. A link is not taken: who can write the
+/// disk from outside would choose with one which directory of the machine is given away.
 fn directory(path: &str, owner: u32, mode: u32) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(named("make", path))?;
-    rustix::fs::chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner))).map_err(named("give away", path))?;
-    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(named("set the mode of", path))
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(named("make", path)(error)),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(named("open the directory", path))?;
+    rustix::fs::fchown(&opened, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner))).map_err(named("give away", path))?;
+    rustix::fs::fchmod(&opened, Mode::from_raw_mode(mode)).map_err(named("set the mode of", path))
 }
 
-/// The sockets' directory: everyone may make a socket, nobody may remove another's, and the names of the services'
-/// sockets are taken from the start by files that are already theirs, so that no service can pose as another.
-pub fn make_sockets_directory() -> Result<()> {
-    directory(paths::SOCKETS, 0, 0o1777)?;
-    let sockets = [
-        (paths::FRONT_PANEL, "front-panel"),
-        (paths::NETWORK, "network"),
-        (paths::PROVISIONING, "provisioning"),
-        (paths::CAMERA, "camera"),
-        (paths::APPLICATIONS, "applications"),
-        (paths::DECODER, "decoder"),
-        (paths::FRAMES, "decoder"),
-        (paths::INFERENCE, "inference"),
-        (paths::DISPLAY, "display"),
-    ];
-    for (path, name) in sockets {
-        // Bound and closed at once: a socket that nobody answers on.
-        drop(std::os::unix::net::UnixListener::bind(path).map_err(named("reserve", path))?);
-        let id = SERVICES.iter().find(|service| service.name == name).map_or(0, user_of);
-        rustix::fs::chown(path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id))).map_err(named("give away", path))?;
+/// Settings of the kernel that close what nobody here uses: following and reusing others' files in directories where
+/// everybody writes, and addresses, messages and programs of the kernel.
+const SETTINGS: [(&str, &str); 8] = [
+    ("fs/protected_symlinks", "1"),
+    ("fs/protected_hardlinks", "1"),
+    ("fs/protected_fifos", "2"),
+    ("fs/protected_regular", "2"),
+    ("fs/suid_dumpable", "0"),
+    ("kernel/dmesg_restrict", "1"),
+    ("kernel/kptr_restrict", "2"),
+    ("kernel/unprivileged_bpf_disabled", "1"),
+];
+
+/// Writes them; what a kernel does not have is said.
+fn write_settings(console: &Console) {
+    for (name, value) in SETTINGS {
+        if let Err(error) = write_kernel_file(&format!("/proc/sys/{name}"), value) {
+            console.say(&error);
+        }
+    }
+}
+
+/// The sockets' directory, which is root's, and in it a directory for each service, which is that service's: nobody can
+/// take a name, place a link or leave a file where another makes its socket.
+pub fn make_sockets_directories() -> Result<()> {
+    directory(paths::SOCKETS, 0, 0o755)?;
+    directory(&format!("{}/init", paths::SOCKETS), 0, 0o755)?;
+    for service in SERVICES {
+        directory(&format!("{}/{}", paths::SOCKETS, service.name), user_of(service), 0o755)?;
     }
     Ok(())
 }
@@ -117,6 +133,11 @@ pub fn loopback_up() -> Result<()> {
         let call = rustix::ioctl::Setter::<SIOCSIFFLAGS, Request>::new(request);
         rustix::ioctl::ioctl(&socket, call).map_err(named("bring up", "the loopback interface"))
     }
+}
+
+/// The block devices that a service may open.
+pub fn blocks_of(service: &Service) -> Blocks {
+    if service.sticks { Blocks::Major(SCSI_DISKS) } else { Blocks::None }
 }
 
 /// Control groups of all services, with their limits, and the group of all containers.
@@ -144,6 +165,7 @@ pub fn make_control_groups(console: &Console) -> Result<()> {
             }
         }
         let _ = write_kernel_file(&format!("{group}/memory.oom.group"), "1");
+        device_filter::attach(&group, blocks_of(service))?;
     }
     Ok(())
 }
@@ -184,11 +206,8 @@ fn mount_and_own(partition: &partitions::Partition) -> Result<()> {
     ] {
         let owner = SERVICES.iter().find(|service| service.name == name).map_or(0, user_of);
         // Containers' files are below; their users must be able to pass, not to list.
-        let mode = if SERVICES.iter().any(|service| service.name == name && service.files == Files::Machine) {
-            0o711
-        } else {
-            0o700
-        };
+        let containers = SERVICES.iter().any(|service| service.name == name && service.kernel == Kernel::Containers);
+        let mode = if containers { 0o711 } else { 0o700 };
         directory(path, owner, mode)?;
     }
     let data = rustix::fs::open(paths::DATA, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, Mode::empty())
@@ -196,18 +215,22 @@ fn mount_and_own(partition: &partitions::Partition) -> Result<()> {
     rustix::fs::syncfs(&data).map_err(named("synchronise", paths::DATA))
 }
 
-/// Everything before the first service.
-pub fn prepare(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<CommandLine> {
+/// Everything before the first service, and the services' device nodes.
+pub fn prepare(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<(CommandLine, devices::Nodes)> {
     mount_kernel_file_systems()?;
+    write_settings(console);
     mount_efi_variables(console);
     let line = read_command_line()?;
     rustix::system::sethostname(b"belvedere").map_err(named("set", "the host name"))?;
     loopback_up()?;
-    make_sockets_directory()?;
+    make_sockets_directories()?;
+    directory(view::WHOLE_PROC, 0, 0o700)?;
+    devices::make_directories()?;
     make_control_groups(console)?;
     mount_data(console, watchdog)?;
-    for error in devices::give().into_iter().chain(devices::give_lights()) {
+    let mut nodes = devices::Nodes::default();
+    for error in nodes.give().into_iter().chain(devices::give_lights()) {
         console.say(&error);
     }
-    Ok(line)
+    Ok((line, nodes))
 }

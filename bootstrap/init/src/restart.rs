@@ -1,7 +1,7 @@
 //! `org.belvedere.Machine` at `init`'s socket: others ask for a restart, the loop of PID 1 does it.
 
 use belvedere_interfaces::machine::Restart;
-use belvedere_interfaces::{Done, Failure, users};
+use belvedere_interfaces::{Done, Failure};
 use belvedere_varlink::Server;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
@@ -13,23 +13,14 @@ pub fn requests() -> (SyncSender<String>, Receiver<String>) {
     sync_channel(1)
 }
 
-/// The agent, whose service asks for it, and root.
-fn may_restart(uid: u32) -> bool {
-    uid == 0 || users::id_of("agent") == Some(uid)
-}
-
 /// One bounded line: the console shows no control characters of others.
 fn reason(why: &str) -> String {
     let line: String = why.chars().filter(|c| !c.is_control()).take(MAXIMUM_REASON).collect();
     if line.trim().is_empty() { "without a reason".into() } else { line }
 }
 
-/// Notes the request of a user, or says why not.
-fn ask(requests: &SyncSender<String>, why: &str, uid: u32) -> Result<Done, Failure> {
-    if !may_restart(uid) {
-        let message = format!("user {uid} may not restart the machine");
-        return Err(Failure { reason: "permission_denied".into(), message });
-    }
+/// Notes a request.
+fn ask(requests: &SyncSender<String>, why: &str) -> Result<Done, Failure> {
     match requests.try_send(reason(why)) {
         // Full: a restart is about to begin.
         Ok(()) | Err(TrySendError::Full(_)) => Ok(Done {}),
@@ -40,9 +31,9 @@ fn ask(requests: &SyncSender<String>, why: &str, uid: u32) -> Result<Done, Failu
     }
 }
 
-/// Answers requests; what is granted arrives at the receiver.
+/// Answers requests, which then arrive at the receiver. Who may make them is in the table of rights.
 pub fn route(server: Server, requests: SyncSender<String>) -> Server {
-    server.route(move |call: Restart, peer| ask(&requests, &call.why, peer.uid))
+    server.route(move |call: Restart, _| ask(&requests, &call.why))
 }
 
 #[cfg(test)]
@@ -50,27 +41,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_agent_and_root_restart_the_machine() {
-        let (sender, receiver) = requests();
-        for user in users::USERS.iter().filter(|user| user.name != "agent") {
-            assert_eq!(ask(&sender, "x", user.id).unwrap_err().reason, "permission_denied", "{}", user.name);
-        }
-        assert_eq!(ask(&sender, "x", users::CONTAINER_FIRST_ID).unwrap_err().reason, "permission_denied");
-        assert!(receiver.try_recv().is_err(), "what is refused is not done");
-        assert_eq!(ask(&sender, "job 1", users::id_of("agent").unwrap()), Ok(Done {}));
-        assert_eq!(receiver.try_recv().unwrap(), "job 1");
-        assert_eq!(ask(&sender, "job 2", 0), Ok(Done {}));
-        assert_eq!(receiver.try_recv().unwrap(), "job 2");
-    }
-
-    #[test]
     fn a_second_request_does_not_wait_and_is_not_a_second_restart() {
         let (sender, receiver) = requests();
-        assert_eq!(ask(&sender, "one", 0), Ok(Done {}));
-        assert_eq!(ask(&sender, "two", 0), Ok(Done {}));
+        assert_eq!(ask(&sender, "one"), Ok(Done {}));
+        assert_eq!(ask(&sender, "two"), Ok(Done {}));
         assert_eq!(receiver.try_iter().collect::<Vec<_>>(), ["one"]);
         drop(receiver);
-        assert_eq!(ask(&sender, "three", 0).unwrap_err().reason, "ending");
+        assert_eq!(ask(&sender, "three").unwrap_err().reason, "ending");
     }
 
     #[test]

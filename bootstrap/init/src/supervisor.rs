@@ -2,6 +2,7 @@
 
 use crate::buttons::Buttons;
 use crate::console::{Console, say, uptime};
+use crate::devices::Nodes;
 use crate::output::{Lines, kernel_line, read_rounds};
 use crate::panel::Facts;
 use crate::power::{self, End};
@@ -9,7 +10,7 @@ use crate::spool::Spool;
 use crate::supervision::{Action, Event, Policy, Supervision};
 use crate::table::{PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
-use crate::{Result, devices, early, logs, machine, named, panel, restart, slots};
+use crate::{Result, early, logs, machine, named, panel, restart, slots};
 use belvedere_front_panel_lights::pattern;
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_interfaces::paths;
@@ -38,6 +39,8 @@ const MAXIMUM_CALL: usize = 64 * 1024;
 const LAST_ROUNDS: usize = 4;
 /// How many ended processes and how many signals are taken in one turn: services make both.
 const TURN: usize = 64;
+/// How often is looked for devices that came or went; whoever plugs in a stick waits for this.
+const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 /// How long the end may take: what is not written yet is written then.
 const END_TIME: Duration = Duration::from_secs(180);
 
@@ -62,6 +65,7 @@ struct Supervisor {
     development: bool,
     /// Reasons of those who asked for a restart.
     restarts: Receiver<String>,
+    nodes: Nodes,
     /// Counts once a shutdown began.
     end: End,
     ending: bool,
@@ -78,8 +82,8 @@ pub fn run() -> ! {
     if let Some(watchdog) = &mut watchdog {
         watchdog.feed();
     }
-    let (line, signals) = match (prepared, signals) {
-        (Ok(line), Ok(signals)) => (line, signals),
+    let (line, nodes, signals) = match (prepared, signals) {
+        (Ok((line, nodes)), Ok(signals)) => (line, nodes, signals),
         (Err(error), _) | (_, Err(error)) => fail(&console, watchdog, &error),
     };
     console.say(&format!("root image {} takes over ({:.2} s)", line.version, uptime().as_secs_f64()));
@@ -109,6 +113,7 @@ pub fn run() -> ! {
         facts: Facts::default(),
         development: line.development,
         restarts,
+        nodes,
         end: End::Off,
         ending: false,
         stopped: false,
@@ -269,6 +274,7 @@ impl Supervisor {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let kernel = rustix::fs::open("/dev/kmsg", flags, Mode::empty()).ok();
         let mut next_chore = Duration::ZERO;
+        let mut next_look = Duration::ZERO;
         self.step(&Event::Tick);
         while !self.stopped {
             if uptime() >= next_chore {
@@ -277,7 +283,10 @@ impl Supervisor {
                     watchdog.feed();
                 }
                 buttons.look();
-                for error in devices::give() {
+            }
+            if uptime() >= next_look {
+                next_look = uptime() + LOOK_INTERVAL;
+                for error in self.nodes.give() {
                     self.say(&error);
                 }
             }

@@ -3,6 +3,7 @@
 //! One constant table, part of the verified image. Adding a service is adding a line here and its user in
 //! `formats/interfaces`.
 
+use belvedere_sandbox::launched::Launched;
 use rustix::thread::CapabilitySet;
 use std::time::Duration;
 
@@ -15,16 +16,19 @@ pub enum Network {
     None,
 }
 
-/// Which files a service sees.
+/// What a service may write of `/sys` and the control groups. Nobody writes the kernel's settings in `/proc/sys`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Files {
-    /// The machine's, so that what it mounts is seen by what it starts.
-    Machine,
-    /// The root image, a `/tmp` of its own, and of the `data` partition its own directory at most.
-    Own,
+pub enum Kernel {
+    /// Nothing.
+    ReadOnly,
+    /// What permissions allow: the lights' files, which are given to its user.
+    Lights,
+    /// It makes containers and their control groups.
+    Containers,
 }
 
-/// One service. Its program is `/usr/lib/belvedere/bin/belvedere-<name>`, its user the one of its name.
+/// One service. It sees the root image, a `/tmp` of its own, of the `data` partition its own directory at most, and of
+/// the machine's devices those that are named here ([`crate::view`]). Its program is `/usr/lib/belvedere/bin/belvedere-<name>`, its user the one of its name.
 #[derive(Debug, Clone, Copy)]
 pub struct Service {
     /// Name.
@@ -35,10 +39,14 @@ pub struct Service {
     pub capabilities: CapabilitySet,
     /// Network.
     pub network: Network,
-    /// Files.
-    pub files: Files,
-    /// Device nodes that are given to its user. A `*` stands for any digits.
+    /// What it may write of the kernel's files.
+    pub kernel: Kernel,
+    /// Device nodes in its `/dev`, which belong to its user. A `*` stands for any digits.
     pub devices: &'static [&'static str],
+    /// The same for disks behind USB and their partitions, but for the disk that the appliance runs from.
+    pub sticks: bool,
+    /// The system calls that the launcher leaves it. `None`: it closes a tighter sandbox itself, or makes containers.
+    pub sandbox: Option<Launched>,
     /// Started when these are ready (or had [`PATIENCE`] to become it: a broken one does not keep others down).
     pub after: &'static [&'static str],
     /// Whether the appliance operates without it.
@@ -65,8 +73,10 @@ const PLAIN: Service = Service {
     root: false,
     capabilities: CapabilitySet::empty(),
     network: Network::None,
-    files: Files::Own,
+    kernel: Kernel::ReadOnly,
     devices: &[],
+    sticks: false,
+    sandbox: None,
     after: &[],
     required: true,
     memory: 128,
@@ -94,12 +104,18 @@ const CONTAINERS: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::KILL)
-    .union(CapabilitySet::MKNOD)
     .union(CapabilitySet::AUDIT_WRITE);
 
 /// All services, in the order in which they are started.
 pub const SERVICES: &[Service] = &[
-    Service { name: "front-panel", memory: 32, tasks: 48, ..PLAIN },
+    Service {
+        name: "front-panel",
+        kernel: Kernel::Lights,
+        sandbox: Some(Launched::FrontPanel),
+        memory: 32,
+        tasks: 48,
+        ..PLAIN
+    },
     Service {
         name: "network",
         // Addresses and routes; DHCP's packets before there is an address; NTP's and DHCP's ports; the clock.
@@ -108,37 +124,39 @@ pub const SERVICES: &[Service] = &[
             .union(CapabilitySet::NET_BIND_SERVICE)
             .union(CapabilitySet::SYS_TIME),
         network: Network::Appliance,
+        sandbox: Some(Launched::Network),
         ..PLAIN
     },
     Service {
         name: "provisioning",
-        // Mounts sticks, which it does in its own name space, and reads their blocks to tell what is wrong with them.
-        // DAC_OVERRIDE because sticks' nodes come and go and belong to root; SYS_TIME because the certificate of a
-        // first start is checked before anything else sets the clock.
-        capabilities: CapabilitySet::SYS_ADMIN.union(CapabilitySet::DAC_OVERRIDE).union(CapabilitySet::SYS_TIME),
+        // Mounts sticks, which it does in its own name space. SYS_TIME because the certificate of a first start is
+        // checked before anything else sets the clock.
+        capabilities: CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_TIME),
         network: Network::Appliance,
-        devices: &["/dev/tpmrm*"],
+        sticks: true,
+        sandbox: Some(Launched::Provisioning),
         after: &["front-panel"],
         stream: "occ_log",
         memory: 256,
         ..PLAIN
     },
-    Service { name: "decoder", devices: &["/dev/video*"], memory: 1024, tasks: 256, open_files: 4096, ..PLAIN },
+    Service { name: "decoder", devices: &["video*"], memory: 1024, tasks: 256, open_files: 4096, ..PLAIN },
     Service { name: "camera", network: Network::Appliance, memory: 512, tasks: 256, open_files: 4096, ..PLAIN },
     Service { name: "inference", memory: 2048, tasks: 256, open_files: 4096, ..PLAIN },
-    Service { name: "display", devices: &["/dev/dri/card*", "/dev/dri/renderD*"], memory: 256, open_files: 4096, ..PLAIN },
+    Service { name: "display", devices: &["dri/card*", "dri/renderD*"], memory: 256, open_files: 4096, ..PLAIN },
     Service {
         name: "applications",
         // `root`, because crun gives a container its range of users by writing `uid_map` itself, which it does as user 0
         // only (as another user it looks for the set-user-ID program newuidmap, and no program of the image has that
         // bit); it also makes cgroups, mounts overlays and, for the container's network, interfaces. What it needs of
-        // root's rights is the list above; what it does not have: modules, raw disks, the clock, restarting the machine,
-        // other tracing of the kernel. The containers' own processes have none of it on the machine: their root is user
-        // 100000.
+        // root's rights is the list above; what it does not have: modules, device nodes of its own making, the clock,
+        // restarting the machine, other tracing of the kernel. It sees no disk and no other's data, like every service;
+        // but with SYS_ADMIN it could mount what it does not see, so this is the service that must not be taken over.
+        // The containers' own processes have none of it on the machine: their root is user 100000.
         root: true,
         capabilities: CONTAINERS,
         network: Network::Appliance,
-        files: Files::Machine,
+        kernel: Kernel::Containers,
         memory: 512,
         tasks: 512,
         open_files: 65_536,
@@ -150,6 +168,7 @@ pub const SERVICES: &[Service] = &[
     Service {
         name: "agent",
         network: Network::Appliance,
+        sandbox: Some(Launched::Agent),
         memory: 256,
         after: &["provisioning"],
         stream: "occ_log",
@@ -196,19 +215,44 @@ mod tests {
     fn who_parses_hostile_bytes_has_no_rights_and_no_files() {
         for name in ["camera", "decoder", "inference", "display", "agent"] {
             let service = &SERVICES[number_of(name).unwrap()];
-            assert!(service.capabilities.is_empty() && !service.root && service.files == Files::Own, "{name}");
+            assert!(service.capabilities.is_empty() && !service.root && !service.sticks, "{name}");
+            assert_eq!(service.kernel, Kernel::ReadOnly, "{name}");
         }
         for name in ["decoder", "inference", "display", "front-panel"] {
             assert_eq!(SERVICES[number_of(name).unwrap()].network, Network::None, "{name}");
         }
     }
 
+    /// boot D24: a service that did not close its sandbox itself had none.
+    #[test]
+    fn every_service_has_a_sandbox_of_its_own_or_the_launchers() {
+        for service in SERVICES {
+            let itself = ["camera", "decoder", "inference", "display"].contains(&service.name);
+            assert!(itself || service.sandbox.is_some() || service.name == "applications", "{}", service.name);
+        }
+    }
+
     #[test]
     fn nobody_has_the_rights_that_undo_verified_boot() {
-        let never =
-            CapabilitySet::SYS_MODULE | CapabilitySet::SYS_RAWIO | CapabilitySet::SYS_BOOT | CapabilitySet::MAC_ADMIN;
+        // What they touch in fact is tried from inside in tests/inside.rs.
+        let never = CapabilitySet::SYS_MODULE
+            | CapabilitySet::SYS_RAWIO
+            | CapabilitySet::SYS_BOOT
+            | CapabilitySet::MAC_ADMIN
+            | CapabilitySet::MKNOD;
         for service in SERVICES {
             assert!(!service.capabilities.intersects(never), "{}", service.name);
+            for pattern in service.devices {
+                let known = ["video", "dri/card", "dri/renderD"];
+                assert!(known.iter().any(|start| pattern.strip_prefix(start) == Some("*")), "{}: {pattern}", service.name);
+            }
         }
+        let overriding = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        let names: Vec<&str> = SERVICES
+            .iter()
+            .filter(|service| service.root || service.capabilities.intersects(overriding))
+            .map(|service| service.name)
+            .collect();
+        assert_eq!(names, ["applications"], "others' files are closed to everybody else");
     }
 }

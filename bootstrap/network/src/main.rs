@@ -18,7 +18,7 @@ struct Arguments {
     #[arg(long, default_value = paths::NETWORK_STATE)]
     state: PathBuf,
     /// File to write name servers to; /etc/resolv.conf links to it.
-    #[arg(long, default_value = "/run/belvedere/resolv.conf")]
+    #[arg(long, default_value = paths::RESOLV_CONF)]
     resolv_conf: PathBuf,
     /// Socket of the front panel.
     #[arg(long, default_value = paths::FRONT_PANEL)]

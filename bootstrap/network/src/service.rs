@@ -9,8 +9,8 @@ use crate::time::{self, Source};
 use belvedere_device_protocol::{NetworkConfiguration, NetworkStatus};
 use belvedere_interfaces::front_panel::{NetworkCondition, SetNetwork};
 use belvedere_interfaces::network::{GetStatus, Keep, Revert, ServiceAddress, Try};
-use belvedere_interfaces::{Done, Failure, users};
-use belvedere_varlink::{Peer, Server};
+use belvedere_interfaces::{Done, Failure};
+use belvedere_varlink::Server;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -95,15 +95,6 @@ fn failure(reason: &str, message: impl Into<String>) -> Failure {
     Failure { reason: reason.into(), message: message.into() }
 }
 
-/// Only provisioning (and root) may change the network; a service run by a developer may be changed by its user.
-fn may_change(peer: Peer) -> Result<(), Failure> {
-    let own = rustix::process::getuid().as_raw();
-    if peer.uid == 0 || peer.uid == own || Some(peer.uid) == users::id_of("provisioning") {
-        return Ok(());
-    }
-    Err(failure("permission_denied", format!("user {} may not change the network", peer.uid)))
-}
-
 /// Runs until the process ends.
 pub fn run(options: Options) -> Result<(), ServiceError> {
     let open = |what| move |source| ServiceError::Open { what, source };
@@ -134,12 +125,9 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
     let short = Duration::from_secs(9);
     let (a, b, c, d) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared), shared);
     Server::bind(&options.socket)?
-        .route(move |call: Try, peer| {
-            may_change(peer)?;
-            a.ask(|reply| Call::Try(call, reply), TRY_TIME + short)
-        })
-        .route(move |_: Keep, peer| may_change(peer).and_then(|()| b.ask(Call::Keep, short)))
-        .route(move |_: Revert, peer| may_change(peer).and_then(|()| c.ask(Call::Revert, short)))
+        .route(move |call: Try, _| a.ask(|reply| Call::Try(call, reply), TRY_TIME + short))
+        .route(move |_: Keep, _| b.ask(Call::Keep, short))
+        .route(move |_: Revert, _| c.ask(Call::Revert, short))
         .route(move |_: GetStatus, _| d.ask(Call::Status, short))
         .spawn();
     belvedere_varlink::notify_ready();

@@ -29,7 +29,7 @@ struct Arguments {
     #[arg(long, default_value = paths::INIT)]
     init: PathBuf,
     /// Where sticks are mounted.
-    #[arg(long, default_value = "/run/belvedere/stick")]
+    #[arg(long, default_value = paths::STICK)]
     mount_point: PathBuf,
     /// Directory of the release, with the file "version".
     #[arg(long, default_value = paths::RELEASE)]

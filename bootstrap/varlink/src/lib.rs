@@ -32,6 +32,12 @@
 //! bounds a message, a connection's idle time or the number of connections, and those bounds are what keeps one
 //! broken service from taking another with it. The wire format is the same, so `varlinkctl` and `zlink` clients work.
 //!
+//! # Who may call
+//!
+//! The table is [`belvedere_interfaces::rights`]; a server asks it, services do not. A peer that may call nothing of a
+//! server is answered `permission_denied` and closed before a byte of it is read; a method that it may not call is
+//! answered so before its parameters are read. Servers of channels ask it with [`may_connect`].
+//!
 //! # Bounds
 //!
 //! | what | limit | then |
@@ -49,12 +55,14 @@ mod client;
 mod logging;
 mod places;
 mod ready;
+mod rights;
 mod server;
 mod wire;
 
 pub use client::{CallError, Client, call};
 pub use logging::log_to_stderr;
 pub use ready::{READY_VARIABLE, notify_ready};
+pub use rights::may_connect;
 pub use server::{BindError, Peer, Server};
 
 use std::time::Duration;

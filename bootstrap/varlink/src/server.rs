@@ -1,12 +1,15 @@
 //! The answering side: one thread a connection, as many connections as the bounds allow.
 //!
 //! A server may be PID 1, which nothing may end: whatever a peer sends costs at most its places' messages, threads that
-//! cannot be started are an error and no panic, and a peer that may not call is refused before anything of it is read.
+//! cannot be started are an error and no panic, and a peer that has no right here ([`belvedere_interfaces::rights`]) is
+//! refused before anything of it is read. What it may call is asked before its parameters are read.
 
 use crate::client::describe;
 use crate::places::{Place, Places};
+use crate::rights::host;
 use crate::wire::{self, CallHead, ReceiveError, Wire};
 use crate::{FAILURE, IDLE_TIME, MAXIMUM_MESSAGE, MESSAGE_TIME};
+use belvedere_interfaces::rights::{self, Caller, Host};
 use belvedere_interfaces::{Failure, Method};
 use serde::Serialize;
 use serde_json::json;
@@ -29,15 +32,18 @@ pub struct Peer {
     pub gid: u32,
     /// Process; may be gone or reused by now, so decide by user.
     pub pid: i32,
+    /// Who that is to the server; `None` where a client looks at its server.
+    pub caller: Option<Caller>,
 }
 
 impl Peer {
-    pub(crate) fn of(stream: &UnixStream) -> io::Result<Peer> {
+    pub(crate) fn of(stream: impl std::os::fd::AsFd) -> io::Result<Peer> {
         let credentials = rustix::net::sockopt::socket_peercred(stream)?;
         Ok(Peer {
             uid: credentials.uid.as_raw(),
             gid: credentials.gid.as_raw(),
             pid: credentials.pid.as_raw_nonzero().get(),
+            caller: None,
         })
     }
 }
@@ -74,11 +80,14 @@ pub struct Server {
     idle: Duration,
     message_time: Duration,
     maximum_message: usize,
+    /// Its name in the table of rights.
+    name: String,
+    host: Host,
 }
 
 impl Server {
-    /// Makes the socket, open to every user (the methods look at the [`Peer`]); a socket that nobody serves is
-    /// replaced.
+    /// Makes the socket; a socket that nobody serves is replaced. Every user can connect, and the table of rights says
+    /// who is served: the socket's name without `.sock` is the server's name there.
     ///
     /// The new socket takes the place of the old one by renaming, so that there is no moment at which another user
     /// could take the name in a directory with the sticky bit.
@@ -107,11 +116,12 @@ impl Server {
             let _ = std::fs::remove_file(&new);
             return Err(error);
         }
-        Ok(Server { path: Some(path.to_owned()), ..Server::from_listener(listener) })
+        let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Server { path: Some(path.to_owned()), ..Server::from_listener(listener, &name) })
     }
 
-    /// Serves on a socket that exists already.
-    pub fn from_listener(listener: UnixListener) -> Server {
+    /// Serves on a socket that exists already, as the server of this name.
+    pub fn from_listener(listener: UnixListener, name: &str) -> Server {
         Server {
             listener,
             path: None,
@@ -119,7 +129,15 @@ impl Server {
             idle: IDLE_TIME,
             message_time: MESSAGE_TIME,
             maximum_message: MAXIMUM_MESSAGE,
+            name: name.to_owned(),
+            host: host(),
         }
+    }
+
+    /// Takes callers for what they are on another host than this one; for tests.
+    pub fn host(mut self, host: Host) -> Server {
+        self.host = host;
+        self
     }
 
     /// Takes calls of at most so many bytes; for servers whose calls are known to be short.
@@ -153,8 +171,8 @@ impl Server {
 
     /// Serves until the process ends.
     pub fn run(self) {
-        let Server { listener, path, routes, idle, message_time, maximum_message } = self;
-        let routes = Arc::new(routes);
+        let Server { listener, path, routes, idle, message_time, maximum_message, name: server, host } = self;
+        let served = Arc::new(Served { server, routes });
         let places = Places::default();
         let name = path.map_or_else(|| "varlink".to_owned(), |path| path.display().to_string());
         loop {
@@ -172,13 +190,17 @@ impl Server {
                 }
             };
             let peer = match Peer::of(&stream) {
-                Ok(peer) => peer,
+                Ok(peer) => Peer { caller: rights::caller(peer.uid, peer.pid, host), ..peer },
                 Err(error) => {
                     log::warn!("{name}: read the credentials of a peer: {error}");
                     continue;
                 }
             };
             // Refusals are said here and now: a thread for each would be what the bound is to prevent.
+            if !peer.caller.is_some_and(|caller| rights::may_connect(&served.server, caller)) {
+                refuse(&stream, &denied(peer, &served.server));
+                continue;
+            }
             let place = match places.take(peer.uid) {
                 Ok(place) => place,
                 Err(full) => {
@@ -186,10 +208,10 @@ impl Server {
                     continue;
                 }
             };
-            let routes = Arc::clone(&routes);
+            let served = Arc::clone(&served);
             let spawned = std::thread::Builder::new().name("varlink".into()).stack_size(512 * 1024).spawn(move || {
                 let _place: Place = place;
-                converse(&mut Wire::new(stream, maximum_message), peer, &routes, idle, message_time);
+                converse(&mut Wire::new(stream, maximum_message), peer, &served, idle, message_time);
             });
             if let Err(error) = spawned {
                 log::warn!("{name}: start a thread for a connection: {error}");
@@ -211,6 +233,20 @@ impl Server {
     pub fn try_spawn(self) -> io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("varlink".into()).spawn(move || self.run())
     }
+}
+
+/// What a server answers, and its name in the table of rights.
+struct Served {
+    server: String,
+    routes: BTreeMap<&'static str, Handler>,
+}
+
+fn denied(peer: Peer, what: &str) -> Failure {
+    let who = match peer.caller {
+        Some(caller) => caller.name().to_owned(),
+        None => format!("user {}", peer.uid),
+    };
+    Failure { reason: "permission_denied".into(), message: format!("{who} may not call {what}") }
 }
 
 /// Tells a peer why it is not served, as far as that goes without waiting; dropping the stream closes it.
@@ -236,7 +272,7 @@ fn text(error: Option<&str>, parameters: &impl Serialize) -> Vec<u8> {
 }
 
 /// Answers calls until the peer leaves, falls silent or stops following the protocol.
-fn converse(wire: &mut Wire, peer: Peer, routes: &BTreeMap<&'static str, Handler>, idle: Duration, message_time: Duration) {
+fn converse(wire: &mut Wire, peer: Peer, served: &Served, idle: Duration, message_time: Duration) {
     let closing = |why: &str| log::warn!("closing the connection of user {} (process {}): {why}", peer.uid, peer.pid);
     loop {
         let message = match wire.receive(idle, message_time) {
@@ -248,7 +284,7 @@ fn converse(wire: &mut Wire, peer: Peer, routes: &BTreeMap<&'static str, Handler
             Ok(head) => head,
             Err(error) => return closing(&describe(&error)),
         };
-        let answer = answer(&head.method, &message, peer, routes);
+        let answer = answer(&head.method, &message, peer, served);
         drop(message);
         if !head.oneway && wire.send(answer, message_time).is_err() {
             return;
@@ -256,9 +292,13 @@ fn converse(wire: &mut Wire, peer: Peer, routes: &BTreeMap<&'static str, Handler
     }
 }
 
-fn answer(method: &str, message: &[u8], peer: Peer, routes: &BTreeMap<&'static str, Handler>) -> Vec<u8> {
-    if let Some(handler) = routes.get(method) {
-        return handler(message, peer);
+fn answer(method: &str, message: &[u8], peer: Peer, served: &Served) -> Vec<u8> {
+    let routes = &served.routes;
+    if let Some((name, handler)) = routes.get_key_value(method) {
+        return match peer.caller {
+            Some(caller) if rights::may_call(&served.server, name, caller) => handler(message, peer),
+            _ => text(Some(FAILURE), &denied(peer, name)),
+        };
     }
     // What is not ours is told back, but not at any length.
     let method: String = method.chars().take(200).collect();

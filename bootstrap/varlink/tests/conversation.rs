@@ -2,6 +2,8 @@
 
 use belvedere_interfaces::front_panel::{Condition, SetCondition};
 use belvedere_interfaces::logs::{LogBatch, LogEntry, ReadLogs};
+use belvedere_interfaces::machine::Restart;
+use belvedere_interfaces::rights::{Caller, Host};
 use belvedere_interfaces::{Done, Failure};
 use belvedere_varlink::{CallError, Client, MAXIMUM_CONNECTIONS_PER_USER, MAXIMUM_MESSAGE, Peer, Server};
 use std::io::{Read, Write};
@@ -70,7 +72,39 @@ fn a_call_is_answered_and_the_peer_is_known() {
     let peers = peers.lock().unwrap();
     assert_eq!(peers.len(), 3);
     assert_eq!(peers[0].pid, std::process::id() as i32);
+    assert_eq!(peers[0].caller, Some(Caller::Developer));
     assert_eq!(peers[0].uid, rustix::process::getuid().as_raw());
+}
+
+/// boot D10: being root opened every door. This test is root or nobody that an appliance knows.
+#[test]
+fn on_an_appliance_the_table_of_rights_is_asked_before_anything_is_read() {
+    let (directory, _) = directory();
+    let root = rustix::process::getuid().is_root();
+    let serve = |name: &str| {
+        let path = directory.path().join(format!("{name}.sock"));
+        let server = Server::bind(&path).unwrap().host(Host::Appliance);
+        server
+            .route(|_: Restart, _| Ok(Done {}))
+            .route(|_: belvedere_interfaces::camera::GetStreams, _| Ok(Default::default()))
+            .spawn();
+        path
+    };
+    // The container manager, which root that is not process 1 is, has no business with init at all …
+    let init = serve("init");
+    let error = belvedere_varlink::call(&init, &Restart { why: "x".into() }).unwrap_err();
+    assert_eq!(error.failure().map(|failure| failure.reason.as_str()), Some("permission_denied"), "{error}");
+    let mut silent = UnixStream::connect(&init).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut answer = String::new();
+    silent.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("permission_denied"), "said and closed though nothing was sent: {answer}");
+    // … and asks the camera for some things and not for others, which are refused whatever their parameters are.
+    let camera = serve("camera");
+    let asked = belvedere_varlink::call(&camera, &belvedere_interfaces::camera::GetStreams {});
+    assert_eq!(asked.is_ok(), root, "{asked:?}");
+    let refused = raw(&camera, b"{\"method\":\"org.belvedere.Machine.Restart\",\"parameters\":[]}\0");
+    assert!(String::from_utf8(refused).unwrap().contains("permission_denied"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::{Lights, pattern};
 use belvedere_interfaces::Failure;
 use belvedere_interfaces::front_panel::{Condition, NetworkCondition, SetCondition, SetNetwork};
-use belvedere_interfaces::users::USERS;
+use belvedere_interfaces::rights::Caller;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -97,10 +97,14 @@ impl Facts {
     }
 }
 
-/// Whether a peer with this user number may speak as `source`: services only for themselves, `root` (which `init` is)
-/// for all. Users that are no service's exist on development hosts only.
-pub fn source_is_the_peers(source: &str, uid: u32) -> bool {
-    USERS.iter().find(|user| user.id == uid).is_none_or(|user| user.name == source)
+/// Whether a caller may speak as `source`: everybody for itself alone, and whoever tries a front panel out on a
+/// development host for all.
+pub fn source_is_the_callers(source: &str, caller: Option<Caller>) -> bool {
+    match caller {
+        None => false,
+        Some(Caller::Developer) => true,
+        Some(caller) => caller.name() == source,
+    }
 }
 
 #[cfg(test)]
@@ -173,8 +177,12 @@ mod tests {
 
     #[test]
     fn a_service_speaks_for_itself_alone() {
-        assert!(source_is_the_peers("camera", 105));
-        assert!(!source_is_the_peers("provisioning", 105));
-        assert!(source_is_the_peers("init", 0));
+        let says = |source: &str, caller: Caller| source_is_the_callers(source, Some(caller));
+        assert!(says("camera", Caller::Service("camera")));
+        assert!(!says("provisioning", Caller::Service("camera")));
+        assert!(says("init", Caller::Init) && !says("init", Caller::Service("applications")));
+        assert!(!says("provisioning", Caller::Init) && says("provisioning", Caller::Developer));
+        // boot D11: whom the table does not know could speak for anybody.
+        assert!(!source_is_the_callers("init", None));
     }
 }

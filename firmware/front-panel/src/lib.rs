@@ -10,6 +10,6 @@ mod facts;
 mod leds;
 mod pattern;
 
-pub use facts::{Facts, MAXIMUM_SOURCES, source_is_the_peers};
+pub use facts::{Facts, MAXIMUM_SOURCES, source_is_the_callers};
 pub use leds::{Led, LedClass, Leds, SysfsLeds};
 pub use pattern::{Colour, Light, Lights, Rhythm, pattern};

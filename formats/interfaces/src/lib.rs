@@ -2,7 +2,7 @@
 //!
 //! Two kinds of conversation:
 //! - **Varlink calls** (one request, one reply, JSON ended by NUL over a Unix stream socket; transport in
-//!   `bootstrap/varlink`). Each service has one socket, `/run/belvedere/<service>.sock`; its methods are the types
+//!   `bootstrap/varlink`). Each service has one socket, `/run/belvedere/<service>/<service>.sock`; its methods are the types
 //!   that implement [`Method`] in the module of that service.
 //! - **Channels** ([`channel`]): Unix `SOCK_SEQPACKET` connections on which every packet is one JSON message, with
 //!   file descriptors beside it. Pictures, tensors and metadata go this way, by shared memory.
@@ -19,6 +19,7 @@ pub mod machine;
 pub mod network;
 pub mod paths;
 pub mod provisioning;
+pub mod rights;
 pub mod users;
 
 use serde::{Serialize, de::DeserializeOwned};

@@ -3,7 +3,7 @@
 use crate::{Done, Method};
 use serde::{Deserialize, Serialize};
 
-/// Ends every service in order and starts the machine again. Answered before that begins; for the agent and root alone.
+/// Ends every service in order and starts the machine again. Answered before that begins; for the agent alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
     /// One line for the console: who wants it, and why.

@@ -1,29 +1,35 @@
 //! Where things are on a running appliance.
 
-/// Directory of all service sockets; one tmpfs, made by `init`.
+/// Directory of all service sockets: root's, with one directory in it for each service, which is that service's alone.
+/// On a tmpfs, made by `init`.
 pub const SOCKETS: &str = "/run/belvedere";
 /// Sockets of the Varlink services.
-pub const FRONT_PANEL: &str = "/run/belvedere/front-panel.sock";
+pub const FRONT_PANEL: &str = "/run/belvedere/front-panel/front-panel.sock";
 /// See [`crate::network`].
-pub const NETWORK: &str = "/run/belvedere/network.sock";
+pub const NETWORK: &str = "/run/belvedere/network/network.sock";
 /// See [`crate::provisioning`].
-pub const PROVISIONING: &str = "/run/belvedere/provisioning.sock";
+pub const PROVISIONING: &str = "/run/belvedere/provisioning/provisioning.sock";
 /// See [`crate::camera`].
-pub const CAMERA: &str = "/run/belvedere/camera.sock";
+pub const CAMERA: &str = "/run/belvedere/camera/camera.sock";
 /// See [`crate::applications`].
-pub const APPLICATIONS: &str = "/run/belvedere/applications.sock";
+pub const APPLICATIONS: &str = "/run/belvedere/applications/applications.sock";
 /// `init` itself: [`crate::logs::ReadLogs`] for what the services printed, and [`crate::machine`].
-pub const INIT: &str = "/run/belvedere/init.sock";
+pub const INIT: &str = "/run/belvedere/init/init.sock";
 /// Coded pictures from `camera` to `decoder` (see [`crate::access_units`]).
-pub const DECODER: &str = "/run/belvedere/decoder.sock";
+pub const DECODER: &str = "/run/belvedere/decoder/decoder.sock";
 /// Channel: decoded pictures ([`crate::channel::frames`]), served by `decoder`.
-pub const FRAMES: &str = "/run/belvedere/frames.sock";
+pub const FRAMES: &str = "/run/belvedere/decoder/frames.sock";
 /// Channel: model calls ([`crate::channel::inference`]), served by `inference`.
-pub const INFERENCE: &str = "/run/belvedere/inference.sock";
+pub const INFERENCE: &str = "/run/belvedere/inference/inference.sock";
 /// Which models run at the moment, noted by `inference` for its next process.
-pub const INFERENCE_CALLS: &str = "/run/belvedere/inference.calls";
+pub const INFERENCE_CALLS: &str = "/run/belvedere/inference/inference.calls";
 /// Channel: pictures to show ([`crate::channel::display`]), served by `display`.
-pub const DISPLAY: &str = "/run/belvedere/display.sock";
+pub const DISPLAY: &str = "/run/belvedere/display/display.sock";
+
+/// Name servers, written by `network`; `/etc/resolv.conf` is a link to it.
+pub const RESOLV_CONF: &str = "/run/belvedere/network/resolv.conf";
+/// Where `provisioning` mounts a stick, in its own name space.
+pub const STICK: &str = "/run/belvedere/provisioning/stick";
 
 /// The `data` partition.
 pub const DATA: &str = "/var/lib/belvedere";

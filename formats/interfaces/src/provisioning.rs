@@ -4,8 +4,8 @@ use crate::{Done, Method};
 use belvedere_device_protocol::Endpoints;
 use serde::{Deserialize, Serialize};
 
-/// The identity, for the agent alone (the server checks the peer's user). Fails with `not_provisioned` before that, and
-/// with [`RELEASED`] between [`Release`] and [`FinishRelease`].
+/// The identity, for the agent alone ([`crate::rights`]). Fails with `not_provisioned` before that, and with
+/// [`RELEASED`] between [`Release`] and [`FinishRelease`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetIdentity {}
 impl Method for GetIdentity {

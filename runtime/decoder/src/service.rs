@@ -43,6 +43,9 @@ pub fn run(listener: &UnixListener, frames: &Server) -> ! {
                 continue;
             }
         };
+        if !belvedere_varlink::may_connect(&connection, "decoder") {
+            continue;
+        }
         if running.load(Ordering::Relaxed) >= MAXIMUM_STREAMS {
             log::warn!("refused a stream beyond {MAXIMUM_STREAMS}");
             continue;

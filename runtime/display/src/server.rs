@@ -94,9 +94,7 @@ impl Server {
         }
         if listening {
             match packet::accept(listener) {
-                Ok(client) if !packet::from_applications(&client) => {
-                    log::warn!("a display connection is refused: only `applications` may open one");
-                }
+                Ok(client) if !belvedere_varlink::may_connect(&client, "display") => {}
                 Ok(client) => {
                     self.next += 1;
                     if self.stage.connected(self.next) {

@@ -187,16 +187,6 @@ pub fn accept(listener: impl AsFd) -> Result<OwnedFd, Error> {
         .map_err(system("accept a connection"))
 }
 
-/// Whether the other side of an accepted connection is `applications`, root, or this process's own user (tests). A socket can
-/// be reached by every service; what the first packet of a channel says about its owner is to be believed of these alone.
-pub fn from_applications(connection: impl AsFd) -> bool {
-    net::sockopt::socket_peercred(connection).is_ok_and(|peer| {
-        peer.uid.is_root()
-            || peer.uid == rustix::process::geteuid()
-            || Some(peer.uid.as_raw()) == belvedere_interfaces::users::id_of("applications")
-    })
-}
-
 /// Lets no send on the connection wait longer than this for the other side to read ([`Error::would_block`] then), and,
 /// if `receive` is given, no receive either.
 pub fn limit_waiting(connection: impl AsFd, send: Duration, receive: Option<Duration>) -> Result<(), Error> {

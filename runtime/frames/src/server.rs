@@ -467,8 +467,7 @@ impl Server {
                     return Ok(());
                 }
             };
-            if !packet::from_applications(&socket) {
-                log::warn!("a client is refused: only `applications` may open streams");
+            if !belvedere_varlink::may_connect(&socket, "frames") {
                 return Ok(());
             }
             let client = Client { socket: Arc::new(socket), stream: None, places: None };

@@ -90,8 +90,7 @@ impl Server {
                 }
                 Err(error) => return error,
             };
-            if !packet::from_applications(&connection) {
-                log::warn!("a connection is refused: only `applications` may open models");
+            if !belvedere_varlink::may_connect(&connection, "inference") {
                 continue;
             }
             let threads = CONNECTIONS.in_all as usize + UNOPENED;
