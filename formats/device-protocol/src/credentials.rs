@@ -4,6 +4,9 @@
 //! instance gives keys of the role that the instance was created with (`RuntimeRoleArn`), as long as the service wants
 //! that instance on that appliance and the role trusts `panorama.amazonaws.com`. Anything else is 403: the appliance
 //! answers its application's request for credentials with an error then.
+//!
+//! Ours alone: a device that was deleted is answered 410 with [`ReleasedReply`], over a connection that both certificates
+//! vouch for. Its appliance then gives its identity up, and takes the stick of any service.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,4 +42,26 @@ pub struct Credentials {
     pub session_token: String,
     /// `2026-11-22T12:00:00Z`.
     pub expiration: String,
+}
+
+/// The status of [`ReleasedReply`].
+pub const RELEASED_STATUS: u16 = 410;
+
+/// The service deleted this device, and its appliance is free.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasedReply {
+    /// For people.
+    pub message: String,
+    /// What is released.
+    pub release: Release,
+}
+
+/// Which identity is released: that of the certificate that asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    /// The thing.
+    pub thing_name: String,
+    /// The device.
+    pub device_id: String,
 }

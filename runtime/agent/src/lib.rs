@@ -1,7 +1,8 @@
 //! The appliance's link to its service.
 //!
 //! [`core`] decides what is said over MQTT (shadows) and what is asked of `applications`; [`jobs`] what is done about the
-//! service's jobs; [`logs`] what is sent as log events; all three are pure. [`link`] is MQTT, [`web`] is HTTPS (credentials, deployment documents, log events; signed by
+//! service's jobs; [`logs`] what is sent as log events; all three are pure. [`release`] is about the end of an identity. [`link`] is
+//! MQTT, [`web`] is HTTPS (credentials, deployment documents, log events; signed by
 //! [`sigv4`]), [`service`] joins them with the appliance's other processes.
 //!
 //! Being offline is normal: applications go on, lines wait in their servers' bounded spools, and with the next connection
@@ -11,6 +12,7 @@ pub mod core;
 pub mod jobs;
 pub mod link;
 pub mod logs;
+pub mod release;
 pub mod service;
 pub mod sigv4;
 pub mod time;

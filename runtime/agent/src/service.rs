@@ -7,6 +7,7 @@ use crate::core::{Core, FetchError, Output};
 use crate::jobs::{Action, Jobs};
 use crate::link::{Heard, Link};
 use crate::logs::{Batch, Limits, Position, Verdict, batches, verdict};
+use crate::release::{self, Asking};
 use crate::web::{Web, WebError};
 use belvedere_device_protocol::shadow::{DeploymentReference, DeviceState};
 use belvedere_device_protocol::{Deployment, NetworkStatus};
@@ -15,8 +16,8 @@ use belvedere_interfaces::front_panel::{NetworkCondition, SetNetwork};
 use belvedere_interfaces::logs::ReadLogs;
 use belvedere_interfaces::machine::Restart;
 use belvedere_interfaces::network::GetStatus;
-use belvedere_interfaces::provisioning::{GetIdentity, Identity};
-use belvedere_varlink::Client;
+use belvedere_interfaces::provisioning::{GetIdentity, Identity, RELEASED};
+use belvedere_varlink::{CallError, Client};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,7 +69,13 @@ pub fn run(options: &Options) -> ! {
         let identity = wait_for_identity(options);
         log::info!("{} speaks with {}:{}", identity.thing_name, identity.endpoints.mqtt.host, identity.endpoints.mqtt.port);
         match Session::start(options, &identity) {
-            Ok(mut session) => session.run(options, &identity),
+            Ok(mut session) => {
+                if session.run(options, &identity) == Ended::Released {
+                    drop(session);
+                    tell_front_panel(options, None);
+                    release::give_up(options, &identity);
+                }
+            }
             Err(message) => {
                 log::error!("{message}; provision the appliance again");
                 std::thread::sleep(STATUS_PERIOD);
@@ -82,6 +89,7 @@ fn wait_for_identity(options: &Options) -> Identity {
     loop {
         match belvedere_varlink::call(&options.provisioning, &GetIdentity {}) {
             Ok(identity) => return identity,
+            Err(CallError::Failure(failure)) if failure.reason == RELEASED => release::clear(options, &[POSITIONS]),
             Err(error) => {
                 let text = error.to_string();
                 if text != said {
@@ -95,6 +103,10 @@ fn wait_for_identity(options: &Options) -> Identity {
     }
 }
 
+fn random() -> u32 {
+    getrandom::u32().unwrap_or(0)
+}
+
 fn now_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
 }
@@ -103,11 +115,24 @@ enum Event {
     Link(Heard),
     Documents(BTreeMap<String, (DeploymentReference, Result<Box<Deployment>, FetchError>)>),
     Applied(Vec<(String, String)>, bool),
+    /// Whether the service has released the appliance.
+    Released(bool),
 }
 
 enum Task {
+    /// Ask whether the service has released the appliance.
+    AskForRelease,
     Fetch(BTreeMap<String, DeploymentReference>),
     Apply(Vec<DesiredDeployment>),
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Another identity is in force, or none.
+    OtherIdentity,
+    /// The service has released the appliance.
+    Released,
 }
 
 /// The time with one identity.
@@ -116,6 +141,8 @@ struct Session {
     link: Link,
     events: Receiver<Event>,
     jobs: Jobs,
+    asking: Asking,
+    released: bool,
     tasks: Sender<Task>,
     init: PathBuf,
     stop: Arc<AtomicBool>,
@@ -140,21 +167,23 @@ impl Session {
         std::thread::spawn(move || {
             Deployer { web: deployer, applications, ca_pem, region, renew: false }.run(&task_receiver, &results)
         });
+        let heard = sender.clone();
         let (log_options, device_id, log_stop) = (options.clone(), identity.device_id.clone(), Arc::clone(&stop));
-        std::thread::spawn(move || send_logs(&log_options, &device_id, lines, &log_stop));
+        std::thread::spawn(move || send_logs(&log_options, &device_id, lines, &log_stop, &heard));
         let link = Link::start(identity, move |heard| drop(sender.send(Event::Link(heard)))).map_err(|e| e.to_string())?;
         let core = Core::new(&identity.thing_name);
-        let jobs = Jobs::new(&identity.thing_name, &boot_id(options), getrandom::u32().unwrap_or(0));
+        let jobs = Jobs::new(&identity.thing_name, &boot_id(options), random());
         let init = options.init.clone();
-        Ok(Self { core, jobs, link, events, tasks, init, stop, began: Instant::now() })
+        let asking = Asking::new(Duration::ZERO, random());
+        Ok(Self { core, jobs, asking, released: false, link, events, tasks, init, stop, began: Instant::now() })
     }
 
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Until another identity is in force.
-    fn run(&mut self, options: &Options, identity: &Identity) {
+    /// Until another identity is in force, or the service has released the appliance.
+    fn run(&mut self, options: &Options, identity: &Identity) -> Ended {
         let mut applications = Asked::new(&options.applications);
         let (mut next_reports, mut next_status) = (Duration::ZERO, Duration::ZERO);
         loop {
@@ -168,15 +197,20 @@ impl Session {
                 let outputs = self.core.device(device_state(options), now);
                 self.carry_out(outputs);
                 match belvedere_varlink::call(&options.provisioning, &GetIdentity {}) {
-                    Ok(other) if other.generation != identity.generation => {
+                    // The whole of it: a count that began anew would look like no change.
+                    Ok(other) if other != *identity => {
                         log::info!("there is a new identity; starting over");
                         tell_front_panel(options, None);
-                        return;
+                        return Ended::OtherIdentity;
                     }
+                    Err(CallError::Failure(failure)) if failure.reason == RELEASED => return Ended::OtherIdentity,
                     _ => {}
                 }
             }
-            let deadlines = [self.core.deadline(), self.jobs.deadline()];
+            if self.asking.ask(now, random()) && self.tasks.send(Task::AskForRelease).is_err() {
+                self.asking.answered();
+            }
+            let deadlines = [self.core.deadline(), self.jobs.deadline(), self.asking.deadline()];
             let deadline = deadlines.into_iter().flatten().fold(next_reports.min(next_status), Duration::min);
             match self.events.recv_timeout(deadline.saturating_sub(self.now())) {
                 Ok(event) => {
@@ -188,7 +222,10 @@ impl Session {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return Ended::OtherIdentity,
+            }
+            if self.released {
+                return Ended::Released;
             }
             let outputs = self.core.poll(self.now());
             self.carry_out(outputs);
@@ -202,12 +239,14 @@ impl Session {
         let outputs = match event {
             Event::Link(Heard::Connected) => {
                 tell_front_panel(options, Some(NetworkCondition::Communicating));
+                self.asking.connected();
                 let actions = self.jobs.connected(now);
                 self.carry_out_jobs(actions);
                 self.core.connected(now)
             }
             Event::Link(Heard::Disconnected) => {
                 tell_front_panel(options, None);
+                self.asking.disconnected(now, random());
                 self.core.disconnected();
                 self.jobs.disconnected();
                 Vec::new()
@@ -220,6 +259,11 @@ impl Session {
             Event::Link(Heard::Message { topic, payload }) => self.core.message(&topic, &payload, now),
             Event::Documents(documents) => self.core.documents(documents, now),
             Event::Applied(set, accepted) => self.core.applied(&set, accepted, now),
+            Event::Released(released) => {
+                self.asking.answered();
+                self.released |= released;
+                Vec::new()
+            }
         };
         self.carry_out(outputs);
     }
@@ -286,10 +330,7 @@ impl Asked {
     }
 
     /// The answer, and whether another process gave it than the last time.
-    fn ask<M: belvedere_interfaces::Method>(
-        &mut self,
-        method: &M,
-    ) -> Result<(M::Reply, bool), belvedere_varlink::CallError> {
+    fn ask<M: belvedere_interfaces::Method>(&mut self, method: &M) -> Result<(M::Reply, bool), CallError> {
         let mut client = match self.client.take() {
             Some(client) => client,
             None => Client::connect(&self.path)?,
@@ -364,6 +405,7 @@ impl Deployer {
                         .collect(),
                 ),
                 Ok(Task::Apply(set)) => self.apply(set),
+                Ok(Task::AskForRelease) => Event::Released(self.web.is_released(now_seconds())),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     if self.renew {
@@ -420,7 +462,7 @@ impl Deployer {
 }
 
 /// The thread that sends lines. Lines are forgotten by their servers only after the service took them.
-fn send_logs(options: &Options, device_id: &str, mut web: Web, stop: &AtomicBool) {
+fn send_logs(options: &Options, device_id: &str, mut web: Web, stop: &AtomicBool, heard: &SyncSender<Event>) {
     let boot_id = boot_id(options);
     let mut positions: BTreeMap<String, Position> = belvedere_durable::read_file(&options.state, POSITIONS, 64 << 10)
         .ok()
@@ -436,6 +478,11 @@ fn send_logs(options: &Options, device_id: &str, mut web: Web, stop: &AtomicBool
                 Ok(count) => {
                     changed |= count > 0;
                     more |= count >= LOG_LINES as usize;
+                }
+                Err(_) if web.heard_of_release() => {
+                    // An appliance that still is connected, by a broker that has not heard, hears it here within the hour.
+                    let _ = heard.send(Event::Released(true));
+                    return;
                 }
                 Err(message) => {
                     // Said once: this line becomes one of those that wait.

@@ -5,7 +5,9 @@ use crate::logs::Batch;
 use crate::sigv4::{Request, encode_path, sha256_hex, sign};
 use crate::time::parse_iso8601;
 use belvedere_device_protocol::Deployment;
-use belvedere_device_protocol::credentials::{APPLIANCE_ROLE_ALIAS, Credentials, CredentialsReply};
+use belvedere_device_protocol::credentials::{
+    APPLIANCE_ROLE_ALIAS, Credentials, CredentialsReply, RELEASED_STATUS, ReleasedReply,
+};
 use belvedere_device_protocol::shadow::DeploymentReference;
 use belvedere_interfaces::provisioning::Identity;
 use serde_json::{Value, json};
@@ -43,6 +45,12 @@ pub enum WebError {
         /// Error code or beginning of the answer.
         problem: String,
     },
+    /// The service deleted this device: the appliance is free.
+    #[error("{what}: the service has released this appliance")]
+    Released {
+        /// What was asked.
+        what: String,
+    },
     /// The answer cannot be used.
     #[error("{what}: {problem}")]
     Answer {
@@ -70,6 +78,7 @@ pub struct Web {
     region: String,
     thing: String,
     access: Option<Access>,
+    released: bool,
 }
 
 impl Web {
@@ -111,6 +120,7 @@ impl Web {
             region: identity.endpoints.region.clone(),
             thing: identity.thing_name.clone(),
             access: None,
+            released: false,
         })
     }
 
@@ -124,7 +134,15 @@ impl Web {
         let what = "ask for credentials";
         let url = format!("{}/role-aliases/{APPLIANCE_ROLE_ALIAS}/credentials", self.base);
         let response = self.agent.get(&url).header("x-amzn-iot-thingname", &self.thing).call();
-        let body = answer(what, response, MAX_ANSWER)?;
+        let answered = read(what, response, MAX_ANSWER)?;
+        if answered.status == RELEASED_STATUS
+            && let Ok(reply) = serde_json::from_slice::<ReleasedReply>(&answered.body)
+            && reply.release.thing_name == self.thing
+        {
+            self.released = true;
+            return Err(WebError::Released { what: what.into() });
+        }
+        let body = answered.success(what)?;
         let reply: CredentialsReply = serde_json::from_slice(&body)
             .map_err(|_| WebError::Answer { what: what.into(), problem: "the answer holds no credentials".into() })?;
         let expires = parse_iso8601(&reply.credentials.expiration)
@@ -132,6 +150,17 @@ impl Web {
         let access = Access { credentials: reply.credentials, expires };
         self.access = Some(access.clone());
         Ok(access)
+    }
+
+    /// Asks the service anew whether it stands by this device; `true`: it has released the appliance.
+    pub fn is_released(&mut self, now: i64) -> bool {
+        self.access = None;
+        matches!(self.access(now), Err(WebError::Released { .. }))
+    }
+
+    /// Whether the service said with some request that it has released the appliance.
+    pub fn heard_of_release(&self) -> bool {
+        self.released
     }
 
     /// When the credentials should be renewed, seconds since 1970.
@@ -233,23 +262,43 @@ impl Web {
     }
 }
 
-fn answer(
+struct Answered {
+    status: u16,
+    kind: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Answered {
+    fn success(self, what: &str) -> Result<Vec<u8>, WebError> {
+        if (200..300).contains(&self.status) {
+            return Ok(self.body);
+        }
+        let text: String = String::from_utf8_lossy(&self.body).chars().filter(|c| !c.is_control()).take(200).collect();
+        Err(WebError::Refused {
+            what: what.into(),
+            status: self.status,
+            problem: format!("{} {text}", self.kind.unwrap_or_default()).trim().into(),
+        })
+    }
+}
+
+fn read(
     what: &str,
     response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     limit: u64,
-) -> Result<Vec<u8>, WebError> {
+) -> Result<Answered, WebError> {
     let network = |error: ureq::Error| WebError::Network { what: what.into(), problem: error.to_string() };
     let mut response = response.map_err(network)?;
     let status = response.status().as_u16();
     let kind = response.headers().get("x-amzn-errortype").and_then(|v| v.to_str().ok()).map(str::to_owned);
     let body = response.body_mut().with_config().limit(limit).read_to_vec().map_err(network)?;
-    if (200..300).contains(&status) {
-        return Ok(body);
-    }
-    let text: String = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(200).collect();
-    Err(WebError::Refused {
-        what: what.into(),
-        status,
-        problem: format!("{} {text}", kind.unwrap_or_default()).trim().into(),
-    })
+    Ok(Answered { status, kind, body })
+}
+
+fn answer(
+    what: &str,
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    limit: u64,
+) -> Result<Vec<u8>, WebError> {
+    read(what, response, limit)?.success(what)
 }
