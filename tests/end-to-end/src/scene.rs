@@ -94,6 +94,26 @@ fn random_word() -> String {
 }
 
 impl Scene {
+    /// Somebody else's service, with keys of its own and nothing else.
+    ///
+    /// # Errors
+    /// When the keys cannot be made, or it does not answer within a minute.
+    pub fn open_strangers(&self) -> Result<Scene, Trouble> {
+        let state = self.file("stranger");
+        std::fs::create_dir_all(&state).map_err(|error| Trouble::new(format!("making {}", state.display()), error))?;
+        let keys = state.join("keys");
+        let program = self.configuration.programs.join("belvedere-keys");
+        let output = Command::new(&program)
+            .arg("init")
+            .arg(&keys)
+            .output()
+            .map_err(|error| Trouble::new(format!("running {}", program.display()), error))?;
+        if !output.status.success() {
+            return Err(Trouble::new("belvedere-keys init", String::from_utf8_lossy(&output.stderr)));
+        }
+        Scene::open(SceneConfiguration { keys, state, ..self.configuration.clone() })
+    }
+
     /// Makes the service's data directory and starts it.
     ///
     /// # Errors
@@ -248,6 +268,14 @@ impl Scene {
     /// # Errors
     /// When the service refuses or the stick cannot be made.
     pub fn make_stick(&self, device: &str) -> Result<PathBuf, Trouble> {
+        self.make_stick_as(device, Format::Fat32Partition)
+    }
+
+    /// The same, partitioned in another way.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn make_stick_as(&self, device: &str, format: Format) -> Result<PathBuf, Trouble> {
         let answer = self.tools.aws(&["panorama", "provision-device", "--name", device])?;
         let archive = answer["Certificates"]
             .as_str()
@@ -255,7 +283,10 @@ impl Scene {
         let archive = base64::engine::general_purpose::STANDARD
             .decode(archive)
             .map_err(|error| Trouble::new("decoding Certificates", error))?;
-        self.stick_with(device, &[(&format!("certificates-omni_{device}.zip"), &archive)])
+        let path = self.file(&format!("stick-{device}.img"));
+        Stick::create(&path, format, &[(&format!("certificates-omni_{device}.zip"), &archive)])
+            .map_err(|error| Trouble::new("making a stick", error))?;
+        Ok(path)
     }
 
     /// Another stick for a device whose first one is still plugged in.

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const DEVICE: &str = "lifetime";
+const OTHER_DEVICE: &str = "second-life";
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn open(name: &str) -> Result<Scene, Trouble> {
@@ -92,7 +93,10 @@ fn live() -> Result<(), Trouble> {
     // The archive from before may be older than its five minutes by now.
     let id = described["DeviceId"].as_str().unwrap_or_default().to_owned();
     scene.tools.aws(&["panorama", "delete-device", "--device-id", &id])?;
-    let path = scene.make_stick(DEVICE)?;
+    let stick = Stick::create(scene.file("stick-spent.img"), Format::Fat32, &[("certificates-omni_spent.zip", &good)])
+        .map_err(seen("making a stick"))?;
+    try_bad_stick(&mut scene, "a claim that the service ended", stick, &["service_refused", "claim_expired"])?;
+    let path = scene.make_stick_as(DEVICE, Format::Fat32Logical)?;
     scene.appliance()?.plug_stick(&path).map_err(seen("plugging in the stick"))?;
     scene.appliance()?.wait_for_light(Light::Status, Pattern::Slow(Colour::Blue), MINUTE).map_err(seen("registering"))?;
     let device = scene.wait_online(DEVICE, 5 * MINUTE)?;
@@ -120,6 +124,19 @@ fn live() -> Result<(), Trouble> {
         .map_err(seen("making a stick"))?;
     try_bad_stick(&mut scene, "damaged again", stick, &["archive_damaged"])?;
     scene.wait_online(DEVICE, MINUTE)?;
+
+    progress.stage("boot D8: another service's stick on an appliance in operation is refused, and changes nothing");
+    let mut stranger = scene.open_strangers()?;
+    let path = stranger.make_stick_as(OTHER_DEVICE, Format::Fat32BehindEfi)?;
+    let archive = format!("certificates-omni_{OTHER_DEVICE}.zip");
+    let stick = Stick::open(&path).map_err(seen("reading the stick"))?;
+    try_bad_stick(&mut scene, "another service's", stick.clone(), &["already_provisioned"])?;
+    assert!(stick.read(&archive).map_err(seen("reading the stick"))?.is_some(), "another appliance can still use it");
+    let text = stick.read("panorama/provisioning-result.txt").map_err(seen("reading the stick"))?.unwrap_or_default();
+    assert!(String::from_utf8_lossy(&text).contains(&device_id), "the text says whose it is");
+    scene.wait_online(DEVICE, MINUTE)?;
+    let described = stranger.describe_device(OTHER_DEVICE)?;
+    assert_eq!(described["ProvisioningStatus"], "AWAITING_PROVISIONING", "{described:#}");
 
     progress.stage("the developer packages and deploys the sample");
     let project = scene.package_sample()?;
@@ -236,6 +253,24 @@ fn live() -> Result<(), Trouble> {
         assert!(Instant::now() < deadline, "the application is removed: {described:#}\n{}", scene.console_tail(40));
         std::thread::sleep(Duration::from_secs(1));
     }
+
+    progress
+        .stage("boot D8: the administrator deletes the device: the appliance forgets its owner and takes another's stick");
+    let id = stranger.describe_device(OTHER_DEVICE)?["DeviceId"].as_str().unwrap_or_default().to_owned();
+    stranger.tools.aws(&["panorama", "delete-device", "--device-id", &id])?;
+    scene.tools.aws(&["panorama", "delete-device", "--device-id", &device_id])?;
+    scene
+        .appliance()?
+        .console_contains("nothing of the earlier owner is left; restarting", 3 * MINUTE)
+        .map_err(seen("releasing"))?;
+    // Made only now, for its five minutes; plugged in while the appliance restarts.
+    let path = stranger.make_stick_as(OTHER_DEVICE, Format::Fat32BehindEfi)?;
+    scene.appliance()?.plug_stick(&path).map_err(seen("plugging in the stick"))?;
+    stranger.wait_online(OTHER_DEVICE, 5 * MINUTE)?;
+    wait_green(&mut scene, "another owner's")?;
+    let list = stranger.tools.aws(&["panorama", "list-application-instances"])?;
+    assert_eq!(list["ApplicationInstances"].as_array().map(Vec::len), Some(0), "{list:#}");
+    scene.appliance()?.unplug_stick().map_err(seen("pulling the stick out"))?;
 
     progress.stage("the power button: everything ends in order within 10 s");
     scene.appliance()?.press_power_button().map_err(seen("pressing the power button"))?;

@@ -15,6 +15,10 @@ use crate::{Error, file_error};
 pub enum Format {
     /// FAT32 in the first MBR partition: what a shop sells.
     Fat32Partition,
+    /// FAT32 in logical partition 5; the extended partition 1 around it holds no file system.
+    Fat32Logical,
+    /// A GPT as macOS makes it: an empty EFI system partition first, FAT32 for people second.
+    Fat32BehindEfi,
     /// FAT32 over the whole stick.
     Fat32,
     /// ext4 over the whole stick.
@@ -45,7 +49,7 @@ impl Stick {
         let mut file = File::create(&image).map_err(file_error("create", &image))?;
         file.set_len(SIZE).map_err(file_error("extend", &image))?;
         let mut stick = Self { image, offset: 0 };
-        let fat = matches!(format, Format::Fat32 | Format::Fat32Partition);
+        let fat = !matches!(format, Format::Ext4 | Format::ExFat | Format::Blank);
         if !fat && !files.is_empty() {
             return Err(Error::Input(format!("files can be put on a FAT32 stick only, not on {format:?}")));
         }
@@ -55,12 +59,36 @@ impl Stick {
             Format::Ext4 => {
                 run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&stick.image), "e2fsprogs")?;
             }
-            Format::Fat32 => stick.make_fat(SIZE)?,
+            Format::Fat32 => stick.make_fat(0, SIZE)?,
             Format::Fat32Partition => {
                 stick.offset = FIRST_SECTOR * 512;
-                let sectors = SIZE / 512 - FIRST_SECTOR;
-                file.write_all_at(&partition_table(sectors), 446).map_err(file_error("write", &stick.image))?;
-                stick.make_fat(SIZE - stick.offset)?;
+                let table = partition_table(FAT32, FIRST_SECTOR, SIZE / 512 - FIRST_SECTOR);
+                file.write_all_at(&table, 446).map_err(file_error("write", &stick.image))?;
+                stick.make_fat(stick.offset, SIZE - stick.offset)?;
+            }
+            Format::Fat32Logical => {
+                stick.offset = 2 * FIRST_SECTOR * 512;
+                let table = partition_table(EXTENDED, FIRST_SECTOR, SIZE / 512 - FIRST_SECTOR);
+                file.write_all_at(&table, 446).map_err(file_error("write", &stick.image))?;
+                // The logical partition's own table is where the extended one begins, and counts from there.
+                let table = partition_table(FAT32, FIRST_SECTOR, SIZE / 512 - 2 * FIRST_SECTOR);
+                file.write_all_at(&table, FIRST_SECTOR * 512 + 446).map_err(file_error("write", &stick.image))?;
+                stick.make_fat(stick.offset, SIZE - stick.offset)?;
+            }
+            Format::Fat32BehindEfi => {
+                // Sectors of the first partition, as large as the rest lets it be.
+                let middle = SIZE / 512 / 2;
+                stick.offset = middle * 512;
+                run(
+                    Command::new("sgdisk")
+                        .args(["--clear", "--new", &format!("1:{FIRST_SECTOR}:{}", middle - 1), "--typecode", "1:ef00"])
+                        .args(["--new", &format!("2:{middle}:0"), "--typecode", "2:0700"])
+                        .arg(&stick.image),
+                    "gdisk",
+                )?;
+                stick.make_fat(FIRST_SECTOR * 512, (middle - FIRST_SECTOR) * 512)?;
+                // The second copy of the table is behind it.
+                stick.make_fat(stick.offset, SIZE / 2 - (1 << 20))?;
             }
         }
         for (name, content) in files {
@@ -78,7 +106,12 @@ impl Stick {
         let mut start = [0u8; 512];
         File::open(&image).and_then(|file| file.read_exact_at(&mut start, 0)).map_err(file_error("read", &image))?;
         // A FAT boot sector begins with a jump; a partition table of ours with zeros.
-        let offset = if start[0] == 0 && start[510..] == [0x55, 0xaa] { FIRST_SECTOR * 512 } else { 0 };
+        let offset = match (start[0], start[446 + 4]) {
+            (0, FAT32) => FIRST_SECTOR * 512,
+            (0, EXTENDED) => 2 * FIRST_SECTOR * 512,
+            (0, PROTECTIVE) => SIZE / 2,
+            _ => 0,
+        };
         Ok(Self { image, offset })
     }
 
@@ -115,11 +148,11 @@ impl Stick {
         Fat::at(&self.image, self.offset)
     }
 
-    fn make_fat(&self, bytes: u64) -> Result<(), Error> {
+    fn make_fat(&self, offset: u64, bytes: u64) -> Result<(), Error> {
         run(
             Command::new("mkfs.vfat")
                 .args(["-F", "32", "-s", "1", "-n", "BELVEDERE", "--offset"])
-                .arg((self.offset / 512).to_string())
+                .arg((offset / 512).to_string())
                 .arg(&self.image)
                 .arg((bytes / 1024).to_string()),
             "dosfstools",
@@ -128,12 +161,17 @@ impl Stick {
     }
 }
 
-/// Bytes 446..512 of a master boot record with one FAT32 partition.
-fn partition_table(sectors: u64) -> [u8; 66] {
+/// Types of partitions in a master boot record: FAT32 with block addresses, what holds logical ones, what stands for a GPT.
+const FAT32: u8 = 0x0c;
+const EXTENDED: u8 = 0x0f;
+const PROTECTIVE: u8 = 0xee;
+
+/// Bytes 446..512 of a master boot record with one partition.
+fn partition_table(kind: u8, first: u64, sectors: u64) -> [u8; 66] {
     let mut table = [0u8; 66];
-    // Not bootable; type 0x0c, FAT32 with block addresses; the cylinder fields say "see the block addresses".
-    table[..8].copy_from_slice(&[0, 0xfe, 0xff, 0xff, 0x0c, 0xfe, 0xff, 0xff]);
-    table[8..12].copy_from_slice(&(FIRST_SECTOR as u32).to_le_bytes());
+    // Not bootable; the cylinder fields say "see the block addresses".
+    table[..8].copy_from_slice(&[0, 0xfe, 0xff, 0xff, kind, 0xfe, 0xff, 0xff]);
+    table[8..12].copy_from_slice(&(first as u32).to_le_bytes());
     table[12..16].copy_from_slice(&(sectors as u32).to_le_bytes());
     table[64..].copy_from_slice(&[0x55, 0xaa]);
     table
@@ -146,7 +184,9 @@ mod tests {
     #[test]
     fn what_goes_onto_a_stick_comes_back() {
         let scratch = tempfile::tempdir().unwrap();
-        for (number, format) in [Format::Fat32, Format::Fat32Partition].into_iter().enumerate() {
+        for (number, format) in
+            [Format::Fat32, Format::Fat32Partition, Format::Fat32Logical, Format::Fat32BehindEfi].into_iter().enumerate()
+        {
             let image = scratch.path().join(format!("{number}.img"));
             let stick = Stick::create(
                 &image,

@@ -51,6 +51,11 @@ fn configuration(archive: &[u8], change: impl FnOnce(&mut serde_json::Value)) ->
     })
 }
 
+fn utf_16(text: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(text);
+    [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+}
+
 /// Bad sticks made from a good archive, which none of them uses up.
 pub fn bad(good: &[u8]) -> Vec<BadStick> {
     let archive = |bytes: Vec<u8>| vec![("certificates-omni_test.zip".to_owned(), bytes)];
@@ -91,6 +96,11 @@ pub fn bad(good: &[u8]) -> Vec<BadStick> {
                 }
             })),
             reasons: &["clock"],
+        },
+        BadStick {
+            name: "utf-16",
+            files: archive(changed(good, "configuration.json", utf_16)),
+            reasons: &["archive_encoding"],
         },
     ]
 }
