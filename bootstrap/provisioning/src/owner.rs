@@ -51,7 +51,7 @@ impl Owner<'_> {
     /// Why another's stick is refused, and what to do.
     pub fn refusal(&self) -> String {
         format!(
-            "this appliance belongs to the service at {} as {}, and the archive is another service's: that service must release the appliance first; then plug the stick in again with a new archive",
+            "this appliance belongs to the service at {} as {}, and the archive is another service's: to free the appliance, delete that device in its service while the appliance is connected, then plug the stick in again with a new archive",
             self.service, self.device_id
         )
     }

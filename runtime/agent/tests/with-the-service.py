@@ -280,6 +280,52 @@ def main():
     wait("this restart is reported too", lambda: job_status() == "COMPLETED")
     assert len(init.called("Restart")) == 3
 
+    # Another service with keys of its own: its stick is refused until the owner deletes the device.
+    strangers_keys, strangers_data = WORK / "strangers-keys", WORK / "strangers-service"
+    subprocess.run([PROGRAMS / "belvedere-keys", "init", strangers_keys], check=True, stdout=subprocess.DEVNULL)
+    initial = subprocess.run(
+        [PROGRAMS / "belvedere-service", "init", "--data", strangers_data, "--keys", strangers_keys],
+        check=True, capture_output=True, text=True).stdout
+    made = dict(line.split("=", 1) for line in initial.splitlines() if "=" in line)
+    strangers_api = free_port()
+    start("belvedere-service", "serve", "--data", strangers_data, "--api", f"127.0.0.1:{strangers_api}",
+          "--device-https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--advertise-host", "127.0.0.1")
+    stranger = boto3.Session(made["AWS_ACCESS_KEY_ID"], made["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1").client(
+        "panorama", endpoint_url=f"http://127.0.0.1:{strangers_api}")
+    wait("the other service answers", lambda: stranger.list_devices() is not None)
+    aside = [a if a != WORK / "provisioning.sock" else WORK / "aside.sock" for a in provisioning]
+
+    def strangers_stick(name):
+        folder = WORK / f"stick-{name}"
+        folder.mkdir()
+        (folder / "certificates-omni_x.zip").write_bytes(stranger.provision_device(
+            Name=name, NetworkingConfiguration={"Ethernet0": {"ConnectionType": "DHCP"}})["Certificates"])
+        start("belvedere-provisioning", *aside, "--directory", folder).wait(timeout=180)
+        result = (folder / "panorama/provisioning-result.txt").read_text()
+        say(result.splitlines()[0])
+        return folder, result
+
+    before, tried = (WORK / "identity/identity.json").read_bytes(), len(network.called("Try"))
+    folder, result = strangers_stick("taken-over")
+    assert result.startswith("FAILED (already_provisioned)") and device in result, result
+    assert (folder / "certificates-omni_x.zip").exists() and len(network.called("Try")) == tried
+    assert (WORK / "identity/identity.json").read_bytes() == before
+
+    report("REMOVAL_IN_PROGRESS")
+    panorama.delete_device(DeviceId=device)
+    wait("the appliance has given its identity up", lambda: b"PRIVATE" not in (WORK / "identity/identity.json").read_bytes())
+    wait("applications was told to remove everything", lambda: applications.called("SetDesired")[-1]["deployments"] == [])
+    folder, result = strangers_stick("too-early")
+    assert result.startswith("FAILED (release_unfinished)"), result
+    assert len(init.called("Restart")) == 3, "not before the earlier owner's applications are gone"
+    reports.clear()
+    wait("the machine restarts", lambda: len(init.called("Restart")) == 4)
+    assert not (WORK / "agent/log-positions.json").exists()
+    folder, result = strangers_stick("second-owner")
+    assert result.startswith("SUCCEEDED"), result
+    stored = json.loads((WORK / "identity/identity.json").read_text())["identity"]
+    assert stored["generation"] == 2 and stored["service_ca_pem"] != identity["service_ca_pem"], stored["generation"]
+
 
 try:
     main()

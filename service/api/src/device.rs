@@ -9,7 +9,7 @@ use crate::query::QueryError;
 use crate::sts::{role_of_arn, trusts};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use belvedere_device_protocol::credentials::{APPLIANCE_ROLE_ALIAS, Credentials, CredentialsReply};
+use belvedere_device_protocol::credentials::{APPLIANCE_ROLE_ALIAS, Credentials, CredentialsReply, Release, ReleasedReply};
 use belvedere_fleet::credentials::{LIFETIME_S, Origin, Subject};
 use belvedere_fleet::identity::Identity;
 use belvedere_store::certificates::CertificateKind;
@@ -82,6 +82,23 @@ pub async fn credentials(
     response
 }
 
+/// To a certificate that the fleet does not stand by: it never did, or its device was deleted.
+async fn of_no_device(api: &Api, certificate: &[u8]) -> Response {
+    match api.fleet.released(certificate).await {
+        Ok(None) => refused(StatusCode::FORBIDDEN, "the client certificate is not an active device certificate"),
+        Ok(Some(released)) => {
+            let message = "the device was deleted: its appliance is free".to_owned();
+            let release = Release { thing_name: released.thing_name, device_id: released.device_id };
+            let body = serde_json::to_string(&ReleasedReply { message, release }).unwrap_or_default();
+            (StatusCode::GONE, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
+        Err(e) => {
+            tracing::error!("cannot look up a released certificate: {e}");
+            refused(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+        }
+    }
+}
+
 async fn answer(api: &Api, alias: &str, peer: &PeerCertificate, headers: &HeaderMap, record: &mut Record) -> Response {
     let Some(certificate) = &peer.0 else {
         return refused(StatusCode::FORBIDDEN, "a client certificate is needed");
@@ -93,9 +110,7 @@ async fn answer(api: &Api, alias: &str, peer: &PeerCertificate, headers: &Header
             return refused(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
         }
     };
-    let Some(identity) = identity else {
-        return refused(StatusCode::FORBIDDEN, "the client certificate is not an active device certificate");
-    };
+    let Some(identity) = identity else { return of_no_device(api, certificate).await };
     if !api.fleet.may_ask_for_credentials(&identity) {
         return refused(StatusCode::TOO_MANY_REQUESTS, "keys are good for an hour: the device asks too often");
     }

@@ -5,6 +5,7 @@
 
 use crate::{Fleet, FleetError};
 use belvedere_store::certificates::CertificateKind;
+use belvedere_store::releases::ReleasedCertificate;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Who is at the other end.
@@ -39,6 +40,16 @@ pub fn common_name(der: &[u8]) -> Option<String> {
 }
 
 impl Fleet {
+    /// What is left of a device that was deleted: its appliance is free, if the certificate (DER) is that device's.
+    pub async fn released(&self, der: &[u8]) -> Result<Option<ReleasedCertificate>, FleetError> {
+        let released = self.store.released_certificate(&fingerprint(der)).await?;
+        let released = released.filter(|released| common_name(der).as_deref() == Some(&released.thing_name));
+        if let Some(ReleasedCertificate { thing_name, device_id, told_ms: None }) = &released {
+            tracing::info!(device_id, thing_name, "the appliance of a deleted device hears that it is free");
+        }
+        Ok(released)
+    }
+
     /// The identity of a certificate (DER), or `None` if the fleet does not stand by it.
     pub async fn identify(&self, der: &[u8]) -> Result<Option<Identity>, FleetError> {
         let fingerprint = fingerprint(der);

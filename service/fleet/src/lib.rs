@@ -140,7 +140,8 @@ impl Fleet {
         Ok(revoked)
     }
 
-    /// Deletes a device and cuts its connections; false if there was none.
+    /// Deletes a device and cuts its connections; false if there was none. Its appliance, which then asks over HTTPS what
+    /// became of it, hears that it is free ([`Fleet::released`]).
     pub async fn delete_device(&self, device_id: &str) -> Result<bool, FleetError> {
         let Some(device) = self.store.device(device_id).await? else { return Ok(false) };
         self.cancel_jobs(&device).await?;

@@ -239,6 +239,17 @@ pub enum Devices {
         /// Which device
         device_id: String,
     },
+    /// Delete a device and free its appliance, also one that was locked out; `aws panorama delete-device` does the same
+    /// for one that was not
+    #[command(
+        after_help = "The appliance hears of it when it next reaches the service, within about a minute while it is connected. It \
+                            then gives up its identity, removes its applications with their data, restarts, and takes the \
+                            stick of any service."
+    )]
+    Release {
+        /// Its name or identifier
+        device: String,
+    },
 }
 
 /// `keys`.

@@ -16,6 +16,7 @@ use belvedere_service::initialise::{New, initialise};
 use belvedere_service::serve::{Options, Signals, serve};
 use belvedere_service::sweep::Wish;
 use belvedere_service::{ServerError, audit, broker_configuration, keys, logging, page, sweep, time};
+use belvedere_store::releases::Releases;
 use clap::Parser;
 use std::io::Write;
 use std::path::Path;
@@ -211,6 +212,15 @@ async fn run_devices(data: &Path, command: Devices) -> Result<(), ServerError> {
             if !store.revoke_certificates(&device_id).await? {
                 return Err(ServerError::Argument(format!("there is no device {device_id} that could connect")));
             }
+        }
+        Devices::Release { device } => {
+            let devices = store.list_devices().await?;
+            let found = devices.iter().find(|d| d.device_id == device).or(devices.iter().find(|d| d.name == device));
+            let Some(found) = found else {
+                return Err(ServerError::Argument(format!("there is no device {device}; `devices list` shows all")));
+            };
+            store.release_device(&found.device_id, Releases::EvenRevoked).await?;
+            println!("{} is deleted; its appliance is free once it has heard of it", found.device_id);
         }
     }
     store.close().await;

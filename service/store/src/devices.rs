@@ -3,6 +3,7 @@
 use crate::certificates::{Certificate, add_claim};
 use crate::database::{DatabaseRow, flag};
 use crate::error::{stored, text};
+use crate::releases::Releases;
 use crate::{Store, StoreError, now_ms};
 use serde_json::Value;
 use sqlx::Row;
@@ -144,14 +145,9 @@ impl Store {
         rows.map_err(|e| StoreError::database("list devices", e))?.iter().map(device).collect()
     }
 
-    /// Removes a device with its certificates and shadows; false if there was none.
+    /// Removes a device with its certificates and shadows, which releases its appliance; false if there was none.
     pub async fn delete_device(&self, device_id: &str) -> Result<bool, StoreError> {
-        sqlx::query("DELETE FROM device WHERE device_id = $1")
-            .bind(device_id)
-            .execute(&self.pool)
-            .await
-            .map(|done| done.rows_affected() == 1)
-            .map_err(|e| StoreError::database("delete a device", e))
+        self.release_device(device_id, Releases::Standing).await
     }
 
     /// No connection survives a backup, and no copy of the service that had one.

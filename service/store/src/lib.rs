@@ -41,6 +41,7 @@ mod owner;
 pub mod packages;
 pub mod place;
 pub mod places;
+pub mod releases;
 pub mod roles;
 mod schema;
 pub mod secrets;

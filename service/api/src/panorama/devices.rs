@@ -216,7 +216,7 @@ pub struct DeviceDeleted {
     device_id: String,
 }
 
-/// Deletes a device; its certificates are worth nothing from now on.
+/// Deletes a device; its certificates are worth nothing from now on but to hear that the appliance is free.
 pub async fn delete_device(api: &Api, _: &Context, input: OneDevice) -> Result<DeviceDeleted, ApiError> {
     match api.fleet.delete_device(&input.device_id).await? {
         true => Ok(DeviceDeleted { device_id: input.device_id }),
