@@ -199,7 +199,7 @@ async fn run_devices(data: &Path, command: Devices) -> Result<(), ServerError> {
     let configuration = Configuration::read(data)?;
     let store = match command {
         Devices::List => configuration.attach_own_store(data).await?,
-        Devices::Revoke { .. } => configuration.attach_current_store(data).await?,
+        Devices::Revoke { .. } | Devices::Release { .. } => configuration.attach_current_store(data).await?,
     };
     match command {
         Devices::List => {
