@@ -146,18 +146,15 @@ fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
     let (state, same_state) = (options.state.clone(), options.state.clone());
     let fail = |reason: &str, message: String| Failure { reason: reason.into(), message };
     Server::bind(&options.socket)?
-        .route(move |_: GetIdentity, _| {
-            match &*answers.lock().unwrap_or_else(PoisonError::into_inner) {
-                Standing::Owned(stored) => Ok(stored.identity.clone()),
-                Standing::Released(released) if !released.cleared => Err(fail(
-                    RELEASED,
-                    "the appliance was released; its earlier owner's applications are to be removed".into(),
-                )),
-                _ => Err(fail(
-                    "not_provisioned",
-                    "the appliance has no identity yet; plug in a stick with a provisioning archive".into(),
-                )),
+        .route(move |_: GetIdentity, _| match &*answers.lock().unwrap_or_else(PoisonError::into_inner) {
+            Standing::Owned(stored) => Ok(stored.identity.clone()),
+            Standing::Released(released) if !released.cleared => {
+                Err(fail(RELEASED, "the appliance was released; its earlier owner's applications are to be removed".into()))
             }
+            _ => Err(fail(
+                "not_provisioned",
+                "the appliance has no identity yet; plug in a stick with a provisioning archive".into(),
+            )),
         })
         .route(move |release: Release, _| {
             // Held while it is written: a stick that stores an identity meanwhile waits.

@@ -12,6 +12,7 @@ pub mod install;
 pub mod model_archive;
 pub mod model_keeper;
 pub mod node_server;
+pub mod pauses;
 pub mod places;
 pub mod plan;
 pub mod reserve;

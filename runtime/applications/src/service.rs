@@ -4,6 +4,7 @@ use crate::deployment::paused;
 use crate::disk::{self, Shortage, Space};
 use crate::health::{self, Stage};
 use crate::install;
+use crate::pauses::{self, Pauses};
 use crate::places::Places;
 use crate::shared::{Known, Model, Nodes, Retiring, Shared};
 use crate::spool::Spool;
@@ -349,8 +350,13 @@ fn watch_disk(shared: &Shared) {
 fn watch_cameras(shared: &Shared) {
     let mut client: Option<Client> = None;
     let mut told: Option<Vec<StreamConfiguration>> = None;
+    let mut pauses = Pauses::default();
     while !shared.lock().ending {
-        let wanted = wanted_streams(&shared.lock());
+        let (wanted, paused) = {
+            let model = shared.lock();
+            (wanted_streams(&model), pauses::pauses(&model))
+        };
+        pauses.follow(&shared.places, &paused);
         if client.is_none() {
             client = Client::connect(&shared.places.camera).ok();
         }

@@ -438,12 +438,15 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
             let input = code.as_ref().and_then(|code| code.inputs.iter().find(|input| input.name == *port));
             let camera = input.and_then(|input| input.bound.get(*index as usize));
             // Others may watch the same camera: that it is not asked for pictures for this node is not enough.
-            if let Some((camera, launch)) = camera.and_then(|camera| launches.get_key_value(camera)) {
+            let while_it_runs = || {
+                let Some((camera, launch)) = camera.and_then(|camera| launches.get_key_value(camera)) else { return Ok(()) };
                 let signal = shared.lock().wanted(&id).and_then(|wanted| wanted.signals.get(camera).copied());
                 if paused(*launch, signal) {
                     return Err(format!("camera node {camera} is paused; it waits for a RESUME signal"));
                 }
-            }
+                Ok(())
+            };
+            while_it_runs()?;
             let stream = camera
                 .and_then(|camera| streams.get(camera))
                 .ok_or_else(|| format!("no camera {index} is bound to port {port}"))?;
@@ -454,6 +457,8 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
                 &[],
             )
             .map_err(|error| format!("pictures of port {port}: {error}"))?;
+            // It may have been paused meanwhile, and open streams have been ended before this one was open.
+            while_it_runs()?;
             Ok(channel)
         }
         Target::Model { name } => {
