@@ -29,7 +29,8 @@ pub enum Format {
     Blank,
 }
 
-const SIZE: u64 = 64 << 20;
+/// Half of it is a FAT32 of more than the 65,525 clusters that make a FAT a FAT32 (mtools goes by that). Holes cost nothing.
+const SIZE: u64 = 160 << 20;
 const FIRST_SECTOR: u64 = 2048;
 
 /// A stick.
