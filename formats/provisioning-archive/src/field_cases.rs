@@ -1,6 +1,6 @@
 //! Archives as people really plug them in: packed anew, opened in an editor, made by a newer service. The files in
-//! `field-cases/` hold good members; their claims ended on 2026-11-18. Where an archive is refused before its key is looked
-//! at, words stand in the key's place; the keys of the accepted ones are throw-away.
+//! `field-cases/` hold good members; their claims ended on 2026-11-18. Words stand in the place of each one's key, in an
+//! archive that is accepted as PEM: the reader looks at a key's form alone.
 
 use crate::{fixtures::*, *};
 use std::io::{Cursor, Write};
@@ -48,6 +48,34 @@ fn field_case_newer_member() {
     assert_eq!(reason, "archive_unknown_member");
     assert!(text.contains("\"proxy\"") && text.contains("update the appliance"), "{text}");
     assert!(!text.contains("provision it again"), "{text}");
+}
+
+/// Private keys are generated, never kept in the tree, however well an archive packs them.
+#[test]
+fn no_field_case_holds_a_key() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut looked_at = 0;
+    for folder in [top.join("field-cases"), top.join("../../fuzz/seeds/provisioning-archive")] {
+        for file in std::fs::read_dir(&folder).unwrap() {
+            let (path, mut keys) = (file.unwrap().path(), 0);
+            // A seed is an archive behind a byte that says what it is; not every seed is one.
+            let Ok(mut archive) = zip::ZipArchive::new(std::fs::File::open(&path).unwrap()) else { continue };
+            for index in 0..archive.len() {
+                let (mut entry, mut content) = (archive.by_index(index).unwrap(), Vec::new());
+                std::io::copy(&mut entry, &mut content).unwrap();
+                let name = entry.name().unwrap().into_owned();
+                // Beside it lies what the Finder notes about it, "._claim.private-key.pem".
+                if name.rsplit('/').next() == Some(entries::CLAIM_PRIVATE_KEY) {
+                    keys += 1;
+                }
+                let key = rcgen::KeyPair::from_pem(&String::from_utf8_lossy(&content));
+                assert!(key.is_err(), "{}: {name} is a private key", path.display());
+            }
+            assert_eq!(keys, 1, "{}", path.display());
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at >= 8, "only {looked_at} archives were looked at");
 }
 
 #[test]
