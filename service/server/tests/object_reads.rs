@@ -1,7 +1,7 @@
 //! Service x05: one of 8,000 objects was closed without an answer or came short. Reads from a running service over keep-alive
 //! connections, every byte compared: a few thousand always, 200,000 with `scripts/test --long` (BELVEDERE_LONG=1).
 //!
-//!     BELVEDERE_LONG=1 scripts/cargo test --release -p belvedere-service --test object_reads -- --nocapture
+//!     BELVEDERE_LONG=1 scripts/cargo test --profile service -p belvedere-service --test object_reads -- --nocapture
 
 use belvedere_api::limits::Limits;
 use belvedere_api::sigv4::Scope;
@@ -37,7 +37,7 @@ fn keys(folder: &Path) {
     std::fs::write(folder.join("device-ca.key"), key.serialize_pem()).unwrap();
 }
 
-/// Path and query of a presigned request, which is good as often as one likes for an hour.
+/// Path and query of a presigned request, which is good as often as one likes for a week: longer than any run.
 fn presigned(key: &FirstKey, at: SocketAddr, method: &str, path: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     let date = belvedere_api::sigv4::clock::iso8601(now);
@@ -45,7 +45,7 @@ fn presigned(key: &FirstKey, at: SocketAddr, method: &str, path: &str) -> String
     let scope = Scope { date: date[..8].into(), region: "us-east-1".into(), service: "s3".into() };
     let credential = encode(format!("{}/{scope}", key.access_key_id).as_bytes(), b"");
     let query = format!(
-        "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={date}&X-Amz-Expires=3600&X-Amz-SignedHeaders=host"
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={date}&X-Amz-Expires=604800&X-Amz-SignedHeaders=host"
     );
     let host = at.to_string();
     let headers = [("host", vec![host.as_str()])];
