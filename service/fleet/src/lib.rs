@@ -17,7 +17,7 @@
 //! | `copies` | several copies of the service tell each other of their clients |
 //! | [`credentials`] | short-lived keys of a device |
 //! | [`broker`] | MQTT: one task per connection, and the rules |
-//! | `link` | a connection's bytes become packets |
+//! | [`link`] | a connection's bytes become packets |
 //! | [`message`] | a message in either version of MQTT (pure) |
 //! | `delivery` | who hears a message, and where it waits |
 //! | `outbox` | what one connection sends, and what it waits for |
@@ -40,7 +40,7 @@ pub mod hub;
 pub mod identity;
 pub mod job;
 pub mod jobs;
-mod link;
+pub mod link;
 pub mod message;
 pub mod metrics;
 mod outbox;

@@ -38,11 +38,11 @@ const WRITE: Duration = Duration::from_secs(60);
 const READ: usize = 4096;
 
 /// Why a connection ended.
-pub(crate) struct End {
+pub struct End {
     /// For the log.
-    pub(crate) reason: String,
+    pub reason: String,
     /// For a client of version 5.
-    pub(crate) code: Option<DisconnectReasonCode>,
+    pub code: Option<DisconnectReasonCode>,
 }
 
 impl End {
@@ -79,8 +79,9 @@ impl From<Cut> for End {
 }
 
 /// What a CONNECT says.
-pub(crate) struct Hello {
-    pub(crate) client_id: String,
+pub struct Hello {
+    /// Who the client says it is.
+    pub client_id: String,
     /// Forget the session that there was.
     pub(crate) clean: bool,
     /// How long the session lives without a connection, seconds; 0 is not at all.
@@ -92,12 +93,14 @@ pub(crate) struct Hello {
     pub(crate) window: u16,
     /// The largest packet that the client takes.
     pub(crate) largest: u32,
-    pub(crate) will: Option<Will>,
+    /// What is published if the client ends without saying so.
+    pub will: Option<Will>,
 }
 
 /// The message of a client that ends without saying so.
-pub(crate) struct Will {
-    pub(crate) message: Message,
+pub struct Will {
+    /// What is published then.
+    pub message: Message,
     pub(crate) quality_2: bool,
     pub(crate) delay: Duration,
 }
@@ -176,7 +179,7 @@ fn is_mqtt(first: &[u8]) -> bool {
 }
 
 /// A connection's bytes, and the protocol's state.
-pub(crate) struct Link<S> {
+pub struct Link<S> {
     stream: S,
     pub(crate) protocol: Connection<Server>,
     silent_since: Instant,
@@ -186,7 +189,8 @@ pub(crate) struct Link<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    /// Before its CONNECT.
+    pub fn new(stream: S) -> Self {
         let options = ConnectionOptions::new().maximum_packet_size_recv(MAX_PACKET).receive_maximum(IN_FLIGHT);
         let mut protocol = Connection::<Server>::with_options(Version::Undetermined, options);
         protocol.set_auto_ping_response(true);
@@ -204,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 
     /// Waits for bytes; none at the end of the stream. May be cancelled.
-    pub(crate) async fn read(&mut self) -> std::io::Result<Vec<u8>> {
+    pub async fn read(&mut self) -> std::io::Result<Vec<u8>> {
         poll_fn(|context| {
             let mut space = [MaybeUninit::uninit(); READ];
             let mut buffer = ReadBuf::uninit(&mut space);
@@ -216,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// The packets in bytes that were read. What the protocol answers by itself (pings, complaints) is written here.
     /// Not to be cancelled.
-    pub(crate) async fn take(&mut self, bytes: &[u8]) -> Result<Vec<Packet>, End> {
+    pub async fn take(&mut self, bytes: &[u8]) -> Result<Vec<Packet>, End> {
         self.silent_since = Instant::now();
         if self.version() == Version::Undetermined {
             self.first.extend(bytes.iter().take(FIRST.saturating_sub(self.first.len())));
@@ -264,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 
     /// Waits for CONNECT. What came with it is given, too.
-    pub(crate) async fn hello(&mut self) -> Result<(Hello, Vec<Packet>), End> {
+    pub async fn hello(&mut self) -> Result<(Hello, Vec<Packet>), End> {
         loop {
             let bytes = self.read().await?;
             if bytes.is_empty() {
@@ -282,7 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 
     /// CONNACK: welcome.
-    pub(crate) async fn welcome(&mut self, hello: &Hello, session_present: bool) -> Result<(), End> {
+    pub async fn welcome(&mut self, hello: &Hello, session_present: bool) -> Result<(), End> {
         let packet: Packet = if self.version() == Version::V5_0 {
             // What the library adds by itself: the largest packet and the receive maximum.
             let mut properties: Vec<Property> = vec![
