@@ -17,6 +17,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use belvedere_fleet::FleetError;
+use belvedere_fleet::panics::caught;
 use belvedere_store::{identifiers, now_ms};
 use std::time::Duration;
 
@@ -116,7 +117,7 @@ impl Service {
 
 impl Api {
     /// Answers a request. In a task of its own: a client that hangs up in the middle leaves no change half made, and none
-    /// without its entry in the audit log.
+    /// without its entry in the audit log. A panic is answered with 500, and has its entry, too.
     pub async fn answer(&self, request: axum::extract::Request) -> Response {
         let api = self.clone();
         match tokio::spawn(async move { api.answer_whole(request).await }).await {
@@ -135,7 +136,11 @@ impl Api {
         let started = std::time::Instant::now();
         let source = parts.extensions.get::<PeerAddress>().cloned().unwrap_or_default().text();
         let mut record = Record { source, ..Record::default() };
-        let mut response = self.route(parts, body, &mut record).await;
+        let routed = caught(self.route(parts, body, &mut record)).await;
+        let mut response = routed.unwrap_or_else(|panicked| {
+            tracing::error!(%method, path, id, "cannot answer a request: {panicked}");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        });
         let status = response.status().as_u16();
         self.audit.enter(&self.fleet.settings.account, record, &id, status).await;
         tracing::info!(%method, path, status, ms = started.elapsed().as_millis() as u64, "request");

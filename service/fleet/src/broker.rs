@@ -20,6 +20,7 @@ use crate::link::{End, Hello, LONGEST_SESSION_S, Link, Will};
 use crate::message::{Message, carried, expiry};
 use crate::outbox::Outbox;
 use crate::pace::Pace;
+use crate::panics::caught;
 use crate::topics::{Request, may_subscribe, publication};
 use crate::wills::Waiting;
 use crate::{Fleet, FleetError};
@@ -132,6 +133,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
         link.refuse(ConnectReasonCode::ConnectionRateExceeded).await?;
         return Err(End::silent(format!("{}: another connection of this identity is younger than a minute", identity.name)));
     };
+    let _present = Present { fleet, client: identity.name.clone(), serial };
     // Whatever becomes of this connection: the client was back in time.
     fleet.wills.drop_of(&identity.name);
     let mut conversation = Conversation {
@@ -144,15 +146,31 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
         expiry_s: hello.expiry_s,
         identity,
     };
-    let outcome = match conversation.begin(link, &hello).await {
-        Ok(()) => conversation.go_on(link, early, &mut stop).await,
-        Err(end) => Err(end),
+    let conversing = async {
+        conversation.begin(link, &hello).await?;
+        conversation.go_on(link, early, &mut stop).await
     };
+    // A fault of ours ends the connection like any other end of it: its session is left, and its will is published.
+    let outcome = caught(conversing).await.unwrap_or_else(|panicked| Err(FleetError::from(panicked).into()));
     let polite = matches!(outcome, Ok(Farewell::Disconnected));
     conversation.end(polite, hello.will).await?;
     match outcome? {
         Farewell::Stopping => Err(End::new(DisconnectReasonCode::ServerShuttingDown, "the service stops")),
         Farewell::Disconnected | Farewell::Closed => Ok(()),
+    }
+}
+
+/// A connection's place in the hub. Whatever ends the connection, a panic or a database that is away, nothing is kept for
+/// it in memory any more and nobody takes the client for connected.
+struct Present<'a> {
+    fleet: &'a Fleet,
+    client: String,
+    serial: u64,
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.fleet.hub().leave(&self.client, self.serial);
     }
 }
 

@@ -4,7 +4,9 @@ use crate::identity::claim_name;
 use crate::provisioning::NewAppliance;
 use crate::{Settings, endpoint, endpoints};
 use belvedere_device_protocol::provisioning::{TEMPLATE, register_thing_topic};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 fn peer() -> SocketAddr {
     "192.0.2.1:1".parse().unwrap()
@@ -21,10 +23,8 @@ async fn hears(stream: &mut tokio::io::DuplexStream, heard: &mut Vec<u8>, wanted
     true
 }
 
-/// RegisterThing uses its claim up, and a claim that is used up has its connection cut: in whatever order the connection
-/// learns of both, the device learns what it was given.
-#[tokio::test]
-async fn the_answer_that_uses_a_claim_up_comes_before_the_cut() {
+/// A fleet with a device.
+async fn fleet_of_one() -> (tempfile::TempDir, Fleet, String) {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings {
         account: "123456789012".into(),
@@ -38,6 +38,81 @@ async fn the_answer_that_uses_a_claim_up_comes_before_the_cut() {
     let tags = Default::default();
     let new = NewAppliance { name: "x", description: None, tags: &tags, networking: None, network: Default::default() };
     let device_id = fleet.provision_device(new).await.unwrap().device_id;
+    (folder, fleet, device_id)
+}
+
+/// A stream in which a fault of ours shows when certain bytes come.
+struct Broken(tokio::io::DuplexStream);
+
+impl AsyncRead for Broken {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        ready!(Pin::new(&mut self.0).poll_read(context, buffer))?;
+        assert!(!buffer.filled().ends_with(b"break"), "as a fault of ours would");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Broken {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+/// Service D4: a panic ends its connection, as any other end does: nobody takes the device for connected, its will is
+/// published, and it can come again.
+#[tokio::test]
+async fn a_panic_ends_its_connection_alone_and_in_order() {
+    let (_folder, fleet, device_id) = fleet_of_one().await;
+    let thing = fleet.store.list_devices().await.unwrap().remove(0).thing_name;
+    let string = |text: &str| [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
+    let topic = format!("panorama/{thing}/gone");
+    // CONNECT with a clean session and a will that is retained.
+    let body = [string("MQTT"), vec![4, 0x26, 0, 60], string(&thing), string(&topic), string("it is gone")].concat();
+    let connect = [&[0x10, u8::try_from(body.len()).unwrap()][..], &body].concat();
+    let (_go_on, stop) = watch::channel(false);
+    for round in 0..2 {
+        let (mut client, server) = tokio::io::duplex(1 << 16);
+        let identity = Identity {
+            name: thing.clone(),
+            device_id: device_id.clone(),
+            fingerprint: "0".repeat(64),
+            kind: CertificateKind::Device,
+        };
+        let (served, mut link, stop) = (fleet.clone(), Link::new(Broken(server)), stop.clone());
+        let serving =
+            tokio::spawn(
+                async move { connection(&mut link, &served, identity, peer(), stop).await.err().map(|end| end.reason) },
+            );
+        client.write_all(&connect).await.unwrap();
+        assert!(hears(&mut client, &mut Vec::new(), &[0x20, 2, 0, 0]).await, "CONNACK, round {round}");
+        assert!(fleet.hub().connected(&thing));
+        assert_eq!(fleet.store.device_counts().await.unwrap(), (1, 1), "connected, of all");
+        client.write_all(b"break").await.unwrap();
+        let reason = serving.await.expect("the connection's end is in order").unwrap();
+        assert!(reason.contains("as a fault of ours would"), "{reason}");
+        assert!(!fleet.hub().connected(&thing));
+        assert_eq!(fleet.store.device_counts().await.unwrap(), (0, 1), "connected, of all");
+        let retained = fleet.store.retained_mqtt_messages(&thing).await.unwrap();
+        assert_eq!(retained.iter().map(|r| r.topic.as_str()).collect::<Vec<_>>(), [topic.as_str()]);
+        fleet.store.forget_retained_mqtt_message(&topic).await.unwrap();
+    }
+}
+
+/// RegisterThing uses its claim up, and a claim that is used up has its connection cut: in whatever order the connection
+/// learns of both, the device learns what it was given.
+#[tokio::test]
+async fn the_answer_that_uses_a_claim_up_comes_before_the_cut() {
+    let (_folder, fleet, device_id) = fleet_of_one().await;
     let name = claim_name(&device_id);
     let identity = Identity { name: name.clone(), device_id, fingerprint: "0".repeat(64), kind: CertificateKind::Claim };
     let (mut client, server) = tokio::io::duplex(1 << 16);

@@ -3,6 +3,7 @@
 
 use crate::accept::stopped;
 use crate::message::{Message, decode, encode};
+use crate::panics::caught;
 use crate::{Fleet, FleetError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use belvedere_store::connections::Connection;
@@ -121,7 +122,8 @@ impl Fleet {
                 loop {
                     for note in notes.next().await? {
                         // The notes behind it count, whatever becomes of this one.
-                        if let Err(e) = self.heard(&note.client, &note.note).await {
+                        let heard = caught(self.heard(&note.client, &note.note)).await;
+                        if let Err(e) = heard.unwrap_or_else(|panicked| Err(panicked.into())) {
                             tracing::error!("cannot answer another copy: {e}");
                         }
                     }

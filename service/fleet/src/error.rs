@@ -6,6 +6,9 @@ pub enum FleetError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The service is wrong somewhere.
+    #[error(transparent)]
+    Panicked(#[from] crate::panics::Panicked),
     /// Messages could not be queued; several publishers hear of it.
     #[error(transparent)]
     Queue(std::sync::Arc<StoreError>),

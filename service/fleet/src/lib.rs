@@ -25,6 +25,7 @@
 //! | [`external`] | an external broker instead of our own: mosquitto with its dynamic-security plug-in |
 //! | `requests` | what a client asks by publishing, whichever broker it came through |
 //! | `watch` | what is looked at again and again: revoked certificates, ended sessions, overdue jobs |
+//! | [`panics`] | a panic ends the work that it was met in, and nothing else |
 //! | [`tls`] | TLS settings |
 
 pub mod accept;
@@ -45,6 +46,7 @@ pub mod message;
 pub mod metrics;
 mod outbox;
 mod pace;
+pub mod panics;
 pub mod provisioning;
 pub mod reports;
 mod requests;

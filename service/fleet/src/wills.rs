@@ -6,6 +6,7 @@
 
 use crate::Fleet;
 use crate::message::Message;
+use crate::panics::caught;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -109,7 +110,10 @@ impl Fleet {
                 match next {
                     Ok(due) => {
                         for (client, will) in due {
-                            fleet.send_will(&client, will).await;
+                            // The others' wills count, whatever becomes of this one.
+                            if let Err(e) = caught(fleet.send_will(&client, will)).await {
+                                tracing::error!(client, "cannot publish a will: {e}");
+                            }
                         }
                     }
                     Err(at) => tokio::select! {

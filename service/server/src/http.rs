@@ -7,14 +7,15 @@ use crate::page::{self, Page};
 use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Extension, Path, State};
 use axum::http::header::{CONNECTION, EXPECT};
-use axum::http::{HeaderMap, HeaderValue, Request};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Router, middleware};
 use belvedere_api::Api;
 use belvedere_api::device::{PeerAddress, PeerCertificate, credentials};
 use belvedere_fleet::accept::{self, Accepted, Port, stopped};
+use belvedere_fleet::panics::caught;
 use belvedere_fleet::tls::MQTT;
 use belvedere_fleet::{Fleet, broker};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -47,6 +48,7 @@ pub fn router(api: Api, health: Health, metrics: Metrics) -> Router {
         .layer(DefaultBodyLimit::disable()) // the API bounds bodies itself: objects are large
         .layer(middleware::from_fn_with_state(metrics, metrics::observe))
         .layer(middleware::from_fn(close_what_was_not_continued))
+        .layer(middleware::from_fn(answer_a_panic))
         .with_state(api)
 }
 
@@ -62,9 +64,23 @@ async fn close_what_was_not_continued(request: Request<Body>, next: Next) -> Res
     response
 }
 
+/// Service D4: a panic in a request's handler is that request's 500; its connection and all others go on. (The API's
+/// requests, which have tasks of their own, are answered by [`Api::answer`] already.)
+async fn answer_a_panic(request: Request<Body>, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    caught(next.run(request)).await.unwrap_or_else(|panicked| {
+        tracing::error!(%method, path, "cannot answer a request: {panicked}");
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    })
+}
+
 /// What is answered on the port for Prometheus.
 pub fn metrics_router(fleet: Fleet, health: Health, metrics: Metrics) -> Router {
-    Router::new().route("/metrics", get(metrics::answer)).route("/healthz", healthz(health)).with_state((metrics, fleet))
+    Router::new()
+        .route("/metrics", get(metrics::answer))
+        .route("/healthz", healthz(health))
+        .layer(middleware::from_fn(answer_a_panic))
+        .with_state((metrics, fleet))
 }
 
 fn healthz<S: Clone + Send + Sync + 'static>(health: Health) -> MethodRouter<S> {

@@ -5,6 +5,7 @@ use super::link::Link;
 use super::presence::{LOG, Seen, seen};
 use crate::broker::MAX_PAYLOAD;
 use crate::identity::Identity;
+use crate::panics::caught;
 use crate::topics::{owner, publication};
 use crate::{Fleet, FleetError};
 use belvedere_store::certificates::CertificateKind;
@@ -113,11 +114,14 @@ async fn heard(fleet: &Fleet, link: &Link, publish: &Publish, connections: &mut 
         }
         attempt += 1;
         let topic = String::from_utf8_lossy(&publish.topic);
-        let outcome = match &*topic {
-            LOG => fleet.noticed(&String::from_utf8_lossy(&publish.payload), connections).await,
-            _ => fleet.done_before_said(fleet.asked_through_broker(&topic, &publish.payload)).await,
+        let work = async {
+            match &*topic {
+                LOG => fleet.noticed(&String::from_utf8_lossy(&publish.payload), connections).await,
+                _ => fleet.done_before_said(fleet.asked_through_broker(&topic, &publish.payload)).await,
+            }
         };
-        match outcome {
+        // A panic ends the work on this message, not its lane, which is that of many devices.
+        match caught(work).await.unwrap_or_else(|panicked| Err(panicked.into())) {
             Ok(()) => break,
             Err(e) => {
                 tracing::error!(%topic, attempt, "cannot do what the broker passes on: {e}");

@@ -4,6 +4,7 @@
 
 use super::security::{self, Reply, SERVICE};
 use crate::FleetError;
+use crate::panics::caught;
 use belvedere_device_protocol::Endpoint;
 use belvedere_store::broker_messages::Waiting as Outgoing;
 use belvedere_store::{identifiers, now_ms};
@@ -155,7 +156,8 @@ impl Link {
         let expected = Arc::<Expected>::default();
         let told = expected.clone();
         tokio::spawn(async move {
-            let reason = converse(&mut events, &told, opening, &heard).await;
+            let conversed = caught(converse(&mut events, &told, opening, &heard)).await;
+            let reason = conversed.unwrap_or_else(|panicked| panicked.to_string());
             let _ = ending.send(Some(reason));
             // Nobody gets an answer any more. (Whoever publishes from now on sees under this lock that it is over.)
             *lock(&told.publications) = Unacknowledged::default();

@@ -1,0 +1,47 @@
+//! A panic is one task's fault: it ends the work that it was met in, and what that work holds for others is given back.
+//! Where nothing more than a task ends, tokio catches it; here is for work whose end must be tended to.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+/// What a panic said. Where it was is in the log already.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a fault of the service: {0}")]
+pub struct Panicked(String);
+
+/// Does the work up to its end, or to its panic. What it borrows is whole in memory's sense but may be half changed: look at
+/// no more of it than must be given back. (Locks are taken in spite of a panic everywhere, `PoisonError::into_inner`.)
+pub async fn caught<F: Future>(work: F) -> Result<F::Output, Panicked> {
+    let mut work = pin!(work);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
+        Err(said) => {
+            let text = said.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| said.downcast_ref::<String>().cloned());
+            Poll::Ready(Err(Panicked(text.unwrap_or_else(|| "a panic without words".into()))))
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_ends_with_what_it_made_or_with_its_panic() {
+        assert_eq!(caught(async { 7 }).await, Ok(7));
+        let number = 5;
+        let broken = caught(async {
+            tokio::task::yield_now().await;
+            if number > 4 {
+                panic!("more than {}", 4);
+            }
+            number
+        });
+        assert_eq!(broken.await.unwrap_err().to_string(), "a fault of the service: more than 4");
+    }
+}
