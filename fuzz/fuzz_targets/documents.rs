@@ -8,8 +8,11 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
 static TEXT: Text = Text { min: 0, max: 64, pattern: None };
-static INNER: &[Member] =
-    &[Member::required("Name", Shape::Text(&TEXT)), Member::optional("Value", Shape::Double), Member::optional("At", Shape::Timestamp)];
+static INNER: &[Member] = &[
+    Member::required("Name", Shape::Text(&TEXT)),
+    Member::optional("Value", Shape::Double),
+    Member::optional("At", Shape::Timestamp),
+];
 static MEMBERS: &[Member] = &[
     Member::required("Name", Shape::Text(&TEXT)),
     Member::optional("Flag", Shape::Boolean),
