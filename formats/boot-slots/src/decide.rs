@@ -95,7 +95,7 @@ pub enum Next {
 /// 3. The preferred slot, then proven ones, then unproven ones; `a` and `b` before `minimum`.
 /// 4. An unproven slot loses a try before it is started; without tries left it becomes bad.
 /// 5. Starts of a proven slot are counted, until it operates ([`operating`]). After [`STARTS`] of them the next slot has
-///    its turn; the proof stays. When every proven one has had its turns, all begin again.
+///    its turn; the proof stays. When every proven one has had its turns, all begin again, and the one of the last turn comes last.
 /// 6. With nothing left: a back-off, then everything from the start, and after that whatever has any content at all,
 ///    the last good slot first. No state is changed by that: it is a last resort, not a proof.
 /// 7. With no valid table: a back-off (it may have been a passing fault), then the table is made anew
@@ -151,7 +151,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
     let next = match record.state {
         State::Written => next.with_state(slot, State::Trying { left: TRIES - 1 }),
         State::Trying { left } => next.with_state(slot, State::Trying { left: left.saturating_sub(1) }),
-        _ => next.with_starts(slot, record.starts.saturating_add(1)),
+        _ => count_start(next, slot, allowed),
     };
     let light = match inputs.buttons {
         // It did not go well a moment ago: a person should see that until something starts.
@@ -161,6 +161,24 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         Buttons::LongReset | Buttons::FullReset => Light::FastOrange,
     };
     Decision { write: (current != Some(next)).then_some(next), next: Next::Start(slot), light }
+}
+
+/// Rule 5: one start more. Who has the last turn of a round is marked by one more than [`STARTS`]: the others begin again
+/// before it, even if it is the preferred one, and its mark goes with the end of the next turn.
+fn count_start(table: Table, slot: Slot, allowed: impl Fn(&Slot) -> bool) -> Table {
+    let starts = table.record(slot).starts.saturating_add(1);
+    if starts < STARTS {
+        return table.with_starts(slot, starts);
+    }
+    let others = || Slot::ALL.into_iter().filter(|other| *other != slot);
+    let marked = |table: &Table, other: Slot| table.record(other).starts > STARTS;
+    let next = others().fold(table, |next, other| if marked(&table, other) { next.with_starts(other, 0) } else { next });
+    let mut proven = others().filter(|other| table.record(*other).state == State::Good && allowed(other)).peekable();
+    if proven.peek().is_some() && proven.all(|other| next.record(other).starts >= STARTS) {
+        others().fold(next, |next, other| next.with_starts(other, 0)).with_starts(slot, STARTS + 1)
+    } else {
+        next.with_starts(slot, STARTS)
+    }
 }
 
 /// Rules 2 and 3: every slot at least once, the one to start first comes first.

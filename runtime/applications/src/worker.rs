@@ -438,7 +438,7 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
             let input = code.as_ref().and_then(|code| code.inputs.iter().find(|input| input.name == *port));
             let camera = input.and_then(|input| input.bound.get(*index as usize));
             // Others may watch the same camera: that it is not asked for pictures for this node is not enough.
-            let while_it_runs = || {
+            let while_not_paused = || {
                 let Some((camera, launch)) = camera.and_then(|camera| launches.get_key_value(camera)) else { return Ok(()) };
                 let signal = shared.lock().wanted(&id).and_then(|wanted| wanted.signals.get(camera).copied());
                 if paused(*launch, signal) {
@@ -446,7 +446,7 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
                 }
                 Ok(())
             };
-            while_it_runs()?;
+            while_not_paused()?;
             let stream = camera
                 .and_then(|camera| streams.get(camera))
                 .ok_or_else(|| format!("no camera {index} is bound to port {port}"))?;
@@ -458,7 +458,7 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
             )
             .map_err(|error| format!("pictures of port {port}: {error}"))?;
             // It may have been paused meanwhile, and open streams have been ended before this one was open.
-            while_it_runs()?;
+            while_not_paused()?;
             Ok(channel)
         }
         Target::Model { name } => {
