@@ -1,5 +1,5 @@
 //! An application that made everything as bad as it can (deep trees, a full disk, all channels taken, a model that is
-//! asked too much) stands beside a good one: the good one is served, the appliance restarts, and the bad one is removed
+//! asked too much, all memory) stands beside a good one: the good one is served, the appliance restarts, and the bad one is removed
 //! with the AWS CLI.
 //!
 //! Half an hour of emulation, so it is run by `scripts/test --long` alone; by hand:
@@ -128,6 +128,14 @@ fn live() -> Result<(), Trouble> {
     }
     scene.wait_online(DEVICE, 5 * MINUTE)?;
     let verdict = picture::wait_right(&mut scene, &png, 10 * MINUTE)?;
+    progress.note(&format!("measured: {verdict}"));
+
+    // Tried applications A5: "exit status 137" was all that was said.
+    progress.stage(
+        "the worst neighbour eats memory from its second start on, is ended again and again, and its author is told why",
+    );
+    wait_description(&scene, &bad, "out of memory (limit 1 GiB)", 10 * MINUTE)?;
+    let verdict = picture::wait_new(&mut scene, &png, 5 * MINUTE)?;
     progress.note(&format!("measured: {verdict}"));
 
     progress.stage("the worst neighbour is removed, and the good one does not notice");
