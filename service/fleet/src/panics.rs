@@ -5,6 +5,11 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long a duty rests after a panic: what broke it is likely to be there still.
+const REST: Duration = Duration::from_secs(30);
 
 /// What a panic said. Where it was is in the log already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,9 +32,48 @@ pub async fn caught<F: Future>(work: F) -> Result<F::Output, Panicked> {
     .await
 }
 
+/// Does a duty for as long as the service runs: where a panic ends it, it begins again after a rest.
+pub async fn kept<F: Future<Output = ()>>(duty: &'static str, stop: watch::Receiver<bool>, begin: impl FnMut() -> F) {
+    kept_after(REST, duty, stop, begin).await;
+}
+
+async fn kept_after<F: Future<Output = ()>>(
+    rest: Duration,
+    duty: &'static str,
+    mut stop: watch::Receiver<bool>,
+    mut begin: impl FnMut() -> F,
+) {
+    while let Err(panicked) = caught(begin()).await {
+        tracing::error!(duty, "{panicked}; the duty begins again in {} s", rest.as_secs());
+        let stopped = async { stop.wait_for(|stop| *stop).await.map(drop) };
+        if tokio::time::timeout(rest, stopped).await.is_ok() {
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A panic in a duty on the main task ended the process, and every request with it.
+    #[tokio::test]
+    async fn a_duty_that_panics_begins_again_and_ends_with_the_service() {
+        let (stop, stopping) = watch::channel(false);
+        let mut times = 0;
+        kept_after(Duration::from_millis(1), "count", stopping.clone(), || {
+            times += 1;
+            let times = times;
+            async move { assert!(times == 3, "the {times}. time") }
+        })
+        .await;
+        assert_eq!(times, 3);
+
+        let broken = kept("break", stopping, || async { panic!("always") });
+        let ended = async { stop.send(true).unwrap() };
+        // Within the first rest.
+        tokio::time::timeout(REST / 2, async { tokio::join!(broken, ended) }).await.expect("it ends with the service");
+    }
 
     #[tokio::test]
     async fn work_ends_with_what_it_made_or_with_its_panic() {

@@ -10,6 +10,7 @@ use crate::{ServerError, history, http, lock, notifications, reach, supervisor, 
 use belvedere_api::Api;
 use belvedere_fleet::authority::Authority;
 use belvedere_fleet::external::External;
+use belvedere_fleet::panics::kept;
 use belvedere_fleet::tls::{ClientCertificate, server_config};
 use belvedere_fleet::{Fleet, Settings, broker};
 use serde::{Deserialize, Serialize};
@@ -194,11 +195,16 @@ pub async fn serve(data: &Path, options: Options<'_>, signals: Signals) -> Resul
     };
     let (_, _, _, _, _, _, people, _, _, _) = tokio::join!(
         async {
-            let forgetting = history::forget(store.clone(), configuration.history, stop.clone());
-            tokio::join!(forgetting, sweep::daily(store.clone(), stop.clone()))
+            let forget = || history::forget(store.clone(), configuration.history, stop.clone());
+            let sweep = || sweep::daily(store.clone(), stop.clone());
+            tokio::join!(kept("forget history", stop.clone(), forget), kept("sweep the objects", stop.clone(), sweep))
         },
-        async { tokio::join!(watching.keep_watch(stop.clone()), watching.keep_broker(stop.clone())) },
-        touching.keep_in_touch(&identity, stop.clone()),
+        async {
+            let watch = || watching.keep_watch(stop.clone());
+            let broker = || watching.keep_broker(stop.clone());
+            tokio::join!(kept("watch connections", stop.clone(), watch), kept("keep the broker", stop.clone(), broker))
+        },
+        kept("keep in touch with other copies", stop.clone(), || touching.keep_in_touch(&identity, stop.clone())),
         http::serve(api, router.clone(), None, farewell, stop.clone()),
         http::serve_with_mqtt(device_https, router.clone(), fleet.clone(), https_tls, farewell, stop.clone()),
         broker::serve(mqtt, fleet.clone(), mqtt_tls, stop.clone()),

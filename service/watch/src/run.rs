@@ -7,6 +7,7 @@ use crate::own_metrics::Said;
 use crate::{alarms, delivery, export, own_metrics};
 use belvedere_fleet::Fleet;
 use belvedere_fleet::metrics::NAMESPACE;
+use belvedere_fleet::panics::caught;
 use belvedere_store::metrics::Retention;
 use belvedere_store::{StoreError, now_ms};
 use std::collections::HashMap;
@@ -71,8 +72,11 @@ async fn turning(
     mut turn: impl AsyncFnMut() -> Result<(), StoreError>,
 ) {
     loop {
-        if let Err(e) = turn().await {
-            tracing::error!("cannot {what}: {e}");
+        match caught(turn()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => tracing::error!("cannot {what}: {e}"),
+            // The next turn is another one.
+            Err(panicked) => tracing::error!("cannot {what}: {panicked}"),
         }
         let stopped = async { stop.wait_for(|s| *s).await.map(drop) };
         if tokio::time::timeout(every, stopped).await.is_ok() {
@@ -95,11 +99,12 @@ async fn look_at_all(fleet: &Fleet, seen: &mut HashMap<String, (i64, i64)>, star
         if reconnecting && alarms::definition(&alarm).is_ok_and(|d| d.namespace == NAMESPACE) {
             continue;
         }
-        match look(&fleet.store, &fleet.settings.account, &alarm, end).await {
-            Ok(_) => {}
-            // One damaged alarm must not keep the others from being looked at.
-            Err(e @ StoreError::Damaged { .. }) => tracing::error!(alarm = alarm.name, "cannot look at an alarm: {e}"),
-            Err(e) => return Err(e),
+        // One damaged alarm must not keep the others from being looked at.
+        match caught(look(&fleet.store, &fleet.settings.account, &alarm, end)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(e @ StoreError::Damaged { .. })) => tracing::error!(alarm = alarm.name, "cannot look at an alarm: {e}"),
+            Ok(Err(e)) => return Err(e),
+            Err(panicked) => tracing::error!(alarm = alarm.name, "cannot look at an alarm: {panicked}"),
         }
         seen.insert(alarm.name, (alarm.version, end));
     }
