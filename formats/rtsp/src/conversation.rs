@@ -466,9 +466,12 @@ impl Conversation {
     fn learn_session(&mut self, headers: &Headers) {
         let Some(value) = headers.text("session") else { return };
         let mut parts = value.split(';');
-        let name: String = parts.next().unwrap_or("").trim().chars().filter(char::is_ascii_graphic).take(256).collect();
+        // RFC 2326, 3.4, has no spaces in it; some cameras do, and want back what they said.
+        let name: String =
+            parts.next().unwrap_or("").chars().filter(|letter| matches!(letter, ' '..='~')).take(256).collect();
+        let name = name.trim();
         if !name.is_empty() {
-            self.session = Some(name);
+            self.session = Some(name.to_owned());
         }
         let time_out = parts.find_map(|part| {
             let (name, value) = part.split_once('=')?;
@@ -527,19 +530,19 @@ mod tests {
     use crate::message::Reader;
 
     const SDP: &str = "v=0\r\ns=x\r\na=control:*\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:track1\r\n";
-    const NOW: Duration = Duration::ZERO;
 
     /// A camera that answers as it is told, and notes what it was asked.
     struct Talk {
         conversation: Conversation,
         reader: Reader,
+        now: Duration,
     }
 
     impl Talk {
         fn new(url: &str, password: Option<&str>) -> Self {
             let credentials = password.map(|password| Credentials { username: "viewer".into(), password: password.into() });
             let conversation = Conversation::new(&Url::parse(url).unwrap(), credentials, 1 << 20, || 7);
-            Talk { conversation, reader: Reader::default() }
+            Talk { conversation, reader: Reader::default(), now: Duration::ZERO }
         }
 
         /// The request that was sent.
@@ -550,7 +553,7 @@ mod tests {
         fn hear(&mut self, bytes: &[u8]) -> Result<Next, End> {
             self.reader.push(bytes);
             while let Some(item) = self.reader.next(&self.conversation.expected()).unwrap() {
-                match self.conversation.take(NOW, item)? {
+                match self.conversation.take(self.now, item)? {
                     Next::Here => {}
                     Next::Elsewhere => {
                         self.reader = Reader::default();
@@ -664,6 +667,14 @@ mod tests {
         talk.described(&[]).unwrap();
         let udp = talk.answer("200 OK", &["Transport: RTP/AVP;unicast;client_port=0-1;server_port=6000-6001"], "");
         assert!(matches!(udp, Err(End::Other(text)) if text.contains("UDP")));
+    }
+
+    #[test]
+    fn a_session_name_may_have_spaces() {
+        let mut talk = Talk::new("rtsp://camera/live", None);
+        talk.described(&[]).unwrap();
+        talk.answer("200 OK", &["Session: 12 34 AB\u{7f} ;timeout=60"], "").unwrap();
+        assert!(talk.asked().contains("PLAY") && talk.conversation.session.as_deref() == Some("12 34 AB"));
     }
 
     /// Field cases stale-nonce and sha256-only; the camera's check of the answers is in tests/camera.
