@@ -340,7 +340,7 @@ impl Conversation {
         match (answer.status, self.step) {
             // Keep-alives: pictures say whether the session is alive.
             (_, Step::Playing) => {
-                self.learn_methods(&request, answer);
+                self.learn_methods(now, &request, answer);
                 Ok(Next::Here)
             }
             (200..=299, Step::Describe) => self.described(&request, answer),
@@ -348,6 +348,8 @@ impl Conversation {
             (200..=299, Step::Play) => {
                 self.step = Step::Playing;
                 self.learn_session(&answer.headers);
+                // The time-out may be told only here, and may be shorter than the usual one.
+                self.next_keep_alive = self.next_keep_alive.map(|due| due.min(now + self.keep_alive));
                 Ok(Next::Here)
             }
             (301 | 302 | 303 | 305 | 307 | 308, _) => self.redirected(answer),
@@ -487,10 +489,14 @@ impl Conversation {
 
     /// Which request keeps the session alive: some cameras count OPTIONS, some GET_PARAMETER, and the latter is better
     /// where it is known.
-    fn learn_methods(&mut self, request: &Outstanding, answer: &Answer) {
+    fn learn_methods(&mut self, now: Duration, request: &Outstanding, answer: &Answer) {
         match request.method {
             "OPTIONS" => {
                 let methods = answer.headers.text("public").unwrap_or_default().to_ascii_uppercase();
+                if methods.contains("GET_PARAMETER") && !self.get_parameter {
+                    // At once: where OPTIONS do not count, half of the time-out is over.
+                    self.next_keep_alive = Some(now);
+                }
                 self.get_parameter = methods.contains("GET_PARAMETER");
             }
             "GET_PARAMETER" if answer.status >= 400 => self.get_parameter = false,
@@ -675,6 +681,35 @@ mod tests {
         talk.described(&[]).unwrap();
         talk.answer("200 OK", &["Session: 12 34 AB\u{7f} ;timeout=60"], "").unwrap();
         assert!(talk.asked().contains("PLAY") && talk.conversation.session.as_deref() == Some("12 34 AB"));
+    }
+
+    #[test]
+    fn a_time_out_that_play_tells_counts_at_once() {
+        let mut talk = Talk::new("rtsp://camera/live", None);
+        talk.described(&[]).unwrap();
+        talk.answer("200 OK", &["Session: A"], "").unwrap();
+        assert_eq!(talk.conversation.deadline(), Some(Duration::from_secs(30)));
+        talk.answer("200 OK", &["Session: A;timeout=10"], "").unwrap();
+        assert_eq!(talk.conversation.deadline(), Some(Duration::from_secs(5)));
+    }
+
+    /// Where OPTIONS keep no session alive: asking what is known must not cost half of the time-out.
+    #[test]
+    fn get_parameter_follows_as_soon_as_it_is_known() {
+        let mut talk = Talk::new("rtsp://camera/live", None);
+        talk.described(&[]).unwrap();
+        talk.answer("200 OK", &["Session: A;timeout=20"], "").unwrap();
+        talk.answer("200 OK", &[], "").unwrap();
+        talk.asked();
+        talk.conversation.tick(Duration::from_secs(10));
+        assert_eq!(talk.first_words(), "OPTIONS rtsp://camera/live");
+        talk.now = Duration::from_secs(10);
+        talk.answer("200 OK", &["Public: OPTIONS, GET_PARAMETER"], "").unwrap();
+        assert_eq!(talk.conversation.deadline(), Some(Duration::from_secs(10)));
+        talk.conversation.tick(Duration::from_secs(10));
+        assert_eq!(talk.first_words(), "GET_PARAMETER rtsp://camera/live");
+        talk.answer("200 OK", &[], "").unwrap();
+        assert_eq!(talk.conversation.deadline(), Some(Duration::from_secs(20)));
     }
 
     /// Field cases stale-nonce and sha256-only; the camera's check of the answers is in tests/camera.
