@@ -12,6 +12,8 @@ import urllib.request
 
 import boto3
 from boto3.s3.transfer import TransferConfig
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -119,6 +121,15 @@ def case_metadata_comes_back():
     # Nothing of it stays with what replaces the object.
     s3.put_object(Bucket=BUCKET, Key="cases/put", Body=b"new")
     assert s3.head_object(Bucket=BUCKET, Key="cases/put")["Metadata"] == {}
+
+
+def case_metadata_that_is_not_ascii():
+    """As SDKs that do not look send it, signed as UTF-8: said to be that, and not that the signature is wrong."""
+    request = AWSRequest(method="PUT", url=f"{ENDPOINT}/{BUCKET}/cases/not-ascii", headers={"x-amz-meta-name": "Küche"}, data=b"")
+    S3SigV4Auth(boto3.Session().get_credentials().get_frozen_credentials(), "s3", "us-east-1").add_auth(request)
+    headers = {name: value.encode() for name, value in request.headers.items()}
+    status, _, body = fetch(request.url, "PUT", b"", **headers)
+    assert status == 400 and b"RFC 2047" in body, (status, body)
 
 
 def case_what_is_not_kept_is_not_taken():
