@@ -384,10 +384,15 @@ impl Worker {
             .map_err(|error| InstallError::Transient(format!("remove {}: {error}", directory.display())))?;
         self.actual = Actual::default();
         self.prepared = None;
+        self.refused = None;
         self.shared.note(|model| {
+            // Asked for again meanwhile, it begins anew: as a removed one it would be forgotten while it runs.
+            let again = model.wanted(&self.id).map(|wanted| wanted.sha256.clone());
             if let Some(known) = model.instances.get_mut(&self.id) {
-                known.stage = Stage::Removed;
-                known.removed = Some(Instant::now());
+                match again {
+                    None => (known.stage, known.removed) = (Stage::Removed, Some(Instant::now())),
+                    Some(sha256) => (known.stage, known.sha256) = (Stage::Requested, sha256),
+                }
                 known.nodes = None;
                 known.holds.clear();
             }

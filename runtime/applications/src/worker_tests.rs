@@ -3,10 +3,53 @@
 use super::*;
 use crate::deployment::PreparedCode;
 use crate::places::Places;
+use crate::shared::Known;
 use belvedere_device_protocol::{Deployment, NodeSignal};
 use belvedere_interfaces::camera::StreamConfiguration;
 use belvedere_interfaces::channel::node::Port;
 use belvedere_manifest::{Application, CameraNode, Descriptor, Instance, Launch, parse_descriptor};
+
+fn desired() -> DesiredDeployment {
+    let deployment = Deployment {
+        application_instance_id: "a".into(),
+        name: String::new(),
+        created_ms: 0,
+        graph: serde_json::json!({}),
+        overrides: None,
+        packages: Vec::new(),
+        cameras: Vec::new(),
+        desired_state: DesiredState::Running,
+        replaces: None,
+        runtime_role_arn: None,
+    };
+    DesiredDeployment { sha256: String::new(), deployment, signals: BTreeMap::new() }
+}
+
+/// It came out of its removal as removed, ran, was reported for ten more minutes, and then never again.
+#[test]
+fn an_instance_that_is_asked_for_again_while_it_is_removed_is_not_a_removed_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let places = Places { state: directory.path().to_owned(), ..Places::default() };
+    let shared = Arc::new(Shared::new(places, [0; 32], String::new()));
+    shared.note(|model| model.instances.insert("a".into(), Known { has_worker: true, ..Known::new("s".into()) }));
+    let mut worker = Worker {
+        shared: shared.clone(),
+        store: Store::open(directory.path()).unwrap(),
+        id: "a".into(),
+        actual: Actual::default(),
+        prepared: None,
+        running: None,
+        refused: Some("s".into()),
+    };
+    // The worker found it not wanted; then it is wanted again, and then the worker removes it.
+    shared.wish(|model| model.desired.insert("a".into(), DesiredDeployment { sha256: "s".into(), ..desired() }));
+    worker.remove().unwrap();
+    assert!(!worker.may_go());
+    assert_eq!(worker.refused, None, "what could not be installed once is tried anew");
+    let model = shared.lock();
+    let known = &model.instances["a"];
+    assert_eq!((known.removed, &known.stage), (None, &Stage::Requested));
+}
 
 /// Runtime D14: a paused camera was not asked for, but whoever opened its stream got the pictures that others watched.
 #[test]
@@ -39,21 +82,8 @@ fn the_pictures_of_a_paused_camera_node_are_not_opened() {
     let open = opener(&shared, "a", 0, "code".into(), &prepared);
     let target = Target::Frames { port: "video_in".into(), index: 0 };
     let signal = |signal: NodeSignal| {
-        let deployment = Deployment {
-            application_instance_id: "a".into(),
-            name: String::new(),
-            created_ms: 0,
-            graph: serde_json::json!({}),
-            overrides: None,
-            packages: Vec::new(),
-            cameras: Vec::new(),
-            desired_state: DesiredState::Running,
-            replaces: None,
-            runtime_role_arn: None,
-        };
         let signals = BTreeMap::from([("front".into(), signal)]);
-        let desired = DesiredDeployment { sha256: String::new(), deployment, signals };
-        shared.wish(|model| model.desired.insert("a".into(), desired));
+        shared.wish(|model| model.desired.insert("a".into(), DesiredDeployment { signals, ..desired() }));
     };
     open(&target).expect("nothing was signalled");
     signal(NodeSignal::Pause);
