@@ -224,8 +224,18 @@ fn retiring(
     for (new, wanted) in desired {
         let Some(old) = wanted.deployment.replaces.as_ref().filter(|old| !desired.contains_key(*old)) else { continue };
         let plain = !old.is_empty() && old.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if !plain || ran(new).is_some() {
+            continue;
+        }
+        // What an instance was to replace that never ran itself goes on for the one that comes in its place.
+        let waiting = model
+            .retiring
+            .iter()
+            .filter(|(id, known)| (known.replaced_by == *old || known.replaced_by == *new) && !desired.contains_key(*id));
+        let waiting = waiting.map(|(id, known)| (id.clone(), Retiring { replaced_by: new.clone(), ..known.clone() }));
+        retiring.extend(waiting);
         let removed = model.instances.get(old).is_some_and(|known| known.removed.is_some());
-        if !plain || removed || ran(new).is_some() {
+        if removed || retiring.contains_key(old) {
             continue;
         }
         // From this process's memory, or what the one before it kept on the disk. One that never ran is not waited for.

@@ -114,3 +114,23 @@ fn what_is_replaced_goes_on_until_the_new_one_has_been_kept_as_what_runs() {
     model.instances.insert("old".into(), Known { removed: Some(Instant::now()), ..Known::new(String::new()) });
     assert_eq!(goes_on(&model, &desired, &["old"]), [""; 0]);
 }
+
+/// A first replacement that could not be deployed was replaced itself, and what had gone on running till then ended at once.
+#[test]
+fn what_runs_goes_on_when_its_replacement_is_replaced_before_it_ran() {
+    let mut model = Model::default();
+    model.desired.insert("first".into(), deployment("first", None));
+    let kept = |id: &str| (id == "first").then(|| deployment("first", None));
+    let mut next = |new: &str, old: &str, kept: &dyn Fn(&str) -> Option<DesiredDeployment>| {
+        let desired = BTreeMap::from([(new.to_owned(), deployment(new, Some(old)))]);
+        model.retiring = retiring(&model, &desired, kept);
+        model.desired = desired;
+        model.retiring.iter().map(|(id, known)| (id.clone(), known.replaced_by.clone())).collect::<Vec<_>>()
+    };
+    let goes_on = |until: &str| vec![("first".to_owned(), until.to_owned())];
+    assert_eq!(next("second", "first", &kept), goes_on("second"));
+    assert_eq!(next("third", "second", &kept), goes_on("third"));
+    assert_eq!(next("third", "second", &kept), goes_on("third"), "said again, such as with a signal");
+    let both = |id: &str| ["first", "third"].contains(&id).then(|| deployment(id, None));
+    assert_eq!(next("third", "second", &both), [], "the newest one is what runs");
+}

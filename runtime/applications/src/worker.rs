@@ -230,14 +230,20 @@ impl Worker {
         }
     }
 
-    /// Lets the instance go that this one replaces, and waits until its containers have ended.
+    /// Lets the instances go that this one replaces, and waits until their containers have ended. That is the one that
+    /// it names, and what goes on because that one never ran.
     fn take_over(&self, old: &str) {
-        self.shared.wish(|model| model.retiring.remove(old));
+        let gone: BTreeSet<String> = self.shared.wish(|model| {
+            let replaced = model.retiring.iter().filter(|(id, known)| *id == old || known.replaced_by == self.id);
+            let gone = replaced.map(|(id, _)| id.clone()).chain([old.to_owned()]).collect();
+            model.retiring.retain(|id, _| !BTreeSet::contains(&gone, id));
+            gone
+        });
         let until = Instant::now() + TAKE_OVER;
         let runs = || {
             let model = self.shared.lock();
-            !model.ending
-                && model.instances.get(old).and_then(|known| known.nodes.as_ref()).is_some_and(|nodes| nodes.active)
+            let active = |id: &String| model.instances.get(id)?.nodes.as_ref().map(|nodes| nodes.active);
+            !model.ending && gone.iter().any(|id| active(id) == Some(true))
         };
         while runs() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(100));
