@@ -106,10 +106,15 @@ impl Service {
                     .iter()
                     .all(|wanted| model.desired.get(&wanted.deployment.application_instance_id) == Some(wanted))
         };
-        if !same {
+        // What cannot be read is not the same, even if nothing is wanted: nobody knows what it leaves behind.
+        let readable = self.store.desired().is_ok();
+        if !same || !readable {
             // On the medium before it is begun: after a power cut the appliance goes on with it.
             self.store.set_desired(&desired).map_err(|message| Failure { reason: "storage".into(), message })?;
             self.adopt(desired.deployments);
+            if !readable {
+                worker::collect(&self.shared);
+            }
         }
         Ok(Done {})
     }

@@ -134,3 +134,20 @@ fn what_runs_goes_on_when_its_replacement_is_replaced_before_it_ran() {
     let both = |id: &str| ["first", "third"].contains(&id).then(|| deployment(id, None));
     assert_eq!(next("third", "second", &both), [], "the newest one is what runs");
 }
+
+/// Nothing is wanted, and nothing was known to be wanted: so nothing was done, and a release left what the owner before had.
+#[test]
+fn a_wish_for_nothing_clears_what_an_unreadable_wish_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let places = places(directory.path());
+    let storage = places.instance("old").join("storage");
+    std::fs::create_dir_all(&storage).unwrap();
+    std::fs::write(storage.join("theirs"), "secret").unwrap();
+    std::fs::write(places.state.join("desired.json"), "{\"deployments\": [{\"password\": \"theirs").unwrap();
+    let service = Service::start(places.clone()).unwrap();
+    assert!(storage.exists(), "it is better to wait for the service than to remove applications because of it");
+    service.set_desired(SetDesired { deployments: Vec::new() }).unwrap();
+    assert!(!storage.exists());
+    assert_eq!(service.store.desired().unwrap(), SetDesired { deployments: Vec::new() });
+    service.end();
+}
