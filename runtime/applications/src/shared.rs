@@ -92,6 +92,8 @@ pub struct Known {
     pub holds: BTreeSet<String>,
     /// Nodes, once the graph is resolved.
     pub nodes: Option<Nodes>,
+    /// How many streams of each camera node were opened.
+    pub opened: BTreeMap<String, u64>,
 }
 
 impl Known {
@@ -106,6 +108,7 @@ impl Known {
             has_worker: false,
             holds: BTreeSet::new(),
             nodes: None,
+            opened: BTreeMap::new(),
         }
     }
 }

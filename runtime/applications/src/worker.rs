@@ -461,6 +461,12 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
             let stream = camera
                 .and_then(|camera| streams.get(camera))
                 .ok_or_else(|| format!("no camera {index} is bound to port {port}"))?;
+            // Before it is asked for: a pause from now on finds that there is a stream to end.
+            shared.note(|model| {
+                if let (Some(known), Some(camera)) = (model.instances.get_mut(&id), camera) {
+                    *known.opened.entry(camera.clone()).or_default() += 1;
+                }
+            });
             let channel = packet::connect(&places.frames).map_err(|error| format!("pictures of port {port}: {error}"))?;
             packet::send(
                 &channel,

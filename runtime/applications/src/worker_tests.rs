@@ -51,13 +51,8 @@ fn an_instance_that_is_asked_for_again_while_it_is_removed_is_not_a_removed_one(
     assert_eq!((known.removed, &known.stage), (None, &Stage::Requested));
 }
 
-/// Runtime D14: a paused camera was not asked for, but whoever opened its stream got the pictures that others watched.
-#[test]
-fn the_pictures_of_a_paused_camera_node_are_not_opened() {
-    let directory = tempfile::tempdir().unwrap();
-    let places = Places { frames: directory.path().join("frames.sock"), ..Places::default() };
-    let frames = packet::listen(&places.frames).unwrap();
-    let shared = Arc::new(Shared::new(places, [0; 32], String::new()));
+/// An application whose code node `code` has the camera node `front`.
+fn with_a_camera() -> Prepared {
     let entry = r#"{"runtimeDescriptor":{"envelopeVersion":"2021-01-01","entry":{"name":"/app.py"}}}"#;
     let Descriptor::Runtime(entry) = parse_descriptor(entry).unwrap() else { panic!() };
     let node = Instance {
@@ -70,7 +65,7 @@ fn the_pictures_of_a_paused_camera_node_are_not_opened() {
     let port = Port { name: "video_in".into(), kind: "media".into(), value: None, bound: vec!["front".into()] };
     let stream =
         StreamConfiguration { stream_id: "stream-a".into(), url: "rtsp://camera".into(), username: None, password: None };
-    let prepared = Prepared {
+    Prepared {
         application: Application {
             cameras: vec![CameraNode { node, launch: Launch::OnAppStart }],
             ..Application::default()
@@ -78,7 +73,17 @@ fn the_pictures_of_a_paused_camera_node_are_not_opened() {
         code: vec![PreparedCode { node: "code".into(), tree: String::new(), entry, inputs: vec![port], outputs: vec![] }],
         models: Vec::new(),
         streams: BTreeMap::from([("front".into(), stream)]),
-    };
+    }
+}
+
+/// Runtime D14: a paused camera was not asked for, but whoever opened its stream got the pictures that others watched.
+#[test]
+fn the_pictures_of_a_paused_camera_node_are_not_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let places = Places { frames: directory.path().join("frames.sock"), ..Places::default() };
+    let frames = packet::listen(&places.frames).unwrap();
+    let shared = Arc::new(Shared::new(places, [0; 32], String::new()));
+    let prepared = with_a_camera();
     let open = opener(&shared, "a", 0, "code".into(), &prepared);
     let target = Target::Frames { port: "video_in".into(), index: 0 };
     let signal = |signal: NodeSignal| {
@@ -91,4 +96,46 @@ fn the_pictures_of_a_paused_camera_node_are_not_opened() {
     signal(NodeSignal::Resume);
     open(&target).expect("it was resumed");
     drop(frames);
+}
+
+/// Runtime D14, its kind: who was resumed, opened a stream and was paused again within two seconds kept it.
+#[test]
+fn a_stream_that_was_opened_between_two_looks_at_a_pause_is_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let places = Places { frames: directory.path().join("frames.sock"), ..Places::default() };
+    let frames = packet::listen(&places.frames).unwrap();
+    let shared = Arc::new(Shared::new(places.clone(), [0; 32], String::new()));
+    let prepared = with_a_camera();
+    let nodes = Nodes {
+        application: prepared.application.clone(),
+        streams: prepared.streams.clone(),
+        code: BTreeMap::new(),
+        models: BTreeMap::new(),
+        active: true,
+    };
+    shared.note(|model| model.instances.insert("a".into(), Known { nodes: Some(nodes), ..Known::new("s".into()) }));
+    let signal = |signal: NodeSignal| {
+        let signals = BTreeMap::from([("front".into(), signal)]);
+        shared.wish(|model| model.desired.insert("a".into(), DesiredDeployment { signals, ..desired() }));
+    };
+    let mut pauses = crate::pauses::Pauses::default();
+    let mut look = || {
+        let now = crate::pauses::pauses(&shared.lock());
+        pauses.follow(&places, &now);
+    };
+    let open = opener(&shared, "a", 0, "code".into(), &prepared);
+    let target = Target::Frames { port: "video_in".into(), index: 0 };
+    let heard = || packet::receive::<frames::Request>(&packet::accept(&frames).unwrap()).unwrap().0;
+    signal(NodeSignal::Pause);
+    look();
+    assert!(matches!(heard(), frames::Request::Withdraw { .. }));
+    signal(NodeSignal::Resume);
+    let _channel = open(&target).unwrap();
+    assert!(matches!(heard(), frames::Request::Subscribe { .. }));
+    signal(NodeSignal::Pause);
+    look();
+    let mut polled = [rustix::event::PollFd::new(&frames, rustix::event::PollFlags::IN)];
+    let moment = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    assert!(rustix::event::poll(&mut polled, Some(&moment)).unwrap() > 0, "the stream goes on");
+    assert!(matches!(heard(), frames::Request::Withdraw { .. }));
 }
