@@ -64,7 +64,8 @@ impl Service {
         });
         let watched = shared.clone();
         std::thread::spawn(move || watch_disk(&watched));
-        std::thread::spawn(move || watch_cameras(&shared));
+        let cameras = service.clone();
+        std::thread::spawn(move || watch_cameras(&cameras));
         Ok(service)
     }
 
@@ -124,7 +125,7 @@ impl Service {
         let ran = |id: &str| self.store.running(&self.shared.places.instance(id));
         let desired: BTreeMap<String, DesiredDeployment> =
             deployments.into_iter().map(|wanted| (wanted.deployment.application_instance_id.clone(), wanted)).collect();
-        let ids: Vec<String> = self.shared.wish(|model| {
+        self.shared.wish(|model| {
             let retiring = retiring(model, &desired, &ran);
             model.desired = desired;
             model.retiring = retiring;
@@ -154,8 +155,18 @@ impl Service {
             model.instances.retain(|id, known| {
                 desired.contains_key(id) || retiring.contains_key(id) || !worker::forgotten(known.removed, now)
             });
+        });
+        self.start_workers();
+    }
+
+    /// Gives a thread to each instance that has none. One that gets none now, because the threads that this process may
+    /// have are used up, gets it later: [`watch_cameras`] asks again.
+    fn start_workers(&self) {
+        let ids: Vec<String> = self.shared.note(|model| {
+            let ending = model.ending;
             let without = model.instances.iter_mut().filter(|(_, known)| known.removed.is_none() && !known.has_worker);
             without
+                .filter(|_| !ending)
                 .map(|(id, known)| {
                     known.has_worker = true;
                     id.clone()
@@ -164,7 +175,17 @@ impl Service {
         });
         let Ok(mut workers) = self.workers.lock() else { return };
         for id in ids {
-            workers.insert(id.clone(), worker::start(self.shared.clone(), self.store.clone(), id));
+            match worker::start(self.shared.clone(), self.store.clone(), id.clone()) {
+                Ok(thread) => drop(workers.insert(id, thread)),
+                Err(error) => {
+                    log::error!("{id} waits: start a thread: {error}");
+                    self.shared.note(|model| {
+                        if let Some(known) = model.instances.get_mut(&id) {
+                            known.has_worker = false;
+                        }
+                    });
+                }
+            }
         }
     }
 
@@ -361,12 +382,15 @@ fn watch_disk(shared: &Shared) {
     }
 }
 
-/// Tells `camera` what to watch, again whenever it has forgotten (it may restart), and learns how the streams are.
-fn watch_cameras(shared: &Shared) {
+/// Tells `camera` what to watch, again whenever it has forgotten (it may restart), and learns how the streams are. Since
+/// it looks every two seconds, it also asks for the threads that could not be started.
+fn watch_cameras(service: &Service) {
+    let shared = &service.shared;
     let mut client: Option<Client> = None;
     let mut told: Option<Vec<StreamConfiguration>> = None;
     let mut pauses = Pauses::default();
     while !shared.lock().ending {
+        service.start_workers();
         let (wanted, paused) = {
             let model = shared.lock();
             (wanted_streams(&model), pauses::pauses(&model))

@@ -151,3 +151,36 @@ fn a_wish_for_nothing_clears_what_an_unreadable_wish_left() {
     assert_eq!(service.store.desired().unwrap(), SetDesired { deployments: Vec::new() });
     service.end();
 }
+
+/// Runs `work` on a thread that can start no other one: as a user with no right to more processes than it has.
+fn without_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::thread::{Uid, set_thread_res_uid};
+    assert!(rustix::process::geteuid().is_root(), "this test becomes another user: run it as root");
+    std::thread::scope(|scope| {
+        let limited = scope.spawn(|| {
+            // The limit is the process's; root's threads are not held to it.
+            let before = getrlimit(Resource::Nproc);
+            setrlimit(Resource::Nproc, Rlimit { current: Some(1), ..before }).unwrap();
+            let user = Uid::from_raw(59_321);
+            set_thread_res_uid(user, user, user).unwrap();
+            assert!(std::thread::Builder::new().spawn(|| {}).is_err());
+            work()
+        });
+        limited.join().unwrap()
+    })
+}
+
+/// Runtime D4, its kind: a program with many connections used the threads up, and the next one that was started, for
+/// anybody, ended the process with all containers.
+#[test]
+fn an_instance_for_which_there_is_no_thread_gets_one_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(places(directory.path())).unwrap();
+    without_threads(|| service.adopt(vec![deployment("one", None)]));
+    within(10, "the thread", || {
+        let reports = service.reports().applications;
+        reports.iter().any(|report| report.status == "DEPLOYMENT_IN_PROGRESS")
+    });
+    service.end();
+}

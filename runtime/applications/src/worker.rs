@@ -24,9 +24,9 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// How long a new instance waits for the containers of the one that it replaces to end. Both at once do no harm.
 const TAKE_OVER: Duration = Duration::from_secs(15);
 
-/// Starts the thread of an instance.
-pub fn start(shared: Arc<Shared>, store: Store, id: String) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || {
+/// Starts the thread of an instance, if there can be one.
+pub fn start(shared: Arc<Shared>, store: Store, id: String) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().spawn(move || {
         Worker { shared, store, id, actual: Actual::default(), prepared: None, running: None, refused: None }.run()
     })
 }
@@ -215,7 +215,11 @@ impl Worker {
                     self.keep(wanted);
                     self.take_over(old);
                 }
-                self.start(wanted)?;
+                if let Err(error) = self.start(wanted) {
+                    // What had been started of it is ended; nobody watches its cameras meanwhile.
+                    self.stop();
+                    return Err(error);
+                }
                 self.actual.running = Some(sha256);
                 self.set(Stage::Deployed);
                 Ok(())
@@ -317,18 +321,20 @@ impl Worker {
             }
             model.region.clone()
         });
+        let no_thread = |error: std::io::Error| InstallError::Transient(format!("start a thread: {error}"));
         let mut running = Running { supervisors: Vec::new(), _servers: Vec::new(), _models: Vec::new() };
         for model in &prepared.models {
             let health = models.get(&model.node).cloned().unwrap_or_default();
             let file = model_file(&self.shared, model);
-            running._models.push(ModelKeeper::start(
+            let keeper = ModelKeeper::start(
                 places.inference.clone(),
                 &self.id,
                 model.node.clone(),
                 model.inputs.clone(),
                 file,
                 health,
-            ));
+            );
+            running._models.push(keeper.map_err(no_thread)?);
         }
         for prepared_code in &prepared.code {
             let health = code.get(&prepared_code.node).cloned().unwrap_or_default();
@@ -350,7 +356,7 @@ impl Worker {
             let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o666);
             std::fs::set_permissions(&path, open_to_all).map_err(transient)?;
             running._servers.push(server);
-            running.supervisors.push(Supervisor::start(Node {
+            let supervisor = Supervisor::start(Node {
                 places: places.clone(),
                 spool: self.shared.spool.clone(),
                 discard: self.shared.discard.clone(),
@@ -361,7 +367,8 @@ impl Worker {
                 entry: prepared_code.entry.clone(),
                 sockets,
                 health,
-            }));
+            });
+            running.supervisors.push(supervisor.map_err(no_thread)?);
         }
         self.running = Some(running);
         Ok(())
