@@ -17,7 +17,7 @@ use belvedere_interfaces::logs::ReadLogs;
 use belvedere_interfaces::{Done, Failure};
 use belvedere_varlink::Client;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ pub struct Service {
     shared: Arc<Shared>,
     store: Store,
     workers: Mutex<BTreeMap<String, JoinHandle<()>>>,
+    /// Held while a set of wishes is kept and taken over: one after the other, both in the same order.
+    wishing: Mutex<()>,
 }
 
 impl Service {
@@ -48,7 +50,8 @@ impl Service {
         supervisor::clean_up(&places);
         let region = store.region().unwrap_or_else(|| "us-east-1".into());
         let shared = Arc::new(Shared::new(places, store.stream_key()?, region));
-        let service = Arc::new(Service { shared: shared.clone(), store, workers: Mutex::default() });
+        let service =
+            Arc::new(Service { shared: shared.clone(), store, workers: Mutex::default(), wishing: Mutex::default() });
         let discard = shared.discard.clone();
         match service.store.desired() {
             Ok(desired) => {
@@ -99,6 +102,7 @@ impl Service {
         if desired.deployments.len() > INSTANCES {
             return Err(invalid(format!("more than {INSTANCES} application instances")));
         }
+        let _wishing = self.wishing.lock().unwrap_or_else(PoisonError::into_inner);
         let same = {
             let model = self.shared.lock();
             model.desired.len() == desired.deployments.len()

@@ -184,3 +184,30 @@ fn an_instance_for_which_there_is_no_thread_gets_one_later() {
     });
     service.end();
 }
+
+/// Two sets at a time could be kept in one order and carried out in the other: after a power cut the wrong one came back.
+#[test]
+fn what_is_kept_is_what_is_carried_out_whoever_asks_at_the_same_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(places(directory.path())).unwrap();
+    let begin = std::sync::Barrier::new(2);
+    for round in 0..100 {
+        std::thread::scope(|scope| {
+            for set in [vec![deployment("one", None)], vec![deployment("two", None)], Vec::new()]
+                .into_iter()
+                .skip(round % 2)
+                .take(2)
+            {
+                let (service, begin) = (&service, &begin);
+                scope.spawn(move || {
+                    begin.wait();
+                    service.set_desired(SetDesired { deployments: set }).unwrap();
+                });
+            }
+        });
+        let kept = service.store.desired().unwrap().deployments;
+        let kept: Vec<&str> = kept.iter().map(|wanted| wanted.deployment.application_instance_id.as_str()).collect();
+        assert_eq!(kept, service.shared.lock().desired.keys().collect::<Vec<_>>(), "in round {round}");
+    }
+    service.end();
+}
