@@ -4,16 +4,18 @@
 
 use crate::health::CodeHealth;
 use belvedere_frames::packet;
+use belvedere_frames::shares::{Limits, Shares};
 use belvedere_interfaces::channel::node::{Event, Port, Request, Target};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Connections of one container.
-const CONNECTIONS: usize = 32;
+/// Connections of all containers, counted by application instance: each is a thread of this process, whose threads are
+/// bounded, and an application may have many nodes.
+pub const CONNECTIONS: Limits = Limits { in_all: 192, burst: 32, assured: 8 };
 /// How long one packet may take to a program that does not read.
 const PACKET_TIME: Duration = Duration::from_secs(5);
 /// Channels that a container may ask for at once, and how soon it may ask for another after that. What it has open is bounded
@@ -33,6 +35,8 @@ pub struct Context {
     pub outputs: Vec<Port>,
     /// Models that may be called.
     pub models: Vec<String>,
+    /// Those of all nodes of all instances; see [`CONNECTIONS`].
+    pub connections: Arc<Shares>,
     /// Opens a channel; the error is for people.
     pub open: Box<dyn Fn(&Target) -> Result<OwnedFd, String> + Send + Sync>,
 }
@@ -49,13 +53,7 @@ impl NodeServer {
     pub fn start(path: &Path, context: Context, health: Arc<Mutex<CodeHealth>>) -> Result<NodeServer, packet::Error> {
         let listener = packet::listen(path)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Shared {
-            context,
-            health,
-            stop: stop.clone(),
-            connections: AtomicUsize::new(0),
-            asking: Mutex::new(Asking::new()),
-        });
+        let shared = Arc::new(Shared { context, health, stop: stop.clone(), asking: Mutex::new(Asking::new()) });
         let thread = std::thread::Builder::new().name("node".into()).spawn(move || {
             while !shared.stop.load(Ordering::Relaxed) {
                 if !readable(&listener) {
@@ -66,19 +64,22 @@ impl NodeServer {
                     std::thread::sleep(Duration::from_millis(100));
                     continue;
                 };
-                if shared.connections.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
-                    shared.connections.fetch_sub(1, Ordering::Relaxed);
-                    log::warn!("node {}: more than {CONNECTIONS} connections; one is refused", shared.context.node);
+                let id = &shared.context.application_instance_id;
+                let Some(place) = shared.context.connections.take(id, 1) else {
+                    let (has, taken) = shared.context.connections.taken(id);
+                    log::warn!(
+                        "node {}: {id} has {has} connections, of {taken} in all; one is refused",
+                        shared.context.node
+                    );
                     continue;
-                }
+                };
                 let serving = shared.clone();
                 let started = std::thread::Builder::new().name("node".into()).spawn(move || {
+                    let _place = place;
                     serving.serve(&connection);
-                    serving.connections.fetch_sub(1, Ordering::Relaxed);
                 });
                 if let Err(error) = started {
                     // The SDK asks again; others than this application must not end with it.
-                    shared.connections.fetch_sub(1, Ordering::Relaxed);
                     log::warn!("node {}: no thread for a connection: {error}", shared.context.node);
                 }
             }
@@ -105,7 +106,6 @@ struct Shared {
     context: Context,
     health: Arc<Mutex<CodeHealth>>,
     stop: Arc<AtomicBool>,
-    connections: AtomicUsize,
     asking: Mutex<Asking>,
 }
 
@@ -242,6 +242,7 @@ mod tests {
             inputs: vec![port],
             outputs: vec![],
             models: vec!["m".into()],
+            connections: Shares::new(CONNECTIONS),
             open: Box::new(|target| match target {
                 Target::Model { name } if name == "m" => {
                     let (near, far) = packet::pair().unwrap();
@@ -273,5 +274,41 @@ mod tests {
         assert_eq!(packet::receive::<Value>(&again).unwrap().0["node"], "code_node");
         drop(server);
         assert!(!path.exists());
+    }
+
+    fn context(node: &str, id: &str, connections: &Arc<Shares>) -> Context {
+        Context {
+            node: node.into(),
+            application_instance_id: id.into(),
+            inputs: vec![],
+            outputs: vec![],
+            models: vec![],
+            connections: connections.clone(),
+            open: Box::new(|_| Err("nothing to open".into())),
+        }
+    }
+
+    /// Connects and announces itself; nothing when the connection was refused.
+    fn announced(path: &Path) -> Option<OwnedFd> {
+        let client = packet::connect(path).unwrap();
+        let _ = packet::send(&client, &json!({"kind": "announce", "sdk_version": "1", "process_id": 7}), &[]);
+        packet::receive::<Value>(&client).is_ok().then_some(client)
+    }
+
+    /// Runtime D3 and D4, their kind: each node of an application had its own connections, each a thread of this process.
+    #[test]
+    fn the_connections_of_an_application_are_counted_over_all_its_nodes() {
+        let directory = tempfile::tempdir().unwrap();
+        let connections = Shares::new(CONNECTIONS);
+        let serve = |node: &str, id: &str| {
+            let path = directory.path().join(node);
+            let server = NodeServer::start(&path, context(node, id, &connections), Arc::default()).unwrap();
+            (path, server)
+        };
+        let nodes: Vec<_> = (0..4).map(|node| serve(&format!("node-{node}"), "greedy")).collect();
+        let other = serve("other", "other");
+        let held: Vec<_> = (0..80).filter_map(|number| announced(&nodes[number % nodes.len()].0)).collect();
+        assert_eq!(held.len() as u64, CONNECTIONS.burst);
+        assert!(announced(&other.0).is_some());
     }
 }

@@ -4,8 +4,10 @@ use crate::claims::Claims;
 use crate::discard::Discard;
 use crate::disk::Shortage;
 use crate::health::{CodeHealth, ModelHealth, Stage};
+use crate::node_server::CONNECTIONS;
 use crate::places::Places;
 use crate::spool::Spool;
+use belvedere_frames::shares::Shares;
 use belvedere_interfaces::applications::{DesiredDeployment, SetObjectAccess};
 use belvedere_interfaces::camera::{StreamConfiguration, StreamStatus};
 use belvedere_manifest::Application;
@@ -25,6 +27,8 @@ pub struct Shared {
     pub claims: Claims,
     /// Where removed directories go.
     pub discard: Arc<Discard>,
+    /// Connections of programs to their nodes' sockets.
+    pub connections: Arc<Shares>,
     model: Mutex<Model>,
     bell: Condvar,
 }
@@ -136,6 +140,7 @@ impl Shared {
             spool: Arc::default(),
             stream_key,
             claims: Claims::default(),
+            connections: Shares::new(CONNECTIONS),
             model: Mutex::new(Model { region, ..Model::default() }),
             bell: Condvar::new(),
         }

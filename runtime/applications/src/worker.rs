@@ -347,6 +347,7 @@ impl Worker {
                 inputs: prepared_code.inputs.clone(),
                 outputs: prepared_code.outputs.clone(),
                 models: prepared.models.iter().map(|model| model.node.clone()).collect(),
+                connections: self.shared.connections.clone(),
                 open: opener(&self.shared, &self.id, deployment.created_ms, prepared_code.node.clone(), prepared),
             };
             let path = sockets.join("node.sock");
