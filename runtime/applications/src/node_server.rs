@@ -6,6 +6,7 @@ use crate::health::CodeHealth;
 use belvedere_frames::packet;
 use belvedere_frames::shares::{Limits, Shares};
 use belvedere_interfaces::channel::node::{Event, Port, Request, Target};
+use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ pub const CONNECTIONS: Limits = Limits { in_all: 192, burst: 32, assured: 8 };
 /// How long one packet may take to a program that does not read.
 const PACKET_TIME: Duration = Duration::from_secs(5);
 /// Channels that a container may ask for at once, and how soon it may ask for another after that. What it has open is bounded
-/// where it is served (by owner); this bounds what asking costs: connections that others answer, and lines of our log.
+/// where it is served (by owner); this bounds what asking costs: connections that others answer, and lines of our log. What
+/// else a container does that is worth a line is bounded likewise.
 const CHANNELS_AT_ONCE: u32 = 64;
 const CHANNEL_EVERY: Duration = Duration::from_millis(100);
 
@@ -53,7 +55,13 @@ impl NodeServer {
     pub fn start(path: &Path, context: Context, health: Arc<Mutex<CodeHealth>>) -> Result<NodeServer, packet::Error> {
         let listener = packet::listen(path)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Shared { context, health, stop: stop.clone(), asking: Mutex::new(Asking::new()) });
+        let shared = Arc::new(Shared {
+            context,
+            health,
+            stop: stop.clone(),
+            asking: Mutex::new(Asking::new()),
+            saying: Mutex::new(Asking::new()),
+        });
         let thread = std::thread::Builder::new().name("node".into()).spawn(move || {
             while !shared.stop.load(Ordering::Relaxed) {
                 if !readable(&listener) {
@@ -67,10 +75,7 @@ impl NodeServer {
                 let id = &shared.context.application_instance_id;
                 let Some(place) = shared.context.connections.take(id, 1) else {
                     let (has, taken) = shared.context.connections.taken(id);
-                    log::warn!(
-                        "node {}: {id} has {has} connections, of {taken} in all; one is refused",
-                        shared.context.node
-                    );
+                    shared.say(Level::Warn, format_args!("{id} has {has} connections, of {taken} in all; one is refused"));
                     continue;
                 };
                 let serving = shared.clone();
@@ -80,7 +85,7 @@ impl NodeServer {
                 });
                 if let Err(error) = started {
                     // The SDK asks again; others than this application must not end with it.
-                    log::warn!("node {}: no thread for a connection: {error}", shared.context.node);
+                    shared.say(Level::Warn, format_args!("no thread for a connection: {error}"));
                 }
             }
         });
@@ -107,6 +112,7 @@ struct Shared {
     health: Arc<Mutex<CodeHealth>>,
     stop: Arc<AtomicBool>,
     asking: Mutex<Asking>,
+    saying: Mutex<Asking>,
 }
 
 /// A bucket of [`CHANNELS_AT_ONCE`] tokens, one of which comes back every [`CHANNEL_EVERY`].
@@ -148,6 +154,13 @@ impl Shared {
         }
     }
 
+    /// A line in our log about the container, unless there were too many: that is not the container's to fill.
+    fn say(&self, level: Level, text: std::fmt::Arguments) {
+        if self.saying.lock().is_ok_and(|mut saying| saying.take(Instant::now())) {
+            log::log!(level, "node {}: {text}", self.context.node);
+        }
+    }
+
     /// Opens a channel, unless the container asks for too many.
     fn open(&self, target: &Target) -> Result<OwnedFd, String> {
         let allowed = self.asking.lock().is_ok_and(|mut asking| asking.take(Instant::now()));
@@ -173,14 +186,16 @@ impl Shared {
                 Ok((request, _descriptors)) => request,
                 Err(packet::Error::Closed) => return,
                 Err(error) => {
-                    log::warn!("node {}: {error}; the connection is closed", self.context.node);
+                    self.say(Level::Warn, format_args!("{error}; the connection is closed"));
                     return;
                 }
             };
             let answer = match request {
                 Request::Announce { sdk_version, process_id } => {
                     let version: String = sdk_version.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
-                    log::info!("node {}: announced by process {process_id} with panoramasdk {version}", self.context.node);
+                    if !announced {
+                        self.say(Level::Info, format_args!("announced by process {process_id} with panoramasdk {version}"));
+                    }
                     announced = true;
                     self.heard();
                     let event = Event::Configuration {
@@ -200,8 +215,7 @@ impl Shared {
                 Request::Connect { target } => match self.open(&target) {
                     Ok(channel) => packet::send(connection, &Event::Connected { target }, &[channel.as_fd()]),
                     Err(message) => {
-                        // Rare by the bound on asking: a line each.
-                        log::warn!("node {}: {message}", self.context.node);
+                        self.say(Level::Warn, format_args!("{message}"));
                         packet::send(connection, &Event::Refused { target, message }, &[])
                     }
                 },
@@ -310,5 +324,44 @@ mod tests {
         let held: Vec<_> = (0..80).filter_map(|number| announced(&nodes[number % nodes.len()].0)).collect();
         assert_eq!(held.len() as u64, CONNECTIONS.burst);
         assert!(announced(&other.0).is_some());
+    }
+
+    /// Counts the lines about the node `noisy`.
+    struct Lines(std::sync::atomic::AtomicUsize);
+    static LINES: Lines = Lines(std::sync::atomic::AtomicUsize::new(0));
+    impl log::Log for Lines {
+        fn enabled(&self, _: &log::Metadata) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record) {
+            let about = record.args().to_string().contains("node noisy:");
+            self.0.fetch_add(usize::from(about), Ordering::Relaxed);
+        }
+        fn flush(&self) {}
+    }
+
+    /// Tried applications A2, its kind: a program that announced itself without end filled the appliance's own log.
+    #[test]
+    fn what_a_program_does_without_end_costs_a_bounded_number_of_lines() {
+        log::set_logger(&LINES).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.sock");
+        let begin = Instant::now();
+        let noisy = context("noisy", "a", &Shares::new(CONNECTIONS));
+        let _server = NodeServer::start(&path, noisy, Arc::default()).unwrap();
+        let client = announced(&path).unwrap();
+        for _ in 0..500 {
+            packet::send(&client, &json!({"kind": "announce", "sdk_version": "1", "process_id": 7}), &[]).unwrap();
+            packet::receive::<Value>(&client).unwrap();
+        }
+        for _ in 0..200 {
+            let nonsense = announced(&path).unwrap();
+            packet::send(&nonsense, &json!({"kind": "destroy"}), &[]).unwrap();
+            assert!(packet::receive::<Value>(&nonsense).is_err());
+        }
+        let allowed = u128::from(CHANNELS_AT_ONCE) + begin.elapsed().as_millis() / CHANNEL_EVERY.as_millis() + 1;
+        let lines = LINES.0.load(Ordering::Relaxed);
+        assert!(lines > 0 && lines as u128 <= allowed, "{lines} lines, {allowed} are allowed");
     }
 }
