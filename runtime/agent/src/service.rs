@@ -38,6 +38,8 @@ const LOG_LINES: u32 = 500;
 /// Positions are written at most so often: losing one costs a few lines sent twice.
 const POSITION_PERIOD: Duration = Duration::from_secs(60);
 const POSITIONS: &str = "log-positions.json";
+/// Keys are not renewed more often, seconds.
+const RENEW_AGAIN: i64 = 30;
 /// Events waiting for the loop; MQTT's thread waits when it is full.
 const EVENTS: usize = 64;
 
@@ -411,6 +413,13 @@ fn device_state(options: &Options) -> DeviceState {
     DeviceState { software_version: text("version"), board: text("board"), network, uptime_s }
 }
 
+/// When the keys are renewed next: when they are about to end; soon, when that failed or there are none, because they were
+/// thrown away and the service could not be reached; never sooner than `not_before`, whatever a clock that is wrong makes
+/// of their end.
+fn renewal(failed: bool, renew_at: Option<i64>, not_before: i64) -> i64 {
+    renew_at.filter(|_| !failed).map_or(not_before, |at| at.max(not_before))
+}
+
 /// The thread that brings documents and hands sets to `applications`.
 struct Deployer {
     web: Web,
@@ -424,11 +433,12 @@ struct Deployer {
 
 impl Deployer {
     fn run(mut self, tasks: &Receiver<Task>, results: &SyncSender<Event>) {
-        let mut retry = None;
+        let (mut failed, mut not_before) = (false, i64::MIN);
         loop {
-            let renew_at = if self.renew { retry.or(self.web.renew_at()) } else { None };
-            let wait = renew_at
-                .map_or(Duration::from_secs(3600), |at| Duration::from_secs(u64::try_from(at - now_seconds()).unwrap_or(0)));
+            let renew_at = self.renew.then(|| renewal(failed, self.web.renew_at(), not_before));
+            let wait = renew_at.map_or(Duration::from_secs(3600), |at| {
+                Duration::from_secs(u64::try_from(at.saturating_sub(now_seconds())).unwrap_or(0))
+            });
             let result = match tasks.recv_timeout(wait) {
                 Ok(Task::Fetch(references)) => Event::Documents(
                     references
@@ -439,15 +449,25 @@ impl Deployer {
                         })
                         .collect(),
                 ),
-                Ok(Task::Apply(set)) => self.apply(set),
-                Ok(Task::AskForRelease) => Event::Released(self.web.is_released(now_seconds())),
+                Ok(Task::Apply(set)) => {
+                    let event = self.apply(set);
+                    not_before = now_seconds() + RENEW_AGAIN;
+                    event
+                }
+                Ok(Task::AskForRelease) => {
+                    let event = Event::Released(self.web.is_released(now_seconds()));
+                    not_before = now_seconds() + RENEW_AGAIN;
+                    event
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     if self.renew {
-                        retry = self.give_access().err().map(|message| {
+                        let result = self.give_access();
+                        failed = result.is_err();
+                        not_before = now_seconds() + RENEW_AGAIN;
+                        if let Err(message) = result {
                             log::warn!("renew the object store's keys: {message}");
-                            now_seconds() + 30
-                        });
+                        }
                     }
                     continue;
                 }
@@ -667,6 +687,16 @@ mod tests {
         let mut position = Position::default();
         send_parts(&parts(), &mut position, &mut |_| Err(refused(403, "InvalidClientTokenId"))).unwrap_err();
         assert!(position.ahead.is_empty());
+    }
+
+    /// With a clock an hour ahead keys seem to end before they begin: the service was asked without a pause. And a question
+    /// about a release, asked while the service was away, left no keys and nobody who renewed them.
+    #[test]
+    fn keys_are_renewed_before_they_end_and_never_without_a_pause() {
+        assert_eq!(renewal(false, Some(5_000), 1_030), 5_000);
+        assert_eq!(renewal(false, Some(900), 1_030), 1_030, "the clock is ahead");
+        assert_eq!(renewal(true, Some(5_000), 1_030), 1_030, "that failed: again soon");
+        assert_eq!(renewal(false, None, 1_030), 1_030, "there are none any more");
     }
 
     /// A set that waited when the service released the appliance came to `applications` after the empty one, and the earlier
