@@ -52,11 +52,18 @@ QUIRKS = {
     "keep-alive-404": "timeout=4, and every request after PLAY is answered 404",
     "keep-alive-needed": "timeout=4, and without a request every 4 s the stream ends",
     "range-457": "PLAY with a Range is refused",
+    "get-parameter-needed": "timeout=4, and without a GET_PARAMETER every 4 s the stream ends; other requests do not count",
+    "time-out-of-play": "SETUP says no timeout, PLAY says timeout=4, and without a request every 4 s the stream ends",
+    "session-spaces": "the session's name has spaces in it, and requests with another one are refused",
+    "no-answers": "no request is answered once PLAY was",
     # Of the description
     "audio-first": "an audio medium first, H.265 beside the H.264",
     "no-rtpmap": "no a=rtpmap",
     "no-sprop": "a=fmtp has no parameter sets",
     "no-fmtp": "no a=fmtp",
+    "sets-in-description": "parameter sets are nowhere but in the description",
+    "pps-in-description": "picture parameter sets are nowhere but in the description, sequence parameter sets are in both",
+    "sprop-byte-stream": "the description has its parameter sets in one, with start codes, and they are nowhere else",
     # Of packets
     "other-channels": "packets on channels that nobody asked for, empty ones too",
     "rtcp": "RTCP that makes no sense, and a BYE every 3 s",
@@ -76,6 +83,15 @@ QUIRKS = {
     "byte-stream": "start codes in the packets",
     "no-end-bit": "the last fragment is not marked as such",
     "extra-units": "delimiters, filler, end of sequence before key pictures, SEI",
+    "fields": "two access units of the clip, fields of one picture, have one time stamp, and one marker at the end",
+    "fields-marked": "the same, with a marker at the end of each",
+    "empty-end": "the last fragment is empty",
+    "small": "fragments of 40 bytes, of parameter sets too",
+    "layers": "a prefix before each slice and a slice of another layer behind it (H.264, annex G)",
+    "sei-behind": "SEI behind the slices, with the marker",
+    "burst": "all pictures of a second at once",
+    "rtcp-among": "RTCP on the channel of the pictures",
+    "swapped": "every 4 s two packets in the wrong order",
     "loss": "every 4 s a packet is missing",
     "no-sei": "the clip's SEI is left out: recovery points are not marked",
 }
@@ -110,6 +126,11 @@ class Camera:
             self.units = [[n for n in u if n[0] & 31 != 6] for u in self.units]
         self.sps = next((n for u in self.units for n in u if n[0] & 31 == 7), b"")
         self.pps = [n for n in dict.fromkeys(n for u in self.units for n in u if n[0] & 31 == 8)]
+        told = [7, 8] if self.has("sets-in-description", "sprop-byte-stream") else []
+        told += [8] if self.has("pps-in-description") else []
+        self.units = [[n for n in u if n[0] & 31 not in told] for u in self.units]
+        if self.has("fields"):
+            self.units = [a + b for a, b in zip(self.units[::2], self.units[1::2])]
 
     def has(self, *names):
         return any(n in self.quirks for n in names)
@@ -117,6 +138,8 @@ class Camera:
     def sdp(self, base):
         sets = [self.sps, *self.pps]
         sprop = ",".join(base64.b64encode(s).decode() for s in sets)
+        if self.has("sprop-byte-stream"):
+            sprop = base64.b64encode(b"".join(b"\0\0\0\1" + s for s in sets)).decode()
         fmtp = "a=fmtp:96 packetization-mode=1;profile-level-id=42001f"
         fmtp += "" if self.has("no-sprop") else ";sprop-parameter-sets=" + sprop
         lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=field", "c=IN IP4 0.0.0.0", "t=0 0", "a=control:*"]
@@ -264,7 +287,13 @@ class Session:
 
     def handle(self, request):
         method, quirk = request["method"], self.has
-        self.heard = time.monotonic()
+        if method == "GET_PARAMETER" or not quirk("get-parameter-needed") or not self.playing:
+            self.heard = time.monotonic()
+        if self.playing and quirk("no-answers") and method != "TEARDOWN":
+            return True
+        if quirk("session-spaces") and "session" in request and request["session"] != self.name():
+            self.answer(request, "454 Session Not Found")
+            return True
         if self.playing and quirk("keep-alive-404") and method != "TEARDOWN":
             self.answer(request, "404 Not Found")
             return True
@@ -305,8 +334,9 @@ class Session:
             if not quirk("transport-no-interleaved"):
                 parts += [f"interleaved={self.channel}-{self.channel + 1}"]
             self.channel += 8 if quirk("channels-wrong") else 0
-            time_out = "0" if quirk("session-timeout-zero") else "4" if quirk("keep-alive-404", "keep-alive-needed") else "60"
-            session = f"Session: 1234ABCD;timeout={time_out}"
+            short = quirk("keep-alive-404", "keep-alive-needed", "get-parameter-needed", "no-answers")
+            time_out = "0" if quirk("session-timeout-zero") else "4" if short else "60"
+            session = f"Session: {self.name()}" + ("" if quirk("time-out-of-play") else f";timeout={time_out}")
             self.answer(request, "200 OK", ["Transport: " + ";".join(parts), session])
         elif method == "PLAY" and quirk("range-457") and "range" in request:
             self.answer(request, "457 Invalid Range")
@@ -315,14 +345,18 @@ class Session:
                 self.begin()
                 time.sleep(1)
             information = "seq=1;rtptime=0" if quirk("rtpinfo-no-url") else f"url={base}track1;seq=1;rtptime=0"
-            self.answer(request, "200 OK", ["Session: 1234ABCD", "Range: npt=0.000-", f"RTP-Info: {information}"])
+            session = f"Session: {self.name()}" + (";timeout=4" if quirk("time-out-of-play") else "")
+            self.answer(request, "200 OK", [session, "Range: npt=0.000-", f"RTP-Info: {information}"])
             self.begin()
         elif method == "TEARDOWN":
             self.answer(request, "200 OK")
             return False
         else:
-            self.answer(request, "200 OK", ["Session: 1234ABCD"])
+            self.answer(request, "200 OK", [f"Session: {self.name()}"])
         return True
+
+    def name(self):
+        return "12 34 AB CD" if self.has("session-spaces") else "1234ABCD"
 
     def begin(self):
         if not self.playing:
@@ -338,7 +372,7 @@ class Session:
     def stream(self):
         sequence, ssrc, step = 1, random.getrandbits(32), 90000 // self.camera.args.rate
         offset = 2**32 - 5 * step if self.has("stamps-jump") else 0
-        marks = {}
+        marks, held = {}, b""
 
         def due(name, seconds):
             if not self.has(name) or time.monotonic() - marks.setdefault(name, self.played) < seconds:
@@ -350,7 +384,8 @@ class Session:
         while self.alive:
             for unit in self.camera.units:
                 stamp = 0 if self.has("stamps-stuck") else offset + number * step
-                if self.has("keep-alive-needed") and time.monotonic() - self.heard > 4:
+                needed = self.has("keep-alive-needed", "get-parameter-needed", "time-out-of-play")
+                if needed and time.monotonic() - self.heard > 4:
                     self.connection.shutdown(socket.SHUT_RDWR)
                 if due("garbage", 3):
                     self.send(bytes(random.randrange(1, 35) for _ in range(37)))
@@ -385,6 +420,11 @@ class Session:
                         whole = b"\x78" + b"".join(struct.pack(">H", len(n)) + n for n in short)
                         packets.append((whole, len(short) == len(unit), stamp))
                         unit = unit[len(short):]
+                if self.has("layers"):
+                    before, behind = b"\x6e\x40\x80\x07", b"\x74\x40\x80\x07\x88\x80"
+                    unit = [m for n in unit for m in ([before, n, behind] if n[0] & 31 in (1, 5) else [n])]
+                if self.has("sei-behind"):
+                    unit = [*unit, b"\x06\x05\x03abc\x80"]
                 if self.has("byte-stream"):
                     unit = [b"\0\0\0\1".join([b"", *[n for n in unit if len(n) < 400]]), *[n for n in unit if len(n) >= 400]]
                     unit = [n for n in unit if n]
@@ -392,10 +432,14 @@ class Session:
                     at, mark = stamp, i == len(unit) - 1
                     if self.has("stamps-of-sets") and nal[0] & 31 in (7, 8):
                         at -= 9
-                    if len(nal) <= 1300:
+                    if self.has("fields-marked") and nal[0] & 31 in (1, 5):
+                        mark = True
+                    size = 40 if self.has("small") else 1300
+                    if len(nal) <= (4 if self.has("small") else 1300):
                         packets.append((nal, mark, at))
                         continue
-                    pieces = [nal[1:][k:k + 1300] for k in range(0, len(nal) - 1, 1300)]
+                    pieces = [nal[1:][k:k + size] for k in range(0, len(nal) - 1, size)]
+                    pieces += [b""] if self.has("empty-end") or len(pieces) == 1 else []
                     last = 0 if self.has("no-end-bit") else 0x40
                     for k, piece in enumerate(pieces):
                         head = (0x80 if k == 0 else 0) | (last if k == len(pieces) - 1 else 0) | nal[0] & 31
@@ -413,9 +457,19 @@ class Session:
                     if due("loss", 4):
                         continue
                     whole = header + middle + payload + behind
+                    if self.has("rtcp-among"):
+                        self.send(b"$" + struct.pack(">BHBBHI", self.channel, 8, 0x80, 200, 1, ssrc))
+                    if due("swapped", 4):
+                        held = whole
+                        continue
                     for _ in range(2 if self.has("twice") else 1):
                         self.send(b"$" + struct.pack(">BH", self.channel, len(whole)) + whole)
+                    if held:
+                        self.send(b"$" + struct.pack(">BH", self.channel, len(held)) + held)
+                        held = b""
                 number += 1
+                if self.has("burst") and number % self.camera.args.rate:
+                    continue
                 wait = self.played + number / self.camera.args.rate - time.monotonic()
                 if wait > 0:
                     time.sleep(wait)

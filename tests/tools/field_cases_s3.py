@@ -1,6 +1,7 @@
 """S3 as boto3 does it, with no setting but endpoint and region: what people meet first. Run by walk_objects.py with the boto3 of
 both environments; ends with 1 and says which case is not right."""
 
+import datetime
 import io
 import os
 import socket
@@ -11,6 +12,8 @@ import urllib.request
 
 import boto3
 from boto3.s3.transfer import TransferConfig
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -120,6 +123,15 @@ def case_metadata_comes_back():
     assert s3.head_object(Bucket=BUCKET, Key="cases/put")["Metadata"] == {}
 
 
+def case_metadata_that_is_not_ascii():
+    """As SDKs that do not look send it, signed as UTF-8: said to be that, and not that the signature is wrong."""
+    request = AWSRequest(method="PUT", url=f"{ENDPOINT}/{BUCKET}/cases/not-ascii", headers={"x-amz-meta-name": "Küche"}, data=b"")
+    S3SigV4Auth(boto3.Session().get_credentials().get_frozen_credentials(), "s3", "us-east-1").add_auth(request)
+    headers = {name: value.encode() for name, value in request.headers.items()}
+    status, _, body = fetch(request.url, "PUT", b"", **headers)
+    assert status == 400 and b"RFC 2047" in body, (status, body)
+
+
 def case_what_is_not_kept_is_not_taken():
     put = lambda **more: refused(s3.put_object, Bucket=BUCKET, Key="cases/no", Body=b"", **more)[0]
     assert put(Tagging="a=b") == "NotImplemented"
@@ -167,6 +179,73 @@ def case_the_bucket_in_the_hosts_name():
     assert code == "NoSuchBucket" and "path" in text, text
     code, text = refused(virtual.put_object, Bucket="another-bucket", Key=f"{BUCKET}/cases/wrong", Body=b"")
     assert code == "NoSuchBucket" and refused(s3.head_object, Bucket=BUCKET, Key="cases/wrong")[0] == "404"
+
+
+def known(operation, name):
+    """Whether this boto3 knows the parameter: conditions of writes came one after the other."""
+    return name in s3.meta.service_model.operation_model(operation).input_shape.members
+
+
+def case_conditions_of_reads():
+    key = dict(Bucket=BUCKET, Key="cases/conditions")
+    s3.put_object(**key, Body=b"0123456789")
+    tag, at = (s3.head_object(**key)[name] for name in ("ETag", "LastModified"))
+    before, after = at - datetime.timedelta(hours=1), at + datetime.timedelta(hours=1)
+    for read in (s3.get_object, s3.head_object):
+        for given in (
+            dict(IfMatch=tag), dict(IfNoneMatch='"other"'), dict(IfModifiedSince=before), dict(IfUnmodifiedSince=at), dict(IfUnmodifiedSince=after),
+            # The entity tag is asked for, and not the time.
+            dict(IfMatch=tag, IfUnmodifiedSince=before), dict(IfNoneMatch='"other"', IfModifiedSince=after),
+        ):
+            assert read(**key, **given)["ContentLength"] == 10, given
+        for code, given in (
+            ("412", dict(IfMatch='"other"')), ("412", dict(IfUnmodifiedSince=before)), ("304", dict(IfNoneMatch=tag)), ("304", dict(IfNoneMatch="W/" + tag)),
+            ("304", dict(IfModifiedSince=at)), ("304", dict(IfNoneMatch=tag, IfModifiedSince=before)),
+        ):
+            said = refused(read, **key, **given)[0]
+            assert said in (code, {"412": "PreconditionFailed"}.get(code)), (given, said)
+    # What browsers and curl do when they go on with a download: the rest of this object, or all of another one.
+    url = v4.generate_presigned_url("get_object", Params=key)
+    day = at.strftime("%a, %d %b %Y %H:%M:%S GMT")
+    for given, right in ((tag, b"789"), (day, b"789"), ('"other"', b"0123456789"), ("W/" + tag, b"0123456789"), ("Thu, 01 Jan 1970 00:00:00 GMT", b"0123456789")):
+        status, _, body = fetch(url, **{"Range": "bytes=7-", "If-Range": given})
+        assert (status, body) == (206 if len(right) == 3 else 200, right), (given, status, body)
+    copy = lambda **given: s3.copy_object(Bucket=BUCKET, Key="cases/conditions-copy", CopySource=key, **given)
+    copy(CopySourceIfUnmodifiedSince=after, CopySourceIfModifiedSince=before)
+    for given in (dict(CopySourceIfUnmodifiedSince=before), dict(CopySourceIfModifiedSince=after), dict(CopySourceIfMatch='"other"'), dict(CopySourceIfNoneMatch=tag)):
+        assert refused(copy, **given)[0] == "PreconditionFailed", given
+
+
+def case_conditions_of_writes():
+    """Kept, or refused as not implemented; never as if they were not there."""
+    key = dict(Bucket=BUCKET, Key="cases/conditional")
+    tag = s3.put_object(**key, Body=b"first")["ETag"]
+    no = ("PreconditionFailed", "NotImplemented")
+    assert refused(s3.put_object, **key, Body=b"second", IfNoneMatch="*")[0] == "PreconditionFailed"
+    if known("DeleteObject", "IfMatch"):
+        assert refused(s3.delete_object, **key, IfMatch='"other"')[0] in no
+    if known("DeleteObjects", "Delete"):
+        wrong = {"Objects": [{"Key": key["Key"], "ETag": '"other"'}]}
+        if "ETag" in s3.meta.service_model.shape_for("ObjectIdentifier").members:
+            try:
+                assert s3.delete_objects(Bucket=BUCKET, Delete=wrong)["Errors"][0]["Code"] in no
+            except ClientError as error:
+                assert error.response["Error"]["Code"] in no, error
+    if known("CopyObject", "IfNoneMatch"):
+        copy = dict(CopySource={"Bucket": BUCKET, "Key": "cases/plain"})
+        s3.put_object(Bucket=BUCKET, Key="cases/plain", Body=b"plain")
+        assert refused(s3.copy_object, **key, **copy, IfNoneMatch="*")[0] in no
+        assert refused(s3.copy_object, **key, **copy, IfMatch='"other"')[0] in no
+    if known("CompleteMultipartUpload", "IfNoneMatch"):
+        upload = s3.create_multipart_upload(**key)["UploadId"]
+        part = s3.upload_part(**key, UploadId=upload, PartNumber=1, Body=b"third")["ETag"]
+        complete = lambda **given: s3.complete_multipart_upload(**key, UploadId=upload, MultipartUpload={"Parts": [{"ETag": part, "PartNumber": 1}]}, **given)
+        assert refused(complete, IfNoneMatch="*")[0] in no
+        assert refused(complete, IfMatch='"other"')[0] in no
+    assert s3.get_object(**key)["Body"].read() == b"first"
+    if known("DeleteObject", "IfMatch"):
+        s3.delete_object(**key, IfMatch=tag)
+        assert refused(s3.head_object, **key)[0] == "404"
 
 
 def case_presigned_calls_of_other_services():

@@ -5,7 +5,7 @@
 
 use crate::packet::{Kind, Packet, REPLY, option};
 use crate::plan::Address;
-use crate::routes::MAX_ROUTES;
+use crate::routes::{MAX_ROUTES, Route};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -281,7 +281,9 @@ fn lease(packet: &Packet) -> Option<Lease> {
     // 0xffffffff is "for ever": 136 years are long enough.
     let seconds = |number| packet.seconds(number).map(|s| Duration::from_secs(u64::from(s)));
     let duration = seconds(option::LEASE_TIME).unwrap_or(Duration::from_secs(3600)).max(SHORTEST_LEASE);
-    let renew_after = seconds(option::RENEWAL_TIME).filter(|t| *t < duration && !t.is_zero()).unwrap_or(duration / 2);
+    // One that comes sooner would keep us as busy as too short a lease.
+    let renewal = SHORTEST_LEASE / 2..duration;
+    let renew_after = seconds(option::RENEWAL_TIME).filter(|t| renewal.contains(t)).unwrap_or(duration / 2);
     let rebind_after = seconds(option::REBINDING_TIME)
         .filter(|t| *t < duration && *t > renew_after)
         .unwrap_or((duration * 7 / 8).max(renew_after));
@@ -298,7 +300,7 @@ fn lease(packet: &Packet) -> Option<Lease> {
         address: Address {
             gateway,
             dns: list(option::NAME_SERVERS),
-            routes: routes.unwrap_or_default().into_iter().take(MAX_ROUTES).collect(),
+            routes: bounded(routes.unwrap_or_default()),
             mtu: packet.mtu().filter(|mtu| *mtu >= SMALLEST_MTU),
             ntp: list(option::NTP_SERVERS),
             ..Address::new(own, mask.leading_ones() as u8)
@@ -308,6 +310,17 @@ fn lease(packet: &Packet) -> Option<Lease> {
         renew_after,
         rebind_after,
     })
+}
+
+/// The first routes; among them the default one, wherever it stands: without it nothing else is reached.
+fn bounded(mut routes: Vec<Route>) -> Vec<Route> {
+    if let Some(default) = routes.iter().position(Route::is_default)
+        && default >= MAX_ROUTES
+    {
+        routes.swap(default, MAX_ROUTES - 1);
+    }
+    routes.truncate(MAX_ROUTES);
+    routes
 }
 
 #[cfg(test)]

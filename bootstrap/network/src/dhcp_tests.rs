@@ -1,5 +1,5 @@
 use super::*;
-use crate::routes::{Route, routes};
+use crate::routes::routes;
 use proptest::prelude::*;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
@@ -350,4 +350,46 @@ proptest! {
         }
         client.receive(s(1), &bytes);
     }
+}
+
+/// What a server's answer of this kind ends in.
+fn lease_of(change: impl FnOnce(&mut Packet)) -> Lease {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let offer = reply(&client, Kind::Offer, |_| ());
+    client.receive(s(1), &offer);
+    let ack = reply(&client, Kind::Ack, change);
+    match client.receive(s(1), &ack).as_slice() {
+        [Output::Bound(lease)] => lease.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// As short leases are, and for the same reason.
+#[test]
+fn renewal_times_that_would_keep_us_busy_are_no_times() {
+    for (renewal, rebinding) in [(1u32, 2u32), (29, 86_000), (0, 0), (1, 86_399)] {
+        let lease = lease_of(|packet| {
+            set(packet, option::RENEWAL_TIME, &renewal.to_be_bytes());
+            set(packet, option::REBINDING_TIME, &rebinding.to_be_bytes());
+        });
+        assert!(lease.renew_after >= SHORTEST_LEASE / 2, "{renewal} {rebinding}: {lease:?}");
+        assert!(lease.renew_after <= lease.rebind_after && lease.rebind_after <= lease.duration);
+    }
+    let lease = lease_of(|packet| set(packet, option::RENEWAL_TIME, &600u32.to_be_bytes()));
+    assert_eq!(lease.renew_after, s(600));
+}
+
+/// Companies list every network that they have, and the way out last.
+#[test]
+fn the_default_route_is_taken_however_many_routes_there_are() {
+    let lease = lease_of(|packet| {
+        let others = (0..60u8).flat_map(|number| [24, 10, 1, number, 10, 0, 2, 9]);
+        let list: Vec<u8> = others.chain([0, 10, 0, 2, 2]).collect();
+        set(packet, option::CLASSLESS_ROUTES, &list);
+    });
+    let list = routes(&lease.address);
+    assert!(list.len() <= 2 * MAX_ROUTES);
+    assert!(list.contains(&Route::new(Ipv4Addr::UNSPECIFIED, 0, Some(SERVER)).unwrap()), "{list:?}");
 }

@@ -25,8 +25,8 @@ pub struct Threads {
     pub light: Sender<NetworkCondition>,
     /// To the thread that keeps the clock.
     pub time_servers: Sender<Vec<String>>,
-    /// From a probe: the port's index, and whether the service was reached. Has to be quick.
-    pub probed: Arc<dyn Fn(u32, bool) + Send + Sync>,
+    /// From a probe: its round, the port's index, and whether the service was reached. Has to be quick.
+    pub probed: Arc<dyn Fn(u64, u32, bool) + Send + Sync>,
 }
 
 /// The kernel by netlink and sockets, the resolver's file; front panel, clock and probes by threads of their own.
@@ -150,7 +150,7 @@ impl System for Kernel {
         }
     }
 
-    fn probe(&mut self, port: &Port, dns: &[Ipv4Addr], service: &ServiceAddress) {
+    fn probe(&mut self, round: u64, port: &Port, dns: &[Ipv4Addr], service: &ServiceAddress) {
         if !self.probing.lock().unwrap_or_else(PoisonError::into_inner).insert(port.index) {
             return;
         }
@@ -163,7 +163,7 @@ impl System for Kernel {
                 log::info!("{}:{} is not reached through {}: {error}", service.host, service.port, port.name);
             }
             probing.lock().unwrap_or_else(PoisonError::into_inner).remove(&port.index);
-            probed(port.index, result.is_ok());
+            probed(round, port.index, result.is_ok());
         });
         if let Err(error) = begun {
             log::error!("begin a probe: {error}");

@@ -42,6 +42,8 @@ pub struct Manager<S: System> {
     way_out: WayOut,
     /// The port whose metric is the preferred one.
     preferred: usize,
+    /// Counts changes of what `way_out` rests on: a probe that was begun before one says nothing of what is now.
+    round: u64,
     /// What `way_out` was last told.
     ways: ([Option<Address>; PORTS], Option<ServiceAddress>),
     light: Option<NetworkCondition>,
@@ -61,6 +63,7 @@ impl<S: System> Manager<S> {
             service: None,
             way_out: WayOut::default(),
             preferred: 0,
+            round: 0,
             ways: Default::default(),
             light: None,
             seed,
@@ -73,10 +76,14 @@ impl<S: System> Manager<S> {
         self.publish(now);
     }
 
-    /// A probe that [`System::probe`] began came back.
-    pub fn probed(&mut self, port_index: u32, reached: bool, now: Duration) {
+    /// A probe that [`System::probe`] began came back. One of an earlier round kept the present one from being begun.
+    pub fn probed(&mut self, round: u64, port_index: u32, reached: bool, now: Duration) {
         if let Some(index) = self.position(port_index) {
-            self.way_out.probed(index, reached, now);
+            if round == self.round {
+                self.way_out.probed(index, reached, now);
+            } else {
+                self.way_out.again(now);
+            }
             self.publish(now);
         }
     }
@@ -322,6 +329,7 @@ impl<S: System> Manager<S> {
         if self.ways.0 != addresses || self.ways.1 != self.service {
             let candidates = std::array::from_fn(|index| addresses[index].as_ref().is_some_and(has_default_route));
             self.ways = (addresses, self.service.clone());
+            self.round += 1;
             self.way_out.changed(candidates, self.service.is_some(), now);
         }
         if self.way_out.due(now)
@@ -330,7 +338,7 @@ impl<S: System> Manager<S> {
             let all: Vec<Ipv4Addr> = self.addresses().flat_map(|address| address.dns.clone()).collect();
             for slot in self.slots.iter().flatten() {
                 let own = slot.address.as_ref().map(|address| address.dns.clone()).unwrap_or_default();
-                self.system.probe(&slot.port, if own.is_empty() { &all } else { &own }, service);
+                self.system.probe(self.round, &slot.port, if own.is_empty() { &all } else { &own }, service);
             }
         }
         if self.preferred != self.way_out.preferred() {

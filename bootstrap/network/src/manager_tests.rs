@@ -12,6 +12,7 @@ struct Fake {
     lights: Vec<NetworkCondition>,
     refuse_addresses: bool,
     refuse_routes: bool,
+    round: u64,
     probes: Vec<(u32, Vec<Ipv4Addr>)>,
     time_servers: Vec<String>,
 }
@@ -37,7 +38,8 @@ impl System for Fake {
         }
         Ok(())
     }
-    fn probe(&mut self, port: &Port, dns: &[Ipv4Addr], _: &ServiceAddress) {
+    fn probe(&mut self, round: u64, port: &Port, dns: &[Ipv4Addr], _: &ServiceAddress) {
+        self.round = round;
         self.probes.push((port.index, dns.to_vec()));
     }
     fn set_time_servers(&mut self, servers: &[String]) {
@@ -195,14 +197,37 @@ fn the_port_that_reaches_the_service_is_the_way_out() {
     // A port without name servers of its own asks those of the other.
     assert_eq!(manager.system.probes, [(2, vec![GATEWAY]), (3, vec![GATEWAY])]);
     assert!(!manager.settled());
-    manager.probed(3, true, Duration::from_secs(2));
-    manager.probed(2, false, Duration::from_secs(5));
+    let round = manager.system.round;
+    manager.probed(round, 3, true, Duration::from_secs(2));
+    manager.probed(round, 2, false, Duration::from_secs(5));
     assert_eq!((manager.system.metrics[&2], manager.system.metrics[&3]), (200, 100));
     assert!(manager.settled());
     // Without its cable the other one is the only way.
     manager.system.ports[1].carrier = false;
     manager.links_changed(Duration::from_secs(6));
     assert_eq!(manager.system.metrics[&2], 100);
+}
+
+/// Field case camera-port-first, its kind: an answer that was still on its way when another service was to be reached counted
+/// for that one, so that a stick's registration went out by the cameras' port.
+#[test]
+fn an_answer_about_another_service_says_nothing_about_the_present_one() {
+    let mut manager = manager(both_static(), vec![port(2, true), port(3, true)]);
+    let service = |host: &str| Some(ServiceAddress { host: host.into(), port: 8883 });
+    manager.set_service(service("old.example"), Duration::from_secs(1));
+    let old = manager.system.round;
+    manager.set_service(service("new.example"), Duration::from_secs(2));
+    let asked = manager.system.probes.len();
+    // The old one was reached by the first port and is not by the second.
+    manager.probed(old, 2, true, Duration::from_secs(3));
+    manager.probed(old, 3, false, Duration::from_secs(3));
+    assert!(!manager.settled());
+    assert!(manager.system.probes.len() > asked, "what could not be asked meanwhile is asked now");
+    let round = manager.system.round;
+    manager.probed(round, 2, false, Duration::from_secs(4));
+    manager.probed(round, 3, true, Duration::from_secs(4));
+    assert!(manager.settled());
+    assert_eq!((manager.system.metrics[&2], manager.system.metrics[&3]), (200, 100));
 }
 
 #[test]

@@ -129,7 +129,9 @@ fn mode(port: &str, configuration: Option<&EthernetConfiguration>) -> Result<Mod
     if info.dns.len() > MAX_SERVERS {
         return Err(error("Dns", "more than five"));
     }
-    let dns = info.dns.iter().map(|text| parse("Dns", text)).collect::<Result<_, _>>()?;
+    let mut dns = info.dns.iter().map(|text| parse("Dns", text)).collect::<Result<Vec<_>, _>>()?;
+    // As with the gateway. In the resolver's file it would stand for the appliance itself.
+    dns.retain(|server| !server.is_unspecified());
     Ok(Mode::Static(Address { gateway, dns, ..Address::new(address, prefix) }))
 }
 
@@ -191,6 +193,10 @@ mod tests {
             serde_json::from_str(include_str!("../tests/field-cases/camera-port-zero-gateway.json")).unwrap();
         let plan = plan(&configuration).unwrap();
         assert_eq!(plan.ports[1], Mode::Static(Address::new(Ipv4Addr::new(10, 20, 0, 5), 24)));
+        // The API demands name servers, too.
+        let mut none = fixed("10.20.0.5", "255.255.255.0", "0.0.0.0");
+        none.ethernet0.as_mut().unwrap().static_ip_connection_info.as_mut().unwrap().dns = vec!["0.0.0.0".into()];
+        assert_eq!(super::plan(&none).unwrap().ports[0], Mode::Static(Address::new(Ipv4Addr::new(10, 20, 0, 5), 24)));
         // A single address has its gateway wherever it is.
         assert!(super::plan(&fixed("10.64.3.9", "255.255.255.255", "10.64.0.1")).is_ok());
     }

@@ -64,7 +64,7 @@ enum Call {
     Keep(Sender<Result<Done, Failure>>),
     Revert(Sender<Result<Done, Failure>>),
     Status(Sender<Result<NetworkStatus, Failure>>),
-    Probed(u32, bool),
+    Probed(u64, u32, bool),
     TimeKept(Option<Source>),
 }
 
@@ -115,8 +115,8 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
         })
     })?;
     let tell = Arc::clone(&shared);
-    let probed = Arc::new(move |port, reached| {
-        tell.tell(Call::Probed(port, reached));
+    let probed = Arc::new(move |round, port, reached| {
+        tell.tell(Call::Probed(round, port, reached));
     });
     let kernel = Kernel::new(options.ports.clone(), options.resolv_conf.clone(), Threads { light, time_servers, probed })
         .map_err(open("netlink"))?;
@@ -217,7 +217,7 @@ impl State {
         let now = self.now();
         match call {
             Call::Status(reply) => drop(reply.send(Ok(self.manager.status()))),
-            Call::Probed(port, reached) => self.manager.probed(port, reached, now),
+            Call::Probed(round, port, reached) => self.manager.probed(round, port, reached, now),
             Call::TimeKept(source) => self.manager.time_kept(source),
             Call::Try(Try { configuration, service }, reply) => match plan(&configuration) {
                 Err(error) => drop(reply.send(Err(failure("invalid_parameter", error.to_string())))),

@@ -48,8 +48,9 @@ pub trait System {
     /// Makes `address` the only IPv4 address of the port, with its routes at `metric`; `None` takes all away.
     fn configure(&mut self, port: &Port, address: Option<&Address>, metric: u32) -> Result<(), ConfigureError>;
     /// Finds out whether the service is reached through this port. The answer comes later, by
-    /// [`crate::manager::Manager::probed`]; while one is under way for the port, nothing is begun.
-    fn probe(&mut self, port: &Port, dns: &[Ipv4Addr], service: &ServiceAddress);
+    /// [`crate::manager::Manager::probed`], with the `round` of the question; while one is under way for the port, nothing
+    /// is begun.
+    fn probe(&mut self, round: u64, port: &Port, dns: &[Ipv4Addr], service: &ServiceAddress);
     /// The time servers to ask, in their order.
     fn set_time_servers(&mut self, servers: &[String]);
     /// Sends a DHCP packet out of the port.

@@ -77,6 +77,11 @@ impl WayOut {
         true
     }
 
+    /// An answer came that is of no use: the ports are probed again, if there is anything to find out.
+    pub fn again(&mut self, now: Duration) {
+        self.next = self.next.map(|next| next.min(now));
+    }
+
     /// A probe came back.
     pub fn probed(&mut self, port: usize, reached: bool, now: Duration) {
         let Some(failures) = self.failures.get_mut(port) else { return };

@@ -41,6 +41,10 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str, characters: usize, what: &st
         let message = format!("the {what} is not good JSON: it looks like UTF-16 text; save it as UTF-8");
         return Err(Error::new(DOCUMENT, Rule::Json, message));
     }
+    if text.starts_with('\u{feff}') {
+        let message = format!("the {what} is not good JSON: it begins with two byte order marks; save it without one");
+        return Err(Error::new(DOCUMENT, Rule::Json, message));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let json = serde_path_to_error::deserialize::<_, Strict>(&mut deserializer).map_err(|error| {
         let place = place(&Value::Null, error.path());

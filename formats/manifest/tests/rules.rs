@@ -105,6 +105,8 @@ fn documents_are_read_as_windows_editors_write_them() {
     parse_descriptor(&marked("descriptor-runtime.json")).unwrap();
     // One mark is one too many for a value, and a second one is no JSON.
     assert!(parse_graph(&format!("\u{feff}{text}")).is_err());
+    let twice = parse_graph(&format!("\u{feff}{text}")).unwrap_err().to_string();
+    assert!(twice.contains("two byte order marks"), "{twice}");
     // UTF-16 is named, with and without its mark, whichever way round.
     let plain = data("graph.json");
     let little: Vec<u8> = plain.encode_utf16().flat_map(u16::to_le_bytes).collect();

@@ -122,6 +122,16 @@ fn one_folder_and_the_litter_of_every_system() {
     accepted(&pack(&all, Deflated));
 }
 
+/// `tar -a -c -f x.zip .`, which Windows and macOS have, begins every name with the folder that it stands in.
+#[test]
+fn names_that_begin_with_the_folder_itself() {
+    accepted(&renamed(|name| format!("./{name}"), &["./"]));
+    accepted(&renamed(|name| format!("./x/./{name}"), &["./", "./x/", "./.DS_Store"]));
+    assert_eq!(refused(&renamed(|name| format!("./{name}"), &["./../x"])).0, "archive_unsafe_name");
+    assert_eq!(refused(&renamed(str::to_owned, &["./configuration.json"])).0, "archive_duplicate_entry");
+    assert_eq!(refused(&renamed(str::to_owned, &["."])).0, "archive_unsafe_name");
+}
+
 #[test]
 fn two_folders_are_no_archive() {
     let mut all: Vec<_> = contents().into_iter().map(|(name, content)| (format!("a/{name}"), content)).collect();
@@ -146,6 +156,11 @@ fn byte_order_marks_and_line_ends_in_every_member() {
         let mut all = contents();
         all[index].1.splice(0..0, *b"\xef\xbb\xbf");
         assert_eq!(accepted(&pack(&all, Stored)).configuration.device_id, archive.configuration.device_id, "{index}");
+        let mut all = contents();
+        // One of an editor's, and one of the script's that read what the editor had saved.
+        all[index].1.splice(0..0, *b"\xef\xbb\xbf\xef\xbb\xbf");
+        let (reason, text) = refused(&pack(&all, Stored));
+        assert!(reason == "archive_encoding" && text.contains("two byte order marks"), "{reason}: {text}");
         let mut all = contents();
         all[index].1 = String::from_utf8(all[index].1.clone()).unwrap().replace('\n', "\r\n").into_bytes();
         accepted(&pack(&all, Stored));

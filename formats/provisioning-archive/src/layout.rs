@@ -107,7 +107,7 @@ fn kind(entry: &Entry<'_>, shown: &impl Fn() -> String) -> Result<Kind, ArchiveE
 }
 
 /// A name's folders and its last part, and whether it says itself that it is a folder. `None` for a name that leads
-/// elsewhere, or cannot be shown. Programs on Windows write backslashes.
+/// elsewhere, or cannot be shown. Programs on Windows write backslashes; some name the folder that they pack `.`.
 fn parts<'a>(entry: &Entry<'a>) -> Option<(Vec<&'a [u8]>, bool)> {
     let is_separator = |byte: &u8| matches!(byte, b'/' | b'\\');
     let (name, is_folder) = match entry.name.split_last() {
@@ -115,10 +115,12 @@ fn parts<'a>(entry: &Entry<'a>) -> Option<(Vec<&'a [u8]>, bool)> {
         _ => (entry.name, false),
     };
     let parts: Vec<&[u8]> = name.split(|byte| is_separator(byte)).collect();
-    let good = |part: &&[u8]| {
-        !part.is_empty() && *part != b"." && *part != b".." && !part.iter().any(|b| *b < 0x20 || matches!(b, 0x7f | b':'))
-    };
-    (name.len() <= MAX_NAME && parts.len() <= MAX_DEPTH && parts.iter().all(good)).then_some((parts, is_folder))
+    let good =
+        |part: &&[u8]| !part.is_empty() && *part != b".." && !part.iter().any(|b| *b < 0x20 || matches!(b, 0x7f | b':'));
+    if name.len() > MAX_NAME || parts.len() > MAX_DEPTH || !parts.iter().all(good) {
+        return None;
+    }
+    Some((parts.into_iter().filter(|part| *part != b".").collect(), is_folder))
 }
 
 fn is_same(one: &[&[u8]], other: &[&[u8]]) -> bool {

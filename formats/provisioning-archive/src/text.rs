@@ -12,6 +12,9 @@ pub(crate) fn text(name: &'static str, mut content: Vec<u8>) -> Result<String, A
     }
     if content.starts_with(b"\xef\xbb\xbf") {
         content.drain(..3);
+        if content.starts_with(b"\xef\xbb\xbf") {
+            return Err(saved_as("UTF-8 with two byte order marks"));
+        }
     }
     String::from_utf8(content).map_err(|_| saved_as("something other than UTF-8"))
 }

@@ -340,7 +340,7 @@ impl Conversation {
         match (answer.status, self.step) {
             // Keep-alives: pictures say whether the session is alive.
             (_, Step::Playing) => {
-                self.learn_methods(&request, answer);
+                self.learn_methods(now, &request, answer);
                 Ok(Next::Here)
             }
             (200..=299, Step::Describe) => self.described(&request, answer),
@@ -348,6 +348,8 @@ impl Conversation {
             (200..=299, Step::Play) => {
                 self.step = Step::Playing;
                 self.learn_session(&answer.headers);
+                // The time-out may be told only here, and may be shorter than the usual one.
+                self.next_keep_alive = self.next_keep_alive.map(|due| due.min(now + self.keep_alive));
                 Ok(Next::Here)
             }
             (301 | 302 | 303 | 305 | 307 | 308, _) => self.redirected(answer),
@@ -466,9 +468,12 @@ impl Conversation {
     fn learn_session(&mut self, headers: &Headers) {
         let Some(value) = headers.text("session") else { return };
         let mut parts = value.split(';');
-        let name: String = parts.next().unwrap_or("").trim().chars().filter(char::is_ascii_graphic).take(256).collect();
+        // RFC 2326, 3.4, has no spaces in it; some cameras do, and want back what they said.
+        let name: String =
+            parts.next().unwrap_or("").chars().filter(|letter| matches!(letter, ' '..='~')).take(256).collect();
+        let name = name.trim();
         if !name.is_empty() {
-            self.session = Some(name);
+            self.session = Some(name.to_owned());
         }
         let time_out = parts.find_map(|part| {
             let (name, value) = part.split_once('=')?;
@@ -484,10 +489,14 @@ impl Conversation {
 
     /// Which request keeps the session alive: some cameras count OPTIONS, some GET_PARAMETER, and the latter is better
     /// where it is known.
-    fn learn_methods(&mut self, request: &Outstanding, answer: &Answer) {
+    fn learn_methods(&mut self, now: Duration, request: &Outstanding, answer: &Answer) {
         match request.method {
             "OPTIONS" => {
                 let methods = answer.headers.text("public").unwrap_or_default().to_ascii_uppercase();
+                if methods.contains("GET_PARAMETER") && !self.get_parameter {
+                    // At once: where OPTIONS do not count, half of the time-out is over.
+                    self.next_keep_alive = Some(now);
+                }
                 self.get_parameter = methods.contains("GET_PARAMETER");
             }
             "GET_PARAMETER" if answer.status >= 400 => self.get_parameter = false,
@@ -527,19 +536,19 @@ mod tests {
     use crate::message::Reader;
 
     const SDP: &str = "v=0\r\ns=x\r\na=control:*\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:track1\r\n";
-    const NOW: Duration = Duration::ZERO;
 
     /// A camera that answers as it is told, and notes what it was asked.
     struct Talk {
         conversation: Conversation,
         reader: Reader,
+        now: Duration,
     }
 
     impl Talk {
         fn new(url: &str, password: Option<&str>) -> Self {
             let credentials = password.map(|password| Credentials { username: "viewer".into(), password: password.into() });
             let conversation = Conversation::new(&Url::parse(url).unwrap(), credentials, 1 << 20, || 7);
-            Talk { conversation, reader: Reader::default() }
+            Talk { conversation, reader: Reader::default(), now: Duration::ZERO }
         }
 
         /// The request that was sent.
@@ -550,7 +559,7 @@ mod tests {
         fn hear(&mut self, bytes: &[u8]) -> Result<Next, End> {
             self.reader.push(bytes);
             while let Some(item) = self.reader.next(&self.conversation.expected()).unwrap() {
-                match self.conversation.take(NOW, item)? {
+                match self.conversation.take(self.now, item)? {
                     Next::Here => {}
                     Next::Elsewhere => {
                         self.reader = Reader::default();
@@ -664,6 +673,43 @@ mod tests {
         talk.described(&[]).unwrap();
         let udp = talk.answer("200 OK", &["Transport: RTP/AVP;unicast;client_port=0-1;server_port=6000-6001"], "");
         assert!(matches!(udp, Err(End::Other(text)) if text.contains("UDP")));
+    }
+
+    #[test]
+    fn a_session_name_may_have_spaces() {
+        let mut talk = Talk::new("rtsp://camera/live", None);
+        talk.described(&[]).unwrap();
+        talk.answer("200 OK", &["Session: 12 34 AB\u{7f} ;timeout=60"], "").unwrap();
+        assert!(talk.asked().contains("PLAY") && talk.conversation.session.as_deref() == Some("12 34 AB"));
+    }
+
+    #[test]
+    fn a_time_out_that_play_tells_counts_at_once() {
+        let mut talk = Talk::new("rtsp://camera/live", None);
+        talk.described(&[]).unwrap();
+        talk.answer("200 OK", &["Session: A"], "").unwrap();
+        assert_eq!(talk.conversation.deadline(), Some(Duration::from_secs(30)));
+        talk.answer("200 OK", &["Session: A;timeout=10"], "").unwrap();
+        assert_eq!(talk.conversation.deadline(), Some(Duration::from_secs(5)));
+    }
+
+    /// Where OPTIONS keep no session alive: asking what is known must not cost half of the time-out.
+    #[test]
+    fn get_parameter_follows_as_soon_as_it_is_known() {
+        let mut talk = Talk::new("rtsp://camera/live", None);
+        talk.described(&[]).unwrap();
+        talk.answer("200 OK", &["Session: A;timeout=20"], "").unwrap();
+        talk.answer("200 OK", &[], "").unwrap();
+        talk.asked();
+        talk.conversation.tick(Duration::from_secs(10));
+        assert_eq!(talk.first_words(), "OPTIONS rtsp://camera/live");
+        talk.now = Duration::from_secs(10);
+        talk.answer("200 OK", &["Public: OPTIONS, GET_PARAMETER"], "").unwrap();
+        assert_eq!(talk.conversation.deadline(), Some(Duration::from_secs(10)));
+        talk.conversation.tick(Duration::from_secs(10));
+        assert_eq!(talk.first_words(), "GET_PARAMETER rtsp://camera/live");
+        talk.answer("200 OK", &[], "").unwrap();
+        assert_eq!(talk.conversation.deadline(), Some(Duration::from_secs(20)));
     }
 
     /// Field cases stale-nonce and sha256-only; the camera's check of the answers is in tests/camera.

@@ -368,7 +368,13 @@ impl Depacketizer {
         let intra = current.predicted == 0;
         let mut bytes = current.bytes;
         if (key || intra) && !current.damaged {
-            let missing: Vec<&[u8]> = self.sets.missing(&current.sets).collect();
+            let mut present = current.sets;
+            if self.sets.missing(&present).any(|set| nal::kind(set) == nal::PICTURE) {
+                // A decoder that begins here reads no picture parameter set before the sequence parameter set that it is
+                // for, and that lies behind what is put in front.
+                present.retain(|(kind, _)| *kind != nal::SEQUENCE);
+            }
+            let missing: Vec<&[u8]> = self.sets.missing(&present).collect();
             let length: usize = missing.iter().map(|set| START_CODE.len() + set.len()).sum();
             if length > 0 {
                 let mut whole = Vec::with_capacity(length + bytes.len());
@@ -597,6 +603,14 @@ mod tests {
             .collect();
         assert_eq!(pictures[0].bytes, [&[0, 0, 0, 1][..], &changed, &[0, 0, 0, 1], &NEXT].concat());
         assert!(pictures[1].bytes.windows(3).any(|window| window == changed));
+    }
+
+    #[test]
+    fn a_set_that_is_put_in_front_has_its_sequence_s_before_it() {
+        let mut camera = Camera::with(&[SPS.to_vec(), PPS.to_vec()]);
+        let packets: [(u32, bool, &[u8]); 3] = [(1, false, &SPS), (1, true, &KEY), (2, true, &NEXT)];
+        assert_eq!(camera.shown(&packets), ["7 8 7 5 kig", "1 "]);
+        assert_eq!(camera.shown(&[(3, false, &PPS), (3, true, &KEY)]), ["7 8 5 ki"]);
     }
 
     /// runtime D21: what is too large is left out, and what follows says so.

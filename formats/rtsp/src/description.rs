@@ -1,7 +1,7 @@
 //! The session description (SDP, RFC 8866), as far as it says where the H.264 is. What cannot be read is left out: ten
 //! lines of these documents count, and cameras write the others as they please.
 
-use crate::parameter_sets;
+use crate::{nal, parameter_sets};
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
@@ -155,7 +155,8 @@ fn sets(parameters: &str) -> Vec<Vec<u8>> {
         name.trim().eq_ignore_ascii_case("sprop-parameter-sets").then(|| value.trim().trim_matches('"'))
     });
     let sets = value.unwrap_or("").split(',').map(|set| BASE64.decode(set.trim().trim_end_matches('=')).unwrap_or_default());
-    sets.filter(|set| !set.is_empty()).collect()
+    // One NAL unit each, without a start code; some encoders give what their library wrote, with start codes and all in one.
+    sets.flat_map(|set| nal::units(&set)).collect()
 }
 
 #[cfg(test)]
@@ -206,6 +207,21 @@ mod tests {
         assert_eq!(found(&with(";sprop-parameter-sets=Z0IAHw==,aM4=", "")), (96, control.clone(), 0));
         assert_eq!(found(&with("Z0IAHw==,aM4=", "!!!,aM4=,,")), (96, control.clone(), 1));
         assert_eq!(found(b"m=video 0 RTP/AVP 96"), (96, None, 0));
+    }
+
+    /// Encoders whose library gives a byte stream encode that as it is: with start codes, and both sets in one.
+    #[test]
+    fn parameter_sets_with_start_codes() {
+        let expected = [vec![0x67, 0x42, 0, 0x1f], vec![0x68, 0xce]];
+        for written in [
+            // 00 00 00 01 in front of each.
+            "AAAAAWdCAB8=,AAAAAWjO", // 00 00 01, and a zero behind.
+            "AAABZ0IAHwA=,AAABaM4=", // Both in one.
+            "AAAAAWdCAB8AAAABaM4=",
+        ] {
+            let text = USUAL.replace("Z0IAHw==,aM4=", written);
+            assert_eq!(video(text.as_bytes()).unwrap().parameter_sets, expected, "{written}");
+        }
     }
 
     #[test]

@@ -145,6 +145,27 @@ pub fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
+/// The NAL units of a byte stream, or the one that has no start code.
+pub fn units(stream: &[u8]) -> Vec<Vec<u8>> {
+    let mut units = Vec::new();
+    let mut from = 0;
+    loop {
+        let end = start_code(stream, from);
+        let mut unit = &stream[from..end.unwrap_or(stream.len())];
+        // No NAL unit ends with a zero: it is of the next one's start code.
+        while let [rest @ .., 0] = unit {
+            unit = rest;
+        }
+        if !unit.is_empty() {
+            units.push(unit.to_vec());
+        }
+        match end {
+            Some(end) => from = end + 3,
+            None => return units,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -191,7 +191,8 @@ impl Claims {
                 .headers
                 .get_all(name)
                 .iter()
-                .map(|v| v.to_str().map_err(|_| Denied::Malformed))
+                // Metadata may be UTF-8: signed as it is, and what becomes of it is not decided here.
+                .map(|v| std::str::from_utf8(v.as_bytes()).map_err(|_| Denied::Malformed))
                 .collect::<Result<_, _>>()?;
             if values.is_empty() && name == "host" {
                 values.extend(authority);

@@ -80,11 +80,21 @@ pub fn iso8601(milliseconds: i64) -> String {
 
 /// `Fri, 24 May 2013 00:00:00 GMT`, as HTTP headers have it.
 pub fn http_date(milliseconds: i64) -> String {
-    const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (y, mo, d, h, mi, s, weekday) = civil(milliseconds.div_euclid(1000));
     format!("{}, {d:02} {} {y:04} {h:02}:{mi:02}:{s:02} GMT", DAYS[weekday as usize], MONTHS[mo as usize - 1])
 }
+
+/// Seconds since 1970 of `Fri, 24 May 2013 00:00:00 GMT`; the day of the week is not looked at.
+pub fn parse_http_date(text: &str) -> Option<i64> {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [_, day, month, year, time, "GMT"] = words[..] else { return None };
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    let time: String = time.split(':').collect();
+    parse(&format!("{year}{month:02}{day}T{time}Z"))
+}
+
+const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 #[cfg(test)]
 mod tests {
@@ -96,6 +106,10 @@ mod tests {
         assert_eq!(parse("20240229T235959Z"), Some(1_709_251_199));
         assert_eq!(iso8601(1_709_251_199_123), "2024-02-29T23:59:59.123Z");
         assert_eq!(http_date(1_369_353_600_000), "Fri, 24 May 2013 00:00:00 GMT");
+        assert_eq!(parse_http_date("Fri, 24 May 2013 00:00:00 GMT"), Some(1_369_353_600));
+        for bad in ["", "Fri, 24 Mai 2013 00:00:00 GMT", "Fri, 24 May 2013 00:00:00 +0000", "Fri, 4 May 2013 00:00:00 GMT"] {
+            assert_eq!(parse_http_date(bad), None, "{bad}");
+        }
         assert_eq!(parse_iso8601("2024-02-29T23:59:59.5Z"), Some(1_709_251_199_500));
         assert_eq!(parse_iso8601("2024-02-29T23:59:59.123456+00:00"), Some(1_709_251_199_123));
         assert_eq!(parse_iso8601("2024-03-01T01:59:59+02:00"), Some(1_709_251_199_000));

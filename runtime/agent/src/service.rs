@@ -20,9 +20,9 @@ use belvedere_interfaces::provisioning::{GetIdentity, Identity, RELEASED};
 use belvedere_varlink::{CallError, Client};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often `applications` is asked while something changes, and otherwise.
@@ -38,6 +38,8 @@ const LOG_LINES: u32 = 500;
 /// Positions are written at most so often: losing one costs a few lines sent twice.
 const POSITION_PERIOD: Duration = Duration::from_secs(60);
 const POSITIONS: &str = "log-positions.json";
+/// Keys are not renewed more often, seconds.
+const RENEW_AGAIN: i64 = 30;
 /// Events waiting for the loop; MQTT's thread waits when it is full.
 const EVENTS: usize = 64;
 
@@ -135,6 +137,31 @@ enum Ended {
     Released,
 }
 
+/// Whether what an identity brings may still be handed to `applications`. Who has closed it knows that nothing follows,
+/// whatever waited or was under way.
+#[derive(Clone, Default)]
+struct Gate {
+    closed: Arc<AtomicBool>,
+    passing: Arc<Mutex<()>>,
+}
+
+impl Gate {
+    fn close(&self) {
+        // First, so that what passes now is the last, however the lock is handed on.
+        self.closed.store(true, Ordering::Release);
+        drop(self.passing.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Does it, unless the gate is closed.
+    fn pass<T>(&self, hand_over: impl FnOnce() -> Result<T, CallError>) -> Result<T, String> {
+        let _passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.load(Ordering::Acquire) {
+            return Err("another identity is in force, or none".to_owned());
+        }
+        hand_over().map_err(|error| error.to_string())
+    }
+}
+
 /// The time with one identity.
 struct Session {
     core: Core,
@@ -145,37 +172,46 @@ struct Session {
     released: bool,
     tasks: Sender<Task>,
     init: PathBuf,
-    stop: Arc<AtomicBool>,
+    _ending: Ending,
     began: Instant,
 }
 
-impl Drop for Session {
+/// Ends the threads of a session when dropped, also of one that did not come to be.
+struct Ending {
+    stop: Arc<AtomicBool>,
+    gate: Gate,
+}
+
+impl Drop for Ending {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        self.gate.close();
     }
 }
 
 impl Session {
     fn start(options: &Options, identity: &Identity) -> Result<Self, String> {
         let (sender, events) = sync_channel(EVENTS);
-        let stop = Arc::new(AtomicBool::new(false));
+        let ending = Ending { stop: Arc::default(), gate: Gate::default() };
         let (tasks, task_receiver) = channel();
         let (deployer, lines) = (Web::new(identity)?, Web::new(identity)?);
         let results = sender.clone();
         let (applications, ca_pem, region) =
             (options.applications.clone(), identity.service_ca_pem.clone(), identity.endpoints.region.clone());
+        let gate = ending.gate.clone();
         std::thread::spawn(move || {
-            Deployer { web: deployer, applications, ca_pem, region, renew: false }.run(&task_receiver, &results)
+            Deployer { web: deployer, applications, ca_pem, region, renew: false, gate }.run(&task_receiver, &results)
         });
         let heard = sender.clone();
-        let (log_options, device_id, log_stop) = (options.clone(), identity.device_id.clone(), Arc::clone(&stop));
+        let (log_options, device_id, log_stop) = (options.clone(), identity.device_id.clone(), Arc::clone(&ending.stop));
         std::thread::spawn(move || send_logs(&log_options, &device_id, lines, &log_stop, &heard));
         let link = Link::start(identity, move |heard| drop(sender.send(Event::Link(heard)))).map_err(|e| e.to_string())?;
         let core = Core::new(&identity.thing_name);
         let jobs = Jobs::new(&identity.thing_name, &boot_id(options), random());
         let init = options.init.clone();
         let asking = Asking::new(Duration::ZERO, random());
-        Ok(Self { core, jobs, asking, released: false, link, events, tasks, init, stop, began: Instant::now() })
+        let (released, began) = (false, Instant::now());
+        Ok(Self { core, jobs, asking, released, link, events, tasks, init, _ending: ending, began })
     }
 
     fn now(&self) -> Duration {
@@ -377,6 +413,13 @@ fn device_state(options: &Options) -> DeviceState {
     DeviceState { software_version: text("version"), board: text("board"), network, uptime_s }
 }
 
+/// When the keys are renewed next: when they are about to end; soon, when that failed or there are none, because they were
+/// thrown away and the service could not be reached; never sooner than `not_before`, whatever a clock that is wrong makes
+/// of their end.
+fn renewal(failed: bool, renew_at: Option<i64>, not_before: i64) -> i64 {
+    renew_at.filter(|_| !failed).map_or(not_before, |at| at.max(not_before))
+}
+
 /// The thread that brings documents and hands sets to `applications`.
 struct Deployer {
     web: Web,
@@ -385,15 +428,17 @@ struct Deployer {
     region: String,
     /// Whether `applications` has keys that must be renewed.
     renew: bool,
+    gate: Gate,
 }
 
 impl Deployer {
     fn run(mut self, tasks: &Receiver<Task>, results: &SyncSender<Event>) {
-        let mut retry = None;
+        let (mut failed, mut not_before) = (false, i64::MIN);
         loop {
-            let renew_at = if self.renew { retry.or(self.web.renew_at()) } else { None };
-            let wait = renew_at
-                .map_or(Duration::from_secs(3600), |at| Duration::from_secs(u64::try_from(at - now_seconds()).unwrap_or(0)));
+            let renew_at = self.renew.then(|| renewal(failed, self.web.renew_at(), not_before));
+            let wait = renew_at.map_or(Duration::from_secs(3600), |at| {
+                Duration::from_secs(u64::try_from(at.saturating_sub(now_seconds())).unwrap_or(0))
+            });
             let result = match tasks.recv_timeout(wait) {
                 Ok(Task::Fetch(references)) => Event::Documents(
                     references
@@ -404,15 +449,25 @@ impl Deployer {
                         })
                         .collect(),
                 ),
-                Ok(Task::Apply(set)) => self.apply(set),
-                Ok(Task::AskForRelease) => Event::Released(self.web.is_released(now_seconds())),
+                Ok(Task::Apply(set)) => {
+                    let event = self.apply(set);
+                    not_before = now_seconds() + RENEW_AGAIN;
+                    event
+                }
+                Ok(Task::AskForRelease) => {
+                    let event = Event::Released(self.web.is_released(now_seconds()));
+                    not_before = now_seconds() + RENEW_AGAIN;
+                    event
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     if self.renew {
-                        retry = self.give_access().err().map(|message| {
+                        let result = self.give_access();
+                        failed = result.is_err();
+                        not_before = now_seconds() + RENEW_AGAIN;
+                        if let Err(message) = result {
                             log::warn!("renew the object store's keys: {message}");
-                            now_seconds() + 30
-                        });
+                        }
                     }
                     continue;
                 }
@@ -434,7 +489,7 @@ impl Deployer {
             session_token: access.credentials.session_token,
             expires: access.expires,
         };
-        belvedere_varlink::call(&self.applications, &call).map(drop).map_err(|error| error.to_string())
+        self.gate.pass(|| belvedere_varlink::call(&self.applications, &call)).map(drop)
     }
 
     fn apply(&mut self, set: Vec<DesiredDeployment>) -> Event {
@@ -447,7 +502,8 @@ impl Deployer {
         {
             log::warn!("give applications the object store's keys: {message}");
         }
-        let accepted = match belvedere_varlink::call(&self.applications, &SetDesired { deployments: set }) {
+        let call = SetDesired { deployments: set };
+        let accepted = match self.gate.pass(|| belvedere_varlink::call(&self.applications, &call)) {
             Ok(_) => {
                 log::info!("applications has the desired set: {:?}", names.iter().map(|(id, _)| id).collect::<Vec<_>>());
                 true
@@ -584,8 +640,12 @@ fn send_parts(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use belvedere_device_protocol::{Endpoint, Endpoints};
+    use belvedere_interfaces::Done;
     use belvedere_interfaces::logs::LogEntry;
+    use belvedere_provisioning::key::{DeviceKey, SoftwareKey};
     use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicUsize;
 
     fn parts() -> Vec<Batch> {
         let entry = |sequence: u64, stream: &str| LogEntry {
@@ -627,5 +687,63 @@ mod tests {
         let mut position = Position::default();
         send_parts(&parts(), &mut position, &mut |_| Err(refused(403, "InvalidClientTokenId"))).unwrap_err();
         assert!(position.ahead.is_empty());
+    }
+
+    /// With a clock an hour ahead keys seem to end before they begin: the service was asked without a pause. And a question
+    /// about a release, asked while the service was away, left no keys and nobody who renewed them.
+    #[test]
+    fn keys_are_renewed_before_they_end_and_never_without_a_pause() {
+        assert_eq!(renewal(false, Some(5_000), 1_030), 5_000);
+        assert_eq!(renewal(false, Some(900), 1_030), 1_030, "the clock is ahead");
+        assert_eq!(renewal(true, Some(5_000), 1_030), 1_030, "that failed: again soon");
+        assert_eq!(renewal(false, None, 1_030), 1_030, "there are none any more");
+    }
+
+    /// A set that waited when the service released the appliance came to `applications` after the empty one, and the earlier
+    /// owner's applications were wanted again.
+    #[test]
+    fn nothing_is_handed_over_when_the_session_has_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("applications.sock");
+        let handed = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&handed);
+        let server = belvedere_varlink::Server::bind(&socket).unwrap().route(move |_: SetDesired, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(300));
+            Ok(Done {})
+        });
+        server.spawn();
+        let endpoint = || Endpoint { host: "127.0.0.1".into(), port: 1 };
+        let identity = Identity {
+            device_id: "device-a".into(),
+            thing_name: "thing".into(),
+            endpoints: Endpoints { mqtt: endpoint(), https: endpoint(), region: "eu-central-1".into() },
+            service_ca_pem: String::new(),
+            certificate_pem: String::new(),
+            private_key_pem: SoftwareKey::generate().unwrap().private_key_pem(),
+            mqtt_password: None,
+            generation: 1,
+        };
+        let ending = Ending { stop: Arc::default(), gate: Gate::default() };
+        let web = Web::new(&identity).unwrap();
+        let (ca_pem, region, gate) = (String::new(), String::new(), ending.gate.clone());
+        let deployer = Deployer { web, applications: socket, ca_pem, region, renew: false, gate };
+        let (tasks, receiver) = channel();
+        let (results, events) = sync_channel(EVENTS);
+        for _ in 0..3 {
+            tasks.send(Task::Apply(Vec::new())).unwrap();
+        }
+        let thread = std::thread::spawn(move || deployer.run(&receiver, &results));
+        while handed.load(Ordering::SeqCst) == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(ending);
+        // The first was under way; it has been answered, and none comes after it.
+        drop(tasks);
+        thread.join().unwrap();
+        assert_eq!(handed.load(Ordering::SeqCst), 1);
+        let accepted: Vec<bool> =
+            events.try_iter().map(|event| matches!(event, Event::Applied(_, accepted) if accepted)).collect();
+        assert_eq!(accepted, [true, false, false]);
     }
 }

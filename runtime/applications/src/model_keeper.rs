@@ -30,7 +30,7 @@ pub struct ModelKeeper {
 }
 
 impl ModelKeeper {
-    /// Starts; what is known goes to `health`.
+    /// Starts, if there can be a thread; what is known goes to `health`.
     pub fn start(
         inference: PathBuf,
         application_instance_id: &str,
@@ -38,12 +38,12 @@ impl ModelKeeper {
         inputs: Vec<Tensor>,
         file: PathBuf,
         health: Arc<Mutex<ModelHealth>>,
-    ) -> ModelKeeper {
+    ) -> std::io::Result<ModelKeeper> {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         // Not the application's own connections, which it may use up: its models stay loaded all the same.
         let owner = format!("keeper of {application_instance_id}");
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().spawn(move || {
             let set = |state: ModelHealth| {
                 if let Ok(mut health) = health.lock()
                     && *health != state
@@ -66,8 +66,8 @@ impl ModelKeeper {
                     std::thread::sleep(Duration::from_millis(100));
                 }
             }
-        });
-        ModelKeeper { stop, thread: Some(thread) }
+        })?;
+        Ok(ModelKeeper { stop, thread: Some(thread) })
     }
 }
 

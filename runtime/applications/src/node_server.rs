@@ -4,20 +4,24 @@
 
 use crate::health::CodeHealth;
 use belvedere_frames::packet;
+use belvedere_frames::shares::{Limits, Shares};
 use belvedere_interfaces::channel::node::{Event, Port, Request, Target};
+use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Connections of one container.
-const CONNECTIONS: usize = 32;
+/// Connections of all containers, counted by application instance: each is a thread of this process, whose threads are
+/// bounded, and an application may have many nodes.
+pub const CONNECTIONS: Limits = Limits { in_all: 192, burst: 32, assured: 8 };
 /// How long one packet may take to a program that does not read.
 const PACKET_TIME: Duration = Duration::from_secs(5);
 /// Channels that a container may ask for at once, and how soon it may ask for another after that. What it has open is bounded
-/// where it is served (by owner); this bounds what asking costs: connections that others answer, and lines of our log.
+/// where it is served (by owner); this bounds what asking costs: connections that others answer, and lines of our log. What
+/// else a container does that is worth a line is bounded likewise.
 const CHANNELS_AT_ONCE: u32 = 64;
 const CHANNEL_EVERY: Duration = Duration::from_millis(100);
 
@@ -33,6 +37,8 @@ pub struct Context {
     pub outputs: Vec<Port>,
     /// Models that may be called.
     pub models: Vec<String>,
+    /// Those of all nodes of all instances; see [`CONNECTIONS`].
+    pub connections: Arc<Shares>,
     /// Opens a channel; the error is for people.
     pub open: Box<dyn Fn(&Target) -> Result<OwnedFd, String> + Send + Sync>,
 }
@@ -53,8 +59,8 @@ impl NodeServer {
             context,
             health,
             stop: stop.clone(),
-            connections: AtomicUsize::new(0),
             asking: Mutex::new(Asking::new()),
+            saying: Mutex::new(Asking::new()),
         });
         let thread = std::thread::Builder::new().name("node".into()).spawn(move || {
             while !shared.stop.load(Ordering::Relaxed) {
@@ -66,20 +72,20 @@ impl NodeServer {
                     std::thread::sleep(Duration::from_millis(100));
                     continue;
                 };
-                if shared.connections.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
-                    shared.connections.fetch_sub(1, Ordering::Relaxed);
-                    log::warn!("node {}: more than {CONNECTIONS} connections; one is refused", shared.context.node);
+                let id = &shared.context.application_instance_id;
+                let Some(place) = shared.context.connections.take(id, 1) else {
+                    let (has, taken) = shared.context.connections.taken(id);
+                    shared.say(Level::Warn, format_args!("{id} has {has} connections, of {taken} in all; one is refused"));
                     continue;
-                }
+                };
                 let serving = shared.clone();
                 let started = std::thread::Builder::new().name("node".into()).spawn(move || {
+                    let _place = place;
                     serving.serve(&connection);
-                    serving.connections.fetch_sub(1, Ordering::Relaxed);
                 });
                 if let Err(error) = started {
                     // The SDK asks again; others than this application must not end with it.
-                    shared.connections.fetch_sub(1, Ordering::Relaxed);
-                    log::warn!("node {}: no thread for a connection: {error}", shared.context.node);
+                    shared.say(Level::Warn, format_args!("no thread for a connection: {error}"));
                 }
             }
         });
@@ -105,8 +111,8 @@ struct Shared {
     context: Context,
     health: Arc<Mutex<CodeHealth>>,
     stop: Arc<AtomicBool>,
-    connections: AtomicUsize,
     asking: Mutex<Asking>,
+    saying: Mutex<Asking>,
 }
 
 /// A bucket of [`CHANNELS_AT_ONCE`] tokens, one of which comes back every [`CHANNEL_EVERY`].
@@ -148,6 +154,13 @@ impl Shared {
         }
     }
 
+    /// A line in our log about the container, unless there were too many: that is not the container's to fill.
+    fn say(&self, level: Level, text: std::fmt::Arguments) {
+        if self.saying.lock().is_ok_and(|mut saying| saying.take(Instant::now())) {
+            log::log!(level, "node {}: {text}", self.context.node);
+        }
+    }
+
     /// Opens a channel, unless the container asks for too many.
     fn open(&self, target: &Target) -> Result<OwnedFd, String> {
         let allowed = self.asking.lock().is_ok_and(|mut asking| asking.take(Instant::now()));
@@ -173,14 +186,16 @@ impl Shared {
                 Ok((request, _descriptors)) => request,
                 Err(packet::Error::Closed) => return,
                 Err(error) => {
-                    log::warn!("node {}: {error}; the connection is closed", self.context.node);
+                    self.say(Level::Warn, format_args!("{error}; the connection is closed"));
                     return;
                 }
             };
             let answer = match request {
                 Request::Announce { sdk_version, process_id } => {
                     let version: String = sdk_version.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
-                    log::info!("node {}: announced by process {process_id} with panoramasdk {version}", self.context.node);
+                    if !announced {
+                        self.say(Level::Info, format_args!("announced by process {process_id} with panoramasdk {version}"));
+                    }
                     announced = true;
                     self.heard();
                     let event = Event::Configuration {
@@ -200,8 +215,7 @@ impl Shared {
                 Request::Connect { target } => match self.open(&target) {
                     Ok(channel) => packet::send(connection, &Event::Connected { target }, &[channel.as_fd()]),
                     Err(message) => {
-                        // Rare by the bound on asking: a line each.
-                        log::warn!("node {}: {message}", self.context.node);
+                        self.say(Level::Warn, format_args!("{message}"));
                         packet::send(connection, &Event::Refused { target, message }, &[])
                     }
                 },
@@ -242,6 +256,7 @@ mod tests {
             inputs: vec![port],
             outputs: vec![],
             models: vec!["m".into()],
+            connections: Shares::new(CONNECTIONS),
             open: Box::new(|target| match target {
                 Target::Model { name } if name == "m" => {
                     let (near, far) = packet::pair().unwrap();
@@ -273,5 +288,80 @@ mod tests {
         assert_eq!(packet::receive::<Value>(&again).unwrap().0["node"], "code_node");
         drop(server);
         assert!(!path.exists());
+    }
+
+    fn context(node: &str, id: &str, connections: &Arc<Shares>) -> Context {
+        Context {
+            node: node.into(),
+            application_instance_id: id.into(),
+            inputs: vec![],
+            outputs: vec![],
+            models: vec![],
+            connections: connections.clone(),
+            open: Box::new(|_| Err("nothing to open".into())),
+        }
+    }
+
+    /// Connects and announces itself; nothing when the connection was refused.
+    fn announced(path: &Path) -> Option<OwnedFd> {
+        let client = packet::connect(path).unwrap();
+        let _ = packet::send(&client, &json!({"kind": "announce", "sdk_version": "1", "process_id": 7}), &[]);
+        packet::receive::<Value>(&client).is_ok().then_some(client)
+    }
+
+    /// Runtime D3 and D4, their kind: each node of an application had its own connections, each a thread of this process.
+    #[test]
+    fn the_connections_of_an_application_are_counted_over_all_its_nodes() {
+        let directory = tempfile::tempdir().unwrap();
+        let connections = Shares::new(CONNECTIONS);
+        let serve = |node: &str, id: &str| {
+            let path = directory.path().join(node);
+            let server = NodeServer::start(&path, context(node, id, &connections), Arc::default()).unwrap();
+            (path, server)
+        };
+        let nodes: Vec<_> = (0..4).map(|node| serve(&format!("node-{node}"), "greedy")).collect();
+        let other = serve("other", "other");
+        let held: Vec<_> = (0..80).filter_map(|number| announced(&nodes[number % nodes.len()].0)).collect();
+        assert_eq!(held.len() as u64, CONNECTIONS.burst);
+        assert!(announced(&other.0).is_some());
+    }
+
+    /// Counts the lines about the node `noisy`.
+    struct Lines(std::sync::atomic::AtomicUsize);
+    static LINES: Lines = Lines(std::sync::atomic::AtomicUsize::new(0));
+    impl log::Log for Lines {
+        fn enabled(&self, _: &log::Metadata) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record) {
+            let about = record.args().to_string().contains("node noisy:");
+            self.0.fetch_add(usize::from(about), Ordering::Relaxed);
+        }
+        fn flush(&self) {}
+    }
+
+    /// Tried applications A2, its kind: a program that announced itself without end filled the appliance's own log.
+    #[test]
+    fn what_a_program_does_without_end_costs_a_bounded_number_of_lines() {
+        log::set_logger(&LINES).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.sock");
+        let begin = Instant::now();
+        let noisy = context("noisy", "a", &Shares::new(CONNECTIONS));
+        let _server = NodeServer::start(&path, noisy, Arc::default()).unwrap();
+        let client = announced(&path).unwrap();
+        for _ in 0..500 {
+            packet::send(&client, &json!({"kind": "announce", "sdk_version": "1", "process_id": 7}), &[]).unwrap();
+            packet::receive::<Value>(&client).unwrap();
+        }
+        for _ in 0..200 {
+            let nonsense = announced(&path).unwrap();
+            packet::send(&nonsense, &json!({"kind": "destroy"}), &[]).unwrap();
+            assert!(packet::receive::<Value>(&nonsense).is_err());
+        }
+        let allowed = u128::from(CHANNELS_AT_ONCE) + begin.elapsed().as_millis() / CHANNEL_EVERY.as_millis() + 1;
+        let lines = LINES.0.load(Ordering::Relaxed);
+        assert!(lines > 0 && lines as u128 <= allowed, "{lines} lines, {allowed} are allowed");
     }
 }

@@ -20,6 +20,9 @@ pub struct Pause {
     pub node: String,
     /// What it would show.
     pub stream_id: String,
+    /// How many streams of it were opened so far. One that was opened since the streams were ended, because a RESUME came
+    /// and went between two looks, makes it another pause.
+    pub opened: u64,
 }
 
 /// All that are paused. Pure.
@@ -35,7 +38,8 @@ pub fn pauses(model: &Model) -> BTreeSet<Pause> {
                 && paused(camera.launch, signal)
             {
                 let stream_id = stream.stream_id.clone();
-                found.insert(Pause { instance: id.clone(), node: node.clone(), stream_id });
+                let opened = known.opened.get(node).copied().unwrap_or(0);
+                found.insert(Pause { instance: id.clone(), node: node.clone(), stream_id, opened });
             }
         }
     }
@@ -79,7 +83,7 @@ mod tests {
     use super::*;
 
     fn pause(instance: &str) -> Pause {
-        Pause { instance: instance.into(), node: "front".into(), stream_id: "stream-a".into() }
+        Pause { instance: instance.into(), node: "front".into(), stream_id: "stream-a".into(), opened: 0 }
     }
 
     /// Runtime D14: who had opened a camera before it was paused kept its pictures, as long as another watched it.

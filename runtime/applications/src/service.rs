@@ -17,7 +17,7 @@ use belvedere_interfaces::logs::ReadLogs;
 use belvedere_interfaces::{Done, Failure};
 use belvedere_varlink::Client;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ pub struct Service {
     shared: Arc<Shared>,
     store: Store,
     workers: Mutex<BTreeMap<String, JoinHandle<()>>>,
+    /// Held while a set of wishes is kept and taken over: one after the other, both in the same order.
+    wishing: Mutex<()>,
 }
 
 impl Service {
@@ -48,7 +50,8 @@ impl Service {
         supervisor::clean_up(&places);
         let region = store.region().unwrap_or_else(|| "us-east-1".into());
         let shared = Arc::new(Shared::new(places, store.stream_key()?, region));
-        let service = Arc::new(Service { shared: shared.clone(), store, workers: Mutex::default() });
+        let service =
+            Arc::new(Service { shared: shared.clone(), store, workers: Mutex::default(), wishing: Mutex::default() });
         let discard = shared.discard.clone();
         match service.store.desired() {
             Ok(desired) => {
@@ -64,7 +67,8 @@ impl Service {
         });
         let watched = shared.clone();
         std::thread::spawn(move || watch_disk(&watched));
-        std::thread::spawn(move || watch_cameras(&shared));
+        let cameras = service.clone();
+        std::thread::spawn(move || watch_cameras(&cameras));
         Ok(service)
     }
 
@@ -98,6 +102,7 @@ impl Service {
         if desired.deployments.len() > INSTANCES {
             return Err(invalid(format!("more than {INSTANCES} application instances")));
         }
+        let _wishing = self.wishing.lock().unwrap_or_else(PoisonError::into_inner);
         let same = {
             let model = self.shared.lock();
             model.desired.len() == desired.deployments.len()
@@ -106,10 +111,15 @@ impl Service {
                     .iter()
                     .all(|wanted| model.desired.get(&wanted.deployment.application_instance_id) == Some(wanted))
         };
-        if !same {
+        // What cannot be read is not the same, even if nothing is wanted: nobody knows what it leaves behind.
+        let readable = self.store.desired().is_ok();
+        if !same || !readable {
             // On the medium before it is begun: after a power cut the appliance goes on with it.
             self.store.set_desired(&desired).map_err(|message| Failure { reason: "storage".into(), message })?;
             self.adopt(desired.deployments);
+            if !readable {
+                worker::collect(&self.shared);
+            }
         }
         Ok(Done {})
     }
@@ -119,7 +129,7 @@ impl Service {
         let ran = |id: &str| self.store.running(&self.shared.places.instance(id));
         let desired: BTreeMap<String, DesiredDeployment> =
             deployments.into_iter().map(|wanted| (wanted.deployment.application_instance_id.clone(), wanted)).collect();
-        let ids: Vec<String> = self.shared.wish(|model| {
+        self.shared.wish(|model| {
             let retiring = retiring(model, &desired, &ran);
             model.desired = desired;
             model.retiring = retiring;
@@ -149,8 +159,18 @@ impl Service {
             model.instances.retain(|id, known| {
                 desired.contains_key(id) || retiring.contains_key(id) || !worker::forgotten(known.removed, now)
             });
+        });
+        self.start_workers();
+    }
+
+    /// Gives a thread to each instance that has none. One that gets none now, because the threads that this process may
+    /// have are used up, gets it later: [`watch_cameras`] asks again.
+    fn start_workers(&self) {
+        let ids: Vec<String> = self.shared.note(|model| {
+            let ending = model.ending;
             let without = model.instances.iter_mut().filter(|(_, known)| known.removed.is_none() && !known.has_worker);
             without
+                .filter(|_| !ending)
                 .map(|(id, known)| {
                     known.has_worker = true;
                     id.clone()
@@ -159,7 +179,17 @@ impl Service {
         });
         let Ok(mut workers) = self.workers.lock() else { return };
         for id in ids {
-            workers.insert(id.clone(), worker::start(self.shared.clone(), self.store.clone(), id));
+            match worker::start(self.shared.clone(), self.store.clone(), id.clone()) {
+                Ok(thread) => drop(workers.insert(id, thread)),
+                Err(error) => {
+                    log::error!("{id} waits: start a thread: {error}");
+                    self.shared.note(|model| {
+                        if let Some(known) = model.instances.get_mut(&id) {
+                            known.has_worker = false;
+                        }
+                    });
+                }
+            }
         }
     }
 
@@ -224,8 +254,18 @@ fn retiring(
     for (new, wanted) in desired {
         let Some(old) = wanted.deployment.replaces.as_ref().filter(|old| !desired.contains_key(*old)) else { continue };
         let plain = !old.is_empty() && old.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if !plain || ran(new).is_some() {
+            continue;
+        }
+        // What an instance was to replace that never ran itself goes on for the one that comes in its place.
+        let waiting = model
+            .retiring
+            .iter()
+            .filter(|(id, known)| (known.replaced_by == *old || known.replaced_by == *new) && !desired.contains_key(*id));
+        let waiting = waiting.map(|(id, known)| (id.clone(), Retiring { replaced_by: new.clone(), ..known.clone() }));
+        retiring.extend(waiting);
         let removed = model.instances.get(old).is_some_and(|known| known.removed.is_some());
-        if !plain || removed || ran(new).is_some() {
+        if removed || retiring.contains_key(old) {
             continue;
         }
         // From this process's memory, or what the one before it kept on the disk. One that never ran is not waited for.
@@ -346,12 +386,15 @@ fn watch_disk(shared: &Shared) {
     }
 }
 
-/// Tells `camera` what to watch, again whenever it has forgotten (it may restart), and learns how the streams are.
-fn watch_cameras(shared: &Shared) {
+/// Tells `camera` what to watch, again whenever it has forgotten (it may restart), and learns how the streams are. Since
+/// it looks every two seconds, it also asks for the threads that could not be started.
+fn watch_cameras(service: &Service) {
+    let shared = &service.shared;
     let mut client: Option<Client> = None;
     let mut told: Option<Vec<StreamConfiguration>> = None;
     let mut pauses = Pauses::default();
     while !shared.lock().ending {
+        service.start_workers();
         let (wanted, paused) = {
             let model = shared.lock();
             (wanted_streams(&model), pauses::pauses(&model))

@@ -114,3 +114,100 @@ fn what_is_replaced_goes_on_until_the_new_one_has_been_kept_as_what_runs() {
     model.instances.insert("old".into(), Known { removed: Some(Instant::now()), ..Known::new(String::new()) });
     assert_eq!(goes_on(&model, &desired, &["old"]), [""; 0]);
 }
+
+/// A first replacement that could not be deployed was replaced itself, and what had gone on running till then ended at once.
+#[test]
+fn what_runs_goes_on_when_its_replacement_is_replaced_before_it_ran() {
+    let mut model = Model::default();
+    model.desired.insert("first".into(), deployment("first", None));
+    let kept = |id: &str| (id == "first").then(|| deployment("first", None));
+    let mut next = |new: &str, old: &str, kept: &dyn Fn(&str) -> Option<DesiredDeployment>| {
+        let desired = BTreeMap::from([(new.to_owned(), deployment(new, Some(old)))]);
+        model.retiring = retiring(&model, &desired, kept);
+        model.desired = desired;
+        model.retiring.iter().map(|(id, known)| (id.clone(), known.replaced_by.clone())).collect::<Vec<_>>()
+    };
+    let goes_on = |until: &str| vec![("first".to_owned(), until.to_owned())];
+    assert_eq!(next("second", "first", &kept), goes_on("second"));
+    assert_eq!(next("third", "second", &kept), goes_on("third"));
+    assert_eq!(next("third", "second", &kept), goes_on("third"), "said again, such as with a signal");
+    let both = |id: &str| ["first", "third"].contains(&id).then(|| deployment(id, None));
+    assert_eq!(next("third", "second", &both), [], "the newest one is what runs");
+}
+
+/// Nothing is wanted, and nothing was known to be wanted: so nothing was done, and a release left what the owner before had.
+#[test]
+fn a_wish_for_nothing_clears_what_an_unreadable_wish_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let places = places(directory.path());
+    let storage = places.instance("old").join("storage");
+    std::fs::create_dir_all(&storage).unwrap();
+    std::fs::write(storage.join("theirs"), "secret").unwrap();
+    std::fs::write(places.state.join("desired.json"), "{\"deployments\": [{\"password\": \"theirs").unwrap();
+    let service = Service::start(places.clone()).unwrap();
+    assert!(storage.exists(), "it is better to wait for the service than to remove applications because of it");
+    service.set_desired(SetDesired { deployments: Vec::new() }).unwrap();
+    assert!(!storage.exists());
+    assert_eq!(service.store.desired().unwrap(), SetDesired { deployments: Vec::new() });
+    service.end();
+}
+
+/// Runs `work` on a thread that can start no other one: as a user with no right to more processes than it has.
+fn without_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::thread::{Uid, set_thread_res_uid};
+    assert!(rustix::process::geteuid().is_root(), "this test becomes another user: run it as root");
+    std::thread::scope(|scope| {
+        let limited = scope.spawn(|| {
+            // The limit is the process's; root's threads are not held to it.
+            let before = getrlimit(Resource::Nproc);
+            setrlimit(Resource::Nproc, Rlimit { current: Some(1), ..before }).unwrap();
+            let user = Uid::from_raw(59_321);
+            set_thread_res_uid(user, user, user).unwrap();
+            assert!(std::thread::Builder::new().spawn(|| {}).is_err());
+            work()
+        });
+        limited.join().unwrap()
+    })
+}
+
+/// Runtime D4, its kind: a program with many connections used the threads up, and the next one that was started, for
+/// anybody, ended the process with all containers.
+#[test]
+fn an_instance_for_which_there_is_no_thread_gets_one_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(places(directory.path())).unwrap();
+    without_threads(|| service.adopt(vec![deployment("one", None)]));
+    within(10, "the thread", || {
+        let reports = service.reports().applications;
+        reports.iter().any(|report| report.status == "DEPLOYMENT_IN_PROGRESS")
+    });
+    service.end();
+}
+
+/// Two sets at a time could be kept in one order and carried out in the other: after a power cut the wrong one came back.
+#[test]
+fn what_is_kept_is_what_is_carried_out_whoever_asks_at_the_same_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(places(directory.path())).unwrap();
+    let begin = std::sync::Barrier::new(2);
+    for round in 0..100 {
+        std::thread::scope(|scope| {
+            for set in [vec![deployment("one", None)], vec![deployment("two", None)], Vec::new()]
+                .into_iter()
+                .skip(round % 2)
+                .take(2)
+            {
+                let (service, begin) = (&service, &begin);
+                scope.spawn(move || {
+                    begin.wait();
+                    service.set_desired(SetDesired { deployments: set }).unwrap();
+                });
+            }
+        });
+        let kept = service.store.desired().unwrap().deployments;
+        let kept: Vec<&str> = kept.iter().map(|wanted| wanted.deployment.application_instance_id.as_str()).collect();
+        assert_eq!(kept, service.shared.lock().desired.keys().collect::<Vec<_>>(), "in round {round}");
+    }
+    service.end();
+}

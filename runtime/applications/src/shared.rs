@@ -4,8 +4,10 @@ use crate::claims::Claims;
 use crate::discard::Discard;
 use crate::disk::Shortage;
 use crate::health::{CodeHealth, ModelHealth, Stage};
+use crate::node_server::CONNECTIONS;
 use crate::places::Places;
 use crate::spool::Spool;
+use belvedere_frames::shares::Shares;
 use belvedere_interfaces::applications::{DesiredDeployment, SetObjectAccess};
 use belvedere_interfaces::camera::{StreamConfiguration, StreamStatus};
 use belvedere_manifest::Application;
@@ -25,6 +27,8 @@ pub struct Shared {
     pub claims: Claims,
     /// Where removed directories go.
     pub discard: Arc<Discard>,
+    /// Connections of programs to their nodes' sockets.
+    pub connections: Arc<Shares>,
     model: Mutex<Model>,
     bell: Condvar,
 }
@@ -92,6 +96,8 @@ pub struct Known {
     pub holds: BTreeSet<String>,
     /// Nodes, once the graph is resolved.
     pub nodes: Option<Nodes>,
+    /// How many streams of each camera node were opened.
+    pub opened: BTreeMap<String, u64>,
 }
 
 impl Known {
@@ -106,6 +112,7 @@ impl Known {
             has_worker: false,
             holds: BTreeSet::new(),
             nodes: None,
+            opened: BTreeMap::new(),
         }
     }
 }
@@ -133,6 +140,7 @@ impl Shared {
             spool: Arc::default(),
             stream_key,
             claims: Claims::default(),
+            connections: Shares::new(CONNECTIONS),
             model: Mutex::new(Model { region, ..Model::default() }),
             bell: Condvar::new(),
         }

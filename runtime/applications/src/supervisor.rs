@@ -89,12 +89,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the container and keeps it running.
-    pub fn start(node: Node) -> Supervisor {
+    /// Starts the container and keeps it running, if there can be a thread for it.
+    pub fn start(node: Node) -> std::io::Result<Supervisor> {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
-        let thread = std::thread::spawn(move || node.supervise(&told));
-        Supervisor { stop, thread: Some(thread) }
+        let thread = std::thread::Builder::new().spawn(move || node.supervise(&told))?;
+        Ok(Supervisor { stop, thread: Some(thread) })
     }
 
     /// Asks for the end, without waiting for it.

@@ -24,9 +24,9 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// How long a new instance waits for the containers of the one that it replaces to end. Both at once do no harm.
 const TAKE_OVER: Duration = Duration::from_secs(15);
 
-/// Starts the thread of an instance.
-pub fn start(shared: Arc<Shared>, store: Store, id: String) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || {
+/// Starts the thread of an instance, if there can be one.
+pub fn start(shared: Arc<Shared>, store: Store, id: String) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().spawn(move || {
         Worker { shared, store, id, actual: Actual::default(), prepared: None, running: None, refused: None }.run()
     })
 }
@@ -215,7 +215,11 @@ impl Worker {
                     self.keep(wanted);
                     self.take_over(old);
                 }
-                self.start(wanted)?;
+                if let Err(error) = self.start(wanted) {
+                    // What had been started of it is ended; nobody watches its cameras meanwhile.
+                    self.stop();
+                    return Err(error);
+                }
                 self.actual.running = Some(sha256);
                 self.set(Stage::Deployed);
                 Ok(())
@@ -230,14 +234,20 @@ impl Worker {
         }
     }
 
-    /// Lets the instance go that this one replaces, and waits until its containers have ended.
+    /// Lets the instances go that this one replaces, and waits until their containers have ended. That is the one that
+    /// it names, and what goes on because that one never ran.
     fn take_over(&self, old: &str) {
-        self.shared.wish(|model| model.retiring.remove(old));
+        let gone: BTreeSet<String> = self.shared.wish(|model| {
+            let replaced = model.retiring.iter().filter(|(id, known)| *id == old || known.replaced_by == self.id);
+            let gone = replaced.map(|(id, _)| id.clone()).chain([old.to_owned()]).collect();
+            model.retiring.retain(|id, _| !BTreeSet::contains(&gone, id));
+            gone
+        });
         let until = Instant::now() + TAKE_OVER;
         let runs = || {
             let model = self.shared.lock();
-            !model.ending
-                && model.instances.get(old).and_then(|known| known.nodes.as_ref()).is_some_and(|nodes| nodes.active)
+            let active = |id: &String| model.instances.get(id)?.nodes.as_ref().map(|nodes| nodes.active);
+            !model.ending && gone.iter().any(|id| active(id) == Some(true))
         };
         while runs() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(100));
@@ -311,18 +321,20 @@ impl Worker {
             }
             model.region.clone()
         });
+        let no_thread = |error: std::io::Error| InstallError::Transient(format!("start a thread: {error}"));
         let mut running = Running { supervisors: Vec::new(), _servers: Vec::new(), _models: Vec::new() };
         for model in &prepared.models {
             let health = models.get(&model.node).cloned().unwrap_or_default();
             let file = model_file(&self.shared, model);
-            running._models.push(ModelKeeper::start(
+            let keeper = ModelKeeper::start(
                 places.inference.clone(),
                 &self.id,
                 model.node.clone(),
                 model.inputs.clone(),
                 file,
                 health,
-            ));
+            );
+            running._models.push(keeper.map_err(no_thread)?);
         }
         for prepared_code in &prepared.code {
             let health = code.get(&prepared_code.node).cloned().unwrap_or_default();
@@ -335,6 +347,7 @@ impl Worker {
                 inputs: prepared_code.inputs.clone(),
                 outputs: prepared_code.outputs.clone(),
                 models: prepared.models.iter().map(|model| model.node.clone()).collect(),
+                connections: self.shared.connections.clone(),
                 open: opener(&self.shared, &self.id, deployment.created_ms, prepared_code.node.clone(), prepared),
             };
             let path = sockets.join("node.sock");
@@ -344,7 +357,7 @@ impl Worker {
             let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o666);
             std::fs::set_permissions(&path, open_to_all).map_err(transient)?;
             running._servers.push(server);
-            running.supervisors.push(Supervisor::start(Node {
+            let supervisor = Supervisor::start(Node {
                 places: places.clone(),
                 spool: self.shared.spool.clone(),
                 discard: self.shared.discard.clone(),
@@ -355,7 +368,8 @@ impl Worker {
                 entry: prepared_code.entry.clone(),
                 sockets,
                 health,
-            }));
+            });
+            running.supervisors.push(supervisor.map_err(no_thread)?);
         }
         self.running = Some(running);
         Ok(())
@@ -384,10 +398,15 @@ impl Worker {
             .map_err(|error| InstallError::Transient(format!("remove {}: {error}", directory.display())))?;
         self.actual = Actual::default();
         self.prepared = None;
+        self.refused = None;
         self.shared.note(|model| {
+            // Asked for again meanwhile, it begins anew: as a removed one it would be forgotten while it runs.
+            let again = model.wanted(&self.id).map(|wanted| wanted.sha256.clone());
             if let Some(known) = model.instances.get_mut(&self.id) {
-                known.stage = Stage::Removed;
-                known.removed = Some(Instant::now());
+                match again {
+                    None => (known.stage, known.removed) = (Stage::Removed, Some(Instant::now())),
+                    Some(sha256) => (known.stage, known.sha256) = (Stage::Requested, sha256),
+                }
                 known.nodes = None;
                 known.holds.clear();
             }
@@ -450,6 +469,12 @@ fn opener(shared: &Arc<Shared>, id: &str, created_ms: i64, node: String, prepare
             let stream = camera
                 .and_then(|camera| streams.get(camera))
                 .ok_or_else(|| format!("no camera {index} is bound to port {port}"))?;
+            // Before it is asked for: a pause from now on finds that there is a stream to end.
+            shared.note(|model| {
+                if let (Some(known), Some(camera)) = (model.instances.get_mut(&id), camera) {
+                    *known.opened.entry(camera.clone()).or_default() += 1;
+                }
+            });
             let channel = packet::connect(&places.frames).map_err(|error| format!("pictures of port {port}: {error}"))?;
             packet::send(
                 &channel,

@@ -58,7 +58,8 @@ fn address(configuration: &StreamConfiguration) -> Result<(Url, Option<Credentia
         return Err(invalid("does not begin with rtsp://"));
     }
     let decoded = |text: &str| {
-        url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
+        // What a form would take for a space and for the next of its fields is part of the word here.
+        url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B").replace('&', "%26")).as_bytes())
             .next()
             .map(|(_, value)| value.into_owned())
             .unwrap_or_default()
@@ -237,6 +238,8 @@ mod tests {
             ("rtsp://host/live", Some("u"), Some("p"), Some(("u", "p"))),
             ("rtsp://host/live", Some("u"), None, Some(("u", ""))),
             ("rtsp://a:b%40+c@host/live", None, None, Some(("a", "b@+c"))),
+            ("rtsp://a:b&c=d;e%26@host/live", None, None, Some(("a", "b&c=d;e&"))),
+            ("rtsp://a&b:100%25%zz@host/live", None, None, Some(("a&b", "100%%zz"))),
             ("rtsp://a:b@host/live", Some("u"), Some("p"), Some(("u", "p"))),
         ] {
             let (address, credentials) = address(&configuration(url, username, password)).unwrap();

@@ -78,6 +78,14 @@ fn rows() -> Vec<Row> {
         clip("monochrome", (176, 144)),
         clip("cropped-all-sides", (320 - 2 - 4, 240 - 6 - 8)),
         clip("long-references", (176, 144)),
+        Row { clip: "fields", arguments: &["--quirk", "fields"], ..clip("fields", (64, 64)) },
+        Row {
+            clip: "fields",
+            arguments: &["--quirk", "fields", "--quirk", "fields-marked"],
+            ..clip("fields-marked", (64, 64))
+        },
+        Row { clip: "fields", arguments: &["--rate", "30"], ..clip("fields-stamped", (64, 64)) },
+        Row { share: 72, ..quirk("swapped", &["--quirk", "swapped"]) },
     ];
     rows.extend(quirks![
         // The table of field cases.
@@ -89,7 +97,9 @@ fn rows() -> Vec<Row> {
         "keep-alive-404", "keep-alive-needed", "range-457", "audio-first", "no-rtpmap", "no-sprop", "no-fmtp",
         "other-channels", "rtcp", "padding", "extension", "not-rtp", "garbage-dollar", "source-changes",
         "sequence-restarts", "stamps-jump", "stamps-stuck", "stamps-of-sets", "no-markers", "all-markers", "twice",
-        "aggregates", "byte-stream", "no-end-bit", "extra-units"
+        "aggregates", "byte-stream", "no-end-bit", "extra-units", "get-parameter-needed", "time-out-of-play",
+        "session-spaces", "no-answers", "sets-in-description", "pps-in-description", "sprop-byte-stream", "empty-end",
+        "small", "layers", "sei-behind", "burst", "rtcp-among"
     ]);
     rows
 }

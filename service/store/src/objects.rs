@@ -24,7 +24,7 @@ pub(crate) const NAMED_FILES: &str = "SELECT file, size, sha256, bucket || '/' |
      UNION ALL SELECT file, size, NULL AS sha256, 'part ' || number || ' of upload ' || upload_id AS name FROM upload_part";
 
 /// What is known of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectInfo {
     /// Bucket.
     pub bucket: String,

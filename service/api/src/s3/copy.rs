@@ -1,5 +1,6 @@
 //! Copies of objects and of parts of them.
 
+use super::condition::{self, Verdict};
 use super::errors::S3Error;
 use super::operation::Target;
 use super::{metadata, multipart, put, xml};
@@ -53,10 +54,10 @@ async fn take(
 
 /// Whether the source is as the client says.
 fn agree(headers: &HeaderMap, source: &ObjectInfo) -> Result<(), S3Error> {
-    let names = |list: &str| list.split(',').any(|t| t.trim() == "*" || t.trim().trim_matches('"') == source.etag);
-    let wrong = text(headers, "x-amz-copy-source-if-match").is_some_and(|l| !names(l))
-        || text(headers, "x-amz-copy-source-if-none-match").is_some_and(names);
-    if wrong { Err(S3Error::precondition_failed()) } else { Ok(()) }
+    match condition::verdict(headers, condition::OF_SOURCE, source) {
+        Verdict::Holds => Ok(()),
+        Verdict::NotModified | Verdict::Fails => Err(S3Error::precondition_failed()),
+    }
 }
 
 fn answer(name: &str, etag: &str) -> Response {
@@ -75,6 +76,9 @@ pub(super) async fn object(api: &Api, headers: &HeaderMap, target: &Target) -> R
     };
     let (from, written) = take(api, headers, target, |object| Ok((0, object.size))).await?;
     let (content_type, metadata) = replaced.unwrap_or((from.content_type, from.metadata));
+    if condition::given(headers) {
+        condition::of_write(headers, api.fleet.store.object(&target.bucket, &target.key).await?.as_ref())?;
+    }
     let stored = api.fleet.store.put_object(&target.bucket, &target.key, &content_type, &metadata, written).await?;
     Ok(answer("CopyObjectResult", &stored.etag))
 }

@@ -62,6 +62,8 @@ fn parse(body: &[u8]) -> Result<Wanted, S3Error> {
                 match &element[..] {
                     b"Key" => wanted.keys.push(String::new()),
                     b"VersionId" => return Err(S3Error::not_implemented()),
+                    // Conditions: what is deleted all the same is lost.
+                    b"ETag" | b"LastModifiedTime" | b"Size" => return Err(S3Error::not_implemented()),
                     _ => {}
                 }
                 if wanted.keys.len() > MAX_KEYS {

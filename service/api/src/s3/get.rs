@@ -1,6 +1,7 @@
 //! Reading objects: whole, in ranges, by their parts, on conditions.
 
 use super::body::ObjectBody;
+use super::condition::{self, Verdict};
 use super::errors::S3Error;
 use super::metadata;
 use super::operation::Target;
@@ -70,12 +71,10 @@ enum Plan {
 
 /// Pure.
 fn plan(headers: &HeaderMap, target: &Target, object: &ObjectInfo) -> Result<Plan, S3Error> {
-    let names = |list: &str| list.split(',').any(|t| t.trim() == "*" || t.trim().trim_matches('"') == object.etag);
-    if text(headers, header::IF_MATCH).is_some_and(|list| !names(list)) {
-        return Err(S3Error::precondition_failed());
-    }
-    if text(headers, header::IF_NONE_MATCH).is_some_and(names) {
-        return Ok(Plan::NotModified);
+    match condition::verdict(headers, "", object) {
+        Verdict::Holds => {}
+        Verdict::NotModified => return Ok(Plan::NotModified),
+        Verdict::Fails => return Err(S3Error::precondition_failed()),
     }
     if let Some(number) = target.query("partNumber") {
         if headers.contains_key(header::RANGE) {
@@ -88,7 +87,8 @@ fn plan(headers: &HeaderMap, target: &Target, object: &ObjectInfo) -> Result<Pla
         let (start, length) = part(number, &object.part_sizes, object.size)?;
         return Ok(Plan::Bytes { start, length, partial: true });
     }
-    Ok(match range(headers, object.size)? {
+    let range = if condition::range_is_of(headers, object) { range(headers, object.size)? } else { None };
+    Ok(match range {
         Some((start, length)) => Plan::Bytes { start, length, partial: true },
         None => Plan::Bytes { start: 0, length: object.size, partial: false },
     })

@@ -6,6 +6,7 @@
 pub mod addressing;
 mod body;
 mod checksum;
+mod condition;
 mod copy;
 mod delete;
 mod errors;
@@ -55,6 +56,10 @@ async fn run(api: &Api, request: Request) -> Result<Response, S3Error> {
         Operation::CompleteUpload => multipart::complete(api, request, &target).await,
         Operation::AbortUpload => multipart::abort(api, &target).await,
         Operation::DeleteObject => {
+            if condition::given(&request.parts.headers) {
+                let known = api.fleet.store.object(&target.bucket, &target.key).await?;
+                condition::of_write(&request.parts.headers, known.as_ref())?;
+            }
             // Deleting what is not there is success.
             api.fleet.store.delete_object(&target.bucket, &target.key).await?;
             Ok(StatusCode::NO_CONTENT.into_response())

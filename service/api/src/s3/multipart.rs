@@ -2,7 +2,7 @@
 
 use super::errors::S3Error;
 use super::operation::Target;
-use super::{metadata, put, xml};
+use super::{condition, metadata, put, xml};
 use crate::Api;
 use crate::entry::Request;
 use crate::xml::element;
@@ -54,8 +54,9 @@ pub(super) async fn part(api: &Api, request: Request, target: &Target) -> Result
 
 /// POST `?uploadId=…`.
 pub(super) async fn complete(api: &Api, request: Request, target: &Target) -> Result<Response, S3Error> {
+    let headers = request.parts.headers;
     let wanted = parse(&request.body.collect().await?)?;
-    let stored = completed(api, target, &wanted).await?;
+    let stored = completed(api, &headers, target, &wanted).await?;
     Ok(xml(format!(
         "<CompleteMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{}{}{}{}</CompleteMultipartUploadResult>",
         element("Location", &format!("/{}/{}", target.bucket, target.key)),
@@ -66,7 +67,7 @@ pub(super) async fn complete(api: &Api, request: Request, target: &Target) -> Re
 }
 
 /// Makes the object of its parts, once; its entity tag. Who asks again, since the first answer took too long, is told the same.
-async fn completed(api: &Api, target: &Target, wanted: &[(i64, String)]) -> Result<String, S3Error> {
+async fn completed(api: &Api, headers: &HeaderMap, target: &Target, wanted: &[(i64, String)]) -> Result<String, S3Error> {
     let store = &api.fleet.store;
     // Once more when the upload was ended, or one of its parts replaced, while they were put together.
     for _ in 0..2 {
@@ -78,6 +79,10 @@ async fn completed(api: &Api, target: &Target, wanted: &[(i64, String)]) -> Resu
             Err(e) if store.upload(&of.upload_id, &of.bucket, &of.key).await?.is_some() => return Err(e),
             Err(_) => break,
         };
+        // Not of who asks again: what is there then is what was made for the first answer.
+        if condition::given(headers) {
+            condition::of_write(headers, store.object(&target.bucket, &target.key).await?.as_ref())?;
+        }
         match store.complete_upload(&of, &parts).await {
             Err(e) if e.is_missing() => {}
             other => return Ok(other?.etag),

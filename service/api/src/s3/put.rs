@@ -1,6 +1,7 @@
 //! Writing objects. Every checksum that a client gives is checked, in a header or behind the body.
 
 use super::checksum::Checksums;
+use super::condition;
 use super::errors::S3Error;
 use super::metadata;
 use super::operation::Target;
@@ -16,28 +17,14 @@ use belvedere_store::objects::Written;
 pub(super) async fn object(api: &Api, request: Request, target: &Target) -> Result<Response, S3Error> {
     let content_type = content_type(&request.parts.headers)?;
     let metadata = metadata::given(&request.parts.headers)?;
-    let (matching, absent) =
-        (condition(&request.parts.headers, header::IF_MATCH), condition(&request.parts.headers, header::IF_NONE_MATCH));
+    let conditions = condition::given(&request.parts.headers).then(|| request.parts.headers.clone());
     let (written, checksum) = receive(api, request).await?;
     // Asked for when the body is here: what was there before it came may be another by now.
-    if matching.is_some() || absent.is_some() {
-        let known = api.fleet.store.object(&target.bucket, &target.key).await?;
-        match (&known, matching, absent) {
-            (_, None, Some(list)) if list != "*" => return Err(S3Error::not_implemented()),
-            (Some(_), None, Some(_)) => return Err(S3Error::precondition_failed()),
-            (None, Some(_), _) => return Err(S3Error::no_such_key()),
-            (Some(known), Some(etag), _) if etag != "*" && etag.trim_matches('"') != known.etag => {
-                return Err(S3Error::precondition_failed());
-            }
-            _ => {}
-        }
+    if let Some(conditions) = conditions {
+        condition::of_write(&conditions, api.fleet.store.object(&target.bucket, &target.key).await?.as_ref())?;
     }
     let stored = api.fleet.store.put_object(&target.bucket, &target.key, &content_type, &metadata, written).await?;
     answer(&stored.etag, checksum)
-}
-
-fn condition(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
-    headers.get(name).and_then(|v| v.to_str().ok()).map(|v| v.trim().to_owned())
 }
 
 /// The media type that the object will have.
