@@ -3,6 +3,7 @@ and by what it sends beside what an operation takes, and nobody fills the memory
 
 import http.client
 import json
+import resource
 import socket
 import time
 
@@ -178,6 +179,21 @@ def test_service_d2_surplus_members_decide_about_nothing(w):
     assert admin_iam.get_policy(PolicyArn=policy) and w.boto("cloudwatch").describe_alarms(AlarmNames=["theirs"])["MetricAlarms"]
 
 
+def test_service_d1_a_stack_is_denied_by_whichever_name_it_is_called(w):
+    template = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "of-a-stack"}}}})
+    stack = w.boto("cloudformation").create_stack(StackName="production", TemplateBody=template)["StackId"]
+    keys = assumed(w, "deployer", ("Allow", "*", "*"), ("Deny", "cloudformation:*", stack))
+    made = client(w, keys, "cloudformation")
+    for name in (stack, "production"):
+        for call, given in ((made.delete_stack, {}), (made.get_template, {}), (made.update_stack, {"TemplateBody": template})):
+            refused("AccessDenied", call, StackName=name, **given)
+    assert w.boto("cloudformation").describe_stacks(StackName="production")["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE"
+    # A policy that names this one stack is about it, too.
+    keys = assumed(w, "of-one-stack", ("Allow", "cloudformation:*", stack))
+    assert client(w, keys, "cloudformation").describe_stacks(StackName="production")["Stacks"]
+    refused("AccessDenied", client(w, keys, "cloudformation").describe_stacks, StackName="another")
+
+
 def resident(w):
     """Megabytes of the service's memory."""
     lines = open(f"/proc/{w.service.process.pid}/status").read().splitlines()
@@ -237,4 +253,6 @@ class Door(walking.Walk):
 
 
 if __name__ == "__main__":
+    # Both sides of a thousand connections.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     walking.run(globals(), Door())
