@@ -194,6 +194,26 @@ def test_service_d1_a_stack_is_denied_by_whichever_name_it_is_called(w):
     refused("AccessDenied", client(w, keys, "cloudformation").describe_stacks, StackName="another")
 
 
+def test_service_exports_leave_nothing_that_nobody_can_delete(w):
+    logs, s3 = w.boto("logs"), w.boto("s3")
+    bucket = s3.list_buckets()["Buckets"][0]["Name"]
+    now = int(time.time() * 1000)
+    logs.create_log_group(logGroupName="exported")
+    for stream in ("..", "a\\..\\b", "plain"):
+        logs.create_log_stream(logGroupName="exported", logStreamName=stream)
+        logs.put_log_events(logGroupName="exported", logStreamName=stream, logEvents=[{"timestamp": now, "message": "m"}])
+    where = {"logGroupName": "exported", "fromTime": 0, "to": now + 1000, "destination": bucket}
+    for prefix in ("../../up", "mine/../theirs", "./x"):
+        refused("InvalidParameterException", logs.create_export_task, destinationPrefix=prefix, **where)
+    task = logs.create_export_task(destinationPrefix="fine..", **where)["taskId"]
+    waits("the export", lambda: logs.describe_export_tasks(taskId=task)["exportTasks"][0]["status"]["code"] == "COMPLETED")
+    keys = [o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert len(keys) == 4, keys
+    for key in keys:
+        s3.delete_object(Bucket=bucket, Key=key)
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
 def resident(w):
     """Megabytes of the service's memory."""
     lines = open(f"/proc/{w.service.process.pid}/status").read().splitlines()
