@@ -214,6 +214,13 @@ def test_service_exports_leave_nothing_that_nobody_can_delete(w):
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
+def test_service_d19_a_form_that_does_not_come_is_given_up(w):
+    host, port = w.service.endpoints["api"].split(":")
+    with socket.create_connection((host, int(port)), timeout=25) as slow:
+        slow.sendall(f"POST /sign-in HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\na".encode())
+        assert slow.recv(100).startswith(b"HTTP/1.1 400")
+
+
 def resident(w):
     """Megabytes of the service's memory."""
     lines = open(f"/proc/{w.service.process.pid}/status").read().splitlines()
