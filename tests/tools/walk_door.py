@@ -221,6 +221,24 @@ def test_service_d19_a_form_that_does_not_come_is_given_up(w):
         assert slow.recv(100).startswith(b"HTTP/1.1 400")
 
 
+def test_service_d19_one_address_does_not_keep_others_out(w):
+    host, port = w.service.endpoints["api"].split(":")
+    silent = []
+    for _ in range(1100):
+        try:
+            silent.append(socket.create_connection((host, int(port)), timeout=5))
+        except OSError:
+            break
+    time.sleep(1)
+    other = http.client.HTTPConnection(host, int(port), timeout=20, source_address=("127.0.0.2", 0))
+    other.request("GET", "/healthz")
+    assert other.getresponse().status == 200
+    for one in silent:
+        one.close()
+    w.raw = Raw(w.service)
+    waits("this address is served again", lambda: w.boto("sts").get_caller_identity()["Account"] == ACCOUNT)
+
+
 def resident(w):
     """Megabytes of the service's memory."""
     lines = open(f"/proc/{w.service.process.pid}/status").read().splitlines()
