@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import ssl
@@ -170,6 +171,17 @@ def test_health_numbers_and_json_log(w):
     lines = [json.loads(line) for line in w.service.log().splitlines() if line.startswith("{")]
     assert any(l.get("message") == "request" and l["status"] == 200 for l in lines), lines[-5:]
     assert shown(w.service.endpoints["https"]) == made
+
+
+def test_a_device_is_locked_out_by_its_name_as_well(w):
+    devices = (PROGRAM, "devices", "--data", w.service.data)
+    made = w.boto("panorama").provision_device(Name="stolen")["DeviceId"]
+    # Whoever types a name that is none is told so, and believes no device locked out.
+    assert "there is no device stolne; `devices list` shows all" in w.service.run(*devices, "revoke", "stolne", fails=True)
+    assert f"{made} is locked out" in w.service.run(*devices, "revoke", "stolen")
+    assert "locked out already" in w.service.run(*devices, "revoke", made, fails=True)
+    w.service.run(*devices, "release", "stolen")
+    assert made not in w.service.run(*devices, "list")
 
 
 def test_a_certificate_is_read_again(w):
