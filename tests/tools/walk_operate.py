@@ -184,6 +184,17 @@ def test_a_device_is_locked_out_by_its_name_as_well(w):
     assert made not in w.service.run(*devices, "list")
 
 
+def test_commands_say_what_comes_next(w):
+    missing = w.folder / "missing"
+    said = program(w, "backup", "--data", w.service.data, missing / "b.tar", fails=True)
+    assert f"there is no directory {missing}; make it first" in said and ".tmp" not in said, said
+    link = lambda: subprocess.run([PROGRAM, "page", "--data", w.service.data], capture_output=True, text=True, check=True)
+    assert link().stderr == ""
+    w.service.stop()
+    assert "the service does not run here" in link().stderr
+    w.service.start()
+
+
 def test_a_certificate_is_read_again(w):
     https = w.service.endpoints["https"]
     first = shown(https)

@@ -11,6 +11,7 @@ use belvedere_service::backup::read::{Restore, restore};
 use belvedere_service::backup::size;
 use belvedere_service::backup::write::{SecretsKey, backup};
 use belvedere_service::configuration::Configuration;
+use belvedere_service::doctor::running::running;
 use belvedere_service::doctor::{Depth, Level, examine, text, worst};
 use belvedere_service::initialise::{New, initialise};
 use belvedere_service::serve::{Options, Signals, serve};
@@ -88,7 +89,12 @@ async fn run(command: Command) -> Result<ExitCode, ServerError> {
         }
         Command::Keys { data, command } => run_keys(&data, command).await?,
         Command::Devices { data, command } => run_devices(&data, command).await?,
-        Command::Page { data } => println!("{}", page::link(&data).await?),
+        Command::Page { data } => {
+            println!("{}", page::link(&data).await?);
+            if running(&data).is_none() {
+                eprintln!("the service does not run here: nobody answers that link until it is started");
+            }
+        }
         Command::Sweep { data, yes, adopt } => {
             let wish = match (yes, adopt) {
                 (_, true) => Wish::Adopt,

@@ -5,7 +5,7 @@ mod broker;
 mod certificates;
 mod files;
 mod rows;
-mod running;
+pub mod running;
 
 use crate::ServerError;
 use crate::configuration::Configuration;
