@@ -195,6 +195,25 @@ def test_commands_say_what_comes_next(w):
     w.service.start()
 
 
+def test_another_user_is_told_whose_turn_it_is(w):
+    # As another user where this runs as root, or else without the right to read the file.
+    root = os.geteuid() == 0
+    shown, data = pathlib.Path("/tmp" if root else w.folder) / f"belvedere-other-{os.getpid()}", w.service.data
+    shutil.copy(PROGRAM, shown)
+    shown.chmod(0o755)
+    if not root:
+        (data / "service.json").chmod(0)
+    try:
+        for command in (("keys", "--data", data, "list"), ("page", "--data", data), ("doctor", "--data", data), ("serve", "--data", data)):
+            done = subprocess.run([shown, *command], capture_output=True, text=True, cwd="/", **({"user": 65534, "group": 65534} if root else {}))
+            said = done.stdout + done.stderr
+            assert done.returncode and "the user that the service runs as" in said, said
+            assert "damaged" not in said and "backup" not in said, said
+    finally:
+        (data / "service.json").chmod(0o600)
+        shown.unlink()
+
+
 def test_a_certificate_is_read_again(w):
     https = w.service.endpoints["https"]
     first = shown(https)

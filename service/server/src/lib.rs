@@ -81,6 +81,14 @@ pub enum ServerError {
         /// What is missing.
         detail: String,
     },
+    /// The directory is another user's.
+    #[error(
+        "{data} is not yours to read: run this as the user that the service runs as (sudo -u belvedere belvedere-service …), or as root"
+    )]
+    NotYours {
+        /// The directory.
+        data: std::path::PathBuf,
+    },
     /// The configuration.
     #[error(
         "{path} is damaged: {detail}. Mend it, or put it back: it is `service.json` in every backup (a tar archive), and \

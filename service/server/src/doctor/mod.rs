@@ -66,6 +66,11 @@ pub async fn examine(data: &Path, depth: Depth) -> Vec<Finding> {
                     `belvedere-service restore`";
         return vec![error("directory", found, next)];
     }
+    if let Err(ServerError::NotYours { .. }) = &read {
+        let next =
+            "run doctor as the user that the service runs as (sudo -u belvedere belvedere-service doctor …), or as root";
+        return vec![error("directory", format!("{} is not yours to read", data.display()), next)];
+    }
     let mut findings = files::directory(data);
     let configuration = match read {
         Ok(configuration) => configuration,
