@@ -3,6 +3,7 @@ and by what it sends beside what an operation takes, and nobody fills the memory
 
 import http.client
 import json
+import resource
 import socket
 import time
 
@@ -178,6 +179,66 @@ def test_service_d2_surplus_members_decide_about_nothing(w):
     assert admin_iam.get_policy(PolicyArn=policy) and w.boto("cloudwatch").describe_alarms(AlarmNames=["theirs"])["MetricAlarms"]
 
 
+def test_service_d1_a_stack_is_denied_by_whichever_name_it_is_called(w):
+    template = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "of-a-stack"}}}})
+    stack = w.boto("cloudformation").create_stack(StackName="production", TemplateBody=template)["StackId"]
+    keys = assumed(w, "deployer", ("Allow", "*", "*"), ("Deny", "cloudformation:*", stack))
+    made = client(w, keys, "cloudformation")
+    for name in (stack, "production"):
+        for call, given in ((made.delete_stack, {}), (made.get_template, {}), (made.update_stack, {"TemplateBody": template})):
+            refused("AccessDenied", call, StackName=name, **given)
+    assert w.boto("cloudformation").describe_stacks(StackName="production")["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE"
+    # A policy that names this one stack is about it, too.
+    keys = assumed(w, "of-one-stack", ("Allow", "cloudformation:*", stack))
+    assert client(w, keys, "cloudformation").describe_stacks(StackName="production")["Stacks"]
+    refused("AccessDenied", client(w, keys, "cloudformation").describe_stacks, StackName="another")
+
+
+def test_service_exports_leave_nothing_that_nobody_can_delete(w):
+    logs, s3 = w.boto("logs"), w.boto("s3")
+    bucket = s3.list_buckets()["Buckets"][0]["Name"]
+    now = int(time.time() * 1000)
+    logs.create_log_group(logGroupName="exported")
+    for stream in ("..", "a\\..\\b", "plain"):
+        logs.create_log_stream(logGroupName="exported", logStreamName=stream)
+        logs.put_log_events(logGroupName="exported", logStreamName=stream, logEvents=[{"timestamp": now, "message": "m"}])
+    where = {"logGroupName": "exported", "fromTime": 0, "to": now + 1000, "destination": bucket}
+    for prefix in ("../../up", "mine/../theirs", "./x"):
+        refused("InvalidParameterException", logs.create_export_task, destinationPrefix=prefix, **where)
+    task = logs.create_export_task(destinationPrefix="fine..", **where)["taskId"]
+    waits("the export", lambda: logs.describe_export_tasks(taskId=task)["exportTasks"][0]["status"]["code"] == "COMPLETED")
+    keys = [o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert len(keys) == 4, keys
+    for key in keys:
+        s3.delete_object(Bucket=bucket, Key=key)
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_service_d19_a_form_that_does_not_come_is_given_up(w):
+    host, port = w.service.endpoints["api"].split(":")
+    with socket.create_connection((host, int(port)), timeout=25) as slow:
+        slow.sendall(f"POST /sign-in HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\na".encode())
+        assert slow.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_service_d19_one_address_does_not_keep_others_out(w):
+    host, port = w.service.endpoints["api"].split(":")
+    silent = []
+    for _ in range(1100):
+        try:
+            silent.append(socket.create_connection((host, int(port)), timeout=5))
+        except OSError:
+            break
+    time.sleep(1)
+    other = http.client.HTTPConnection(host, int(port), timeout=20, source_address=("127.0.0.2", 0))
+    other.request("GET", "/healthz")
+    assert other.getresponse().status == 200
+    for one in silent:
+        one.close()
+    w.raw = Raw(w.service)
+    waits("this address is served again", lambda: w.boto("sts").get_caller_identity()["Account"] == ACCOUNT)
+
+
 def resident(w):
     """Megabytes of the service's memory."""
     lines = open(f"/proc/{w.service.process.pid}/status").read().splitlines()
@@ -237,4 +298,6 @@ class Door(walking.Walk):
 
 
 if __name__ == "__main__":
+    # Both sides of a thousand connections.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     walking.run(globals(), Door())

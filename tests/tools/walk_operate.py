@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import ssl
@@ -170,6 +171,47 @@ def test_health_numbers_and_json_log(w):
     lines = [json.loads(line) for line in w.service.log().splitlines() if line.startswith("{")]
     assert any(l.get("message") == "request" and l["status"] == 200 for l in lines), lines[-5:]
     assert shown(w.service.endpoints["https"]) == made
+
+
+def test_a_device_is_locked_out_by_its_name_as_well(w):
+    devices = (PROGRAM, "devices", "--data", w.service.data)
+    made = w.boto("panorama").provision_device(Name="stolen")["DeviceId"]
+    # Whoever types a name that is none is told so, and believes no device locked out.
+    assert "there is no device stolne; `devices list` shows all" in w.service.run(*devices, "revoke", "stolne", fails=True)
+    assert f"{made} is locked out" in w.service.run(*devices, "revoke", "stolen")
+    assert "locked out already" in w.service.run(*devices, "revoke", made, fails=True)
+    w.service.run(*devices, "release", "stolen")
+    assert made not in w.service.run(*devices, "list")
+
+
+def test_commands_say_what_comes_next(w):
+    missing = w.folder / "missing"
+    said = program(w, "backup", "--data", w.service.data, missing / "b.tar", fails=True)
+    assert f"there is no directory {missing}; make it first" in said and ".tmp" not in said, said
+    link = lambda: subprocess.run([PROGRAM, "page", "--data", w.service.data], capture_output=True, text=True, check=True)
+    assert link().stderr == ""
+    w.service.stop()
+    assert "the service does not run here" in link().stderr
+    w.service.start()
+
+
+def test_another_user_is_told_whose_turn_it_is(w):
+    # As another user where this runs as root, or else without the right to read the file.
+    root = os.geteuid() == 0
+    shown, data = pathlib.Path("/tmp" if root else w.folder) / f"belvedere-other-{os.getpid()}", w.service.data
+    shutil.copy(PROGRAM, shown)
+    shown.chmod(0o755)
+    if not root:
+        (data / "service.json").chmod(0)
+    try:
+        for command in (("keys", "--data", data, "list"), ("page", "--data", data), ("doctor", "--data", data), ("serve", "--data", data)):
+            done = subprocess.run([shown, *command], capture_output=True, text=True, cwd="/", **({"user": 65534, "group": 65534} if root else {}))
+            said = done.stdout + done.stderr
+            assert done.returncode and "the user that the service runs as" in said, said
+            assert "damaged" not in said and "backup" not in said, said
+    finally:
+        (data / "service.json").chmod(0o600)
+        shown.unlink()
 
 
 def test_a_certificate_is_read_again(w):

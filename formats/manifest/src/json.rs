@@ -64,6 +64,11 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str, characters: usize, what: &st
     Ok((document, json))
 }
 
+/// Reads JSON in which no object has a member twice; for other documents than manifests, too.
+pub fn unambiguous_json(text: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str(text).map(|Strict(value)| value)
+}
+
 /// JSON in which no object has a member twice: which of the two would count is something readers disagree about.
 struct Strict(Value);
 

@@ -33,7 +33,7 @@ pub use check::{NamedFile, check_descriptor, check_package};
 pub use descriptor::*;
 pub use error::{Error, Rule};
 pub use graph::*;
-pub use json::document_text;
+pub use json::{document_text, unambiguous_json};
 pub use package::*;
 pub use parse::{parse_descriptor, parse_graph, parse_overrides, parse_package};
 pub use resolve::{Included, PackageSet, host_ports, included, resolve};

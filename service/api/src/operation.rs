@@ -68,6 +68,8 @@ pub enum Subject {
     Role(String),
     /// The secret that is named so, whose ARN is known when it is looked up.
     Secret(String),
+    /// The stack of this name, whose ARN is known when it is looked up.
+    Stack(String),
 }
 
 /// One thing to be asked.

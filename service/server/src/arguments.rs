@@ -236,8 +236,8 @@ pub enum Devices {
     List,
     /// Lock a device out within five seconds, for good: it comes back only as a new device
     Revoke {
-        /// Which device
-        device_id: String,
+        /// Its name or identifier
+        device: String,
     },
     /// Delete a device and free its appliance, also one that was locked out; `aws panorama delete-device` does the same
     /// for one that was not

@@ -102,6 +102,10 @@ impl Configuration {
                     if data.is_dir() { format!("{FILE} is not there") } else { "there is no such directory".into() };
                 return Err(ServerError::NoService { data: data.to_owned(), detail: missing });
             }
+            // Nothing is wrong with it, and nothing to be put back.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(ServerError::NotYours { data: data.to_owned() });
+            }
             other => other.map_err(|e| bad(e.to_string()))?,
         };
         serde_json::from_str(&text).map_err(|e| bad(e.to_string()))

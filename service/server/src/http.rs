@@ -4,6 +4,7 @@ use crate::health::Health;
 use crate::metrics::{self, Metrics};
 use crate::page::session::Transport;
 use crate::page::{self, Page};
+use crate::places::Places;
 use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Extension, Path, State};
 use axum::http::header::{CONNECTION, EXPECT};
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 const HEADER: Duration = Duration::from_secs(60);
 const MAX_CONNECTIONS: usize = 1024;
@@ -110,8 +111,17 @@ pub async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let port = Port { name: "http", connections: MAX_CONNECTIONS, tls, farewell };
-    let answer = move |accepted, peer, stop| answer(accepted, peer, router.clone(), stop);
-    accept::serve(listener, port, stop, answer).await;
+    let places = Places::new(MAX_CONNECTIONS);
+    let converse = move |accepted, peer: SocketAddr, stop| {
+        let (router, places) = (router.clone(), places.clone());
+        async move {
+            match places.take(peer.ip()) {
+                Some(_place) => answer(accepted, peer, router, stop).await,
+                None => full(peer),
+            }
+        }
+    };
+    accept::serve(listener, port, stop, converse).await;
 }
 
 /// Answers HTTPS and, to clients that ask for it by ALPN, MQTT, until `stop` turns true. Each of the two has its own
@@ -126,22 +136,26 @@ pub async fn serve_with_mqtt(
 ) {
     let connections = MAX_CONNECTIONS + broker::MAX_CONNECTIONS;
     let port = Port { name: "https", connections, tls: Some(tls), farewell };
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let converse = move |accepted, peer, stop| {
+    let places = Places::new(MAX_CONNECTIONS);
+    let converse = move |accepted, peer: SocketAddr, stop| {
         let (router, fleet, places) = (router.clone(), fleet.clone(), places.clone());
         async move {
             match accepted {
                 Accepted::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(MQTT) => {
                     broker::converse(stream, peer, fleet, stop).await;
                 }
-                accepted => match places.try_acquire() {
-                    Ok(_place) => answer(accepted, peer, router, stop).await,
-                    Err(_) => tracing::warn!(%peer, "HTTPS connection refused: {MAX_CONNECTIONS} are open"),
+                accepted => match places.take(peer.ip()) {
+                    Some(_place) => answer(accepted, peer, router, stop).await,
+                    None => full(peer),
                 },
             }
         }
     };
     accept::serve(listener, port, stop, converse).await;
+}
+
+fn full(peer: SocketAddr) {
+    tracing::warn!(%peer, "HTTP connection refused: this address has too many, or all {MAX_CONNECTIONS} are open");
 }
 
 /// One connection.

@@ -14,6 +14,7 @@
 //! | [`history`] | what ended long ago is forgotten |
 //! | [`notifications`] | how alarms reach people |
 //! | [`http`] | HTTP/1.1 on a plain or TLS port |
+//! | [`places`] | one address does not take all connections of a port |
 //! | [`certificate`] | the owner's certificate, read again when it changes |
 //! | [`health`], [`metrics`], [`logging`], [`supervisor`] | what operators and their machines are told |
 //! | [`page`] | the page at `/` |
@@ -40,6 +41,7 @@ pub mod logging;
 pub mod metrics;
 pub mod notifications;
 pub mod page;
+pub mod places;
 pub mod reach;
 pub mod serve;
 pub mod supervisor;
@@ -78,6 +80,14 @@ pub enum ServerError {
         data: std::path::PathBuf,
         /// What is missing.
         detail: String,
+    },
+    /// The directory is another user's.
+    #[error(
+        "{data} is not yours to read: run this as the user that the service runs as (sudo -u belvedere belvedere-service …), or as root"
+    )]
+    NotYours {
+        /// The directory.
+        data: std::path::PathBuf,
     },
     /// The configuration.
     #[error(

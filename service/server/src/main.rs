@@ -11,11 +11,13 @@ use belvedere_service::backup::read::{Restore, restore};
 use belvedere_service::backup::size;
 use belvedere_service::backup::write::{SecretsKey, backup};
 use belvedere_service::configuration::Configuration;
+use belvedere_service::doctor::running::running;
 use belvedere_service::doctor::{Depth, Level, examine, text, worst};
 use belvedere_service::initialise::{New, initialise};
 use belvedere_service::serve::{Options, Signals, serve};
 use belvedere_service::sweep::Wish;
 use belvedere_service::{ServerError, audit, broker_configuration, keys, logging, page, sweep, time};
+use belvedere_store::Store;
 use belvedere_store::releases::Releases;
 use clap::Parser;
 use std::io::Write;
@@ -87,7 +89,12 @@ async fn run(command: Command) -> Result<ExitCode, ServerError> {
         }
         Command::Keys { data, command } => run_keys(&data, command).await?,
         Command::Devices { data, command } => run_devices(&data, command).await?,
-        Command::Page { data } => println!("{}", page::link(&data).await?),
+        Command::Page { data } => {
+            println!("{}", page::link(&data).await?);
+            if running(&data).is_none() {
+                eprintln!("the service does not run here: nobody answers that link until it is started");
+            }
+        }
         Command::Sweep { data, yes, adopt } => {
             let wish = match (yes, adopt) {
                 (_, true) => Wish::Adopt,
@@ -208,21 +215,29 @@ async fn run_devices(data: &Path, command: Devices) -> Result<(), ServerError> {
                 println!("{}  {state}  {}", device.device_id, device.name);
             }
         }
-        Devices::Revoke { device_id } => {
+        Devices::Revoke { device } => {
+            let device_id = device_named(&store, &device).await?;
             if !store.revoke_certificates(&device_id).await? {
-                return Err(ServerError::Argument(format!("there is no device {device_id} that could connect")));
+                return Err(ServerError::Argument(format!(
+                    "{device_id} has no certificate that works: it is locked out already"
+                )));
             }
+            println!("{device_id} is locked out");
         }
         Devices::Release { device } => {
-            let devices = store.list_devices().await?;
-            let found = devices.iter().find(|d| d.device_id == device).or(devices.iter().find(|d| d.name == device));
-            let Some(found) = found else {
-                return Err(ServerError::Argument(format!("there is no device {device}; `devices list` shows all")));
-            };
-            store.release_device(&found.device_id, Releases::EvenRevoked).await?;
-            println!("{} is deleted; its appliance is free once it has heard of it", found.device_id);
+            let device_id = device_named(&store, &device).await?;
+            store.release_device(&device_id, Releases::EvenRevoked).await?;
+            println!("{device_id} is deleted; its appliance is free once it has heard of it");
         }
     }
     store.close().await;
     Ok(())
+}
+
+/// The device with this identifier or, if there is none, with this name. No name is there twice.
+async fn device_named(store: &Store, word: &str) -> Result<String, ServerError> {
+    let devices = store.list_devices().await?;
+    let found = devices.iter().find(|d| d.device_id == word).or(devices.iter().find(|d| d.name == word));
+    let missing = || ServerError::Argument(format!("there is no device {word}; `devices list` shows all"));
+    Ok(found.ok_or_else(missing)?.device_id.clone())
 }

@@ -50,6 +50,17 @@ pub enum StoreError {
     /// A sealed value does not open with this key file.
     #[error("a stored secret does not open with secrets.key: was the file replaced?")]
     Sealed,
+    /// A newer program has been here.
+    #[error(
+        "the database is of version {found}, of a newer program than this one (which knows {known}): install that program again, or \
+         restore a backup from before the upgrade into a new directory. Nothing was changed"
+    )]
+    Newer {
+        /// The database's version.
+        found: i64,
+        /// The newest that this program knows.
+        known: usize,
+    },
     /// A stored document is not what it must be.
     #[error("database: {what} is damaged: {detail}")]
     Damaged {

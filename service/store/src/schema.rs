@@ -47,10 +47,7 @@ pub(crate) const NEWEST: usize = MIGRATIONS.len();
 fn known(version: i64) -> Result<usize, StoreError> {
     match usize::try_from(version) {
         Ok(version) if version <= NEWEST => Ok(version),
-        _ => Err(StoreError::Damaged {
-            what: "the schema",
-            detail: format!("version {version} is newer than this program (knows {NEWEST})"),
-        }),
+        _ => Err(StoreError::Newer { found: version, known: NEWEST }),
     }
 }
 
@@ -196,7 +193,7 @@ mod tests {
                 .execute(&store.pool)
                 .await
                 .unwrap();
-            assert!(matches!(migrate(&store.pool, store.kind).await, Err(StoreError::Damaged { .. })));
+            assert!(matches!(migrate(&store.pool, store.kind).await, Err(StoreError::Newer { known: NEWEST, .. })));
         }
     }
 

@@ -33,9 +33,15 @@ pub async fn next(store: &Store) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// The key of a stream's object. A slash in a stream's name would be a folder.
+/// The key of a stream's object. A slash in a stream's name would be a folder, and a folder "..", or a character that
+/// cannot be seen, a key that S3 refuses: the object could neither be read nor deleted.
 fn key(export: &Export, stream: &str) -> String {
-    format!("{}/{}/{}/000000.gz", export.prefix, export.task_id, stream.replace('/', "-"))
+    let plain = |c: char| if c.is_control() || ['/', '\\'].contains(&c) { '-' } else { c };
+    let stream: String = match stream {
+        "." | ".." => stream.replace('.', "-"),
+        _ => stream.chars().map(plain).collect(),
+    };
+    format!("{}/{}/{stream}/000000.gz", export.prefix, export.task_id)
 }
 
 async fn carry_out(store: &Store, export: &Export) -> Result<usize, StoreError> {
@@ -91,7 +97,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path()).await.unwrap();
         store.create_log_group("g").await.unwrap();
-        for (name, times) in [("a/b", 0..BATCH as i64 + 10), ("empty", 0..0), ("late", 90_000..90_001)] {
+        for (name, times) in
+            [("a/b", 0..BATCH as i64 + 10), ("empty", 0..0), ("late", 90_000..90_001), ("..", 5..6), ("\\..\n", 5..6)]
+        {
             store.create_log_stream("g", name).await.unwrap();
             let number = store.log_stream("g", name).await.unwrap().unwrap();
             let events: Vec<NewEvent> =
@@ -104,7 +112,8 @@ mod tests {
         assert!(next(&store).await.unwrap());
         assert!(!next(&store).await.unwrap());
         let keys: Vec<String> = store.list_objects("b", "", "", 9).await.unwrap().into_iter().map(|o| o.key).collect();
-        let mut expected = [format!("p/{id}/a-b/000000.gz"), "p/aws-logs-write-test".to_owned()];
+        let mut expected = ["a-b", "--", "-..-"].map(|stream| format!("p/{id}/{stream}/000000.gz")).to_vec();
+        expected.push("p/aws-logs-write-test".to_owned());
         expected.sort();
         assert_eq!(keys, expected);
         let packed = store.read_object("b", &format!("p/{id}/a-b/000000.gz"), 1 << 20).await.unwrap().unwrap();

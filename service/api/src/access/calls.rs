@@ -73,6 +73,11 @@ async fn resource(api: &Api, home: &Home<'_>, subject: &Subject) -> Result<Optio
             Some(secret) => Some(Arn::stored(&secret.arn)),
             None => home.named(id).or_else(|| home.secret(id, "??????")),
         },
+        // By whichever name it is called, a policy that has its ARN is about it.
+        Subject::Stack(name) => match api.fleet.store.stack(name).await? {
+            Some(stack) => Some(Arn::stored(&stack.stack_id)),
+            None => home.stack("stack", name, "*"),
+        },
     })
 }
 

@@ -2,6 +2,7 @@
 //! that nobody believes in a restriction that is not one.
 
 use super::wildcard::{matches, matches_arn};
+use belvedere_manifest::unambiguous_json;
 use serde_json::{Map, Value};
 
 /// Longest document, characters.
@@ -130,7 +131,8 @@ impl Policy {
             known(at, s, &["Sid", "Effect", "Action", "Resource", "Condition"])?;
             let resources = strings(&format!("{at}.Resource"), s.get("Resource"))?;
             for resource in &resources {
-                if resource != "*" && resource.splitn(6, ':').count() != 6 {
+                // Of another kind than every ARN here is, it would match nothing, and deny nothing.
+                if resource != "*" && (resource.splitn(6, ':').count() != 6 || !resource.starts_with("arn:")) {
                     return Err(wrong(&format!("{at}.Resource"), format!("\"{resource}\" is neither \"*\" nor an ARN")));
                 }
             }
@@ -165,8 +167,9 @@ fn statements(
     if text.chars().count() > MAX_DOCUMENT {
         return Err(wrong("the document", format!("it is longer than {MAX_DOCUMENT} characters")));
     }
-    let document: Map<String, Value> =
-        serde_json::from_str(text).map_err(|e| wrong("the document", format!("it is not a JSON object: {e}")))?;
+    // Of an element that is there twice only one would count: a condition might be written, and hold nobody up.
+    let document = unambiguous_json(text).map_err(|e| wrong("the document", format!("it is not good JSON: {e}")))?;
+    let Value::Object(document) = document else { return Err(wrong("the document", "it is not a JSON object")) };
     known("the document", &document, &["Version", "Id", "Statement"])?;
     match document.get("Version").map(Value::as_str) {
         None | Some(Some("2012-10-17" | "2008-10-17")) => {}
@@ -207,7 +210,10 @@ fn effect(at: &str, statement: &Map<String, Value>) -> Result<Effect, PolicyErro
 fn actions(at: &str, statement: &Map<String, Value>) -> Result<Vec<String>, PolicyError> {
     let at = format!("{at}.Action");
     let actions = strings(&at, statement.get("Action"))?;
-    match actions.iter().find(|a| *a != "*" && !a.contains(':')) {
+    let letters = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+    let is_action =
+        |a: &str| a.split_once(':').is_some_and(|(service, name)| letters(service, "-*?") && letters(name, "*?"));
+    match actions.iter().find(|a| *a != "*" && !is_action(a)) {
         Some(other) => Err(wrong(&at, format!("\"{other}\" is neither \"*\" nor \"service:Action\""))),
         None => Ok(actions),
     }

@@ -27,7 +27,7 @@ use crate::access::evaluate::Question;
 use crate::access::{Forbidden, authorise, calls};
 use crate::arn::{Arn, Home};
 use crate::caller::Caller;
-use crate::operation::{Ask, AskedForm, FormOperation, anything, one};
+use crate::operation::{Ask, AskedForm, FormOperation, Subject, anything, one};
 use crate::query::{self, Form, QueryError, members};
 use crate::xml::element;
 use axum::http::StatusCode;
@@ -57,7 +57,7 @@ struct Call<'a> {
 /// What a stack's resources need is asked when it is known what they are.
 fn about_stack(form: &Form, home: &Home<'_>) -> Option<Vec<Ask>> {
     let name = form.get("StackName")?;
-    one(if name.starts_with("arn:") { home.named(name) } else { home.stack("stack", name, "*") })
+    if name.starts_with("arn:") { one(home.named(name)) } else { Some(vec![Ask::about(Subject::Stack(name.to_owned()))]) }
 }
 fn about_stack_or_all(form: &Form, home: &Home<'_>) -> Option<Vec<Ask>> {
     if form.get("StackName").is_some() { about_stack(form, home) } else { anything(form, home) }

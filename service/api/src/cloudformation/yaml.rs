@@ -2,6 +2,7 @@
 //! (`{"Ref": "x"}`). Pure and bounded. Aliases are refused, as CloudFormation refuses them: a small document cannot
 //! become a large one.
 
+use belvedere_manifest::unambiguous_json;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -17,7 +18,7 @@ pub fn parse(text: &str) -> Result<Value, String> {
         return Err(format!("Template may not exceed {MAX_TEMPLATE} bytes in size."));
     }
     if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|e| format!("Template format error: JSON not well-formed. ({e})"));
+        return unambiguous_json(text).map_err(|e| format!("Template format error: JSON not well-formed. ({e})"));
     }
     let mut reader = Reader { parser: Parser::new_from_str(text), nodes: 0 };
     reader.document().map_err(|e| format!("Template format error: YAML not well-formed. ({e})"))
@@ -143,6 +144,13 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused_in_both_languages() {
+        for text in ["a: 1\na: 2\n", r#"{"a": 1, "a": 2}"#, r#"{"a": {"Condition": {"b": 1}, "Condition": {}}}"#] {
+            assert!(parse(text).unwrap_err().contains("there twice"), "{text}");
+        }
+    }
 
     #[test]
     fn short_forms_become_long_ones() {

@@ -3,6 +3,7 @@
 use super::{GROUP_NAME, LogsError, STREAM, TOKEN, missing, with_token, wrong};
 use crate::Api;
 use crate::model::{Member, Shape, Text};
+use crate::s3::operation::acceptable;
 use belvedere_store::log_exports::{Export, MAX_WAITING, NewExport};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,6 +50,11 @@ pub(super) async fn create(api: &Api, input: Create) -> Result<Value, LogsError>
     }
     if input.destination != api.fleet.settings.bucket {
         let message = format!("The given bucket does not exist. This service's is {}.", api.fleet.settings.bucket);
+        return Err(wrong("InvalidParameterException", message));
+    }
+    if !acceptable(key_prefix(input.destination_prefix.as_deref())) {
+        // Nobody could read or delete what lies there.
+        let message = "destinationPrefix has a part \".\" or \"..\": no key of this service has one";
         return Err(wrong("InvalidParameterException", message));
     }
     if api.fleet.store.log_group_tags(&input.log_group_name).await?.is_none() {

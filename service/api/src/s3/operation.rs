@@ -64,7 +64,7 @@ impl Target {
 
 /// Whether a key means the same to everybody. Objects lie in files of other names here, but whoever copies a bucket to a
 /// directory must not be led out of it.
-fn acceptable(key: &str) -> bool {
+pub fn acceptable(key: &str) -> bool {
     !key.split(['/', '\\']).any(|part| part == "." || part == "..") && !key.chars().any(char::is_control)
 }
 

@@ -101,6 +101,10 @@ pub async fn backup(data: &Path, to: &Path, secrets: SecretsKey) -> Result<Summa
     }
     let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let error = |operation| move |source| ServerError::File { operation, path: to.to_owned(), source };
+    if !folder.is_dir() {
+        let message = format!("{}: there is no directory {}; make it first", to.display(), folder.display());
+        return Err(ServerError::Argument(message));
+    }
     // Readable by its owner alone, and deleted unless it is finished.
     let file = tempfile::NamedTempFile::new_in(folder).map_err(error("create"))?;
     let mut archive = Archive {

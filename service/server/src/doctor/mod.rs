@@ -5,7 +5,7 @@ mod broker;
 mod certificates;
 mod files;
 mod rows;
-mod running;
+pub mod running;
 
 use crate::ServerError;
 use crate::configuration::Configuration;
@@ -65,6 +65,11 @@ pub async fn examine(data: &Path, depth: Depth) -> Vec<Finding> {
         let next = "give the directory that `belvedere-service init` made with --data; if this is it, restore a backup with \
                     `belvedere-service restore`";
         return vec![error("directory", found, next)];
+    }
+    if let Err(ServerError::NotYours { .. }) = &read {
+        let next =
+            "run doctor as the user that the service runs as (sudo -u belvedere belvedere-service doctor …), or as root";
+        return vec![error("directory", format!("{} is not yours to read", data.display()), next)];
     }
     let mut findings = files::directory(data);
     let configuration = match read {

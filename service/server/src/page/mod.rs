@@ -21,8 +21,11 @@ use belvedere_store::now_ms;
 use session::{Attempts, Session, Transport};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 const MAX_FORM: usize = 4096;
+/// How long a form may take to be here.
+const FORM_TIME: Duration = Duration::from_secs(10);
 const COOKIE: &str = "belvedere_page";
 
 /// Answers the page's requests. Cheap to clone.
@@ -125,7 +128,8 @@ impl Page {
         if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin") {
             return refuse(StatusCode::FORBIDDEN, "Sign in from this page.");
         }
-        let Ok(body) = axum::body::to_bytes(body, MAX_FORM).await else {
+        // A form that does not come would hold its connection's place for ever.
+        let Ok(Ok(body)) = tokio::time::timeout(FORM_TIME, axum::body::to_bytes(body, MAX_FORM)).await else {
             return refuse(StatusCode::BAD_REQUEST, "That is not a key.");
         };
         let form = belvedere_api::sigv4::canonical::query_pairs(&String::from_utf8_lossy(&body).replace('+', "%20"));

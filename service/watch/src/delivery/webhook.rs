@@ -9,6 +9,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::Agent;
+use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 use url::{Host, Url};
@@ -26,7 +27,9 @@ pub fn acceptable(protocol: &str, address: &str) -> bool {
         Some(Host::Ipv6(address)) => targets::kind(address.into()) != Kind::Forbidden,
         None => false,
     };
-    address.len() <= MAX_ADDRESS && url.scheme() == protocol && host
+    // Who sends reads addresses more strictly: what it does not understand would be tried for hours, in vain.
+    let sendable = address.parse::<Uri>().is_ok_and(|uri| uri.host().is_some());
+    address.len() <= MAX_ADDRESS && url.scheme() == protocol && host && sendable
 }
 
 /// Address of a subscription.
@@ -182,6 +185,12 @@ mod tests {
             ("http", "http://0xa9fea9fe/"),
             ("http", "http://[::ffff:169.254.169.254]/"),
             ("http", "http://0/"),
+            // What cannot be sent to is refused at once.
+            ("http", "http:127.0.0.1/"),
+            ("http", "http:\\\\127.0.0.1\\"),
+            ("http", "http://h/a b"),
+            ("http", "http://h/\r\nX-Evil: 1"),
+            ("http", "http://①②⑦.0.0.1/"),
         ] {
             assert!(!acceptable(protocol, bad), "{bad}");
         }

@@ -113,6 +113,30 @@ fn what_is_not_understood_is_refused_and_named() {
     assert!(TrustPolicy::parse(&trust.to_string()).unwrap_err().to_string().contains("Federated"));
 }
 
+#[test]
+fn a_policy_in_which_something_is_said_twice_or_means_nothing_is_refused() {
+    let narrow = r#""Condition":{"StringLike":{"s3:prefix":"mine/*"}}"#;
+    let allow = r#""Effect":"Allow","Action":"s3:*","Resource":"*""#;
+    for bad in [
+        format!(r#"{{"Statement":[{{{allow},{narrow},"Condition":{{}}}}]}}"#),
+        format!(r#"{{"Statement":[{{{allow},"Condition":{{"StringLike":{{"s3:prefix":"mine/*"}},"StringLike":{{}}}}}}]}}"#),
+        format!(r#"{{"Statement":[{{{allow},"Condition":{{"StringLike":{{"s3:prefix":"mine/*","s3:prefix":"*"}}}}}}]}}"#),
+        format!(r#"{{"Statement":[{{"Effect":"Deny",{allow}}}]}}"#),
+        format!(r#"{{"Statement":[{{"Effect":"Deny","Action":"*","Resource":"*"}}],"Statement":[{{{allow}}}]}}"#),
+    ] {
+        let error = Policy::parse(&bad).unwrap_err().to_string();
+        assert!(error.contains("twice"), "{bad}: {error}");
+    }
+    let trust = r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole",
+        "Condition":{"StringEquals":{"sts:ExternalId":"secret"}},"Condition":{}}}"#;
+    assert!(TrustPolicy::parse(trust).unwrap_err().to_string().contains("twice"));
+    // A deny that can never match is none.
+    for (action, resource) in [("s3:*", "ARN:aws:s3:::b/*"), ("s3:*", " arn:aws:s3:::b/*"), (" s3:*", "*"), ("s3 :*", "*")] {
+        let document = json!({ "Statement": [{ "Effect": "Deny", "Action": action, "Resource": resource }] });
+        assert!(Policy::parse(&document.to_string()).is_err(), "{document}");
+    }
+}
+
 fn statement() -> impl Strategy<Value = Value> {
     let action = prop::sample::select(vec!["*", "s3:*", "s3:GetObject", "s3:Put*", "logs:?ut", "logs:Put"]);
     let resource = prop::sample::select(vec!["*", "arn:aws:s3:::b/*", "arn:aws:s3:::b/x", "arn:aws:s3:::?/x"]);
