@@ -146,6 +146,17 @@ def test_backup_while_it_runs_and_restore(w):
     assert "not empty" in program(w, "restore", file, "--data", new, "--secrets-key", key, fails=True)
 
 
+def test_commands_say_what_comes_next(w):
+    missing = w.folder / "missing"
+    said = program(w, "backup", "--data", w.service.data, missing / "b.tar", fails=True)
+    assert f"there is no directory {missing}; make it first" in said and ".tmp" not in said, said
+    link = lambda: subprocess.run([PROGRAM, "page", "--data", w.service.data], capture_output=True, text=True, check=True)
+    assert link().stderr == ""
+    w.service.stop()
+    assert "the service does not run here" in link().stderr
+    w.service.start()
+
+
 def test_health_numbers_and_json_log(w):
     assert w.service.stop() == 0
     made = certificate(w.folder, "first.example")
@@ -182,17 +193,6 @@ def test_a_device_is_locked_out_by_its_name_as_well(w):
     assert "locked out already" in w.service.run(*devices, "revoke", made, fails=True)
     w.service.run(*devices, "release", "stolen")
     assert made not in w.service.run(*devices, "list")
-
-
-def test_commands_say_what_comes_next(w):
-    missing = w.folder / "missing"
-    said = program(w, "backup", "--data", w.service.data, missing / "b.tar", fails=True)
-    assert f"there is no directory {missing}; make it first" in said and ".tmp" not in said, said
-    link = lambda: subprocess.run([PROGRAM, "page", "--data", w.service.data], capture_output=True, text=True, check=True)
-    assert link().stderr == ""
-    w.service.stop()
-    assert "the service does not run here" in link().stderr
-    w.service.start()
 
 
 def test_another_user_is_told_whose_turn_it_is(w):
