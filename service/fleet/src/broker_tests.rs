@@ -170,3 +170,39 @@ async fn a_level_of_mqtt_that_is_not_served_is_told_so() {
     assert_eq!(answered(&[&split[..3], &split[3..9], &split[9..]]).await, [0x20, 2, 0, 1]);
     assert_eq!(answered(&[&connect(b"MQIsdp", 3)]).await, b"", "another protocol: closed without a word");
 }
+
+/// [MQTT-3.1.2-3] and [MQTT-3.1.2-14]: the reserved flag, and a will of a quality that there is not.
+#[tokio::test]
+async fn flags_that_cannot_be_end_the_connection() {
+    for flags in [3, 0x1e, 0x3e, 0xff] {
+        let will: &[u8] = if flags & 4 != 0 { &[0, 1, b't', 0, 1, b'p', 0, 1, b'u', 0, 1, b'p'] } else { &[] };
+        let will = if flags & 0xc0 != 0 || will.is_empty() { will } else { &will[..6] };
+        let body = [b"\0\x04MQTT".as_slice(), &[4, flags, 0, 60, 0, 1, b'x'], will].concat();
+        let connect = [&[0x10, body.len() as u8][..], &body].concat();
+        assert_eq!(answered(&[&connect]).await, b"", "{flags:#x}");
+        assert_eq!(answered(&[&connect[..9], &connect[9..]]).await, b"", "{flags:#x}");
+    }
+}
+
+/// [MQTT-3.1.3-8] and [MQTT-3.1.3-9]: a name that is not the certificate's, none among them, has a return code of its own.
+#[tokio::test]
+async fn a_client_identifier_that_is_refused_is_told_so() {
+    let (_folder, fleet, device_id) = fleet_of_one().await;
+    let name = claim_name(&device_id);
+    for (wrong, flags) in [("", 0), ("", 2), ("another", 2)] {
+        let identity = Identity {
+            name: name.clone(),
+            device_id: device_id.clone(),
+            fingerprint: "0".repeat(64),
+            kind: CertificateKind::Claim,
+        };
+        let (mut client, server) = tokio::io::duplex(1 << 16);
+        let (_go_on, stop) = watch::channel(false);
+        let (served, mut link) = (fleet.clone(), Link::new(server));
+        let serving = tokio::spawn(async move { connection(&mut link, &served, identity, peer(), stop).await.is_err() });
+        let body = [b"\0\x04MQTT".as_slice(), &[4, flags, 0, 60, 0, wrong.len() as u8], wrong.as_bytes()].concat();
+        client.write_all(&[&[0x10, body.len() as u8][..], &body].concat()).await.unwrap();
+        assert!(hears(&mut client, &mut Vec::new(), &[0x20, 2, 0, 2]).await, "CONNACK for {wrong:?}");
+        assert!(serving.await.unwrap());
+    }
+}

@@ -178,6 +178,12 @@ fn is_mqtt(first: &[u8]) -> bool {
     first.first() == Some(&0x10) && first.get(1 + length..).is_some_and(|rest| rest.starts_with(b"\0\x04MQTT"))
 }
 
+/// The flags of a CONNECT whose protocol is named MQTT: behind the name and the level.
+fn flags(first: &[u8]) -> Option<u8> {
+    let length = first.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    first.get(1 + length + b"\0\x04MQTT".len() + 1).copied()
+}
+
 /// A connection's bytes, and the protocol's state.
 pub struct Link<S> {
     stream: S,
@@ -281,6 +287,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Some(Packet::V5_0Connect(c)) => Hello::five(&c),
                 Some(_) => return Err(End::silent("the first packet was not CONNECT")),
             };
+            // The library does not look at the one and takes the other for something else.
+            if flags(&self.first).is_some_and(|flags| flags & 1 != 0 || flags & 0x18 == 0x18) {
+                return Err(End::silent("CONNECT has flags that cannot be"));
+            }
             return Ok((hello, packets.collect()));
         }
     }
@@ -317,6 +327,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         } else {
             let code = match code {
                 ConnectReasonCode::ConnectionRateExceeded => ConnectReturnCode::ServerUnavailable,
+                // [MQTT-3.1.3-8] and [MQTT-3.1.3-9].
+                ConnectReasonCode::ClientIdentifierNotValid => ConnectReturnCode::IdentifierRejected,
                 _ => ConnectReturnCode::NotAuthorized,
             };
             v3_1_1::Connack::builder().session_present(false).return_code(code).build()?.into()
