@@ -32,7 +32,7 @@ def written(w):
 
 def changed(before, after):
     tables = [t for t in before[0].keys() | after[0].keys() if before[0].get(t) != after[0].get(t)]
-    # What was replaced goes from a bucket a minute later; files outside the data directory have whole paths.
+    # What was replaced goes from a bucket an hour later; files outside the data directory have whole paths.
     gone = [f for f in set(before[1]) - set(after[1]) if not f.startswith("/")]
     return tables + sorted(gone) + sorted(set(after[1]) - set(before[1]))
 
@@ -258,13 +258,16 @@ def test_keys_with_tricks(w):
         assert w.raw.call("PUT", f"/{other}/a", b"x", service="s3").status in (400, 403, 404), other
     assert not changed(before, written(w)), changed(before, written(w))
     # Odd but harmless names are names.
-    for key in ("a..b", "...", "a//b", "~a", "a b", "ä/ö", "a+b", "a%b", "-rf", "$(id)", "con", "a;b", "'", '"', "*?[]", "..."):
+    keys = ("a..b", "...", "a//b", "~a", "a b", "ä/ö", "a+b", "a%b", "-rf", "$(id)", "con", "a;b", "'", '"', "*?[]", "....")
+    for key in keys:
         path = f"/{bucket}/odd/" + urllib.parse.quote(key)
         assert w.raw.call("PUT", path, key.encode(), service="s3").status == 200, key
         assert w.raw.call("GET", path, service="s3").body == key.encode(), key
         assert w.raw.call("DELETE", path, service="s3").status == 204, key
-    # Of a bucket the bytes go a minute later: somebody may still be reading them.
-    waits("nothing is left", lambda: not changed(before, written(w)), 120)
+    left = changed(before, written(w))
+    # Of a bucket the bytes go an hour later (service x04: somebody may still be reading them); no row names them.
+    in_a_bucket = [name for name in left if name.startswith("/")]
+    assert left == in_a_bucket and len(left) in (0, len(keys)), left
 
 
 def test_objects_that_are_not_what_was_signed(w):
