@@ -50,6 +50,9 @@ pub enum StoreError {
     /// A sealed value does not open with this key file.
     #[error("a stored secret does not open with secrets.key: was the file replaced?")]
     Sealed,
+    /// Somebody else was there first.
+    #[error("an object was changed by somebody else at the same time")]
+    Changed,
     /// A newer program has been here.
     #[error(
         "the database is of version {found}, of a newer program than this one (which knows {known}): install that program again, or \

@@ -1,7 +1,7 @@
 //! Uploads in parts. A part is a blob of its own until the upload is completed or aborted.
 
 use crate::metadata::Metadata;
-use crate::objects::{NewObject, ObjectInfo, Written};
+use crate::objects::{NewObject, ObjectInfo, Seen, Written};
 use crate::{Store, StoreError, identifiers, now_ms};
 use md5::{Digest, Md5};
 use tokio::io::AsyncReadExt;
@@ -127,8 +127,8 @@ impl Store {
     }
 
     /// Makes the object of `parts`, in their order, and ends the upload. [`StoreError::is_missing`]: the upload was ended, or
-    /// a part of it replaced, at the same time.
-    pub async fn complete_upload(&self, upload: &Upload, parts: &[Part]) -> Result<ObjectInfo, StoreError> {
+    /// a part of it replaced, at the same time. [`StoreError::Changed`]: what lies there is not what was seen any more.
+    pub async fn complete_upload(&self, upload: &Upload, parts: &[Part], seen: Seen) -> Result<ObjectInfo, StoreError> {
         let mut writer = self.object_writer().await?;
         let mut buffer = vec![0; 256 * 1024];
         let mut of_parts = Md5::new();
@@ -157,7 +157,7 @@ impl Store {
             etag,
             crc32: None,
         };
-        let object = self.name_object(new, written).await?;
+        let object = self.name_object(new, written, seen).await?;
         self.abort_upload(upload).await?;
         Ok(object)
     }

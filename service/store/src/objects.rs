@@ -177,13 +177,31 @@ impl Store {
         metadata: &Metadata,
         written: Written,
     ) -> Result<ObjectInfo, StoreError> {
+        self.put_object_over(Seen::NotLookedAt, bucket, key, content_type, metadata, written).await
+    }
+
+    /// The same, if what lies there is still what was seen; otherwise [`StoreError::Changed`].
+    pub async fn put_object_over(
+        &self,
+        seen: Seen,
+        bucket: &str,
+        key: &str,
+        content_type: &str,
+        metadata: &Metadata,
+        written: Written,
+    ) -> Result<ObjectInfo, StoreError> {
         let etag = hex::encode(written.md5);
         let crc32 = Some(written.crc32.clone());
         let new = NewObject { bucket, key, content_type, metadata, part_sizes: Vec::new(), etag, crc32 };
-        self.name_object(new, written).await
+        self.name_object(new, written, seen).await
     }
 
-    pub(crate) async fn name_object(&self, new: NewObject<'_>, mut written: Written) -> Result<ObjectInfo, StoreError> {
+    pub(crate) async fn name_object(
+        &self,
+        new: NewObject<'_>,
+        mut written: Written,
+        seen: Seen,
+    ) -> Result<ObjectInfo, StoreError> {
         let object = ObjectInfo {
             bucket: new.bucket.to_owned(),
             key: new.key.to_owned(),
@@ -200,7 +218,7 @@ impl Store {
         // In a task of its own: whoever gives up in the middle must not take the bytes away from a row that stays.
         let (store, named) = (self.clone(), object.clone());
         let naming = tokio::spawn(async move {
-            let old = store.write_object_row(named).await?;
+            let old = store.write_object_row(named, seen).await?;
             written.keep();
             if let Some(old) = old {
                 store.blobs.forget(&old);
@@ -212,7 +230,7 @@ impl Store {
     }
 
     /// Adds or replaces the row; the blob that it named before.
-    async fn write_object_row(&self, new: ObjectInfo) -> Result<Option<String>, StoreError> {
+    async fn write_object_row(&self, new: ObjectInfo, seen: Seen) -> Result<Option<String>, StoreError> {
         let lock = format!("object {}/{}", new.bucket, new.key);
         let written = self.change(Some(&lock), move |connection| {
             Box::pin(async move {
@@ -221,6 +239,9 @@ impl Store {
                     .bind(&new.key)
                     .fetch_optional(&mut *connection)
                     .await?;
+                if !seen.is_still(old.as_deref()) {
+                    return Ok(None);
+                }
                 sqlx::query(
                     "INSERT INTO object (bucket, key, size, etag, sha256, crc32, content_type, modified_ms, file, metadata, \
                      part_sizes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (bucket, key) DO UPDATE \
@@ -240,10 +261,10 @@ impl Store {
                 .bind(metadata::stored_sizes(&new.part_sizes))
                 .execute(connection)
                 .await?;
-                Ok(old)
+                Ok(Some(old))
             })
         });
-        written.await.map_err(|e| StoreError::database("store an object's row", e))
+        written.await.map_err(|e| StoreError::database("store an object's row", e))?.ok_or(StoreError::Changed)
     }
 
     /// Writes a small object whole.
@@ -340,16 +361,57 @@ impl Store {
 
     /// Removes an object; false if there was none.
     pub async fn delete_object(&self, bucket: &str, key: &str) -> Result<bool, StoreError> {
-        let file: Option<String> = sqlx::query_scalar("DELETE FROM object WHERE bucket = $1 AND key = $2 RETURNING file")
+        self.delete_object_over(Seen::NotLookedAt, bucket, key).await
+    }
+
+    /// The same, if what lies there is still what was seen; otherwise [`StoreError::Changed`].
+    pub async fn delete_object_over(&self, seen: Seen, bucket: &str, key: &str) -> Result<bool, StoreError> {
+        let only = match &seen {
+            Seen::NotLookedAt => None,
+            Seen::Nothing => return Ok(false),
+            Seen::Blob(file) => Some(file),
+        };
+        let delete = "DELETE FROM object WHERE bucket = $1 AND key = $2 AND file = COALESCE($3, file) RETURNING file";
+        let file: Option<String> = sqlx::query_scalar(delete)
             .bind(bucket)
             .bind(key)
+            .bind(only)
             .fetch_optional(&self.pool)
             .await
             .map_err(|e| StoreError::database("delete an object", e))?;
-        if let Some(file) = &file {
-            self.blobs.forget(file);
+        match &file {
+            Some(file) => self.blobs.forget(file),
+            None if only.is_some() => return Err(StoreError::Changed),
+            None => {}
         }
         Ok(file.is_some())
+    }
+}
+
+/// What lay at a key when it was decided to write or delete there. Somebody else may be there before it is done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Seen {
+    /// It does not matter.
+    #[default]
+    NotLookedAt,
+    /// No object.
+    Nothing,
+    /// The object in this blob: each write has another one.
+    Blob(String),
+}
+
+impl Seen {
+    /// What was looked at.
+    pub fn of(known: Option<&ObjectInfo>) -> Seen {
+        known.map_or(Seen::Nothing, |object| Seen::Blob(object.file.clone()))
+    }
+
+    fn is_still(&self, file: Option<&str>) -> bool {
+        match self {
+            Seen::NotLookedAt => true,
+            Seen::Nothing => file.is_none(),
+            Seen::Blob(seen) => file == Some(seen),
+        }
     }
 }
 
@@ -372,6 +434,30 @@ mod tests {
 
     async fn blobs(store: &Store) -> usize {
         store.blobs.all().await.unwrap().len()
+    }
+
+    /// Two who write only where nothing is: both had looked before either wrote, and the second one won.
+    #[tokio::test]
+    async fn what_was_decided_about_is_what_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path()).await.unwrap();
+        let put = async |seen: &Seen, bytes: &[u8]| {
+            let mut writer = store.object_writer().await.unwrap();
+            writer.write(bytes).await.unwrap();
+            let written = writer.finish().await.unwrap();
+            store.put_object_over(seen.clone(), "b", "k", "x", &Metadata::default(), written).await
+        };
+        let first = put(&Seen::Nothing, b"one").await.unwrap();
+        assert!(matches!(put(&Seen::Nothing, b"two").await, Err(StoreError::Changed)));
+        let seen = Seen::of(Some(&first));
+        put(&seen, b"three").await.unwrap();
+        assert!(matches!(put(&seen, b"four").await, Err(StoreError::Changed)));
+        assert!(matches!(store.delete_object_over(seen, "b", "k").await, Err(StoreError::Changed)));
+        assert_eq!(blobs(&store).await, 1, "what was not named is not left");
+        let now = store.object("b", "k").await.unwrap();
+        assert_eq!(now.as_ref().map(|object| object.size), Some(5));
+        assert!(store.delete_object_over(Seen::of(now.as_ref()), "b", "k").await.unwrap());
+        assert!(!store.delete_object_over(Seen::Nothing, "b", "k").await.unwrap());
     }
 
     /// Blobs of buckets are deleted in the background.
@@ -556,7 +642,7 @@ mod tests {
                 store.put_part(&upload, number, writer.finish().await.unwrap()).await.unwrap();
             }
             let parts = store.parts(&upload).await.unwrap();
-            let object = store.complete_upload(&upload, &parts).await.unwrap();
+            let object = store.complete_upload(&upload, &parts, Seen::NotLookedAt).await.unwrap();
             assert_eq!(store.read_object("b", "k", 99).await.unwrap().unwrap(), b"hello world");
             assert!(object.etag.ends_with("-2"), "{}", object.etag);
             let object = store.object("b", "k").await.unwrap().unwrap();

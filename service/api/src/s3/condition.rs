@@ -1,9 +1,11 @@
 //! Whether an object is as the client says (RFC 9110, 13): by its entity tag, or, where none is given, by its time.
 
 use super::errors::S3Error;
+use super::operation::Target;
+use crate::Api;
 use crate::sigv4::clock::parse_http_date;
 use axum::http::HeaderMap;
-use belvedere_store::objects::ObjectInfo;
+use belvedere_store::objects::{ObjectInfo, Seen};
 
 /// In front of the names of conditions on what is copied.
 pub(super) const OF_SOURCE: &str = "x-amz-copy-source-";
@@ -55,8 +57,18 @@ pub(super) fn range_is_of(headers: &HeaderMap, object: &ObjectInfo) -> bool {
     })
 }
 
-/// Conditions of a request that writes or deletes, where there are any; `known` is what is there now.
-pub(super) fn of_write(headers: &HeaderMap, known: Option<&ObjectInfo>) -> Result<(), S3Error> {
+/// Conditions of a request that writes or deletes: what they were held against, which must be there still when it is done.
+pub(super) async fn of_write(api: &Api, headers: &HeaderMap, target: &Target) -> Result<Seen, S3Error> {
+    if !headers.contains_key("if-match") && !headers.contains_key("if-none-match") {
+        return Ok(Seen::NotLookedAt);
+    }
+    let known = api.fleet.store.object(&target.bucket, &target.key).await?;
+    held(headers, known.as_ref())?;
+    Ok(Seen::of(known.as_ref()))
+}
+
+/// Pure.
+fn held(headers: &HeaderMap, known: Option<&ObjectInfo>) -> Result<(), S3Error> {
     match (known, text(headers, "", "if-match"), text(headers, "", "if-none-match").map(str::trim)) {
         (_, None, Some(list)) if list != "*" => Err(S3Error::not_implemented()),
         (Some(_), None, Some(_)) => Err(S3Error::precondition_failed()),
@@ -64,11 +76,6 @@ pub(super) fn of_write(headers: &HeaderMap, known: Option<&ObjectInfo>) -> Resul
         (Some(known), Some(list), _) if !names(list, &known.etag) => Err(S3Error::precondition_failed()),
         _ => Ok(()),
     }
-}
-
-/// Whether a request that writes or deletes has conditions.
-pub(super) fn given(headers: &HeaderMap) -> bool {
-    headers.contains_key("if-match") || headers.contains_key("if-none-match")
 }
 
 #[cfg(test)]

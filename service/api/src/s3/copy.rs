@@ -76,10 +76,9 @@ pub(super) async fn object(api: &Api, headers: &HeaderMap, target: &Target) -> R
     };
     let (from, written) = take(api, headers, target, |object| Ok((0, object.size))).await?;
     let (content_type, metadata) = replaced.unwrap_or((from.content_type, from.metadata));
-    if condition::given(headers) {
-        condition::of_write(headers, api.fleet.store.object(&target.bucket, &target.key).await?.as_ref())?;
-    }
-    let stored = api.fleet.store.put_object(&target.bucket, &target.key, &content_type, &metadata, written).await?;
+    let seen = condition::of_write(api, headers, target).await?;
+    let store = &api.fleet.store;
+    let stored = store.put_object_over(seen, &target.bucket, &target.key, &content_type, &metadata, written).await?;
     Ok(answer("CopyObjectResult", &stored.etag))
 }
 

@@ -77,6 +77,10 @@ impl IntoResponse for S3Error {
 
 impl From<StoreError> for S3Error {
     fn from(e: StoreError) -> Self {
+        if matches!(e, StoreError::Changed) {
+            let message = "The conditional request cannot succeed due to a conflicting operation against this resource.";
+            return S3Error::new(StatusCode::CONFLICT, "ConditionalRequestConflict", message);
+        }
         tracing::error!("{e}");
         S3Error::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "internal error; the service's log says more")
     }

@@ -56,12 +56,9 @@ async fn run(api: &Api, request: Request) -> Result<Response, S3Error> {
         Operation::CompleteUpload => multipart::complete(api, request, &target).await,
         Operation::AbortUpload => multipart::abort(api, &target).await,
         Operation::DeleteObject => {
-            if condition::given(&request.parts.headers) {
-                let known = api.fleet.store.object(&target.bucket, &target.key).await?;
-                condition::of_write(&request.parts.headers, known.as_ref())?;
-            }
+            let seen = condition::of_write(api, &request.parts.headers, &target).await?;
             // Deleting what is not there is success.
-            api.fleet.store.delete_object(&target.bucket, &target.key).await?;
+            api.fleet.store.delete_object_over(seen, &target.bucket, &target.key).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         Operation::DeleteObjects => delete::objects(api, request, &target).await,

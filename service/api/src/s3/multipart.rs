@@ -80,10 +80,8 @@ async fn completed(api: &Api, headers: &HeaderMap, target: &Target, wanted: &[(i
             Err(_) => break,
         };
         // Not of who asks again: what is there then is what was made for the first answer.
-        if condition::given(headers) {
-            condition::of_write(headers, store.object(&target.bucket, &target.key).await?.as_ref())?;
-        }
-        match store.complete_upload(&of, &parts).await {
+        let seen = condition::of_write(api, headers, target).await?;
+        match store.complete_upload(&of, &parts, seen).await {
             Err(e) if e.is_missing() => {}
             other => return Ok(other?.etag),
         }

@@ -17,13 +17,12 @@ use belvedere_store::objects::Written;
 pub(super) async fn object(api: &Api, request: Request, target: &Target) -> Result<Response, S3Error> {
     let content_type = content_type(&request.parts.headers)?;
     let metadata = metadata::given(&request.parts.headers)?;
-    let conditions = condition::given(&request.parts.headers).then(|| request.parts.headers.clone());
+    let headers = request.parts.headers.clone();
     let (written, checksum) = receive(api, request).await?;
     // Asked for when the body is here: what was there before it came may be another by now.
-    if let Some(conditions) = conditions {
-        condition::of_write(&conditions, api.fleet.store.object(&target.bucket, &target.key).await?.as_ref())?;
-    }
-    let stored = api.fleet.store.put_object(&target.bucket, &target.key, &content_type, &metadata, written).await?;
+    let seen = condition::of_write(api, &headers, target).await?;
+    let store = &api.fleet.store;
+    let stored = store.put_object_over(seen, &target.bucket, &target.key, &content_type, &metadata, written).await?;
     answer(&stored.etag, checksum)
 }
 
