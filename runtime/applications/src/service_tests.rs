@@ -211,3 +211,13 @@ fn what_is_kept_is_what_is_carried_out_whoever_asks_at_the_same_time() {
     }
     service.end();
 }
+
+/// Applications A3, its kind: who is named for a full disk was found by adding up all files every twenty seconds, without a
+/// pause when that took minutes.
+#[test]
+fn adding_up_files_takes_a_tenth_of_a_processor_at_most() {
+    let at = Instant::now();
+    let shortage = crate::disk::Shortage { space: Space { free: 0, total: 0, free_files: 0, files: 0 }, largest: None };
+    let measured = Measured { shortage, took: Duration::from_secs(60), at };
+    assert!(!measured.is_old(at + Duration::from_secs(539)) && measured.is_old(at + Duration::from_secs(540)));
+}

@@ -294,7 +294,11 @@ impl Worker {
                 log::info!("{}: {text}", self.id);
                 self.progress(text);
             },
-            shortage: &|| crate::service::measure(shared).words(),
+            shortage: &|| {
+                // Adding files up may take minutes; who looks at the disk all the time has done it, as a rule.
+                let known = shared.lock().shortage.clone();
+                known.unwrap_or_else(|| crate::service::measure(shared)).words()
+            },
             stream_key: &shared.stream_key,
         };
         install::install(&wanted.deployment, &around)
