@@ -242,6 +242,8 @@ def test_what_a_newcomer_is_told(w):
     waits("a warning", lambda: "devices are told service.example, and --device-https" in w.service.log())
     said = program(w, "doctor", "--data", w.service.data)
     assert "0.0.0.0" in said and "warning" in said, said
+    # RFC 6761: a name that nobody has.
+    assert "no address of that name" in said and "name service that devices ask" in said, said
     assert w.service.stop() == 0
     w.service.start()
     assert "service.example" not in program(w, "doctor", "--data", w.service.data)

@@ -5,7 +5,7 @@ use crate::serve::Listening;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,30 @@ pub async fn examine(data: &Path, running: Option<Listening>, external_broker: b
         let next = format!("{next}; devices that were provisioned meanwhile are deleted and provisioned again");
         findings.push(warning("devices", found, next));
     }
+    findings.extend(named(&known.advertise_host).await);
     findings
+}
+
+/// Whether the name that devices are told leads anywhere, as far as this machine knows.
+async fn named(host: &str) -> Option<Finding> {
+    if host.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    let looked_up = timeout(PATIENCE, tokio::net::lookup_host((host, 0))).await;
+    let fault = match looked_up {
+        Ok(Ok(mut addresses)) => match addresses.next() {
+            Some(_) => return None,
+            None => "it has none".to_owned(),
+        },
+        Ok(Err(e)) => e.to_string(),
+        Err(_) => "no answer within 10 s".to_owned(),
+    };
+    Some(warning(
+        "devices",
+        format!("devices are told {host}, and this machine finds no address of that name: {fault}"),
+        "enter it in the name service that devices ask, or give --advertise-host a name that is there; where only devices' \
+         own name service knows it, all is well",
+    ))
 }
 
 async fn free(last: &Listening) -> Vec<Finding> {
