@@ -145,12 +145,17 @@ fn range(headers: &HeaderMap, size: u64) -> Result<Option<(u64, u64)>, S3Error> 
     };
     let unsatisfiable =
         || S3Error::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", "The requested range is not satisfiable");
-    match (first.parse::<u64>(), last.parse::<u64>()) {
-        (Ok(first), _) if first >= size => Err(unsatisfiable()),
-        (Ok(first), Ok(last)) if last >= first => Ok(Some((first, last.min(size - 1) - first + 1))),
-        (Ok(first), Err(_)) if last.is_empty() => Ok(Some((first, size - first))),
-        (Err(_), Ok(count)) if first.is_empty() && (count == 0 || size == 0) => Err(unsatisfiable()),
-        (Err(_), Ok(count)) if first.is_empty() => Ok(Some((size.saturating_sub(count), count.min(size)))),
+    // One that is too large for any object is a number all the same.
+    let number = |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse().unwrap_or(u64::MAX))
+    };
+    match (number(first), number(last)) {
+        (Some(first), _) if first >= size => Err(unsatisfiable()),
+        (Some(first), Some(last)) if last >= first => Ok(Some((first, last.min(size - 1) - first + 1))),
+        (Some(first), None) if last.is_empty() => Ok(Some((first, size - first))),
+        (None, Some(count)) if first.is_empty() && (count == 0 || size == 0) => Err(unsatisfiable()),
+        (None, Some(count)) if first.is_empty() => Ok(Some((size.saturating_sub(count), count.min(size)))),
         _ => Ok(None),
     }
 }
@@ -173,6 +178,10 @@ mod tests {
         assert_eq!(of("bytes=-5", 100), Some(Some((95, 5))));
         assert_eq!(of("bytes=-500", 100), Some(Some((0, 100))));
         assert_eq!(of("bytes=100-", 100), None);
+        assert_eq!(of("bytes=99999999999999999999-", 100), None);
+        assert_eq!(of("bytes=90-99999999999999999999", 100), Some(Some((90, 10))));
+        assert_eq!(of("bytes=-99999999999999999999", 100), Some(Some((0, 100))));
+        assert_eq!(of("bytes=+1-2", 100), Some(None));
         assert_eq!(of("bytes=-0", 100), None);
         assert_eq!(of("bytes=-1", 0), None);
         assert_eq!(of("bytes=5-2", 100), Some(None));
