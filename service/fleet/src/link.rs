@@ -184,6 +184,15 @@ fn flags(first: &[u8]) -> Option<u8> {
     first.get(1 + length + b"\0\x04MQTT".len() + 1).copied()
 }
 
+/// A publication that must have a packet identifier, and has 0, which is none.
+fn is_numbered_zero(packet: &Packet) -> bool {
+    match packet {
+        Packet::V3_1_1Publish(p) => p.packet_id() == Some(0),
+        Packet::V5_0Publish(p) => p.packet_id() == Some(0),
+        _ => false,
+    }
+}
+
 /// A connection's bytes, and the protocol's state.
 pub struct Link<S> {
     stream: S,
@@ -238,6 +247,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         while (cursor.position() as usize) < bytes.len() && wrong.is_none() {
             for event in self.protocol.recv(&mut cursor) {
                 match event {
+                    // The library takes it, and panics over its own answer to the second one.
+                    Event::NotifyPacketReceived(packet) if is_numbered_zero(&packet) => {
+                        wrong = Some("protocol error: a packet identifier of 0 [MQTT-2.3.1-1]".to_owned());
+                    }
                     Event::NotifyPacketReceived(packet) => packets.push(packet),
                     Event::RequestSendPacket { packet, .. } => answers.extend(packet.to_continuous_buffer()),
                     Event::NotifyError(e) => {
@@ -367,6 +380,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         match timeout(WRITE, written).await {
             Ok(done) => Ok(done?),
             Err(_) => Err(End::silent("the client does not read")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: the second such publication of quality 2 made the library panic.
+    #[tokio::test]
+    async fn a_packet_identifier_of_zero_ends_the_connection() {
+        let connects: [&[u8]; 2] =
+            [b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01x", b"\x10\x0e\0\x04MQTT\x05\x02\0\x3c\0\0\x01x"];
+        for (connect, properties) in connects.into_iter().zip([&b""[..], b"\0"]) {
+            for quality in [1, 2] {
+                let mut publish = vec![0x30 | quality << 1, 5 + properties.len() as u8, 0, 1, b't', 0, 0];
+                publish.extend(properties);
+                let (near, _far) = tokio::io::duplex(4096);
+                let mut link = Link::new(near);
+                assert_eq!(link.take(connect).await.ok().map(|packets| packets.len()), Some(1), "quality {quality}");
+                let end = link.take(&publish.repeat(2)).await.err().expect("the connection ends");
+                assert!(end.reason.contains("identifier of 0"), "{}", end.reason);
+            }
         }
     }
 }
