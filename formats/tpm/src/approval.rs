@@ -4,7 +4,7 @@ use crate::boot_policy::Entry;
 use crate::commands::{self, VerifiedTicket};
 use crate::layout::{FUSES, Purpose, approved, fuses_branches, fuses_name, level_bits, release_pcrs};
 use crate::policy::{Comparison, pcr_digest, sha256, to_be_signed};
-use crate::{Name, P256Key, PolicySession, ResponseCode, Tpm, TpmError};
+use crate::{Name, PolicyKey, PolicySession, ResponseCode, Tpm, TpmError};
 
 /// How often a policy is checked anew because a PCR changed meanwhile: others may measure (IMA) at any time.
 const ATTEMPTS: u32 = 4;
@@ -33,11 +33,11 @@ impl Approval {
     /// [`ResponseCode::SIGNATURE`] when the key did not sign this for this purpose.
     pub fn verify(
         tpm: &mut (impl Tpm + ?Sized),
-        key: &P256Key,
+        key: &PolicyKey,
         entry: &Entry,
         purpose: Purpose,
     ) -> Result<Approval, TpmError> {
-        let name = key.policy_name();
+        let name = key.name();
         let approved = approved(purpose, &entry.pcr7, &entry.pcr11, entry.level, &fuses_name(&name));
         let digest = sha256(&[&to_be_signed(&approved, purpose.policy_ref())]);
         let loaded = commands::load_policy_key(tpm, key)?;

@@ -8,15 +8,15 @@
 //! | 8 | `belvpol` and a zero |
 //! | 2 | version, 1 |
 //! | 2 | number of entries, 1 to [`MAXIMUM_ENTRIES`] |
-//! | 32, 32 | the policy key, P-256: x, y |
-//! | 200 for each entry | PCR 7 (32), PCR 11 (32), rollback level (4, at most 64), zero (4), signature for storage (r 32, s 32), signature for the fuses (r 32, s 32) |
+//! | 256 | the policy key: an RSA modulus |
+//! | 584 for each entry | PCR 7 (32), PCR 11 (32), rollback level (4, at most 64), zero (4), signature for storage (256), signature for the fuses (256) |
 //!
 //! No two entries have the same PCRs: which one is meant would depend on the reader.
 //!
 //! Whoever reads it need not trust it: only what the policy key signed opens anything, and the TPM knows that key's name.
 
 use crate::layout::{HIGHEST_LEVEL, Purpose};
-use crate::{Digest, P256Key, P256Signature};
+use crate::{Digest, PolicyKey, PolicySignature};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -28,8 +28,8 @@ pub const LIMIT: usize = 4096;
 pub const MAXIMUM_ENTRIES: usize = (LIMIT - HEADER) / ENTRY;
 const MAGIC: &[u8; 8] = b"belvpol\0";
 const VERSION: u16 = 1;
-const HEADER: usize = 76;
-const ENTRY: usize = 200;
+const HEADER: usize = 268;
+const ENTRY: usize = 584;
 
 /// What one release may do on one kind of machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +41,14 @@ pub struct Entry {
     /// The release's rollback level.
     pub level: u32,
     /// Over the policy for storage.
-    pub storage: P256Signature,
+    pub storage: PolicySignature,
     /// Over the policy for the fuses.
-    pub fuses: P256Signature,
+    pub fuses: PolicySignature,
 }
 
 impl Entry {
     /// The signature for a purpose.
-    pub fn signature(&self, purpose: Purpose) -> &P256Signature {
+    pub fn signature(&self, purpose: Purpose) -> &PolicySignature {
         match purpose {
             Purpose::Storage => &self.storage,
             Purpose::Fuses => &self.fuses,
@@ -60,7 +60,7 @@ impl Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootPolicy {
     /// The key that signed them.
-    pub key: P256Key,
+    pub key: PolicyKey,
     /// One for each kind of machine; at least one.
     pub entries: Vec<Entry>,
 }
@@ -128,16 +128,14 @@ impl BootPolicy {
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_be_bytes());
         bytes.extend_from_slice(&(self.entries.len() as u16).to_be_bytes());
-        bytes.extend_from_slice(&self.key.x);
-        bytes.extend_from_slice(&self.key.y);
+        bytes.extend_from_slice(&self.key.0);
         for entry in &self.entries {
             bytes.extend_from_slice(&entry.pcr7);
             bytes.extend_from_slice(&entry.pcr11);
             bytes.extend_from_slice(&entry.level.to_be_bytes());
             bytes.extend_from_slice(&[0; 4]);
             for signature in [&entry.storage, &entry.fuses] {
-                bytes.extend_from_slice(&signature.r);
-                bytes.extend_from_slice(&signature.s);
+                bytes.extend_from_slice(&signature.0);
             }
         }
         Ok(bytes)
@@ -181,7 +179,7 @@ fn read(bytes: &[u8]) -> Result<(BootPolicy, &[u8]), BootPolicyError> {
     if count == 0 || count > MAXIMUM_ENTRIES {
         return Err(BootPolicyError::Entries(count));
     }
-    let key = P256Key { x: take(&mut rest)?, y: take(&mut rest)? };
+    let key = PolicyKey(take(&mut rest)?);
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
         let (pcr7, pcr11) = (take(&mut rest)?, take(&mut rest)?);
@@ -189,7 +187,7 @@ fn read(bytes: &[u8]) -> Result<(BootPolicy, &[u8]), BootPolicyError> {
         if take::<4>(&mut rest)? != [0; 4] {
             return Err(BootPolicyError::Reserved);
         }
-        let mut signature = || Ok(P256Signature { r: take(&mut rest)?, s: take(&mut rest)? });
+        let mut signature = || Ok(PolicySignature(take(&mut rest)?));
         entries.push(Entry { pcr7, pcr11, level, storage: signature()?, fuses: signature()? });
     }
     let policy = BootPolicy { key, entries };
@@ -208,8 +206,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn signature(byte: u8) -> P256Signature {
-        P256Signature { r: [byte; 32], s: [byte + 1; 32] }
+    fn signature(byte: u8) -> PolicySignature {
+        PolicySignature([byte; 256])
     }
 
     fn policy(entries: usize) -> BootPolicy {
@@ -220,17 +218,17 @@ mod tests {
             storage: signature(10),
             fuses: signature(20),
         };
-        BootPolicy { key: P256Key { x: [1; 32], y: [3; 32] }, entries: (0..entries).map(entry).collect() }
+        BootPolicy { key: PolicyKey([1; 256]), entries: (0..entries).map(entry).collect() }
     }
 
     #[test]
     fn the_fullest_document_fits_and_one_entry_more_does_not() {
-        assert_eq!(MAXIMUM_ENTRIES, 20);
+        assert_eq!(MAXIMUM_ENTRIES, 6);
         let bytes = policy(MAXIMUM_ENTRIES).encode().unwrap();
-        assert_eq!(bytes.len(), 4076);
+        assert_eq!(bytes.len(), 3772);
         assert!(bytes.len() <= LIMIT);
         assert_eq!(BootPolicy::decode(&bytes), Ok(policy(MAXIMUM_ENTRIES)));
-        assert_eq!(policy(MAXIMUM_ENTRIES + 1).encode(), Err(BootPolicyError::Entries(21)));
+        assert_eq!(policy(MAXIMUM_ENTRIES + 1).encode(), Err(BootPolicyError::Entries(7)));
         assert_eq!(policy(0).encode(), Err(BootPolicyError::Entries(0)));
     }
 
@@ -268,8 +266,8 @@ mod tests {
         assert_eq!(BootPolicy::decode_section(&bytes), Err(BootPolicyError::Length));
     }
 
-    fn any_signature() -> impl Strategy<Value = P256Signature> {
-        any::<([u8; 32], [u8; 32])>().prop_map(|(r, s)| P256Signature { r, s })
+    fn any_signature() -> impl Strategy<Value = PolicySignature> {
+        any::<u8>().prop_map(|byte| PolicySignature([byte; 256]))
     }
 
     fn any_entry() -> impl Strategy<Value = Entry> {
@@ -280,15 +278,15 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_written_is_read(
-            key in any::<([u8; 32], [u8; 32])>(),
+            key in any::<u8>(),
             entries in proptest::collection::vec(any_entry(), 1..=MAXIMUM_ENTRIES),
         ) {
-            let policy = BootPolicy { key: P256Key { x: key.0, y: key.1 }, entries };
+            let policy = BootPolicy { key: PolicyKey([key; 256]), entries };
             prop_assert_eq!(BootPolicy::decode(&policy.encode().unwrap()), Ok(policy));
         }
 
         #[test]
-        fn what_is_read_is_written_the_same_way(at in 0usize..476, byte: u8) {
+        fn what_is_read_is_written_the_same_way(at in 0usize..1436, byte: u8) {
             let mut bytes = policy(2).encode().unwrap();
             bytes[at] = byte;
             if let Ok(policy) = BootPolicy::decode(&bytes) {

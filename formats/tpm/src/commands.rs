@@ -1,10 +1,11 @@
 //! The commands (part 3), each with its parameters and its answer as types.
 
 use crate::policy::Comparison;
-use crate::structures::{ECDSA, NULL, SHA256, pcr_selection, signing_key, storage_key};
+use crate::structures::{ECDSA, NULL, RSASSA, SHA256, pcr_selection, signing_key, storage_key};
 use crate::wire::{Command, HandleExpected, Reader};
 use crate::{
-    Authorization, Digest, MAXIMUM, Name, NvPublic, P256Key, P256Signature, PolicySession, ResponseCode, Tpm, TpmError,
+    Authorization, Digest, MAXIMUM, Name, NvPublic, P256Signature, PolicyKey, PolicySession, PolicySignature, ResponseCode, Tpm,
+    TpmError,
 };
 use HandleExpected::{No, Yes};
 use alloc::vec::Vec;
@@ -253,27 +254,27 @@ pub fn policy_get_digest(tpm: &mut (impl Tpm + ?Sized), session: PolicySession) 
 }
 
 /// LoadExternal of the public key that signs policies. Under the owner's hierarchy: a ticket of the null hierarchy is none.
-pub fn load_policy_key(tpm: &mut (impl Tpm + ?Sized), key: &P256Key) -> Result<LoadedObject, TpmError> {
-    let command = Command::new("LoadExternal", 0x167).sized(&[]).sized(&key.policy_public_area());
+pub fn load_policy_key(tpm: &mut (impl Tpm + ?Sized), key: &PolicyKey) -> Result<LoadedObject, TpmError> {
+    let command = Command::new("LoadExternal", 0x167).sized(&[]).sized(&key.public_area());
     let response = command.u32(Hierarchy::Owner as u32).run(tpm, Yes)?;
     let mut reader = response.reader();
     let name: Name = reader.sized_array()?;
     reader.end()?;
-    if name != key.policy_name() {
+    if name != key.name() {
         return Err(reader.malformed("it has another name for the key"));
     }
     Ok(LoadedObject(response.handle()))
 }
 
-/// VerifySignature (ECDSA, SHA-256) over a digest.
+/// VerifySignature (RSASSA, SHA-256) over a digest.
 pub fn verify_signature(
     tpm: &mut (impl Tpm + ?Sized),
     key: LoadedObject,
     digest: &Digest,
-    signature: &P256Signature,
+    signature: &PolicySignature,
 ) -> Result<VerifiedTicket, TpmError> {
     let command = Command::new("VerifySignature", 0x177).u32(key.0).sized(digest);
-    let response = command.u16(ECDSA).u16(SHA256).sized(&signature.r).sized(&signature.s).run(tpm, No)?;
+    let response = command.u16(RSASSA).u16(SHA256).sized(&signature.0).run(tpm, No)?;
     let mut reader = response.reader();
     let ticket = VerifiedTicket { tag: reader.u16()?, hierarchy: reader.u32()?, digest: reader.sized()?.to_vec() };
     reader.end()?;

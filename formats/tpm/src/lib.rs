@@ -21,7 +21,7 @@ mod structures;
 mod wire;
 
 pub use error::{ResponseCode, TpmError};
-pub use structures::{Name, NvPublic, P256Key, P256Signature, attributes};
+pub use structures::{Name, NvPublic, P256Key, P256Signature, PolicyKey, PolicySignature, attributes};
 pub use wire::{Authorization, MAXIMUM, PolicySession};
 
 /// A SHA-256 digest. The SHA-256 bank of the PCRs and SHA-256 policies are all that is used.

@@ -77,7 +77,7 @@ pub fn policy_authorize(key: &Name, policy_ref: &[u8]) -> Digest {
     sha256(&[&first, policy_ref])
 }
 
-/// The message that is signed (ECDSA, P-256, SHA-256 over it) so that PolicyAuthorize takes `approved`.
+/// The message that is signed (RSASSA-PKCS1-v1_5 with SHA-256) so that PolicyAuthorize takes `approved`.
 pub fn to_be_signed(approved: &Digest, policy_ref: &[u8]) -> Vec<u8> {
     [approved, policy_ref].concat()
 }

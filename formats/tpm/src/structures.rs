@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 pub(crate) const SHA256: u16 = 0x000b;
 pub(crate) const NULL: u16 = 0x0010;
 pub(crate) const ECDSA: u16 = 0x0018;
+pub(crate) const RSASSA: u16 = 0x0014;
+const RSA: u16 = 0x0001;
 const ECC: u16 = 0x0023;
 const AES: u16 = 0x0006;
 const CFB: u16 = 0x0043;
@@ -89,6 +91,40 @@ impl NvPublic {
     }
 }
 
+/// The public key that signs policies: an RSA modulus of 2048 bits, big-endian; the exponent is 65537.
+///
+/// RSA, because its signatures are the same each time that they are made: same inputs, same release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyKey(pub [u8; 256]);
+
+/// A signature over a policy: RSASSA-PKCS1-v1_5 with SHA-256, big-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicySignature(pub [u8; 256]);
+
+impl PolicyKey {
+    /// The public area (`TPMT_PUBLIC`) with which the key is loaded: signs, RSASSA with SHA-256 alone.
+    pub fn public_area(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(290);
+        bytes.extend_from_slice(&RSA.to_be_bytes());
+        bytes.extend_from_slice(&SHA256.to_be_bytes());
+        bytes.extend_from_slice(&(object::SIGN | object::USER_WITH_AUTH).to_be_bytes());
+        // No policy; then symmetric algorithm, scheme, bits of the key.
+        for value in [0, NULL, RSASSA, SHA256, 2048] {
+            bytes.extend_from_slice(&value.to_be_bytes());
+        }
+        // The usual exponent.
+        bytes.extend_from_slice(&0u32.to_be_bytes());
+        bytes.extend_from_slice(&(self.0.len() as u16).to_be_bytes());
+        bytes.extend_from_slice(&self.0);
+        bytes
+    }
+
+    /// The name under which the TPM knows it.
+    pub fn name(&self) -> Name {
+        name_of(&self.public_area())
+    }
+}
+
 /// A public key on the curve P-256: both coordinates, big-endian. Whether it is on the curve is for the TPM to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct P256Key {
@@ -138,16 +174,6 @@ fn ecc_public_area(attributes: u32, symmetric_and_scheme: &[u16], x: &[u8], y: &
 }
 
 impl P256Key {
-    /// The public area (`TPMT_PUBLIC`) with which the key that signs policies is loaded: signs, ECDSA with SHA-256 alone.
-    pub fn policy_public_area(&self) -> Vec<u8> {
-        ecc_public_area(object::SIGN | object::USER_WITH_AUTH, &[NULL, ECDSA, SHA256], &self.x, &self.y)
-    }
-
-    /// The name under which the TPM knows the key that signs policies.
-    pub fn policy_name(&self) -> Name {
-        name_of(&self.policy_public_area())
-    }
-
     /// The point in a public area of a P-256 key; nothing when it is none.
     pub fn of_public_area(public_area: &[u8]) -> Option<P256Key> {
         // The point is the end of it: two numbers of 32 bytes with their lengths.
