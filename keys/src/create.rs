@@ -83,6 +83,8 @@ fn fill(staging: &Staging, validity: Validity) -> Result<(), Error> {
         staging.write(&format!("{stem}.der"), &der)?;
     }
 
+    policy_key(staging)?;
+
     let release = generate(&["ED25519"])?;
     staging.write("release.key", &release)?;
     staging.write("release.pub", &openssl::run(&["pkey", "-pubout"], &release)?)?;
@@ -101,6 +103,51 @@ fn fill(staging: &Staging, validity: Validity) -> Result<(), Error> {
 
     log_key(staging)?;
     staging.write("owner-guid", format!("{}\n", random_guid()?).as_bytes())
+}
+
+/// Adds the keys that later versions brought to a hierarchy made by an earlier one; gives the names of the files it made.
+/// Nothing that is there is changed.
+///
+/// Write order, and what a power cut after each step leaves behind:
+/// 1. the private key under another name, synced: an ignorable file `.policy.key.partial`;
+/// 2. renamed to `policy.key`: its public half is missing, and the next call makes it of this key;
+/// 3. the same with `policy.pub`: complete.
+///
+/// # Errors
+/// When a file cannot be written, or the result is not complete: then another file than these is missing.
+pub fn complete(directory: impl AsRef<Path>) -> Result<Vec<&'static str>, Error> {
+    let directory = directory.as_ref();
+    let mut made = Vec::new();
+    let private = directory.join("policy.key");
+    if directory.join("uefi-db.key").exists() && !private.exists() {
+        put(directory, "policy.key", &generate(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"])?)?;
+        made.push("policy.key");
+    }
+    if private.exists() && !directory.join("policy.pub").exists() {
+        let key = fs::read(&private).map_err(file_error("read", &private))?;
+        put(directory, "policy.pub", &openssl::run(&["pkey", "-pubout"], &key)?)?;
+        made.push("policy.pub");
+    }
+    KeyDirectory::open(directory).map(|_| made)
+}
+
+fn put(directory: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
+    let partial = directory.join(format!(".{name}.partial"));
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file_error("remove", &partial)(error)),
+        _ => {}
+    }
+    write_new(&partial, content)?;
+    let target = directory.join(name);
+    #[expect(clippy::disallowed_methods, reason = "synchronised in the order that the head of `complete` gives")]
+    fs::rename(&partial, &target).map_err(file_error("rename the finished file to", &target))?;
+    sync(directory)
+}
+
+fn policy_key(staging: &Staging) -> Result<(), Error> {
+    let policy = generate(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"])?;
+    staging.write("policy.key", &policy)?;
+    staging.write("policy.pub", &openssl::run(&["pkey", "-pubout"], &policy)?)
 }
 
 /// A new private key, PKCS#8 PEM.
@@ -193,11 +240,14 @@ impl Staging {
     }
 
     fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
-        let path = self.path.join(name);
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(file_error("create", &path))?;
-        file.write_all(content).and_then(|()| file.sync_all()).map_err(file_error("write", &path))
+        write_new(&self.path.join(name), content)
     }
+}
+
+fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(file_error("create", path))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(file_error("write", path))
 }
 
 impl Drop for Staging {

@@ -40,7 +40,7 @@ pub enum KeyFile {
 }
 
 /// Every file of a complete hierarchy.
-pub(crate) const FILES: [(&str, KeyFile); 16] = [
+pub(crate) const FILES: [(&str, KeyFile); 18] = [
     ("uefi-pk.key", KeyFile::Private),
     ("uefi-pk.crt", KeyFile::Public),
     ("uefi-pk.der", KeyFile::Public),
@@ -50,6 +50,8 @@ pub(crate) const FILES: [(&str, KeyFile); 16] = [
     ("uefi-db.key", KeyFile::Private),
     ("uefi-db.crt", KeyFile::Public),
     ("uefi-db.der", KeyFile::Public),
+    ("policy.key", KeyFile::Private),
+    ("policy.pub", KeyFile::Public),
     ("release.key", KeyFile::Private),
     ("release.pub", KeyFile::Public),
     ("device-ca.key", KeyFile::Private),
@@ -106,6 +108,49 @@ impl KeyDirectory {
     /// UEFI certificate, DER (what firmware set-up screens take).
     pub fn uefi_certificate_der(&self, key: UefiKey) -> PathBuf {
         self.directory.join(format!("{}.der", key.stem()))
+    }
+
+    /// Private policy key, RSA 2048, PKCS#8 PEM: signs what a release's start looks like to the TPM, which gives out an
+    /// appliance's storage secrets to nothing else.
+    ///
+    /// RSA, because its signatures (PKCS#1 v1.5) are the same each time: same inputs, same image.
+    pub fn policy_key(&self) -> PathBuf {
+        self.directory.join("policy.key")
+    }
+
+    /// Public policy key, SubjectPublicKeyInfo PEM.
+    pub fn policy_public_key(&self) -> PathBuf {
+        self.directory.join("policy.pub")
+    }
+
+    /// The modulus of the public policy key, 256 bytes, big-endian. Its exponent is 65537.
+    ///
+    /// # Errors
+    /// When the file is not the public half of an RSA key of 2048 bits with that exponent.
+    pub fn policy_modulus(&self) -> Result<[u8; 256], Error> {
+        let path = self.policy_public_key();
+        let text = fs::read(&path).map_err(file_error("read", &path))?;
+        let der = crate::openssl::run(&["pkey", "-pubin", "-outform", "DER"], &text)?;
+        // RFC 8017, A.1.1, in an RFC 5280 SubjectPublicKeyInfo; for these sizes every length is fixed.
+        const HEAD: [u8; 33] = [
+            0x30, 0x82, 0x01, 0x22, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+            0x03, 0x82, 0x01, 0x0f, 0x00, 0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00,
+        ];
+        const TAIL: [u8; 5] = [0x02, 0x03, 0x01, 0x00, 0x01];
+        der.strip_prefix(&HEAD)
+            .and_then(|rest| rest.strip_suffix(&TAIL))
+            .and_then(|modulus| modulus.try_into().ok())
+            .ok_or(Error::Malformed { path, expected: "an RSA key of 2048 bits with the exponent 65537" })
+    }
+
+    /// Signs a text with the policy key: RSASSA-PKCS1-v1_5 over its SHA-256, 256 bytes.
+    ///
+    /// # Errors
+    /// When the key cannot be used.
+    pub fn sign_with_policy_key(&self, text: &[u8]) -> Result<[u8; 256], Error> {
+        let path = self.policy_key();
+        let signature = crate::openssl::run(&["dgst", "-sha256", "-sign", &path.to_string_lossy()], text)?;
+        signature.try_into().map_err(|_| Error::Malformed { path, expected: "an RSA key of 2048 bits" })
     }
 
     /// Private release signing key, Ed25519, PKCS#8 PEM.

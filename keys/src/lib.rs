@@ -8,12 +8,13 @@
 //! | `uefi-pk.{key,crt,der}` | RSA-2048, self-signed | UEFI platform key: owns the firmware's key database |
 //! | `uefi-kek.{key,crt,der}` | RSA-2048, self-signed | UEFI key exchange key: may change `db` and `dbx` |
 //! | `uefi-db.{key,crt,der}` | RSA-2048, self-signed | signs the bootloader and every UKI; the kernel inside carries no signature of its own |
+//! | `policy.{key,pub}` | RSA-2048 | signs what a release's start looks like to the TPM, which gives storage secrets to nothing else |
 //! | `release.{key,pub}` | Ed25519 | signs release metadata |
 //! | `device-ca.{key,crt}` | ECDSA P-256, CA | issues claim certificates and device certificates |
 //! | `log.{key,pub}` | age X25519 (`AGE-SECRET-KEY-1…`, `age1…`) | appliances encrypt exported logs to it |
 //! | `owner-guid` | | the GUID that marks our entries in the firmware's key database |
 //!
-//! Every `.key` but `log.key` is PKCS#8 PEM, every `.crt` X.509 PEM, `release.pub` SubjectPublicKeyInfo PEM.
+//! Every `.key` but `log.key` is PKCS#8 PEM, every `.crt` X.509 PEM, every `.pub` but `log.pub` SubjectPublicKeyInfo PEM.
 //!
 //! RSA-2048 for UEFI because firmware and `sbsign` are certain to take nothing else.
 
@@ -22,7 +23,7 @@ mod describe;
 mod directory;
 mod openssl;
 
-pub use create::{Validity, create};
+pub use create::{Validity, complete, create};
 pub use describe::{Description, describe};
 pub use directory::{KeyDirectory, KeyFile, UefiKey};
 
@@ -35,7 +36,7 @@ pub enum Error {
     #[error("{} exists and is not empty; keys are never overwritten: choose another directory, or remove that one yourself", .0.display())]
     NotEmpty(PathBuf),
     /// A file of the hierarchy is missing.
-    #[error("{} is missing; make a complete hierarchy in a new directory with `belvedere-keys init <dir>`", .0.display())]
+    #[error("{} is missing; `belvedere-keys complete <dir>` adds what an earlier version did not make, `belvedere-keys init <dir>` makes a complete hierarchy in a new directory", .0.display())]
     Missing(PathBuf),
     /// A private key can be read by others than its owner.
     #[error("{} can be read by others (mode {mode:03o}); if nobody has, type: chmod 600 {}", .path.display(), .path.display())]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use belvedere_keys::{Error, KeyDirectory, KeyFile, Validity, create, describe};
+use belvedere_keys::{Error, KeyDirectory, KeyFile, Validity, complete, create, describe};
 use clap::{Parser, Subcommand};
 
 /// Make and show a development key hierarchy: UEFI Secure Boot keys, release signing key, device certificate
@@ -20,6 +20,11 @@ enum Command {
     /// Make a new hierarchy in a directory that does not exist yet or is empty. Never overwrites anything.
     Init {
         /// Where the keys go (mode 0700, files 0600).
+        directory: PathBuf,
+    },
+    /// Add the keys that an earlier version did not make. Changes nothing that is there.
+    Complete {
+        /// A directory made by `init`.
         directory: PathBuf,
     },
     /// List the files of a hierarchy with fingerprints and expiry. Shows no private key.
@@ -45,6 +50,12 @@ fn run(arguments: Arguments) -> Result<(), Error> {
             let keys = create(&directory, Validity::default())?;
             println!("New development keys in {}:", keys.path().display());
             show(&keys)
+        }
+        Command::Complete { directory } => {
+            for name in complete(&directory)? {
+                println!("New: {}", directory.join(name).display());
+            }
+            Ok(())
         }
         Command::Show { directory } => show(&KeyDirectory::open(&directory)?),
     }

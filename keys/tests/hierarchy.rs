@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use belvedere_keys::{Error, KeyDirectory, UefiKey, Validity, create, describe};
+use belvedere_keys::{Error, KeyDirectory, UefiKey, Validity, complete, create, describe};
 
 fn openssl(arguments: &[&str]) -> String {
     let output = Command::new("openssl").args(arguments).output().unwrap();
@@ -26,7 +26,7 @@ fn a_new_hierarchy_is_complete_private_and_never_overwritten() {
         assert_eq!(mode(&entry.path()), 0o600, "{:?}", entry.path());
         names.push(entry.file_name());
     }
-    assert_eq!(names.len(), 16, "{names:?}");
+    assert_eq!(names.len(), 18, "{names:?}");
     assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1, "staging directory left behind");
 
     // Each certificate belongs to its key.
@@ -67,4 +67,45 @@ fn two_hierarchies_share_nothing() {
     let two = create(scratch.path().join("two"), Validity::default()).unwrap();
     assert_ne!(one.owner_guid().unwrap(), two.owner_guid().unwrap());
     assert_ne!(fs::read(one.log_key()).unwrap(), fs::read(two.log_key()).unwrap());
+}
+
+#[test]
+fn a_hierarchy_of_an_earlier_version_is_completed_and_nothing_else_changes() {
+    let scratch = tempfile::tempdir().unwrap();
+    let keys = create(scratch.path().join("keys"), Validity::default()).unwrap();
+    assert_eq!(complete(keys.path()).unwrap(), Vec::<&str>::new());
+    let db = fs::read(keys.uefi_key(UefiKey::Db)).unwrap();
+    // As an earlier version left it; then as a power cut left it.
+    for (remove, made) in [(["policy.key", "policy.pub"].as_slice(), 2), (&["policy.pub"], 1)] {
+        for name in remove {
+            fs::remove_file(keys.path().join(name)).unwrap();
+        }
+        fs::write(keys.path().join(".policy.key.partial"), "torn").unwrap();
+        let error = KeyDirectory::open(keys.path()).unwrap_err().to_string();
+        assert!(error.contains("belvedere-keys complete"), "{error}");
+        assert_eq!(complete(keys.path()).unwrap().len(), made);
+    }
+    assert_eq!(fs::read(keys.uefi_key(UefiKey::Db)).unwrap(), db);
+    let mode = fs::metadata(keys.policy_key()).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    // What is not the policy key's is not made up.
+    fs::remove_file(keys.log_key()).unwrap();
+    assert!(matches!(complete(keys.path()), Err(Error::Missing(_))));
+    assert!(matches!(complete(scratch.path().join("nothing")), Err(Error::Missing(_))));
+}
+
+#[test]
+fn the_policy_key_signs_the_same_text_with_the_same_bytes_and_openssl_verifies_them() {
+    let scratch = tempfile::tempdir().unwrap();
+    let keys = create(scratch.path().join("keys"), Validity::default()).unwrap();
+    let signature = keys.sign_with_policy_key(b"what a start looks like").unwrap();
+    assert_eq!(signature, keys.sign_with_policy_key(b"what a start looks like").unwrap());
+    let (text, file) = (scratch.path().join("text"), scratch.path().join("signature"));
+    fs::write(&text, "what a start looks like").unwrap();
+    fs::write(&file, signature).unwrap();
+    let public = keys.policy_public_key();
+    openssl(&["dgst", "-sha256", "-verify", public.to_str().unwrap(), "-signature", file.to_str().unwrap(), text.to_str().unwrap()]);
+    let modulus = openssl(&["rsa", "-pubin", "-noout", "-modulus", "-in", public.to_str().unwrap()]);
+    let ours: String = keys.policy_modulus().unwrap().iter().map(|byte| format!("{byte:02X}")).collect();
+    assert_eq!(modulus.trim(), format!("Modulus={ours}"));
 }
