@@ -6,8 +6,10 @@
 extern crate alloc;
 
 mod assemble;
+pub mod device_tree;
 mod image;
 mod layout;
+pub mod measured;
 mod release;
 
 pub use assemble::{AssembleError, assemble};
@@ -25,6 +27,10 @@ pub const CMDLINE: &str = ".cmdline";
 pub const DTB: &str = ".dtb";
 /// Section with what the bootloader must know of the release: [`release_section`].
 pub const RELEASE: &str = ".belvrel";
+
+/// Section with the signed policy of the release (`belvedere-tpm`'s boot policy): what the TPM's registers hold when it, and
+/// only it, has started.
+pub const POLICY: &str = ".belvpol";
 
 /// The command line of a `.cmdline` section without the newline or NULs an editor or linker left behind; nothing when
 /// it is not UTF-8 or holds a NUL inside.

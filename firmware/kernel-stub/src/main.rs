@@ -7,6 +7,8 @@ extern crate alloc;
 #[cfg(target_os = "uefi")]
 mod kernel;
 #[cfg(target_os = "uefi")]
+mod measure;
+#[cfg(target_os = "uefi")]
 mod start;
 
 #[cfg(target_os = "uefi")]

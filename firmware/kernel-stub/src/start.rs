@@ -1,6 +1,6 @@
 //! The stub: starts the kernel that it carries.
 //!
-//! Order: find the parts; lay the kernel out; put the device tree where the kernel looks for it; offer the initramfs; start
+//! Order: find the parts; measure them; lay the kernel out; put the device tree where the kernel looks for it; offer the initramfs; start
 //! the kernel with the command line. Every part comes from this image's own memory, which the firmware verified as one;
 //! nothing comes from a file, and the load options of whoever started this are not looked at.
 
@@ -9,11 +9,12 @@ use core::ffi::c_void;
 use core::ptr;
 
 use belvedere_firmware_console::say;
-use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, command_line};
-use uefi::boot::{self, MemoryType};
+use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, command_line, device_tree};
+use uefi::boot::{self, AllocateType, MemoryType};
 use uefi::{Guid, Handle, Status, guid};
 
 use crate::kernel::{Kernel, with_own_image};
+use crate::measure;
 
 /// EFI_DTB_TABLE_GUID.
 static DEVICE_TREE_TABLE: Guid = guid!("b1b621d5-f19c-41a5-830b-d9152c69aae0");
@@ -120,9 +121,13 @@ fn start() -> Result<Status, Failure> {
         .loaded_section(CMDLINE)
         .and_then(command_line)
         .ok_or(("there is no valid .cmdline section", Status::NOT_FOUND))?;
+    measure::sections(&image);
+    measure::hand_over_policy(&image);
+    let tree = image.loaded_section(DTB);
+    tree.into_iter().flat_map(device_tree::reserved_memory).for_each(reserve);
     let kernel = Kernel::place(kernel)?;
 
-    if let Some(tree) = image.loaded_section(DTB) {
+    if let Some(tree) = tree {
         install_device_tree(tree)?;
     }
     let initrd = image.loaded_section(INITRD).map(|content| InitrdFile {
@@ -135,6 +140,14 @@ fn start() -> Result<Status, Failure> {
     let status = kernel.start(&options);
     drop(offer);
     status
+}
+
+/// Takes memory that the device tree reserves out of the firmware's hands, before the kernel's own loader may be given it:
+/// what a panic left there must still be there when the kernel looks. Where the firmware reserved it already, this fails,
+/// as it should.
+fn reserve((start, size): (u64, u64)) {
+    let pages = usize::try_from(size).unwrap_or(0).div_ceil(boot::PAGE_SIZE);
+    let _ = boot::allocate_pages(AllocateType::Address(start), MemoryType::RESERVED, pages);
 }
 
 /// Copies the device tree to memory that the kernel keeps, and makes it *the* device tree.

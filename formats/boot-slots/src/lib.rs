@@ -43,6 +43,9 @@ pub const VENDOR_GUID: &str = "5d2c6f4e-9a41-4c0b-8f35-1d7a0c2e6b88";
 /// `minimum`, ASCII, no NUL. Linux shows it as
 /// `/sys/firmware/efi/efivars/BelvedereBootSlot-5d2c6f4e-9a41-4c0b-8f35-1d7a0c2e6b88`, after four bytes of attributes.
 pub const SLOT_VARIABLE: &str = "BelvedereBootSlot";
+/// Volatile UEFI variable, of the same vendor and attributes, with the signed policy of the release that was started
+/// (section `.belvpol` of its unified kernel image).
+pub const POLICY_VARIABLE: &str = "BelvedereBootPolicy";
 
 /// A place for a release. The numbers are on disk: never reuse or reorder them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
