@@ -7,6 +7,7 @@ pub mod device_mapper;
 pub mod mounts;
 pub mod partitions;
 pub mod program;
+pub mod secrets;
 pub mod verity;
 
 use std::io;

@@ -376,6 +376,15 @@ pub fn disable_clear(tpm: &mut (impl Tpm + ?Sized), lockout: Authorization<'_>) 
     command.u8(1).run(tpm, No)?.empty()
 }
 
+/// ClockRateAdjust by nothing: succeeds when this is the owner's authorisation, and changes nothing.
+///
+/// # Errors
+/// [`ResponseCode::BAD_AUTH`] when it is not.
+pub fn check_owner(tpm: &mut (impl Tpm + ?Sized), owner: Authorization<'_>) -> Result<(), TpmError> {
+    let command = Command::new("ClockRateAdjust", 0x130).u32(Hierarchy::Owner as u32).authorized(owner);
+    command.u8(0).run(tpm, No)?.empty()
+}
+
 /// ReadPublic: a loaded or persistent object's public area and name.
 pub fn read_public(tpm: &mut (impl Tpm + ?Sized), object: u32) -> Result<(Vec<u8>, Vec<u8>), TpmError> {
     let response = Command::new("ReadPublic", 0x173).u32(object).run(tpm, No)?;
