@@ -32,7 +32,7 @@ use belvedere_tpm::boot_policy::BootPolicy;
 use belvedere_tpm::commands::{self, Hierarchy};
 use belvedere_tpm::layout::{self, DATA_SECRET, FUSES, Purpose, RELEASE_PCR, SECRET, SECURE_BOOT_PCR, SYSTEM_SECRET};
 use belvedere_tpm::policy::sha256;
-use belvedere_tpm::{Authorization, Name, NvPublic, P256Key, ResponseCode, Tpm, TpmError};
+use belvedere_tpm::{Authorization, Name, NvPublic, PolicyKey, ResponseCode, Tpm, TpmError};
 use hmac::{Hmac, KeyInit, Mac};
 use plan::{Found, Index, Step};
 use sha2::Sha256;
@@ -134,7 +134,7 @@ pub fn kernel_random(bytes: &mut [u8]) -> io::Result<()> {
 pub fn ensure(
     tpm: &mut (impl Tpm + ?Sized),
     boot_policy: &BootPolicy,
-    policy_key: &P256Key,
+    policy_key: &PolicyKey,
     random: Random<'_>,
     log: Log<'_>,
 ) -> Result<Secrets, SecretsError> {
@@ -149,7 +149,7 @@ pub fn ensure(
 pub fn renew_data_secret(
     tpm: &mut (impl Tpm + ?Sized),
     boot_policy: &BootPolicy,
-    policy_key: &P256Key,
+    policy_key: &PolicyKey,
     random: Random<'_>,
     log: Log<'_>,
 ) -> Result<Secrets, SecretsError> {
@@ -177,18 +177,18 @@ pub fn close_phase(tpm: &mut (impl Tpm + ?Sized)) -> Result<(), TpmError> {
 /// A TPM in which the running release may use the secrets, or make them.
 struct Access<'a, T: ?Sized> {
     tpm: &'a mut T,
-    key: P256Key,
+    key: PolicyKey,
     entry: belvedere_tpm::boot_policy::Entry,
     found: Found,
     storage: Approval,
 }
 
 impl<'a, T: Tpm + ?Sized> Access<'a, T> {
-    fn open(tpm: &'a mut T, boot_policy: &BootPolicy, policy_key: &P256Key) -> Result<Self, SecretsError> {
+    fn open(tpm: &'a mut T, boot_policy: &BootPolicy, policy_key: &PolicyKey) -> Result<Self, SecretsError> {
         if boot_policy.key != *policy_key {
             return Err(SecretsError::OtherKey);
         }
-        let (found, fuses) = look(tpm, &policy_key.policy_name())?;
+        let (found, fuses) = look(tpm, &policy_key.name())?;
         // Before anything is written: is there anything to refuse?
         plan::next(&found)?;
         let [pcr7, pcr11] = commands::pcr_read(tpm, [SECURE_BOOT_PCR, RELEASE_PCR])?;
@@ -223,7 +223,7 @@ impl<'a, T: Tpm + ?Sized> Access<'a, T> {
     }
 
     fn carry_out(&mut self, step: Step, secrets: Option<&Secrets>, random: Random<'_>) -> Result<(), SecretsError> {
-        let name = self.key.policy_name();
+        let name = self.key.name();
         match step {
             Step::DefineFuses => commands::nv_define(self.tpm, EMPTY, &layout::fuses(&name))?,
             Step::WriteFuses => {

@@ -8,7 +8,7 @@ use alloc::string::String;
 use belvedere_tpm::approval::{Approval, FusesState};
 use belvedere_tpm::boot_policy::{BootPolicy, Entry};
 use belvedere_tpm::layout::{self, DATA_SECRET, Difference, FUSES, HIGHEST_LEVEL, Purpose, SYSTEM_SECRET};
-use belvedere_tpm::{Authorization, Name, P256Key, Tpm, TpmError, commands};
+use belvedere_tpm::{Authorization, Name, PolicyKey, Tpm, TpmError, commands};
 use core::fmt;
 
 /// What the fuses say.
@@ -109,7 +109,7 @@ impl core::error::Error for FuseError {}
 
 /// Reads the fuses; changes nothing. Two commands, four on a new machine.
 ///
-/// `policy_key`: the name of the key that signs our policies ([`P256Key::policy_name`]). Who has none to expect, the
+/// `policy_key`: the name of the key that signs our policies ([`PolicyKey::name`]). Who has none to expect, the
 /// bootloader, leaves it out; then attributes and size alone are compared.
 ///
 /// # Errors
@@ -145,7 +145,7 @@ fn read_level(tpm: &mut (impl Tpm + ?Sized)) -> Result<u32, FuseError> {
 pub struct Raise {
     from: u32,
     to: u32,
-    key: P256Key,
+    key: PolicyKey,
     entry: Entry,
 }
 
@@ -178,7 +178,7 @@ pub fn prepare(
     if to_level > entry.level {
         return Err(FuseError::AboveRelease { wanted: to_level, signed: entry.level });
     }
-    match read(tpm, Some(&policy.key.policy_name()))? {
+    match read(tpm, Some(&policy.key.name()))? {
         Fuses::Factory => Err(FuseError::Factory),
         Fuses::Level(from) if from >= to_level => {
             log(&format!("rollback fuses: level {from}, nothing to raise (asked for: {to_level})"));

@@ -4,50 +4,53 @@ use crate::Machine;
 use belvedere_tpm::boot_policy::{BootPolicy, Entry};
 use belvedere_tpm::layout::{Purpose, approved, fuses_name};
 use belvedere_tpm::policy::to_be_signed;
-use belvedere_tpm::{Digest, P256Key, P256Signature};
+use belvedere_tpm::{Digest, PolicyKey, PolicySignature};
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use ring::rsa::{KeyPair, PublicKeyComponents};
+use ring::signature::RSA_PKCS1_SHA256;
+use std::process::Command;
 
 /// A policy key with its private half.
-pub struct PolicySigner(EcdsaKeyPair);
+pub struct PolicySigner(KeyPair);
 
 impl PolicySigner {
     /// A new key.
     ///
     /// # Panics
-    /// When the library makes none.
+    /// When openssl makes none.
     #[expect(clippy::new_without_default, reason = "each one is another key")]
     pub fn new() -> PolicySigner {
-        let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random);
-        PolicySigner(key.expect("the key that was made"))
+        let made = Command::new("openssl")
+            .args(["genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-outform", "DER"])
+            .output()
+            .expect("openssl");
+        PolicySigner(KeyPair::from_pkcs8(&made.stdout).expect("the key that was made"))
     }
 
     /// The public half.
     ///
     /// # Panics
-    /// Never: the library's point is an uncompressed one.
-    pub fn key(&self) -> P256Key {
-        let point = self.0.public_key().as_ref();
-        assert_eq!((point.len(), point[0]), (65, 4));
-        P256Key { x: point[1..33].try_into().expect("32 bytes"), y: point[33..].try_into().expect("32 bytes") }
+    /// When the key has another length than asked for.
+    pub fn key(&self) -> PolicyKey {
+        let PublicKeyComponents { n, .. } = PublicKeyComponents::<Vec<u8>>::from(self.0.public());
+        PolicyKey(n.try_into().expect("256 bytes"))
     }
 
     /// Signs a policy for a text.
     ///
     /// # Panics
     /// When the library does not sign.
-    pub fn sign(&self, approved: &Digest, policy_ref: &[u8]) -> P256Signature {
-        let signed = self.0.sign(&SystemRandom::new(), &to_be_signed(approved, policy_ref)).expect("a signature");
-        let (r, s) = signed.as_ref().split_at(32);
-        P256Signature { r: r.try_into().expect("32 bytes"), s: s.try_into().expect("32 bytes") }
+    pub fn sign(&self, approved: &Digest, policy_ref: &[u8]) -> PolicySignature {
+        let mut signature = [0; 256];
+        let text = to_be_signed(approved, policy_ref);
+        self.0.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), &text, &mut signature).expect("a signature");
+        PolicySignature(signature)
     }
 
     /// The entry of a release with a level, on a machine.
     pub fn entry(&self, machine: &Machine, level: u32) -> Entry {
         let (pcr7, pcr11) = (machine.pcr7(), machine.pcr11());
-        let fuses = fuses_name(&self.key().policy_name());
+        let fuses = fuses_name(&self.key().name());
         let sign = |purpose: Purpose| self.sign(&approved(purpose, &pcr7, &pcr11, level, &fuses), purpose.policy_ref());
         Entry { pcr7, pcr11, level, storage: sign(Purpose::Storage), fuses: sign(Purpose::Fuses) }
     }

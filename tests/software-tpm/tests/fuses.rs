@@ -33,7 +33,7 @@ impl Appliance {
     }
 
     fn name(&self) -> Name {
-        self.signer.key().policy_name()
+        self.signer.key().name()
     }
 
     fn read(&mut self) -> Result<Fuses, FuseError> {
@@ -59,7 +59,7 @@ fn a_new_machine_is_of_level_0_until_its_first_start_kept_something() {
     let (signer, machine) = (PolicySigner::new(), Machine::new("keys", "release"));
     let mut tpm = SoftwareTpm::new();
     tpm.start_release(&machine);
-    let name = signer.key().policy_name();
+    let name = signer.key().name();
     assert_eq!(read(&mut tpm, Some(&name)), Ok(Fuses::Factory));
     assert_eq!(read(&mut tpm, None).map(Fuses::level), Ok(0));
     // A first start that was cut after its first command.
@@ -243,7 +243,7 @@ fn fuses_that_are_gone_are_closed_while_a_secret_is_there() {
         commands::nv_define(&mut tpm, NO_PASSWORD, &secret).unwrap();
         assert_eq!(read(&mut tpm, None), Err(FuseError::Lost));
         // Defined anew, never written: no level 0 either.
-        commands::nv_define(&mut tpm, NO_PASSWORD, &layout::fuses(&signer.key().policy_name())).unwrap();
+        commands::nv_define(&mut tpm, NO_PASSWORD, &layout::fuses(&signer.key().name())).unwrap();
         assert_eq!(read(&mut tpm, None), Err(FuseError::Lost));
     }
 }
@@ -251,14 +251,14 @@ fn fuses_that_are_gone_are_closed_while_a_secret_is_there() {
 #[test]
 fn foreign_fuses_are_closed() {
     let (signer, other) = (PolicySigner::new(), PolicySigner::new());
-    let ours = layout::fuses(&signer.key().policy_name());
+    let ours = layout::fuses(&signer.key().name());
     let read_with = |public: &NvPublic, key: Option<&Name>| {
         let mut tpm = SoftwareTpm::new();
         commands::nv_define(&mut tpm, NO_PASSWORD, public).unwrap();
         read(&mut tpm, key)
     };
-    let name = signer.key().policy_name();
-    assert_eq!(read_with(&ours, Some(&other.key().policy_name())), Err(FuseError::Foreign(Difference::Policy)));
+    let name = signer.key().name();
+    assert_eq!(read_with(&ours, Some(&other.key().name())), Err(FuseError::Foreign(Difference::Policy)));
     assert_eq!(read_with(&ours, Some(&name)), Ok(Fuses::Factory));
     for changed in [attributes::OWNER_WRITE, attributes::AUTH_WRITE, attributes::OWNER_READ] {
         let public = NvPublic { attributes: ours.attributes | changed, ..ours.clone() };

@@ -13,7 +13,7 @@ const SECRET: [u8; 32] = [0x5a; 32];
 fn owned(signer: &PolicySigner, entry: &Entry, machine: &Machine, level: u32) -> SoftwareTpm {
     let mut tpm = SoftwareTpm::new();
     tpm.start_release(machine);
-    let name = signer.key().policy_name();
+    let name = signer.key().name();
     commands::nv_define(&mut tpm, NO_PASSWORD, &layout::fuses(&name)).unwrap();
     commands::nv_define(&mut tpm, NO_PASSWORD, &layout::system_secret(&name)).unwrap();
     let approval = Approval::verify(&mut tpm, &signer.key(), entry, Purpose::Fuses).unwrap();
@@ -53,9 +53,9 @@ fn each_step_has_the_digest_that_the_tpm_computes() {
     let [pcr7, pcr11] = commands::pcr_read(&mut tpm, [7, 11]).unwrap();
     assert_eq!((pcr7, pcr11), (machine.pcr7(), machine.pcr11()));
 
-    let name = signer.key().policy_name();
+    let name = signer.key().name();
     let loaded = commands::load_policy_key(&mut tpm, &signer.key()).unwrap();
-    assert_eq!(commands::read_public(&mut tpm, loaded.0).unwrap(), (signer.key().policy_public_area(), name.to_vec()));
+    assert_eq!(commands::read_public(&mut tpm, loaded.0).unwrap(), (signer.key().public_area(), name.to_vec()));
     let public = commands::nv_read_public(&mut tpm, layout::FUSES).unwrap().unwrap();
     assert_eq!(public, layout::fuses(&name).as_written());
     let fuses_name = layout::fuses_name(&name);
@@ -128,7 +128,7 @@ fn other_measurements_open_nothing() {
         tpm.start_release(&other);
         assert_eq!(refusal(open(&mut tpm, &signer, &entry)), ResponseCode::VALUE);
         // Nor when the session is told to take the PCRs as they are: then it is not what was signed.
-        let name = signer.key().policy_name();
+        let name = signer.key().name();
         let approved = layout::approved_policy(&entry.pcr7, &entry.pcr11, 1, &layout::fuses_name(&name));
         let loaded = commands::load_policy_key(&mut tpm, &signer.key()).unwrap();
         let message = policy::sha256(&[&policy::to_be_signed(&approved, Purpose::Storage.policy_ref())]);
@@ -170,7 +170,7 @@ fn a_signature_of_another_key_or_for_another_purpose_opens_nothing() {
     let swapped = Entry { storage: entry.fuses, ..entry };
     assert_eq!(refusal(open(&mut tpm, &signer, &swapped)), ResponseCode::SIGNATURE);
     // The right policy, signed by our key for another text.
-    let name = signer.key().policy_name();
+    let name = signer.key().name();
     let approved = layout::approved_policy(&entry.pcr7, &entry.pcr11, 1, &layout::fuses_name(&name));
     let swapped = Entry { storage: signer.sign(&approved, Purpose::Fuses.policy_ref()), ..entry };
     assert_eq!(refusal(open(&mut tpm, &signer, &swapped)), ResponseCode::SIGNATURE);
@@ -210,7 +210,7 @@ fn authorized(
     commands::policy_pcr(tpm, session, &[7, 11], &values).unwrap();
     let operand = level_bits(entry.level).to_be_bytes();
     commands::policy_nv(tpm, session, layout::FUSES, &operand, Comparison::AtMost).unwrap();
-    commands::policy_authorize(tpm, session, approved, policy_ref, &signer.key().policy_name(), &ticket).unwrap();
+    commands::policy_authorize(tpm, session, approved, policy_ref, &signer.key().name(), &ticket).unwrap();
     session
 }
 

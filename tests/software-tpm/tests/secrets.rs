@@ -104,7 +104,7 @@ fn a_first_start_cut_anywhere_is_finished_by_the_next_one() {
         let was_cut = !appliance.tpm.has_power();
         appliance.restart();
         // The bootloader's view of it: never an error, never a level that was not set.
-        let name = appliance.signer.key().policy_name();
+        let name = appliance.signer.key().name();
         let fuses = belvedere_fuses::read(&mut appliance.tpm, Some(&name));
         assert_eq!(fuses.map(belvedere_fuses::Fuses::level), Ok(0), "cut after {after}");
         let written = commands::nv_read_public(&mut appliance.tpm, SYSTEM_SECRET).unwrap().is_some_and(|p| p.written());
@@ -244,9 +244,9 @@ fn a_session_opened_before_the_phase_is_closed_is_of_no_use_after() {
 fn a_foreign_index_is_refused_and_left_as_it_is() {
     let names = PolicySigner::new();
     for (index, public) in [
-        (FUSES, layout::fuses(&names.key().policy_name())),
-        (SYSTEM_SECRET, layout::system_secret(&names.key().policy_name())),
-        (DATA_SECRET, layout::data_secret(&names.key().policy_name())),
+        (FUSES, layout::fuses(&names.key().name())),
+        (SYSTEM_SECRET, layout::system_secret(&names.key().name())),
+        (DATA_SECRET, layout::data_secret(&names.key().name())),
     ] {
         let mut appliance = Appliance::new();
         commands::nv_define(&mut appliance.tpm, NO_PASSWORD, &public).unwrap();
@@ -257,7 +257,7 @@ fn a_foreign_index_is_refused_and_left_as_it_is() {
         assert_eq!(commands::nv_read_public(&mut appliance.tpm, index), Ok(Some(public)));
     }
     let mut appliance = Appliance::new();
-    let ours = layout::system_secret(&appliance.signer.key().policy_name());
+    let ours = layout::system_secret(&appliance.signer.key().name());
     let readable = NvPublic { attributes: ours.attributes | attributes::OWNER_READ, ..ours };
     commands::nv_define(&mut appliance.tpm, NO_PASSWORD, &readable).unwrap();
     let expected = Refusal::Foreign { index: SYSTEM_SECRET, difference: Difference::Attributes };

@@ -98,9 +98,9 @@ pub fn entry<'a>(policy: &'a BootPolicy, pcr7: &Digest, pcr11: &Digest, fuses: u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belvedere_tpm::{P256Key, P256Signature};
+    use belvedere_tpm::{PolicyKey, PolicySignature};
 
-    const NONE: P256Signature = P256Signature { r: [0; 32], s: [0; 32] };
+    const NONE: PolicySignature = PolicySignature([0; 256]);
 
     fn policy(entries: &[(u8, u8, u32)]) -> BootPolicy {
         let entry = |&(pcr7, pcr11, level): &(u8, u8, u32)| Entry {
@@ -110,7 +110,7 @@ mod tests {
             storage: NONE,
             fuses: NONE,
         };
-        BootPolicy { key: P256Key { x: [0; 32], y: [0; 32] }, entries: entries.iter().map(entry).collect() }
+        BootPolicy { key: PolicyKey([0; 256]), entries: entries.iter().map(entry).collect() }
     }
 
     fn closed(entries: &[(u8, u8, u32)], pcr7: u8, pcr11: u8, fuses: u32) -> Closed {
