@@ -19,6 +19,9 @@
 //! owner); secrecy of what was removed.
 
 mod block;
+#[cfg(any(test, feature = "model"))]
+pub mod block_model;
+mod device;
 mod directory;
 mod disk;
 mod file;
@@ -26,6 +29,7 @@ mod file;
 mod power_cut;
 
 pub use block::{read_block, write_block};
+pub use device::{BlockDevice, DeviceFile};
 pub use directory::{StagedDirectory, recover_directory, stage_directory, write_directory};
 pub use disk::{Disk, RealDisk};
 pub use file::{read_file, remove_file, write_file};

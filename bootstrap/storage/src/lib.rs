@@ -4,11 +4,13 @@
 
 pub mod data;
 pub mod device_mapper;
+pub mod encrypt;
 pub mod mounts;
 pub mod partitions;
 pub mod program;
 pub mod secrets;
 pub mod verity;
+pub mod volume;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,6 +62,14 @@ pub enum StorageError {
     /// The `data` partition holds something that is not ours; it is not overwritten.
     #[error("{0} holds data that is not ours and is left as it is; write the disk image anew, or erase the partition")]
     Foreign(String),
+    /// A partition is not used as an encrypted volume; it was not touched.
+    #[error("{device} is left as it is: {refusal}")]
+    Volume {
+        /// The partition.
+        device: String,
+        /// Why, and what to do.
+        refusal: volume::Refusal,
+    },
     /// A write could not be made durable.
     #[error(transparent)]
     Durable(#[from] belvedere_durable::DurableError),

@@ -1,6 +1,6 @@
 //! What a partition holds besides its LUKS2 header says it: how far its encryption went.
 //!
-//! Two copies of one block at [`RECORD_OFFSETS`](crate::RECORD_OFFSETS), the valid one with the higher generation holds,
+//! Two copies of one block at [`RECORD_OFFSETS`](crate::RECORD_OFFSETS), the valid one with the newer generation holds,
 //! and a change is written over the *other* one: whatever a power cut does to the block being written, the record before
 //! the change is still there.
 //!
@@ -68,7 +68,7 @@ pub enum VolumeState {
 /// The record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VolumeRecord {
-    /// Grows by one with every change.
+    /// Grows by one with every change, and begins at 0 again after its end.
     pub generation: u64,
     /// What the partition holds.
     pub state: VolumeState,
@@ -204,13 +204,17 @@ impl RecordCopies {
     /// The block that makes `state` the one that holds. It goes over the copy that does not hold now.
     pub fn change(&self, state: VolumeState) -> RecordChange {
         let copy = self.current_copy().map_or(0, |current| 1 - current);
-        let generation = self.current().map_or(1, |record| record.generation.saturating_add(1));
+        let generation = self.current().map_or(1, |record| record.generation.wrapping_add(1));
         RecordChange { offset: RECORD_OFFSETS[copy], block: encode(&VolumeRecord { generation, state }) }
     }
 
     fn current_copy(&self) -> Option<usize> {
         match self.found {
-            [Ok(first), Ok(second)] => Some(usize::from(second.generation > first.generation)),
+            // Newer is the one that the other leads to by counting on, over the end of the numbers too (RFC 1982).
+            [Ok(first), Ok(second)] => {
+                let ahead = second.generation.wrapping_sub(first.generation);
+                Some(usize::from(ahead != 0 && ahead < 1 << 63))
+            }
             [Ok(_), Err(_)] => Some(0),
             [Err(_), Ok(_)] => Some(1),
             [Err(_), Err(_)] => None,
@@ -309,5 +313,17 @@ mod tests {
         assert_eq!(one.current().map(|record| record.generation), Some(2));
         assert_eq!(one.change(VolumeState::Creating).offset, RECORD_OFFSETS[0]);
         assert_eq!(RecordCopies::read(&[], &[]).current(), None);
+    }
+
+    #[test]
+    fn a_change_holds_after_the_last_generation_too() {
+        let record = |generation, state| encode(&VolumeRecord { generation, state });
+        let first = record(u64::MAX, VolumeState::Creating);
+        let copies = RecordCopies::read(&first, &record(u64::MAX - 1, VolumeState::Empty));
+        assert_eq!(copies.current().map(|record| record.state), Some(VolumeState::Creating));
+        let change = copies.change(VolumeState::Destroying);
+        assert_eq!(change.offset, RECORD_OFFSETS[1]);
+        let after = RecordCopies::read(&first, &change.block).current();
+        assert_eq!(after, Some(VolumeRecord { generation: 0, state: VolumeState::Destroying }));
     }
 }

@@ -1,0 +1,362 @@
+//! Carries out what [`volume::plan`](crate::volume::plan) decides: makes, encrypts in place, mends, destroys, opens.
+//!
+//! Everything is written so that the power may go at any write. "Durably" means written, flushed and read back. What a
+//! cut after each number leaves:
+//!
+//! # A new volume (`data` on first use, an empty system partition)
+//!
+//! 1. record `Creating`, durably — a torn one is none: the partition is still blank, and begun again
+//! 2. header and key slots for a new random key, durably — begun again with another key; nobody stored anything
+//! 3. encrypted zeros over beginning and end of the volume, flushed — the same
+//! 4. record `Encrypted`, durably — the volume is there
+//! 5. the same in the record's other copy, durably
+//!
+//! # Encryption in place
+//!
+//! The plain image lies one shift behind the place of its encrypted form; each chunk is written over space whose plain
+//! content was encrypted before. So no journal is needed.
+//!
+//! 1. header and key slots for a new random key, durably — record still `Factory`: the plain image is whole, the header is
+//!    made anew with another key. A header, whole or torn, is worth nothing while the record says `Factory`.
+//! 2. record `Encrypting`, 0 done, durably — from here on the header is never written again
+//! 3. for each chunk: encrypted, written one shift forward, flushed and read back — the chunk's plain form is still
+//!    whole, because the shift is at least a chunk; it is encrypted again, with the same key
+//! 4. record `Encrypting`, so much done, durably; then 3 for the next chunk
+//! 5. encrypted zeros over what remains of the plain image behind the end of its encrypted form, flushed — done again
+//! 6. record `Encrypted`, durably — the volume is there
+//! 7. the same in the record's other copy, durably
+//!
+//! # A full reset
+//!
+//! 1. record `Destroying` in both copies, each durably — from the first on the reset is finished by whoever starts next
+//! 2. random bytes over header and key slots, durably — done again. The key is gone, and with it all data
+//! 3. record `Creating`, durably; then as a new volume
+//!
+//! Not covered: flash keeps old blocks where only its controller sees them. Encryption from the factory on and a key slot
+//! that needs the TPM are the answer to that, and that the reset renews what the TPM keeps.
+
+use crate::volume::{BLANK, Found, Geometry, HeaderFound, Purpose, Refusal, Start, Step, plan};
+use crate::{StorageError, data};
+use belvedere_durable::BlockDevice;
+use belvedere_luks2::record::{BLOCK, RecordCopies, VolumeState};
+use belvedere_luks2::{
+    DATA_OFFSET, HEADER_SIZE, Header, Malformed, Passphrase, RECORD_OFFSETS, Randomness, SECTOR, VolumeKey, Xts,
+};
+use std::io;
+
+/// A partition's part in this.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its volume's label, and its name in what is reported; such as `belvedere-data`.
+    pub label: &'a str,
+    /// The appliance's key.
+    pub passphrase: &'a Passphrase,
+    /// [`Geometry::APPLIANCE`], but in tests.
+    pub geometry: Geometry,
+}
+
+/// Where random bytes come from and where progress goes to.
+pub struct Surroundings<'a> {
+    /// Fills with random bytes: [`kernel_random`].
+    pub random: &'a mut dyn FnMut(&mut [u8]) -> io::Result<()>,
+    /// Gets a line for people now and then.
+    pub report: &'a mut dyn FnMut(&str),
+}
+
+/// A volume that may be opened.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its key.
+    pub key: VolumeKey,
+    /// Its UUID.
+    pub volume: [u8; 16],
+    /// Whether it was made now; it then begins and ends with zeros.
+    pub created: bool,
+}
+
+/// The kernel's random numbers; waits until it has enough of them.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn kernel_random(bytes: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Brings a partition to where it can be opened, from wherever the last power cut left it. Takes as long as encrypting
+/// the whole image, the first time.
+///
+/// # Errors
+/// [`StorageError::Volume`]: it is refused, and was not touched. Others: the device fails; begin again.
+pub fn prepare<D: BlockDevice>(
+    device: &mut D,
+    request: &Request<'_>,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<Prepared, StorageError> {
+    let mut created = false;
+    // Each step leads nearer to the end: destroy, create, mend, open is the longest way.
+    for _ in 0..6 {
+        let (found, opened) = look(device, request)?;
+        let step = plan(request.purpose, &found, &request.geometry).map_err(|refusal| refused(device, refusal))?;
+        match (step, opened) {
+            (Step::Destroy, _) => destroy(device, surroundings)?,
+            (Step::Create, _) => {
+                create(device, request, surroundings)?;
+                created = true;
+            }
+            (Step::BeginEncryption { bytes }, _) => {
+                let volume = new_header(device, request, surroundings)?.1;
+                write_record(device, VolumeState::Encrypting { volume, bytes, done: 0 })?;
+            }
+            (Step::ContinueEncryption { volume, bytes, done }, Some((key, _))) => {
+                encrypt(device, request, &Xts::new(key.bytes()), volume, bytes, done, surroundings.report)?;
+            }
+            (Step::Mend { volume }, Some((_, header))) => mend(device, &header, volume)?,
+            (Step::Open, Some((key, header))) => return Ok(Prepared { key, volume: header.uuid(), created }),
+            // `plan` asks for these only where the header opens.
+            (Step::ContinueEncryption { .. } | Step::Mend { .. } | Step::Open, None) => {
+                return Err(refused(device, Refusal::Closed));
+            }
+        }
+    }
+    Err(refused(device, Refusal::HeaderLost("it reads differently every time; replace the medium".into())))
+}
+
+/// Destroys a volume with all its data, whatever state it is in, and makes a new one. Begins by recording that: after
+/// a power cut [`prepare`] goes on with it.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub fn recreate<D: BlockDevice>(
+    device: &mut D,
+    request: &Request<'_>,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<Prepared, StorageError> {
+    let needed = DATA_OFFSET + SECTOR as u64;
+    if device.size() < needed {
+        return Err(refused(device, Refusal::TooSmall { size: device.size(), needed }));
+    }
+    write_record(device, VolumeState::Destroying)?;
+    prepare(device, request, surroundings)
+}
+
+fn refused(device: &impl BlockDevice, refusal: Refusal) -> StorageError {
+    StorageError::Volume { device: device.path().display().to_string(), refusal }
+}
+
+/// Reads what can be read, block by block where not all can: zeros stand for the others, and whether there were any.
+fn read_what_can_be_read(device: &impl BlockDevice, offset: u64, length: usize) -> (Vec<u8>, bool) {
+    let mut bytes = vec![0; length];
+    if device.read_at(offset, &mut bytes).is_ok() {
+        return (bytes, true);
+    }
+    bytes.fill(0);
+    for (index, block) in bytes.chunks_mut(BLOCK).enumerate() {
+        if device.read_at(offset + (index * BLOCK) as u64, block).is_err() {
+            block.fill(0);
+        }
+    }
+    (bytes, false)
+}
+
+fn records(device: &impl BlockDevice) -> RecordCopies {
+    let [first, second] = RECORD_OFFSETS.map(|offset| {
+        let mut block = vec![0; BLOCK];
+        // A copy that a power cut left unreadable is no copy.
+        device.read_at(offset, &mut block).map(|()| block).unwrap_or_default()
+    });
+    RecordCopies::read(&first, &second)
+}
+
+fn write_record(device: &mut impl BlockDevice, state: VolumeState) -> Result<(), StorageError> {
+    let change = records(device).change(state);
+    Ok(device.write_durably(change.offset, &change.block)?)
+}
+
+type Opened = (VolumeKey, Header);
+
+fn look(device: &impl BlockDevice, request: &Request<'_>) -> Result<(Found, Option<Opened>), StorageError> {
+    let size = device.size();
+    let length = usize::try_from(size.min(BLANK)).unwrap_or_default();
+    let (mut start, whole) = read_what_can_be_read(device, 0, length);
+    let copies = records(device);
+    let decoded = match Header::decode(&start) {
+        Ok(header) => match header.unlock(&start, request.passphrase) {
+            Ok(key) => Ok((key, header)),
+            Err(_) if whole => Err(HeaderFound::Closed),
+            Err(_) => Err(HeaderFound::Unusable("a part of its key slots cannot be read; replace the medium".into())),
+        },
+        Err(Malformed::Absent | Malformed::Short(_)) => Err(HeaderFound::Absent),
+        Err(error) => Err(HeaderFound::Unusable(error.to_string())),
+    };
+    if let Some(places) = start.get_mut(RECORD_OFFSETS[0] as usize..DATA_OFFSET as usize) {
+        places.fill(0);
+    }
+    let blank = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+    // Unreadable blocks beside the record are no sign of a blank partition.
+    let readable = whole || {
+        let [first, last] = [0..RECORD_OFFSETS[0], DATA_OFFSET..length as u64].map(|range| {
+            let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default();
+            read_what_can_be_read(device, range.start, length).1
+        });
+        first && last
+    };
+    let start = match data::Content::of(&start) {
+        data::Content::Ext4 => Start::Ext4,
+        _ if readable && blank(&start) => Start::Blank,
+        _ => Start::Other,
+    };
+    let (header, opened) = match decoded {
+        Ok((key, header)) => {
+            let found = HeaderFound::Opens { volume: header.uuid(), damaged: header.repair().is_some() };
+            (found, Some((key, header)))
+        }
+        Err(found) => (found, None),
+    };
+    let (newer, settled) = (copies.newer(), copies.settled());
+    let record = copies.current().map(|record| record.state);
+    Ok((Found { record, newer, settled, header, start, size }, opened))
+}
+
+/// Writes a header with a new key over whatever there was.
+fn new_header(
+    device: &mut impl BlockDevice,
+    request: &Request<'_>,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<(VolumeKey, [u8; 16]), StorageError> {
+    let no_random = |error| StorageError::Io { operation: "get random bytes for", object: request.label.into(), source: error };
+    let key = VolumeKey::fill(&mut *surroundings.random).map_err(no_random)?;
+    let random = Randomness::fill(&mut *surroundings.random).map_err(no_random)?;
+    let bytes = Header::create(request.label, request.passphrase, &key, &random);
+    // The order does not matter: in the states in which this is done the header is worth nothing before it is all there.
+    let (copies, slots) = bytes.split_at(2 * HEADER_SIZE);
+    device.write_at(2 * HEADER_SIZE as u64, slots)?;
+    device.write_at(0, &copies[..HEADER_SIZE])?;
+    device.write_at(HEADER_SIZE as u64, &copies[HEADER_SIZE..])?;
+    device.flush()?;
+    device.verify(0, &bytes)?;
+    // What is on the medium is what will be read at the next start; better to find a fault now than then.
+    let header = Header::decode(&bytes).map_err(|error| refused(device, Refusal::HeaderLost(error.to_string())))?;
+    Ok((key, header.uuid()))
+}
+
+fn create(
+    device: &mut impl BlockDevice,
+    request: &Request<'_>,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<(), StorageError> {
+    write_record(device, VolumeState::Creating)?;
+    let (key, volume) = new_header(device, request, surroundings)?;
+    let xts = Xts::new(key.bytes());
+    let length = volume_length(device.size());
+    let blank = request.geometry.blank.min(length);
+    write_zeros(device, &xts, 0, blank, request.geometry.chunk)?;
+    write_zeros(device, &xts, length - blank, blank, request.geometry.chunk)?;
+    device.flush()?;
+    write_record(device, VolumeState::Encrypted { volume })
+}
+
+/// Bytes that the opened volume has.
+fn volume_length(size: u64) -> u64 {
+    belvedere_luks2::dm_crypt_length(size) * 512
+}
+
+/// Encrypted zeros, `length` bytes from `offset` of the volume on. Not flushed.
+fn write_zeros(
+    device: &mut impl BlockDevice,
+    xts: &Xts,
+    offset: u64,
+    length: u64,
+    chunk: u64,
+) -> Result<(), StorageError> {
+    let mut done = 0;
+    while done < length {
+        let part = chunk.min(length - done);
+        let mut bytes = vec![0; usize::try_from(part).unwrap_or_default()];
+        in_sectors(device, xts.encrypt(offset + done, SECTOR, &mut bytes))?;
+        device.write_at(DATA_OFFSET + offset + done, &bytes)?;
+        done += part;
+    }
+    Ok(())
+}
+
+/// Every length here is of whole sectors; if one were not, nothing must be written.
+fn in_sectors(device: &impl BlockDevice, outcome: Result<(), belvedere_luks2::Unaligned>) -> Result<(), StorageError> {
+    outcome.map_err(|error| StorageError::Io {
+        operation: "encrypt",
+        object: device.path().display().to_string(),
+        source: io::Error::new(io::ErrorKind::InvalidInput, error),
+    })
+}
+
+/// Encrypts from `done` on, wipes what remains of the plain image, and records the end.
+fn encrypt(
+    device: &mut impl BlockDevice,
+    request: &Request<'_>,
+    xts: &Xts,
+    volume: [u8; 16],
+    bytes: u64,
+    mut done: u64,
+    report: &mut dyn FnMut(&str),
+) -> Result<(), StorageError> {
+    let Geometry { shift, chunk, .. } = request.geometry;
+    let tenth = |done: u64| u128::from(done) * 10 / u128::from(bytes.max(1));
+    // A chunk longer than the shift would be written over its own plain form.
+    let chunk = chunk.min(shift);
+    while done < bytes {
+        let before = tenth(done);
+        let mut data = vec![0; usize::try_from(chunk.min(bytes - done)).unwrap_or_default()];
+        device.read_at(DATA_OFFSET + shift + done, &mut data)?;
+        in_sectors(device, xts.encrypt(done, SECTOR, &mut data))?;
+        device.write_at(DATA_OFFSET + done, &data)?;
+        device.flush()?;
+        // The plain form is overwritten by the next chunk: this is the last moment to find that the medium lies.
+        device.verify(DATA_OFFSET + done, &data)?;
+        done += data.len() as u64;
+        write_record(device, VolumeState::Encrypting { volume, bytes, done })?;
+        if tenth(done) > before {
+            report(&format!("encrypting {}: {} %", request.label, tenth(done) * 10));
+        }
+    }
+    write_zeros(device, xts, bytes, shift, chunk)?;
+    device.flush()?;
+    write_record(device, VolumeState::Encrypted { volume })
+}
+
+fn mend(device: &mut impl BlockDevice, header: &Header, volume: [u8; 16]) -> Result<(), StorageError> {
+    if let Some(repair) = header.repair() {
+        // Over the copy that is worth nothing: the other one is not touched.
+        device.write_durably(repair.offset, &repair.bytes)?;
+    }
+    if !records(device).settled() || records(device).current().map(|record| record.state) != Some(VolumeState::Encrypted { volume }) {
+        write_record(device, VolumeState::Encrypted { volume })?;
+    }
+    if !records(device).settled() {
+        write_record(device, VolumeState::Encrypted { volume })?;
+    }
+    Ok(())
+}
+
+fn destroy(device: &mut impl BlockDevice, surroundings: &mut Surroundings<'_>) -> Result<(), StorageError> {
+    // Into both copies, whatever is in them: a later release's too.
+    for _ in 0..2 {
+        write_record(device, VolumeState::Destroying)?;
+    }
+    let mut bytes = vec![0; RECORD_OFFSETS[0] as usize];
+    (surroundings.random)(&mut bytes).map_err(|error| StorageError::Io {
+        operation: "get random bytes for",
+        object: device.path().display().to_string(),
+        source: error,
+    })?;
+    device.write_durably(0, &bytes)?;
+    write_record(device, VolumeState::Creating)
+}
