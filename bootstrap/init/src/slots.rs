@@ -109,7 +109,7 @@ pub fn report_operating(say: impl Fn(&str) + Send + 'static) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belvedere_boot_slots::{PARTITION_SIZE, State, Table, initial};
+    use belvedere_boot_slots::{PARTITION_SIZE, Record, State, Table, initial};
 
     fn device(table: Table) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_unproven_slot_is_left_to_whoever_proves_it() {
-        let mut written = Table::made_anew(0).with_state(Slot::B, State::Trying { left: 1 });
+        let mut written = Table::made_anew(0).with(Slot::B, Record { state: State::Trying { left: 1 }, ..Record::EMPTY });
         written.preferred = Slot::B;
         let file = device(written);
         assert_eq!(note_operating(file.path(), Slot::B).unwrap(), Vec::<String>::new());

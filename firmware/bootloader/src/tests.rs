@@ -115,7 +115,7 @@ impl Machine for Fake {
 }
 
 fn two_releases() -> Table {
-    let mut table = Table::empty(Slot::A).committed(Slot::A).with_state(Slot::B, State::Written);
+    let mut table = Table::empty(Slot::A).committed(Slot::A).written(Slot::B, 0);
     table.preferred = Slot::B;
     table
 }
@@ -163,7 +163,7 @@ fn a_release_whose_try_cannot_be_counted_gives_way_to_the_proven_one() {
 
 #[test]
 fn a_disk_that_cannot_be_written_at_all_still_starts_its_only_release_after_a_back_off() {
-    let mut fake = Fake::new(Table::empty(Slot::A).with_state(Slot::A, State::Written));
+    let mut fake = Fake::new(Table::empty(Slot::A).written(Slot::A, 0));
     fake.fail_writes = true;
     fake.boot(3);
     assert_eq!(fake.waited, [5]);

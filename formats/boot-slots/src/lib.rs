@@ -14,6 +14,16 @@
 //! ([`operating`]); the updater writes everything else (`empty`, `written`, `good`, the preferred slot). They take
 //! turns: from the start of a slot on the table belongs to what runs in it.
 //!
+//! Two ways to write, of which a caller chooses one by what the loss of one copy may cost:
+//! - [`Copies::change`], one block: counts and refusals. The older copy is one such change behind.
+//! - [`Copies::durable_changes`], both copies one after the other: whatever must not be undone by the loss of one.
+//!
+//! Write order of a commit (the updater's), and what a power cut after each number leaves behind:
+//! 1. the copy that does not hold, with the release `good` ([`Table::committed`]) — torn: it is unproven still, and proven
+//!    again; whole: committed, as long as this copy lasts
+//! 2. the other copy, with the same — committed, whichever copy is lost
+//! 3. the fuses are moved, only when [`Copies::both_hold`]: no table that says otherwise is left
+//!
 //! Write order of a start, and what a power cut after each number leaves behind:
 //! 1. the bootloader writes the table with the try or start counted — that start counts, although it never was one;
 //! 2. the slot starts, and operates — the same;
@@ -162,6 +172,11 @@ impl Table {
         Self { generation: 0, preferred: Slot::A, last_good: None, records: [record; 3] }
     }
 
+    /// Whether the two differ in nothing but the generation.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        Self { generation: other.generation, ..*self } == *other
+    }
+
     /// What is known about `slot`.
     pub const fn record(&self, slot: Slot) -> Record {
         self.records[slot as usize]
@@ -174,9 +189,20 @@ impl Table {
         self
     }
 
-    /// The same table with another state for `slot`, and no starts counted.
+    /// The same table after a release of this rollback level was written to `slot` completely and read back.
     #[must_use]
-    pub const fn with_state(self, slot: Slot, state: State) -> Self {
+    pub const fn written(self, slot: Slot, rollback_level: u32) -> Self {
+        self.with(slot, Record { state: State::Written, rollback_level, starts: 0 })
+    }
+
+    /// The same table while nothing usable is in `slot`: before it is written to, and when that failed.
+    #[must_use]
+    pub const fn emptied(self, slot: Slot) -> Self {
+        self.with(slot, Record::EMPTY)
+    }
+
+    /// The same table with another state for `slot`, whose release stays the same, and no starts counted.
+    const fn with_state(self, slot: Slot, state: State) -> Self {
         let rollback_level = self.record(slot).rollback_level;
         self.with(slot, Record { state, rollback_level, starts: 0 })
     }

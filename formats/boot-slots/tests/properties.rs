@@ -122,12 +122,47 @@ proptest! {
         prop_assert!(found == before || found == after, "{:?}", found);
     }
 
+    /// boot D16: whatever two copies there were, a cut at any step of a durable change leaves the table before or the
+    /// one after, and after its last step the loss of either copy undoes nothing.
+    #[test]
+    fn a_durable_change_outlives_the_loss_of_either_copy(
+        before in table(), other in proptest::option::of(table()), after in table(), tear in tear(), unreadable in any::<bool>(),
+    ) {
+        let other_block = other.map_or([0xff; BLOCK], |mut other| {
+            other.generation = before.generation.wrapping_sub(1);
+            encode(&other)
+        });
+        let mut disk = [other_block.to_vec(), encode(&before).to_vec()];
+        let copies = if unreadable { Copies::read(&[], &disk[1]) } else { Copies::read(&disk[0], &disk[1]) };
+        let changes: Vec<_> = copies.durable_changes(after).collect();
+        prop_assert_eq!(changes.len(), 2);
+        for (step, change) in changes.iter().enumerate() {
+            let mut cut = disk.clone();
+            cut[change.copy] = torn(&disk[change.copy], &change.block, &tear);
+            let found = Copies::read(&cut[0], &cut[1]).current().expect("one copy is whole");
+            prop_assert!(found.says_the_same(&after) || step == 0 && found.says_the_same(&before), "step {}: {:?}", step, found);
+            disk[change.copy] = change.block.to_vec();
+            prop_assert!(Copies::read(&disk[0], &disk[1]).hold(change), "step {}", step);
+        }
+        let copies = Copies::read(&disk[0], &disk[1]);
+        prop_assert!(copies.both_hold(after));
+        for lost in 0..2 {
+            for rubbish in [Vec::new(), vec![0xff; BLOCK]] {
+                let mut left = disk.clone();
+                left[lost] = rubbish;
+                let copies = Copies::read(&left[0], &left[1]);
+                prop_assert!(copies.current().expect("one copy is whole").says_the_same(&after));
+                prop_assert!(!copies.both_hold(after));
+            }
+        }
+    }
+
     #[test]
     fn whatever_one_torn_write_does_a_bootable_slot_is_chosen_when_one_exists(
         before in table(), after in table(), tear in tear(), fuses in 0u32..4, buttons in buttons(),
     ) {
         let holding = encode(&before);
-        let copies = Copies::read(&holding, &[]);
+        let copies = Copies::read(&holding, &[0xff; BLOCK]);
         let change = copies.change(after).unwrap();
         let left = torn(&[0xff; BLOCK], &change.block, &tear);
         let copies = Copies::read(&holding, &left);
@@ -147,7 +182,7 @@ proptest! {
         table in table(), fuses in 0u32..4, buttons in buttons(),
     ) {
         let block = encode(&table);
-        let copies = Copies::read(&block, &[]);
+        let copies = Copies::read(&block, &[0xff; BLOCK]);
         let decision = decide(inputs(&copies, fuses, buttons));
         if let Next::Start(slot) = decision.next {
             let next = decision.write.unwrap_or(table);
@@ -179,7 +214,7 @@ proptest! {
     fn before_a_back_off_no_slot_below_the_fuses_is_chosen_and_in_the_end_every_one_with_content_gets_its_turn(
         table in table(), fuses in 0u32..5, buttons in buttons(),
     ) {
-        let mut disk = [encode(&table).to_vec(), Vec::new()];
+        let mut disk = [encode(&table).to_vec(), vec![0xff; BLOCK]];
         let mut seen = [false; 3];
         let (mut skip, mut back_offs) = ([false; 3], 0);
         for _ in 0..40 {
@@ -219,7 +254,7 @@ proptest! {
     fn a_slot_that_never_operates_gives_way_after_a_bounded_number_of_starts(
         table in table(), dead in slot(), fuses in 0u32..3,
     ) {
-        let mut disk = [encode(&table).to_vec(), Vec::new()];
+        let mut disk = [encode(&table).to_vec(), vec![0xff; BLOCK]];
         let mut in_a_row = 0;
         let others = |table: &Table| Slot::ALL.into_iter().any(|slot| {
             let record = table.record(slot);
@@ -273,7 +308,7 @@ proptest! {
         if let Ok(table) = decode(&block) {
             // Including what later writers put behind the known part.
             let mut table = table;
-            let copies = Copies::read(&block, &[]);
+            let copies = Copies::read(&block, &[0xff; BLOCK]);
             let change = copies.change(table).unwrap();
             table.generation = table.generation.wrapping_add(1);
             prop_assert_eq!(decode(&change.block), Ok(table));
@@ -291,7 +326,7 @@ fn seal(block: &mut [u8; BLOCK]) {
 #[test]
 fn a_new_release_that_never_comes_up_is_started_three_times_and_then_the_old_one() {
     let table = Table::empty(Slot::A).committed(Slot::A);
-    let mut table = table.with_state(Slot::B, State::Written);
+    let mut table = table.written(Slot::B, 0);
     table.preferred = Slot::B;
     let mut disk = initial(table);
     let mut started = Vec::new();
@@ -314,7 +349,7 @@ fn a_proven_slot_keeps_its_proof_when_it_is_refused() {
     for why in [Refusal::SecureBoot, Refusal::Missing, Refusal::Failed] {
         assert_eq!(refused(&table, Slot::A, why), None);
     }
-    let unproven = table.with_state(Slot::A, State::Trying { left: 2 });
+    let unproven = table.with(Slot::A, Record { state: State::Trying { left: 2 }, ..table.record(Slot::A) });
     let after = refused(&unproven, Slot::A, Refusal::SecureBoot).unwrap();
     assert_eq!(after.record(Slot::A).state, State::Bad);
 }
