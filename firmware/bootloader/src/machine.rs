@@ -32,7 +32,7 @@ pub fn run() -> ! {
     if !secure_boot() {
         machine.say("Secure Boot is off: no signature is checked");
     }
-    let mut rounds = Rounds::default();
+    let mut rounds = Rounds::begin(&mut machine);
     loop {
         let _ = boot::set_watchdog_timer(WATCHDOG, WATCHDOG_CODE, None);
         rounds.round(&mut machine);
@@ -72,8 +72,7 @@ impl Machine for Uefi {
     }
 
     fn buttons(&mut self) -> Buttons {
-        // No board's buttons are read yet. See README, "not built yet".
-        Buttons::None
+        self.panel.buttons()
     }
 
     fn show(&mut self, light: Light) {

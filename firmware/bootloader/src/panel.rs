@@ -1,12 +1,13 @@
-//! The status light while the firmware runs: driven by a firmware timer, so it blinks also while an image loads.
+//! The front panel while the firmware runs: its buttons when the power comes on, and the status light, which a firmware
+//! timer drives, so that it blinks also while an image loads.
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use core::time::Duration;
 
-use belvedere_boot_slots::Light;
-use belvedere_bootloader::{pl061, root_is_compatible};
+use belvedere_boot_slots::{Buttons, Light};
+use belvedere_bootloader::{pl061, root_is_compatible, virtual_buttons};
 use uefi::boot::{self, EventType, TimerTrigger, Tpl};
 use uefi::{Event, Guid, guid, system};
 
@@ -16,16 +17,22 @@ const DEVICE_TREE_TABLE: Guid = guid!("b1b621d5-f19c-41a5-830b-d9152c69aae0");
 static LIGHT: AtomicU8 = AtomicU8::new(0);
 static TICK: AtomicU32 = AtomicU32::new(0);
 
-/// A board's status light.
+/// A board's front panel.
 pub trait Panel {
+    /// What the buttons ask for; to be called once, when the power came on.
+    fn buttons(&mut self) -> Buttons;
     /// Shows `light` from now on, until the operating system takes over.
     fn show(&mut self, light: Light);
 }
 
-/// A board without a light that we know.
+/// A board without a light or buttons that we know.
 pub struct NoPanel;
 
 impl Panel for NoPanel {
+    fn buttons(&mut self) -> Buttons {
+        Buttons::None
+    }
+
     fn show(&mut self, _: Light) {}
 }
 
@@ -35,6 +42,10 @@ pub struct Pl061 {
 }
 
 impl Panel for Pl061 {
+    fn buttons(&mut self) -> Buttons {
+        virtual_buttons::buttons(&mut VirtualPorts)
+    }
+
     fn show(&mut self, light: Light) {
         LIGHT.store(light as u8, Ordering::Relaxed);
         TICK.store(0, Ordering::Relaxed);
@@ -49,6 +60,36 @@ impl Panel for Pl061 {
                 boot::set_timer(&event, TimerTrigger::Periodic(period)).is_ok()
             });
         }
+    }
+}
+
+/// Where QEMU's `virt` machine has its `fw_cfg` device: data, then the selector, which is big-endian.
+const FW_CFG: usize = 0x0902_0000;
+const FW_CFG_SELECTOR: usize = FW_CFG + 8;
+/// The match register of its clock, a PL031.
+const CLOCK_MATCH: usize = 0x0901_0004;
+
+struct VirtualPorts;
+
+impl virtual_buttons::Ports for VirtualPorts {
+    fn select(&mut self, key: u16) {
+        // SAFETY: as in `draw`. The firmware chooses an item anew before it reads one, and nothing of it runs meanwhile.
+        unsafe { (FW_CFG_SELECTOR as *mut u16).write_volatile(key.to_be()) }
+    }
+
+    fn next(&mut self) -> u8 {
+        // SAFETY: as in `draw`; reading moves the device on by one byte and changes nothing else.
+        unsafe { (FW_CFG as *const u8).read_volatile() }
+    }
+
+    fn mark(&mut self) -> u32 {
+        // SAFETY: as in `draw`; reading changes nothing.
+        unsafe { (CLOCK_MATCH as *const u32).read_volatile() }
+    }
+
+    fn set_mark(&mut self, mark: u32) {
+        // SAFETY: as in `draw`. The clock goes on as it was; only its alarm is another, which nobody uses.
+        unsafe { (CLOCK_MATCH as *mut u32).write_volatile(mark) }
     }
 }
 

@@ -12,8 +12,13 @@ struct Fake {
     /// The rollback level that is signed in each slot's image.
     levels: [u32; 3],
     fuses: u32,
+    buttons: Buttons,
+    /// How often the buttons were looked at.
+    looked: u32,
     fail_writes: bool,
     lose_writes: bool,
+    /// This copy cannot be written.
+    fail_copy: Option<usize>,
     unreadable: [bool; 2],
     started: Vec<(Slot, Option<State>)>,
     /// How many images are loaded and neither started nor let go.
@@ -30,10 +35,13 @@ impl Fake {
             outcome: [None; 3],
             levels: [0; 3],
             fuses: 0,
+            buttons: Buttons::None,
+            looked: 0,
             unreadable: [false; 2],
             loaded: 0,
             fail_writes: false,
             lose_writes: false,
+            fail_copy: None,
             started: Vec::new(),
             waited: Vec::new(),
             lights: Vec::new(),
@@ -51,7 +59,7 @@ impl Fake {
     }
 
     fn boot(&mut self, rounds: usize) {
-        let mut state = Rounds::default();
+        let mut state = Rounds::begin(self);
         for _ in 0..rounds {
             state.round(self);
         }
@@ -70,6 +78,9 @@ impl Machine for Fake {
         if self.fail_writes {
             return Err("write protected".to_string());
         }
+        if self.fail_copy == Some(change.copy) {
+            return Err("bad sector".to_string());
+        }
         if !self.lose_writes {
             self.disk[change.copy] = change.block;
         }
@@ -79,7 +90,8 @@ impl Machine for Fake {
         self.fuses
     }
     fn buttons(&mut self) -> Buttons {
-        Buttons::None
+        self.looked += 1;
+        self.buttons
     }
     fn show(&mut self, light: Light) {
         self.lights.push(light);
@@ -256,4 +268,66 @@ fn a_start_of_a_proven_slot_is_counted_before_it_starts_and_a_disk_that_cannot_c
     fake.fail_writes = true;
     fake.boot(1);
     assert_eq!(fake.started, [(Slot::A, Some(State::Good))]);
+}
+
+fn all_good() -> Table {
+    let mut table = Table::made_anew(0);
+    (table.preferred, table.last_good) = (Slot::B, Some(Slot::B));
+    table
+}
+
+#[test]
+fn a_reset_is_on_both_copies_before_the_slot_starts_and_the_buttons_are_looked_at_once() {
+    for (buttons, slot, light) in [
+        (Buttons::ShortReset, Slot::B, Light::SlowOrange),
+        (Buttons::LongReset, Slot::Minimum, Light::FastOrange),
+        (Buttons::FullReset, Slot::Minimum, Light::FastOrange),
+    ] {
+        let mut fake = Fake::new(all_good());
+        fake.buttons = buttons;
+        fake.boot(3);
+        assert_eq!(fake.looked, 1);
+        assert_eq!((fake.started[0].0, fake.lights[0]), (slot, light));
+        let copies = Copies::read(&fake.disk[0], &fake.disk[1]);
+        for found in copies.found() {
+            assert_eq!(found.unwrap().reset, buttons.ask_for());
+        }
+        // The power comes on again, nothing is held: it goes on.
+        fake.buttons = Buttons::None;
+        fake.started.clear();
+        fake.lights.clear();
+        fake.boot(1);
+        assert_eq!((fake.started[0].0, fake.lights[0]), (slot, light));
+    }
+}
+
+#[test]
+fn a_reset_that_cannot_be_noted_is_not_begun_and_the_appliance_starts() {
+    let mut fake = Fake::new(all_good());
+    (fake.buttons, fake.fail_writes) = (Buttons::FullReset, true);
+    fake.boot(2);
+    assert_eq!(fake.started, [(Slot::B, Some(State::Good))]);
+    assert_eq!(fake.lights, [Light::FastGreen]);
+    assert!(fake.said.iter().any(|line| line.contains("is not begun")), "{:?}", fake.said);
+}
+
+#[test]
+fn a_reset_is_begun_with_one_copy_that_cannot_be_written() {
+    for copy in [0, 1] {
+        let mut fake = Fake::new(all_good());
+        (fake.buttons, fake.fail_copy) = (Buttons::FullReset, Some(copy));
+        fake.boot(1);
+        assert_eq!(fake.table().reset, belvedere_boot_slots::Reset::Full);
+        assert_eq!(fake.started[0].0, Slot::Minimum);
+    }
+}
+
+#[test]
+fn a_refused_minimum_slot_does_not_keep_a_reset_from_starting_something() {
+    let mut fake = Fake::new(all_good());
+    fake.buttons = Buttons::LongReset;
+    fake.outcome[Slot::Minimum as usize] = Some(Refusal::Missing);
+    fake.boot(2);
+    assert_eq!(fake.started.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [Slot::Minimum, Slot::B]);
+    assert_eq!(fake.lights[1], Light::FastOrange);
 }

@@ -11,8 +11,12 @@
 //! | 33 + 16 × slot | tries left when trying, else 0 |
 //! | 34 + 16 × slot | starts without operating when good, else 0 |
 //! | 36 + 16 × slot, 4 bytes | rollback level |
-//! | 128..4092 | room for later writers of this version: whoever changes the table carries it along as it is |
+//! | 128 | the reset that is under way: 0 none, 1 latest, 2 minimum, 3 full |
+//! | 129..4092 | room for later writers of this version: whoever changes the table carries it along as it is |
 //! | 4092..4096 | CRC-32 (IEEE 802.3) of bytes 0..4092 |
+//!
+//! Byte 128 came later than the rest: a reader of this version that does not know it carries it along like everything
+//! behind it, so a reset that was asked for waits for one that does.
 //!
 //! All other bytes are zero, and a reader insists on it. A later version may change everything but magic, version,
 //! generation and CRC: by these an older reader knows that it does not understand the copy, and keeps it.
@@ -20,7 +24,7 @@
 //! A CRC and not a hash: it finds torn writes, and nothing in here is trusted. Who can write the table can choose
 //! between *signed* slots; the rollback level that bounds this choice is in the signed kernel images, not here.
 
-use crate::{COPY_OFFSETS, Record, Slot, State, Table};
+use crate::{COPY_OFFSETS, Record, Reset, Slot, State, Table};
 
 /// Size of one copy, bytes.
 pub const BLOCK: usize = 4096;
@@ -30,8 +34,9 @@ const VERSION: u16 = 1;
 const CHECKSUM: usize = BLOCK - 4;
 const RECORDS: usize = 32;
 const RECORD: usize = 16;
-/// Where the room for later writers begins.
+/// Where the first readers' room for later writers began: what is before it must be known.
 const TAIL: usize = 128;
+const RESET: usize = 128;
 const NONE: u8 = 255;
 
 /// Why a block is no table.
@@ -70,6 +75,7 @@ fn encode_over(before: &[u8; BLOCK], table: &Table) -> [u8; BLOCK] {
     block[16..24].copy_from_slice(&table.generation.to_le_bytes());
     block[24] = table.preferred as u8;
     block[25] = table.last_good.map_or(NONE, |slot| slot as u8);
+    block[RESET] = table.reset as u8;
     for slot in Slot::ALL {
         let at = RECORDS + RECORD * slot as usize;
         let record = table.record(slot);
@@ -125,6 +131,7 @@ pub fn decode(bytes: &[u8]) -> Result<Table, Defect> {
         NONE => None,
         number => Some(slot_at(number)?),
     };
+    table.reset = Reset::from_number(block[RESET]).ok_or(Defect::Content)?;
     // What this version does not know must not be there: rewriting the table would silently drop it.
     if encode_over(block, &table) != *block {
         return Err(Defect::Content);
@@ -312,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_valid_checksum_over_impossible_content_is_not_believed() {
-        for (place, value) in [(8, 2), (24, 3), (25, 3), (32, 5), (33, 1), (34, 1), (35, 1), (100, 1), (26, 1)] {
+        for (place, value) in [(8, 2), (24, 3), (25, 3), (32, 5), (33, 1), (34, 1), (35, 1), (100, 1), (26, 1), (128, 4)] {
             let mut block = encode(&Table::empty(Slot::A));
             block[place] = value;
             let checksum = crc32(&block[..CHECKSUM]);

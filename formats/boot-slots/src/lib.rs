@@ -10,8 +10,8 @@
 //! signed kernel image, which carries its rollback level; the level in the table is advice for choosing.
 //!
 //! Who writes what: the bootloader turns `written` into `trying`, counts tries down, counts starts of good slots, marks
-//! unproven slots `bad` and makes a lost table anew; `init` clears the count of the slot that operates
-//! ([`operating`]); the updater writes everything else (`empty`, `written`, `good`, the preferred slot). They take
+//! unproven slots `bad`, makes a lost table anew and begins resets ([`begun`]); `init` clears the count of the slot that
+//! operates ([`operating`]) and ends resets ([`reset_done`]); the updater writes everything else (`empty`, `written`, `good`, the preferred slot). They take
 //! turns: from the start of a slot on the table belongs to what runs in it.
 //!
 //! Two ways to write, of which a caller chooses one by what the loss of one copy may cost:
@@ -33,11 +33,11 @@
 
 mod decide;
 mod encoding;
+mod reset;
 
-pub use decide::{
-    BACK_OFF, Buttons, Decision, Inputs, Light, Next, Refusal, STARTS, TRIES, decide, given_up, operating, refused,
-};
+pub use decide::{BACK_OFF, Decision, Inputs, Light, Next, Refusal, STARTS, TRIES, decide, given_up, operating, refused};
 pub use encoding::{BLOCK, Change, Copies, Defect, decode, encode, initial};
+pub use reset::{Buttons, Reset, begun, data_destroyed, reset_done};
 
 /// GPT name of the partition that holds the table.
 pub const PARTITION: &str = "boot-slots";
@@ -155,13 +155,15 @@ pub struct Table {
     pub preferred: Slot,
     /// The slot that was proven last: what is retried when nothing else is left.
     pub last_good: Option<Slot>,
+    /// The reset that is under way.
+    pub reset: Reset,
     records: [Record; 3],
 }
 
 impl Table {
     /// A table with three empty slots.
     pub const fn empty(preferred: Slot) -> Self {
-        Self { generation: 0, preferred, last_good: None, records: [Record::EMPTY; 3] }
+        Self { generation: 0, preferred, last_good: None, reset: Reset::None, records: [Record::EMPTY; 3] }
     }
 
     /// The table of an appliance that lost it: nothing is known of any slot, so each is taken for what it would be on
@@ -169,7 +171,7 @@ impl Table {
     /// `rollback_level` is that of the fuses: no slot is *known* to be below.
     pub const fn made_anew(rollback_level: u32) -> Self {
         let record = Record { state: State::Good, rollback_level, starts: 0 };
-        Self { generation: 0, preferred: Slot::A, last_good: None, records: [record; 3] }
+        Self { generation: 0, preferred: Slot::A, last_good: None, reset: Reset::None, records: [record; 3] }
     }
 
     /// Whether the two differ in nothing but the generation.

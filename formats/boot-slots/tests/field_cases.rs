@@ -1,8 +1,8 @@
 //! Slot tables from the field: whole partitions, in `field-cases/`. Each did something else once.
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, COPY_OFFSETS, Copies, Defect, Inputs, Next, PARTITION_SIZE, Refusal, STARTS, Slot, State, TRIES, Table,
-    decide, encode, given_up, operating, refused,
+    BLOCK, Buttons, COPY_OFFSETS, Copies, Defect, Inputs, Next, PARTITION_SIZE, Record, Refusal, STARTS, Slot, State, TRIES,
+    Table, decide, encode, given_up, operating, refused,
 };
 
 /// A partition with the two copies.
@@ -128,6 +128,22 @@ fn good_a_good_b_a_slot_that_operates_is_started_for_ever() {
         }
         assert_eq!(given_up(&disk.copies().current().unwrap()).filter(|slot| *slot != Slot::A).count(), 0);
     }
+}
+
+/// boot D4 once more: with no slot left that the table believes in, the same one was started for ever as a last resort.
+#[test]
+fn good_a_good_b_as_a_last_resort_every_slot_has_its_turn() {
+    let mut disk = Disk::new(GOOD_A_GOOD_B);
+    let mut table = disk.copies().current().unwrap();
+    for slot in Slot::ALL {
+        table = table.with(slot, Record { state: State::Bad, ..table.record(slot) });
+    }
+    assert!(disk.change(table));
+    let mut started = [0; 3];
+    for _ in 0..9 {
+        started[disk.power_on(3) as usize] += 1;
+    }
+    assert_eq!(started, [3; 3]);
 }
 
 /// boot D3. What a slot's signed image says is the bootloader's to compare; its tests have that half.
@@ -303,7 +319,7 @@ fn newer_version_that_was_torn_is_rubbish_and_written_over() {
 #[test]
 fn what_a_later_writer_of_this_version_adds_is_carried_along() {
     let mut block = encode(&numbered(Table::made_anew(3), 5));
-    block[128] = 1;
+    block[129] = 1;
     block[BLOCK - 5] = 0xee;
     let block = sealed(block);
     let mut disk = Disk::new(BOTH_COPIES_LOST);
@@ -313,7 +329,7 @@ fn what_a_later_writer_of_this_version_adds_is_carried_along() {
         disk.operates(Slot::A);
     }
     for copy in [0, 1] {
-        assert_eq!(disk.copy(copy)[128..BLOCK - 4], block[128..BLOCK - 4]);
+        assert_eq!(disk.copy(copy)[129..BLOCK - 4], block[129..BLOCK - 4]);
     }
 }
 
