@@ -50,10 +50,11 @@ impl Buttons {
 
 /// A reset that was asked for and is not finished. Each does all that the one before it does. The numbers are on disk:
 /// never reuse or reorder them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum Reset {
     /// None.
+    #[default]
     None = 0,
     /// The latest release.
     Latest = 1,
