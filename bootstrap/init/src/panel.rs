@@ -65,7 +65,7 @@ fn tell(facts: Facts) -> Result<(), belvedere_varlink::CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belvedere_front_panel_lights::{Colour, Rhythm, pattern};
+    use belvedere_lights::{Colour, Rhythm, pattern};
 
     #[test]
     fn the_light_says_what_is_restored_until_the_appliance_operates() {

@@ -29,9 +29,8 @@ pub use partition_name::partition_name;
 use alloc::format;
 use alloc::string::String;
 
-use belvedere_boot_slots::{
-    BLOCK, Buttons, Change, Copies, Inputs, Light, Next, Refusal, Slot, State, Table, decide, refused,
-};
+use belvedere_boot_slots::{BLOCK, Buttons, Change, Copies, Inputs, Next, Refusal, Slot, State, Table, decide, refused};
+use belvedere_panel::Condition;
 
 /// Everything the bootloader touches.
 pub trait Machine {
@@ -47,7 +46,7 @@ pub trait Machine {
     /// What the buttons ask for. They are looked at once, when the power comes on: who holds one then lets go of it soon.
     fn buttons(&mut self) -> Buttons;
     /// Sets the status light.
-    fn show(&mut self, light: Light);
+    fn show(&mut self, condition: Condition);
     /// Waits.
     fn wait(&mut self, seconds: u32);
     /// Has the firmware verify and load a slot's image; gives it with the rollback level that is signed inside it. The
@@ -104,7 +103,7 @@ impl Rounds {
             None => true,
         };
         // Not before: what the light says of a reset is on the disk.
-        machine.show(decision.light);
+        machine.show(decision.shows);
         match decision.next {
             Next::BackOff(seconds) => {
                 machine.say(&format!("no slot can be started; trying again in {seconds} s"));

@@ -6,23 +6,24 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use core::time::Duration;
 
-use belvedere_boot_slots::{Buttons, Light};
+use belvedere_boot_slots::Buttons;
 use belvedere_bootloader::{pl061, root_is_compatible, virtual_buttons};
+use belvedere_panel::{Condition, PRIORITY};
 use uefi::boot::{self, EventType, TimerTrigger, Tpl};
 use uefi::{Event, Guid, guid, system};
 
 /// EFI_DTB_TABLE_GUID.
 const DEVICE_TREE_TABLE: Guid = guid!("b1b621d5-f19c-41a5-830b-d9152c69aae0");
 
-static LIGHT: AtomicU8 = AtomicU8::new(0);
+static CONDITION: AtomicU8 = AtomicU8::new(0);
 static TICK: AtomicU32 = AtomicU32::new(0);
 
 /// A board's front panel.
 pub trait Panel {
     /// What the buttons ask for; to be called once, when the power came on.
     fn buttons(&mut self) -> Buttons;
-    /// Shows `light` from now on, until the operating system takes over.
-    fn show(&mut self, light: Light);
+    /// Shows `condition` from now on, until the operating system takes over.
+    fn show(&mut self, condition: Condition);
 }
 
 /// A board without a light or buttons that we know.
@@ -33,7 +34,7 @@ impl Panel for NoPanel {
         Buttons::None
     }
 
-    fn show(&mut self, _: Light) {}
+    fn show(&mut self, _: Condition) {}
 }
 
 /// The virtual board's.
@@ -46,8 +47,8 @@ impl Panel for Pl061 {
         virtual_buttons::buttons(&mut VirtualPorts)
     }
 
-    fn show(&mut self, light: Light) {
-        LIGHT.store(light as u8, Ordering::Relaxed);
+    fn show(&mut self, condition: Condition) {
+        CONDITION.store(condition as u8, Ordering::Relaxed);
         TICK.store(0, Ordering::Relaxed);
         draw();
         if !self.blinking {
@@ -99,13 +100,9 @@ unsafe extern "efiapi" fn tick(_: Event, _: Option<NonNull<c_void>>) {
 }
 
 fn draw() {
-    let light = match LIGHT.load(Ordering::Relaxed) {
-        number if number == Light::SlowOrange as u8 => Light::SlowOrange,
-        number if number == Light::FastOrange as u8 => Light::FastOrange,
-        number if number == Light::FastRed as u8 => Light::FastRed,
-        _ => Light::FastGreen,
-    };
-    let lines = pl061::lines(light, TICK.load(Ordering::Relaxed));
+    let number = CONDITION.load(Ordering::Relaxed);
+    let condition = PRIORITY.into_iter().find(|condition| *condition as u8 == number).unwrap_or(Condition::Booting);
+    let lines = pl061::lines(condition.light(), TICK.load(Ordering::Relaxed));
     // SAFETY: a `Pl061` is made only where the device tree says that this is QEMU's `virt` machine, whose firmware
     // maps its devices one to one. The masked data register changes the status light's lines and no others, and the
     // direction register keeps the other lines' bits.

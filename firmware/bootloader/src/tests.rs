@@ -24,7 +24,7 @@ struct Fake {
     /// How many images are loaded and neither started nor let go.
     loaded: i32,
     waited: Vec<u32>,
-    lights: Vec<Light>,
+    lights: Vec<Condition>,
     said: Vec<String>,
 }
 
@@ -93,8 +93,8 @@ impl Machine for Fake {
         self.looked += 1;
         self.buttons
     }
-    fn show(&mut self, light: Light) {
-        self.lights.push(light);
+    fn show(&mut self, condition: Condition) {
+        self.lights.push(condition);
     }
     fn wait(&mut self, seconds: u32) {
         self.waited.push(seconds);
@@ -157,8 +157,8 @@ fn with_every_slot_refused_it_shows_red_waits_longer_and_longer_and_never_stops_
     fake.boot(10);
     assert_eq!(fake.started.len(), 5);
     assert_eq!(fake.waited, [5, 10, 30, 60, 300]);
-    assert_eq!(fake.lights[0], Light::FastGreen);
-    assert!(fake.lights[1..].iter().all(|light| *light == Light::FastRed));
+    assert_eq!(fake.lights[0], Condition::Booting);
+    assert!(fake.lights[1..].iter().all(|light| *light == Condition::Error));
     assert_eq!(fake.table().record(Slot::A).state, State::Good);
 }
 
@@ -279,9 +279,9 @@ fn all_good() -> Table {
 #[test]
 fn a_reset_is_on_both_copies_before_the_slot_starts_and_the_buttons_are_looked_at_once() {
     for (buttons, slot, light) in [
-        (Buttons::ShortReset, Slot::B, Light::SlowOrange),
-        (Buttons::LongReset, Slot::Minimum, Light::FastOrange),
-        (Buttons::FullReset, Slot::Minimum, Light::FastOrange),
+        (Buttons::ShortReset, Slot::B, Condition::RestoringLatest),
+        (Buttons::LongReset, Slot::Minimum, Condition::RestoringMinimum),
+        (Buttons::FullReset, Slot::Minimum, Condition::RestoringMinimum),
     ] {
         let mut fake = Fake::new(all_good());
         fake.buttons = buttons;
@@ -307,7 +307,7 @@ fn a_reset_that_cannot_be_noted_is_not_begun_and_the_appliance_starts() {
     (fake.buttons, fake.fail_writes) = (Buttons::FullReset, true);
     fake.boot(2);
     assert_eq!(fake.started, [(Slot::B, Some(State::Good))]);
-    assert_eq!(fake.lights, [Light::FastGreen]);
+    assert_eq!(fake.lights, [Condition::Booting]);
     assert!(fake.said.iter().any(|line| line.contains("is not begun")), "{:?}", fake.said);
 }
 
@@ -329,5 +329,5 @@ fn a_refused_minimum_slot_does_not_keep_a_reset_from_starting_something() {
     fake.outcome[Slot::Minimum as usize] = Some(Refusal::Missing);
     fake.boot(2);
     assert_eq!(fake.started.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [Slot::Minimum, Slot::B]);
-    assert_eq!(fake.lights[1], Light::FastOrange);
+    assert_eq!(fake.lights[1], Condition::RestoringMinimum);
 }

@@ -1,5 +1,7 @@
 //! Which slot to start, and what to write before.
 
+use belvedere_panel::Condition;
+
 use crate::{Buttons, Copies, Reset, Slot, State, Table, begun};
 
 /// How often an unproven slot is started.
@@ -9,19 +11,6 @@ pub const TRIES: u8 = 3;
 pub const STARTS: u8 = 5;
 /// Seconds to wait before the first, second, … retry when nothing is bootable; the last one repeats for ever.
 pub const BACK_OFF: [u32; 5] = [5, 10, 30, 60, 300];
-
-/// What the status light shows while the slot starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Light {
-    /// Booting.
-    FastGreen,
-    /// Restoring the latest software.
-    SlowOrange,
-    /// Restoring the minimum software.
-    FastOrange,
-    /// Nothing is bootable.
-    FastRed,
-}
 
 /// Why a slot did not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +54,7 @@ pub struct Decision {
     /// What then.
     pub next: Next,
     /// What the status light shows meanwhile.
-    pub light: Light,
+    pub shows: Condition,
 }
 
 /// What to do after the write.
@@ -101,7 +90,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         None if inputs.back_offs > 0 && inputs.copies.change(anew).is_some() => anew,
         None => {
             let next = after_a_back_off(inputs, Slot::ALL.into_iter());
-            return Decision { write: None, begins_reset: false, next, light: Light::FastRed };
+            return Decision { write: None, begins_reset: false, next, shows: Condition::Error };
         }
     };
     let mut next = begun(&table, inputs.buttons.ask_for(), inputs.fuses);
@@ -140,7 +129,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         let candidates = rotated().filter(allowed).chain(rotated().filter(|slot| !allowed(slot)));
         let what = after_a_back_off(inputs, candidates);
         let changed = current != Some(next) || matches!(what, Next::Start(_));
-        return Decision { write: changed.then_some(next), begins_reset, next: what, light: Light::FastRed };
+        return Decision { write: changed.then_some(next), begins_reset, next: what, shows: Condition::Error };
     };
     let record = next.record(slot);
     let next = match record.state {
@@ -148,14 +137,14 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         State::Trying { left } => next.with_state(slot, State::Trying { left: left.saturating_sub(1) }),
         _ => count_start(next, slot, allowed),
     };
-    let light = match next.reset {
+    let shows = match next.reset {
         // It did not go well a moment ago: a person should see that until something starts.
-        _ if inputs.back_offs > 0 => Light::FastRed,
-        Reset::None => Light::FastGreen,
-        Reset::Latest => Light::SlowOrange,
-        Reset::Minimum | Reset::Full => Light::FastOrange,
+        _ if inputs.back_offs > 0 => Condition::Error,
+        Reset::None => Condition::Booting,
+        Reset::Latest => Condition::RestoringLatest,
+        Reset::Minimum | Reset::Full => Condition::RestoringMinimum,
     };
-    Decision { write: (current != Some(next)).then_some(next), begins_reset, next: Next::Start(slot), light }
+    Decision { write: (current != Some(next)).then_some(next), begins_reset, next: Next::Start(slot), shows }
 }
 
 /// Rule 5: one start more. Who has the last turn of a round is marked by one more than [`STARTS`]: the others begin again

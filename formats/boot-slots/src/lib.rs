@@ -35,7 +35,7 @@ mod decide;
 mod encoding;
 mod reset;
 
-pub use decide::{BACK_OFF, Decision, Inputs, Light, Next, Refusal, STARTS, TRIES, decide, given_up, operating, refused};
+pub use decide::{BACK_OFF, Decision, Inputs, Next, Refusal, STARTS, TRIES, decide, given_up, operating, refused};
 pub use encoding::{BLOCK, Change, Copies, Defect, decode, encode, initial};
 pub use reset::{Buttons, Reset, begun, data_destroyed, reset_done};
 

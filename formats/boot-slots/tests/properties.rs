@@ -3,9 +3,10 @@
 mod common;
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, Copies, Decision, Inputs, Light, Next, Record, Refusal, STARTS, Slot, State, TRIES, Table, decide,
-    decode, encode, initial, operating, refused,
+    BLOCK, Buttons, Copies, Decision, Inputs, Next, Record, Refusal, STARTS, Slot, State, TRIES, Table, decide, decode,
+    encode, initial, operating, refused,
 };
+use belvedere_panel::Condition;
 use common::{buttons, slot, table, tear, torn};
 use proptest::prelude::*;
 
@@ -104,7 +105,7 @@ proptest! {
             prop_assert!(table.record(slot).rollback_level >= fuses);
         } else {
             prop_assert!(matches!(decision.next, Next::BackOff(_)));
-            prop_assert_eq!(decision.light, Light::FastRed);
+            prop_assert_eq!(decision.shows, Condition::Error);
         }
     }
 

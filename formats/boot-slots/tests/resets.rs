@@ -3,9 +3,10 @@
 mod common;
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, Change, Copies, Inputs, Light, Next, Record, Refusal, Reset, STARTS, Slot, State, Table, begun,
-    data_destroyed, decide, decode, encode, initial, operating, refused, reset_done,
+    BLOCK, Buttons, Change, Copies, Inputs, Next, Record, Refusal, Reset, STARTS, Slot, State, Table, begun, data_destroyed,
+    decide, decode, encode, initial, operating, refused, reset_done,
 };
+use belvedere_panel::Condition;
 use common::{Tear, table, tear, torn};
 use proptest::prelude::*;
 
@@ -48,7 +49,7 @@ struct Appliance {
     cuts: Vec<(usize, Tear)>,
     operations: usize,
     /// The slots that ran, and the light that showed when they were started.
-    ran: Vec<(Slot, Light)>,
+    ran: Vec<(Slot, Condition)>,
     operates: bool,
 }
 
@@ -118,7 +119,7 @@ impl Appliance {
                     }
                 }
                 behaviour => {
-                    self.ran.push((slot, decision.light));
+                    self.ran.push((slot, decision.shows));
                     return self.run(slot, behaviour == Behaviour::Operates);
                 }
             }
@@ -235,17 +236,17 @@ fn good_everywhere() -> Table {
 #[test]
 fn each_gesture_does_what_the_guide_says_and_shows_its_light() {
     for (buttons, slot, light, data) in [
-        (Buttons::None, Slot::B, Light::FastGreen, Data::Old),
-        (Buttons::ShortReset, Slot::B, Light::SlowOrange, Data::Old),
-        (Buttons::LongReset, Slot::Minimum, Light::FastOrange, Data::Old),
-        (Buttons::FullReset, Slot::Minimum, Light::FastOrange, Data::New),
+        (Buttons::None, Slot::B, Condition::Booting, Data::Old),
+        (Buttons::ShortReset, Slot::B, Condition::RestoringLatest, Data::Old),
+        (Buttons::LongReset, Slot::Minimum, Condition::RestoringMinimum, Data::Old),
+        (Buttons::FullReset, Slot::Minimum, Condition::RestoringMinimum, Data::New),
     ] {
         let mut appliance = Appliance::new(good_everywhere(), [Behaviour::Operates; 3], Vec::new());
         assert!(appliance.power_on(buttons).is_ok());
         assert_eq!((appliance.ran.clone(), appliance.data), (vec![(slot, light)], data));
         // It is over, and the slot stays the preferred one.
         assert!(appliance.power_on(Buttons::None).is_ok());
-        assert_eq!(appliance.ran[1], (slot, Light::FastGreen));
+        assert_eq!(appliance.ran[1], (slot, Condition::Booting));
         assert_eq!(appliance.table().preferred, slot);
     }
 }
@@ -264,7 +265,7 @@ fn an_empty_minimum_slot_is_not_preferred_and_the_reset_ends_all_the_same() {
     let table = good_everywhere().emptied(Slot::Minimum);
     let mut appliance = Appliance::new(table, [Behaviour::Operates; 3], Vec::new());
     assert!(appliance.power_on(Buttons::FullReset).is_ok());
-    assert_eq!(appliance.ran, [(Slot::B, Light::FastOrange)]);
+    assert_eq!(appliance.ran, [(Slot::B, Condition::RestoringMinimum)]);
     assert_eq!((appliance.table().reset, appliance.table().preferred, appliance.data), (Reset::None, Slot::B, Data::New));
 }
 
@@ -275,12 +276,12 @@ fn a_reset_goes_on_at_every_start_until_it_is_done_and_a_larger_one_replaces_a_s
     let mut appliance = Appliance::new(good_everywhere(), dying, Vec::new());
     for number in 0..STARTS {
         assert!(appliance.power_on(if number == 0 { Buttons::LongReset } else { Buttons::None }).is_ok());
-        assert_eq!(appliance.ran.last(), Some(&(Slot::Minimum, Light::FastOrange)));
+        assert_eq!(appliance.ran.last(), Some(&(Slot::Minimum, Condition::RestoringMinimum)));
         assert_eq!(appliance.table().reset, Reset::Minimum);
     }
     // It had its turns: another slot ends the reset.
     assert!(appliance.power_on(Buttons::None).is_ok());
-    assert_eq!(appliance.ran.last(), Some(&(Slot::B, Light::FastOrange)));
+    assert_eq!(appliance.ran.last(), Some(&(Slot::B, Condition::RestoringMinimum)));
     assert_eq!(appliance.table().reset, Reset::None);
 
     let table = begun(&good_everywhere(), Reset::Latest, 0);
