@@ -36,6 +36,11 @@ fuzz_target!(|data: &[u8]| {
         after[change.copy] = change.block;
         assert!(Copies::read(&after[0], &after[1]).hold(&change), "a change does not hold");
     }
+    let mut after = blocks;
+    for change in decision.write.into_iter().flat_map(|table| copies.durable_changes(table)) {
+        after[change.copy] = change.block;
+        assert!(Copies::read(&after[0], &after[1]).hold(&change), "a durable change does not hold");
+    }
     // After a back-off everything is tried: the signed images' levels decide, not the table.
     if let (Next::Start(slot), Some(table), 0) = (decision.next, copies.current(), back_offs) {
         assert!(table.record(slot).rollback_level >= u32::from(fuses), "a slot below the fuses was chosen");

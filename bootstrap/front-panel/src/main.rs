@@ -1,8 +1,8 @@
 //! `belvedere-front-panel`: serves `org.belvedere.FrontPanel` and drives the lights.
 
-use belvedere_front_panel_lights::{Facts, Leds, SysfsLeds, source_is_the_callers};
 use belvedere_interfaces::front_panel::{SetCondition, SetNetwork};
 use belvedere_interfaces::{Done, Failure, paths};
+use belvedere_lights::{Facts, Leds, SysfsLeds, source_is_the_callers};
 use belvedere_varlink::{Peer, Server};
 use clap::Parser;
 use std::path::PathBuf;

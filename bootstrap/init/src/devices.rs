@@ -184,7 +184,7 @@ fn own_disk(sys: &Path, directory: &str) -> Option<String> {
 
 /// The lights' files, given to the service that drives them.
 pub fn give_lights() -> Vec<String> {
-    use belvedere_front_panel_lights::{Led, SysfsLeds};
+    use belvedere_lights::{Led, SysfsLeds};
     let Some(id) = belvedere_interfaces::users::id_of("front-panel") else { return Vec::new() };
     let class = SysfsLeds::new(SysfsLeds::ROOT);
     let mut errors = Vec::new();

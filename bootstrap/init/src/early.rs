@@ -4,10 +4,10 @@ use crate::command_line::{self, CommandLine};
 use crate::console::{say, say_when};
 use crate::root::{self, NEW_ROOT};
 use crate::watchdog::{Watchdog, feed_during};
-use crate::{PROGRAM, Result, named, power, slots};
+use crate::{PROGRAM, Result, named, power, reset, slots};
 use belvedere_boot_slots::Slot;
-use belvedere_front_panel_lights::{Leds, Lights, SysfsLeds, pattern};
 use belvedere_interfaces::front_panel::Condition;
+use belvedere_lights::{Leds, Lights, SysfsLeds, pattern};
 use belvedere_storage::partitions::{self, Partition};
 use belvedere_storage::{mounts, verity};
 use rustix::mount::MountFlags;
@@ -86,6 +86,11 @@ fn switch() -> std::result::Result<Infallible, Stop> {
 
     let started = started_slot();
     let candidates = feed_during(&mut watchdog, FIND_TIME, || find(&line, started))?;
+    if let Some(restoring) =
+        slots::partition().ok().and_then(|table| reset::condition(slots::reset_under_way(&table.device)))
+    {
+        show(pattern([restoring], []));
+    }
     let open =
         |number, partition: &Partition| feed_during(&mut watchdog, READ_TIME, || root::open(number, partition, &line));
     let lost = |reason: &str| say(&format!("root image refused: {reason}; another partition has it whole"));

@@ -1,7 +1,7 @@
 //! From the kernel to a supervised system: `/init` of the initial RAM file system and PID 1 of the root image.
 //!
 //! Decisions are in [`command_line`], [`table`] and [`supervision`], which touch nothing. [`early`] is the first
-//! stage, [`root`] its way to the root image, [`slots`] what `init` has to do with the slot table,
+//! stage, [`root`] its way to the root image, [`slots`] what `init` has to do with the slot table, [`reset`] with resets,
 //! [`machine`] prepares the second, [`supervisor`] is its loop, [`launcher`] is what a service's process does
 //! to itself before it becomes the service.
 
@@ -17,6 +17,7 @@ pub mod machine;
 pub mod output;
 pub mod panel;
 pub mod power;
+pub mod reset;
 pub mod restart;
 pub mod root;
 pub mod slots;

@@ -5,7 +5,8 @@ use crate::console::Console;
 use crate::device_filter::{Blocks, SCSI_DISKS};
 use crate::table::{Kernel, SERVICES, Service, user_of};
 use crate::watchdog::{Watchdog, feed_during};
-use crate::{Result, device_filter, devices, named, slots, view};
+use crate::{Result, device_filter, devices, named, reset, slots, view};
+use belvedere_boot_slots::Reset;
 use belvedere_interfaces::{paths, users};
 use belvedere_storage::{data, mounts, partitions};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -21,6 +22,8 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 pub const CONTAINERS_CGROUP: &str = "/sys/fs/cgroup/belvedere-containers";
 /// How long to wait for the disk.
 const DISK_TIME: Duration = Duration::from_secs(20);
+/// How long destroying what is in `data` may take.
+const DESTROY_TIME: Duration = Duration::from_secs(15 * 60);
 /// How long mounting `data` may take: the journal of an unclean end is written back by then.
 const MOUNT_TIME: Duration = Duration::from_secs(15 * 60);
 
@@ -175,8 +178,39 @@ pub fn kill_group(group: &str) {
     let _ = write_kernel_file(&format!("{group}/cgroup.kill"), "1");
 }
 
-/// Mounts the `data` partition, making its file system at the first start, and the services' directories on it.
-pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<()> {
+/// The disk, for a reset.
+struct ResetDisk<'a> {
+    console: &'a Console,
+    watchdog: &'a mut Option<Watchdog>,
+    table: Result<partitions::Partition>,
+    data: &'a partitions::Partition,
+}
+
+impl reset::Disk for ResetDisk<'_> {
+    fn reset(&mut self) -> Reset {
+        self.table.as_ref().map_or(Reset::None, |table| slots::reset_under_way(&table.device))
+    }
+
+    fn destroy_data(&mut self) -> Result<()> {
+        feed_during(self.watchdog, DESTROY_TIME, || data::destroy(self.data)).map_err(text)
+    }
+
+    fn note_data_destroyed(&mut self) -> Result<()> {
+        let table = self.table.as_ref().map_err(Clone::clone)?;
+        if let Some(line) = slots::note_data_destroyed(&table.device)? {
+            self.console.say(&line);
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, line: &str) {
+        self.console.say(line);
+    }
+}
+
+/// Mounts the `data` partition, making its file system at the first start, and the services' directories on it. Gives the
+/// reset that is under way, whose part before that is done.
+pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<Reset> {
     let deadline = Instant::now() + DISK_TIME;
     let partition = loop {
         let found = partitions::list(partitions::SYSFS).map_err(text)?;
@@ -186,11 +220,14 @@ pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     };
+    let table = slots::partition();
+    let reset = reset::carry_out(&mut ResetDisk { console, watchdog: &mut *watchdog, table, data: &partition })?;
     let made = feed_during(watchdog, data::LONGEST, || data::prepare(&partition, &mut |line| console.say(line)));
     if made.map_err(text)? {
         console.say(&format!("made the data file system on {}", partition.device.display()));
     }
-    feed_during(watchdog, MOUNT_TIME, || mount_and_own(&partition))
+    feed_during(watchdog, MOUNT_TIME, || mount_and_own(&partition))?;
+    Ok(reset)
 }
 
 /// Mounts the partition, with the services' directories on it.
@@ -215,8 +252,18 @@ fn mount_and_own(partition: &partitions::Partition) -> Result<()> {
     rustix::fs::syncfs(&data).map_err(named("synchronise", paths::DATA))
 }
 
+/// What the preparations found.
+pub struct Prepared {
+    /// The signed command line.
+    pub line: CommandLine,
+    /// The services' device nodes.
+    pub nodes: devices::Nodes,
+    /// The reset that is under way.
+    pub reset: Reset,
+}
+
 /// Everything before the first service, and the services' device nodes.
-pub fn prepare(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<(CommandLine, devices::Nodes)> {
+pub fn prepare(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<Prepared> {
     mount_kernel_file_systems()?;
     write_settings(console);
     mount_efi_variables(console);
@@ -227,10 +274,10 @@ pub fn prepare(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<(Co
     directory(view::WHOLE_PROC, 0, 0o700)?;
     devices::make_directories()?;
     make_control_groups(console)?;
-    mount_data(console, watchdog)?;
+    let reset = mount_data(console, watchdog)?;
     let mut nodes = devices::Nodes::default();
     for error in nodes.give().into_iter().chain(devices::give_lights()) {
         console.say(&error);
     }
-    Ok((line, nodes))
+    Ok(Prepared { line, nodes, reset })
 }

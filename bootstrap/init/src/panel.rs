@@ -1,5 +1,7 @@
 //! What `init` says to the front panel, by a thread of its own: PID 1 never waits for a service.
 
+use crate::reset;
+use belvedere_boot_slots::Reset;
 use belvedere_interfaces::front_panel::{Condition, SetCondition};
 use belvedere_interfaces::paths;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -12,6 +14,22 @@ pub struct Facts {
     pub operating: bool,
     /// Something required does not start.
     pub error: bool,
+    /// The reset that is under way until the appliance operates.
+    pub reset: Reset,
+}
+
+impl Facts {
+    /// Every condition that is `init`'s to state, and whether it holds.
+    fn conditions(self) -> [(Condition, bool); 5] {
+        let restoring = reset::condition(self.reset).filter(|_| !self.operating);
+        [
+            (Condition::Error, self.error),
+            (Condition::RestoringLatest, restoring == Some(Condition::RestoringLatest)),
+            (Condition::RestoringMinimum, restoring == Some(Condition::RestoringMinimum)),
+            (Condition::Operating, self.operating),
+            (Condition::Booting, !self.operating),
+        ]
+    }
 }
 
 /// Starts the thread. Facts that are sent are told to the front panel, again and again until it takes them; sending
@@ -38,10 +56,32 @@ pub fn start() -> Sender<Facts> {
 
 fn tell(facts: Facts) -> Result<(), belvedere_varlink::CallError> {
     let mut client = belvedere_varlink::Client::connect(paths::FRONT_PANEL)?;
-    let conditions =
-        [(Condition::Error, facts.error), (Condition::Operating, facts.operating), (Condition::Booting, !facts.operating)];
-    for (condition, active) in conditions {
+    for (condition, active) in facts.conditions() {
         client.call(&SetCondition { source: "init".into(), condition, active })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use belvedere_lights::{Colour, Rhythm, pattern};
+
+    #[test]
+    fn the_light_says_what_is_restored_until_the_appliance_operates() {
+        for (reset, colour, rhythm) in [
+            (Reset::None, Colour::Green, Rhythm::Fast),
+            (Reset::Latest, Colour::Orange, Rhythm::Slow),
+            (Reset::Minimum, Colour::Orange, Rhythm::Fast),
+            (Reset::Full, Colour::Orange, Rhythm::Fast),
+        ] {
+            let light = |operating| {
+                let conditions = Facts { operating, error: false, reset }.conditions();
+                let held = conditions.into_iter().filter_map(|(condition, holds)| holds.then_some(condition));
+                pattern(held, []).status.map(|light| (light.colour, light.rhythm))
+            };
+            assert_eq!(light(false), Some((colour, rhythm)));
+            assert_eq!(light(true), Some((Colour::Green, Rhythm::Solid)));
+        }
+    }
 }

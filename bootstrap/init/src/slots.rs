@@ -7,16 +7,19 @@
 //! 1. the bootloader wrote the count and started the slot — the count stands, although nothing is wrong;
 //! 2. the appliance operates — the same;
 //! 3. one block of the table is written over the copy that does not hold, flushed and read back
-//!    ([`belvedere_durable::write_block`]) — torn: the count stands; whole: it is cleared.
+//!    ([`belvedere_durable::write_block`]) — torn: the count stands; whole: it is cleared. When a reset ends with that, the
+//!    other copy follows: it must not begin again because one copy was lost.
 //!
 //! Nobody else writes the table meanwhile: the bootloader is gone, the updater waits until the appliance operates.
 
 use crate::{Result, named};
 use belvedere_boot_slots::{
-    BLOCK, COPY_OFFSETS, Copies, PARTITION, SLOT_VARIABLE, STARTS, Slot, VENDOR_GUID, given_up, operating,
+    BLOCK, COPY_OFFSETS, Copies, PARTITION, Reset, SLOT_VARIABLE, STARTS, Slot, Table, VENDOR_GUID, data_destroyed,
+    given_up, operating, reset_done,
 };
 use belvedere_durable::{read_block, write_block};
-use belvedere_storage::{mounts, partitions};
+use belvedere_storage::mounts;
+use belvedere_storage::partitions::{self, Partition};
 use rustix::mount::MountFlags;
 use std::io::Read;
 use std::path::Path;
@@ -45,15 +48,62 @@ fn slot_of_variable(bytes: &[u8]) -> Option<Slot> {
     Slot::ALL.into_iter().find(|slot| slot.name().as_bytes() == name)
 }
 
+fn read(device: &Path) -> Copies {
+    let copy = |offset| read_block(device, offset, BLOCK).unwrap_or_default();
+    Copies::read(&copy(COPY_OFFSETS[0]), &copy(COPY_OFFSETS[1]))
+}
+
+/// Writes a table to both copies. Gives a line when only one could be written.
+fn write_both(device: &Path, copies: &Copies, table: Table) -> Result<Option<String>> {
+    let mut failed = None;
+    for change in copies.durable_changes(table) {
+        // When the first cannot be written the second still can.
+        if let Err(error) = write_block(device, change.offset, &change.block) {
+            failed = Some(error.to_string());
+        }
+    }
+    let after = read(device);
+    let holds = after.current().is_some_and(|current| current.says_the_same(&table));
+    let why = || failed.unwrap_or_else(|| "a copy may not be written over".to_owned());
+    match (holds, after.both_hold(table)) {
+        (true, true) => Ok(None),
+        (true, false) => Ok(Some(format!("the slot table is in one copy only: {}", why()))),
+        (false, _) => Err(format!("the slot table: {}", why())),
+    }
+}
+
+/// The partition with the table.
+pub fn partition() -> Result<Partition> {
+    let found = partitions::list(partitions::SYSFS).map_err(|error| error.to_string())?;
+    partitions::find(&found, PARTITION).cloned().map_err(|error| error.to_string())
+}
+
+/// The reset that is under way; none where there is no table.
+pub fn reset_under_way(device: &Path) -> Reset {
+    read(device).current().map_or(Reset::None, |table| table.reset)
+}
+
+/// Notes in the table that everything in `data` is destroyed.
+pub fn note_data_destroyed(device: &Path) -> Result<Option<String>> {
+    let copies = read(device);
+    let table = copies.current().ok_or("the slot table cannot be read")?;
+    data_destroyed(&table).map_or(Ok(None), |after| write_both(device, &copies, after))
+}
+
 /// Notes in the table on `device` that `slot` operates. Gives what people should be told.
 pub fn note_operating(device: &Path, slot: Slot) -> Result<Vec<String>> {
-    let read = |offset| read_block(device, offset, BLOCK).unwrap_or_default();
-    let copies = Copies::read(&read(COPY_OFFSETS[0]), &read(COPY_OFFSETS[1]));
+    let copies = read(device);
     let table = copies.current().ok_or("the slot table cannot be read; the bootloader makes it anew")?;
     let mut lines = Vec::new();
-    if let Some(after) = operating(&table, slot) {
+    let counted = operating(&table, slot);
+    if let Some(after) = reset_done(&counted.unwrap_or(table)) {
+        lines.extend(write_both(device, &copies, after)?);
+        lines.push(format!("the reset is done, slot {} operates", slot.name()));
+    } else if let Some(after) = counted {
         let change = copies.change(after).ok_or("the slot table may not be written")?;
         write_block(device, change.offset, &change.block).map_err(|error| format!("the slot table: {error}"))?;
+    }
+    if counted.is_some() {
         lines.push(format!("slot {} operates after {} starts", slot.name(), table.record(slot).starts));
     }
     for lost in given_up(&table).filter(|lost| *lost != slot) {
@@ -90,9 +140,7 @@ fn report() -> Result<Vec<String>> {
             slot.system()
         ));
     }
-    let found = partitions::list(partitions::SYSFS).map_err(|error| error.to_string())?;
-    let partition = partitions::find(&found, PARTITION).map_err(|error| error.to_string())?;
-    lines.extend(note_operating(&partition.device, slot)?);
+    lines.extend(note_operating(&partition()?.device, slot)?);
     Ok(lines)
 }
 
@@ -109,7 +157,7 @@ pub fn report_operating(say: impl Fn(&str) + Send + 'static) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belvedere_boot_slots::{PARTITION_SIZE, State, Table, initial};
+    use belvedere_boot_slots::{PARTITION_SIZE, Record, State, Table, initial};
 
     fn device(table: Table) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -160,8 +208,26 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_ends_in_both_copies_when_the_appliance_operates_and_a_full_one_not_before_the_data_is_destroyed() {
+        for (reset, after) in [(Reset::Latest, Reset::None), (Reset::Minimum, Reset::None), (Reset::Full, Reset::Full)] {
+            let mut table = Table::made_anew(0).with_starts(Slot::A, 1);
+            table.reset = reset;
+            let file = device(table);
+            assert_eq!(reset_under_way(file.path()), reset);
+            note_operating(file.path(), Slot::A).unwrap();
+            assert_eq!((reset_under_way(file.path()), self::table(file.path()).record(Slot::A).starts), (after, 0));
+            assert_eq!(read(file.path()).both_hold(self::table(file.path())), reset != Reset::Full);
+            assert_eq!(note_data_destroyed(file.path()).unwrap(), None);
+            note_operating(file.path(), Slot::A).unwrap();
+            let done = read(file.path());
+            assert!(done.found().iter().all(|copy| copy.unwrap().reset == Reset::None), "{reset:?}");
+        }
+        assert_eq!(reset_under_way(Path::new("/nonexistent")), Reset::None);
+    }
+
+    #[test]
     fn an_unproven_slot_is_left_to_whoever_proves_it() {
-        let mut written = Table::made_anew(0).with_state(Slot::B, State::Trying { left: 1 });
+        let mut written = Table::made_anew(0).with(Slot::B, Record { state: State::Trying { left: 1 }, ..Record::EMPTY });
         written.preferred = Slot::B;
         let file = device(written);
         assert_eq!(note_operating(file.path(), Slot::B).unwrap(), Vec::<String>::new());

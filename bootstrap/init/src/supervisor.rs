@@ -11,9 +11,9 @@ use crate::supervision::{Action, Event, Policy, Supervision};
 use crate::table::{PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
 use crate::{Result, early, logs, machine, named, panel, restart, slots};
-use belvedere_front_panel_lights::pattern;
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_interfaces::paths;
+use belvedere_lights::pattern;
 use belvedere_varlink::Server;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -82,8 +82,8 @@ pub fn run() -> ! {
     if let Some(watchdog) = &mut watchdog {
         watchdog.feed();
     }
-    let (line, nodes, signals) = match (prepared, signals) {
-        (Ok((line, nodes)), Ok(signals)) => (line, nodes, signals),
+    let (machine::Prepared { line, nodes, reset }, signals) = match (prepared, signals) {
+        (Ok(prepared), Ok(signals)) => (prepared, signals),
         (Err(error), _) | (_, Err(error)) => fail(&console, watchdog, &error),
     };
     console.say(&format!("root image {} takes over ({:.2} s)", line.version, uptime().as_secs_f64()));
@@ -110,7 +110,7 @@ pub fn run() -> ! {
         machine: Supervision::new(policies.collect(), uptime()),
         processes: SERVICES.iter().map(|_| Process::default()).collect(),
         panel: panel::start(),
-        facts: Facts::default(),
+        facts: Facts { reset, ..Facts::default() },
         development: line.development,
         restarts,
         nodes,

@@ -18,6 +18,7 @@ use crate::partitions::Partition;
 use crate::program::{Ended, Program, last_line};
 use crate::{StorageError, mounts};
 use belvedere_durable::{read_block, write_block};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 use std::path::Path;
 use std::time::Duration;
@@ -174,6 +175,45 @@ pub fn prepare(partition: &Partition, report: &mut dyn FnMut(&str)) -> Result<bo
     }
 }
 
+/// How much of the start a full reset writes over: the header of an encrypted volume with all its key slots (LUKS2: 16 MiB),
+/// and a plain file system's description of itself.
+const HEADERS: u64 = 16 * 1024 * 1024;
+
+/// Destroys what the partition holds: the next [`prepare`] makes a file system anew.
+///
+/// What is encrypted is gone for ever with its key slots. What is plain is discarded where the disk can do that, and
+/// readable with tools where it cannot.
+///
+/// Cut at any place: as the record says from the first step on, there is nothing to be kept.
+pub fn destroy(partition: &Partition) -> Result<(), StorageError> {
+    const CHUNK: usize = 1024 * 1024;
+    let device = &partition.device;
+    let offset = record_offset(partition)?;
+    write_block(device, offset, &Record::Formatting.bytes())?;
+    let zeros = vec![0; CHUNK];
+    for start in (0..HEADERS.min(offset)).step_by(CHUNK) {
+        write_block(device, start, &zeros)?;
+    }
+    discard(device, offset);
+    Ok(())
+}
+
+/// Tells the disk that nobody needs the first `length` bytes, and to make sure of it if it can. Disks that cannot discard
+/// stay as they are.
+fn discard(device: &Path, length: u64) {
+    const SECURELY: rustix::ioctl::Opcode = 0x127d;
+    const PLAINLY: rustix::ioctl::Opcode = 0x1277;
+    let Ok(file) = rustix::fs::open(device, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else { return };
+    let range = [0u64, length];
+    // SAFETY: BLKSECDISCARD and BLKDISCARD read two 64-bit numbers, start and length in bytes.
+    let done = unsafe { rustix::ioctl::ioctl(&file, rustix::ioctl::Setter::<SECURELY, [u64; 2]>::new(range)) };
+    if done.is_err() {
+        // SAFETY: as above.
+        let _ = unsafe { rustix::ioctl::ioctl(&file, rustix::ioctl::Setter::<PLAINLY, [u64; 2]>::new(range)) };
+    }
+    let _ = rustix::fs::fsync(&file);
+}
+
 /// `e2fsck`, first carefully, then thoroughly: nobody is there to answer its questions. `-C 1` makes it print how far
 /// it is.
 fn check(device: &Path, report: &mut dyn FnMut(&str)) -> Result<(), StorageError> {
@@ -273,6 +313,21 @@ mod tests {
         let mut told = Vec::new();
         assert!(!prepare(&partition, &mut |line| told.push(line.to_owned())).unwrap());
         assert!(told.iter().any(|line| line.contains("needs a thorough repair")), "{told:?}");
+        assert!(!prepare(&partition, &mut |_| ()).unwrap());
+    }
+
+    /// Whatever is in it, also what is not ours.
+    #[test]
+    fn what_was_destroyed_is_not_found_again_and_a_file_system_is_made_anew() {
+        let size = 64 * 1024 * 1024;
+        let (file, partition) = partition(size);
+        assert!(prepare(&partition, &mut |_| ()).unwrap());
+        for (at, word) in [(0, b"LUKS\xba\xbe"), (12 * 1024 * 1024, b"secret")] {
+            write_block(file.path(), at, word).unwrap();
+        }
+        destroy(&partition).unwrap();
+        assert!(read_block(file.path(), 0, 16 * 1024 * 1024).unwrap().iter().all(|&byte| byte == 0));
+        assert!(prepare(&partition, &mut |_| ()).unwrap());
         assert!(!prepare(&partition, &mut |_| ()).unwrap());
     }
 

@@ -1,5 +1,8 @@
 //! The bootloader without its machine: carries out what `boot-slots` decides.
 //!
+//! The buttons are looked at once, when the power comes on. A reset that they ask for is written to both copies of the
+//! table before anything else, and the light shows it from then on; see `boot-slots`' `reset.rs` for its way to the end.
+//!
 //! Write order of one round, and what a power cut after each number leaves behind:
 //! 1. the slot table with one try less, or one start more, for the slot about to start (flushed and read back): that
 //!    try or start counts as used;
@@ -18,6 +21,7 @@ extern crate std;
 mod device_tree;
 mod partition_name;
 pub mod pl061;
+pub mod virtual_buttons;
 
 pub use device_tree::root_is_compatible;
 pub use partition_name::partition_name;
@@ -25,9 +29,8 @@ pub use partition_name::partition_name;
 use alloc::format;
 use alloc::string::String;
 
-use belvedere_boot_slots::{
-    BLOCK, Buttons, Change, Copies, Inputs, Light, Next, Refusal, Slot, State, Table, decide, refused,
-};
+use belvedere_boot_slots::{BLOCK, Buttons, Change, Copies, Inputs, Next, Refusal, Slot, State, Table, decide, refused};
+use belvedere_panel::Condition;
 
 /// Everything the bootloader touches.
 pub trait Machine {
@@ -40,10 +43,10 @@ pub trait Machine {
     fn write(&mut self, change: &Change) -> Result<(), String>;
     /// The rollback level in the fuses.
     fn fuses(&mut self) -> u32;
-    /// What the buttons ask for.
+    /// What the buttons ask for. They are looked at once, when the power comes on: who holds one then lets go of it soon.
     fn buttons(&mut self) -> Buttons;
     /// Sets the status light.
-    fn show(&mut self, light: Light);
+    fn show(&mut self, condition: Condition);
     /// Waits.
     fn wait(&mut self, seconds: u32);
     /// Has the firmware verify and load a slot's image; gives it with the rollback level that is signed inside it. The
@@ -58,13 +61,19 @@ pub trait Machine {
 }
 
 /// What the bootloader remembers from round to round; nothing of it survives a restart.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Rounds {
+    buttons: Buttons,
     refused: [bool; 3],
     back_offs: u32,
 }
 
 impl Rounds {
+    /// The power came on: looks at the buttons.
+    pub fn begin(machine: &mut impl Machine) -> Self {
+        Self { buttons: machine.buttons(), refused: [false; 3], back_offs: 0 }
+    }
+
     /// One round: decide, write, then start or wait.
     pub fn round(&mut self, machine: &mut impl Machine) {
         let copies = read(machine);
@@ -76,15 +85,25 @@ impl Rounds {
         let decision = decide(Inputs {
             copies: &copies,
             fuses,
-            buttons: machine.buttons(),
+            buttons: self.buttons,
             refused: self.refused,
             back_offs: self.back_offs,
         });
-        machine.show(decision.light);
         let written = match decision.write {
+            Some(table) if decision.begins_reset => {
+                if !write_both(machine, &copies, table) {
+                    machine.say("the reset cannot be noted and is not begun: a power cut could make half a one of it");
+                    self.buttons = Buttons::None;
+                    return;
+                }
+                machine.say(&format!("reset: {:?}, asked for by the buttons", table.reset));
+                true
+            }
             Some(table) => write(machine, &copies, table),
             None => true,
         };
+        // Not before: what the light says of a reset is on the disk.
+        machine.show(decision.shows);
         match decision.next {
             Next::BackOff(seconds) => {
                 machine.say(&format!("no slot can be started; trying again in {seconds} s"));
@@ -142,14 +161,28 @@ fn read(machine: &mut impl Machine) -> Copies {
     Copies::read(&blocks[0][..lengths[0]], &blocks[1][..lengths[1]])
 }
 
+/// Writes a table to both copies. Whether it holds then, be it in one copy only. Says what went wrong.
+fn write_both(machine: &mut impl Machine, copies: &Copies, table: Table) -> bool {
+    let mut holds = false;
+    // When the first cannot be written the second still can.
+    for change in copies.durable_changes(table) {
+        holds |= write_change(machine, &change);
+    }
+    holds
+}
+
 /// Writes a table and reads both copies back: whether it is the one that holds. Says what went wrong.
 fn write(machine: &mut impl Machine, copies: &Copies, table: Table) -> bool {
     let Some(change) = copies.change(table) else {
         machine.say("slot table: not written, for no copy may be written over");
         return false;
     };
-    let reason = match machine.write(&change) {
-        Ok(()) if read(machine).hold(&change) => return true,
+    write_change(machine, &change)
+}
+
+fn write_change(machine: &mut impl Machine, change: &Change) -> bool {
+    let reason = match machine.write(change) {
+        Ok(()) if read(machine).hold(change) => return true,
         Ok(()) => String::from("reads back differently"),
         Err(reason) => reason,
     };

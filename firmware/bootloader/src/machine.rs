@@ -5,10 +5,11 @@ use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 
-use belvedere_boot_slots::{BLOCK, Buttons, Change, Light, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID};
+use belvedere_boot_slots::{BLOCK, Buttons, Change, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID};
 use belvedere_bootloader::{Machine, Rounds};
 use belvedere_firmware_console::say;
 use belvedere_kernel_stub::{Image, RELEASE, rollback_level};
+use belvedere_panel::Condition;
 use uefi::boot::{self, LoadImageSource};
 use uefi::proto::BootPolicy;
 use uefi::proto::device_path::DevicePath;
@@ -28,11 +29,11 @@ const WATCHDOG_CODE: u64 = 0x1_0000;
 /// Runs for ever: until a slot's kernel takes over.
 pub fn run() -> ! {
     let mut machine = Uefi { disk: Disk::find(), panel: panel::find() };
-    machine.show(Light::FastGreen);
+    machine.show(Condition::Booting);
     if !secure_boot() {
         machine.say("Secure Boot is off: no signature is checked");
     }
-    let mut rounds = Rounds::default();
+    let mut rounds = Rounds::begin(&mut machine);
     loop {
         let _ = boot::set_watchdog_timer(WATCHDOG, WATCHDOG_CODE, None);
         rounds.round(&mut machine);
@@ -72,12 +73,11 @@ impl Machine for Uefi {
     }
 
     fn buttons(&mut self) -> Buttons {
-        // No board's buttons are read yet. See README, "not built yet".
-        Buttons::None
+        self.panel.buttons()
     }
 
-    fn show(&mut self, light: Light) {
-        self.panel.show(light);
+    fn show(&mut self, condition: Condition) {
+        self.panel.show(condition);
     }
 
     fn wait(&mut self, seconds: u32) {

@@ -1,32 +1,40 @@
-//! The status light while the firmware runs: driven by a firmware timer, so it blinks also while an image loads.
+//! The front panel while the firmware runs: its buttons when the power comes on, and the status light, which a firmware
+//! timer drives, so that it blinks also while an image loads.
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use core::time::Duration;
 
-use belvedere_boot_slots::Light;
-use belvedere_bootloader::{pl061, root_is_compatible};
+use belvedere_boot_slots::Buttons;
+use belvedere_bootloader::{pl061, root_is_compatible, virtual_buttons};
+use belvedere_panel::{Condition, PRIORITY};
 use uefi::boot::{self, EventType, TimerTrigger, Tpl};
 use uefi::{Event, Guid, guid, system};
 
 /// EFI_DTB_TABLE_GUID.
 const DEVICE_TREE_TABLE: Guid = guid!("b1b621d5-f19c-41a5-830b-d9152c69aae0");
 
-static LIGHT: AtomicU8 = AtomicU8::new(0);
+static CONDITION: AtomicU8 = AtomicU8::new(0);
 static TICK: AtomicU32 = AtomicU32::new(0);
 
-/// A board's status light.
+/// A board's front panel.
 pub trait Panel {
-    /// Shows `light` from now on, until the operating system takes over.
-    fn show(&mut self, light: Light);
+    /// What the buttons ask for; to be called once, when the power came on.
+    fn buttons(&mut self) -> Buttons;
+    /// Shows `condition` from now on, until the operating system takes over.
+    fn show(&mut self, condition: Condition);
 }
 
-/// A board without a light that we know.
+/// A board without a light or buttons that we know.
 pub struct NoPanel;
 
 impl Panel for NoPanel {
-    fn show(&mut self, _: Light) {}
+    fn buttons(&mut self) -> Buttons {
+        Buttons::None
+    }
+
+    fn show(&mut self, _: Condition) {}
 }
 
 /// The virtual board's.
@@ -35,8 +43,12 @@ pub struct Pl061 {
 }
 
 impl Panel for Pl061 {
-    fn show(&mut self, light: Light) {
-        LIGHT.store(light as u8, Ordering::Relaxed);
+    fn buttons(&mut self) -> Buttons {
+        virtual_buttons::buttons(&mut VirtualPorts)
+    }
+
+    fn show(&mut self, condition: Condition) {
+        CONDITION.store(condition as u8, Ordering::Relaxed);
         TICK.store(0, Ordering::Relaxed);
         draw();
         if !self.blinking {
@@ -52,19 +64,45 @@ impl Panel for Pl061 {
     }
 }
 
+/// Where QEMU's `virt` machine has its `fw_cfg` device: data, then the selector, which is big-endian.
+const FW_CFG: usize = 0x0902_0000;
+const FW_CFG_SELECTOR: usize = FW_CFG + 8;
+/// The match register of its clock, a PL031.
+const CLOCK_MATCH: usize = 0x0901_0004;
+
+struct VirtualPorts;
+
+impl virtual_buttons::Ports for VirtualPorts {
+    fn select(&mut self, key: u16) {
+        // SAFETY: as in `draw`. The firmware chooses an item anew before it reads one, and nothing of it runs meanwhile.
+        unsafe { (FW_CFG_SELECTOR as *mut u16).write_volatile(key.to_be()) }
+    }
+
+    fn next(&mut self) -> u8 {
+        // SAFETY: as in `draw`; reading moves the device on by one byte and changes nothing else.
+        unsafe { (FW_CFG as *const u8).read_volatile() }
+    }
+
+    fn mark(&mut self) -> u32 {
+        // SAFETY: as in `draw`; reading changes nothing.
+        unsafe { (CLOCK_MATCH as *const u32).read_volatile() }
+    }
+
+    fn set_mark(&mut self, mark: u32) {
+        // SAFETY: as in `draw`. The clock goes on as it was; only its alarm is another, which nobody uses.
+        unsafe { (CLOCK_MATCH as *mut u32).write_volatile(mark) }
+    }
+}
+
 unsafe extern "efiapi" fn tick(_: Event, _: Option<NonNull<c_void>>) {
     TICK.fetch_add(1, Ordering::Relaxed);
     draw();
 }
 
 fn draw() {
-    let light = match LIGHT.load(Ordering::Relaxed) {
-        number if number == Light::SlowOrange as u8 => Light::SlowOrange,
-        number if number == Light::FastOrange as u8 => Light::FastOrange,
-        number if number == Light::FastRed as u8 => Light::FastRed,
-        _ => Light::FastGreen,
-    };
-    let lines = pl061::lines(light, TICK.load(Ordering::Relaxed));
+    let number = CONDITION.load(Ordering::Relaxed);
+    let condition = PRIORITY.into_iter().find(|condition| *condition as u8 == number).unwrap_or(Condition::Booting);
+    let lines = pl061::lines(condition.light(), TICK.load(Ordering::Relaxed));
     // SAFETY: a `Pl061` is made only where the device tree says that this is QEMU's `virt` machine, whose firmware
     // maps its devices one to one. The masked data register changes the status light's lines and no others, and the
     // direction register keeps the other lines' bits.

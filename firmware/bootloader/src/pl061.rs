@@ -1,6 +1,7 @@
 //! The virtual board's status light: three lines of its PL061.
 
-use belvedere_boot_slots::Light;
+use belvedere_panel::{Colour, Light};
+use core::time::Duration;
 
 /// Where QEMU's `virt` machine has its PL061.
 pub const BASE: usize = 0x0903_0000;
@@ -13,25 +14,28 @@ pub const STATUS: u8 = 0b111;
 /// How often [`lines`] is to be asked, milliseconds.
 pub const TICK: u64 = 500;
 
-/// The lines that are on in tick number `tick`.
+/// The lines that are on in tick number `tick`. Orange is red and green at once.
 pub fn lines(light: Light, tick: u32) -> u8 {
-    let (colour, ticks) = match light {
-        Light::FastGreen => (0b001, 1),
-        Light::FastRed => (0b010, 1),
-        Light::FastOrange => (0b011, 1),
-        Light::SlowOrange => (0b011, 3),
+    let colour = match light.colour {
+        Colour::Green => 0b001,
+        Colour::Red => 0b010,
+        Colour::Orange => 0b011,
+        Colour::Blue => 0b100,
     };
-    if (tick / ticks).is_multiple_of(2) { colour } else { 0 }
+    if light.rhythm.is_lit(Duration::from_millis(TICK) * tick) { colour } else { 0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use belvedere_panel::Condition;
 
     #[test]
     fn fast_is_once_a_second_and_slow_once_in_three() {
-        let pattern = |light| core::array::from_fn::<u8, 12, _>(|tick| lines(light, tick as u32));
-        assert_eq!(pattern(Light::FastRed), [2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0]);
-        assert_eq!(pattern(Light::SlowOrange), [3, 3, 3, 0, 0, 0, 3, 3, 3, 0, 0, 0]);
+        let pattern = |condition: Condition| core::array::from_fn::<u8, 12, _>(|tick| lines(condition.light(), tick as u32));
+        assert_eq!(pattern(Condition::Error), [2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0]);
+        assert_eq!(pattern(Condition::RestoringLatest), [3, 3, 3, 0, 0, 0, 3, 3, 3, 0, 0, 0]);
+        // After three weeks of waiting for a disk, too.
+        assert!([0, 2].contains(&lines(Condition::Error.light(), u32::MAX)));
     }
 }

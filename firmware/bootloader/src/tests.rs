@@ -12,14 +12,19 @@ struct Fake {
     /// The rollback level that is signed in each slot's image.
     levels: [u32; 3],
     fuses: u32,
+    buttons: Buttons,
+    /// How often the buttons were looked at.
+    looked: u32,
     fail_writes: bool,
     lose_writes: bool,
+    /// This copy cannot be written.
+    fail_copy: Option<usize>,
     unreadable: [bool; 2],
     started: Vec<(Slot, Option<State>)>,
     /// How many images are loaded and neither started nor let go.
     loaded: i32,
     waited: Vec<u32>,
-    lights: Vec<Light>,
+    lights: Vec<Condition>,
     said: Vec<String>,
 }
 
@@ -30,10 +35,13 @@ impl Fake {
             outcome: [None; 3],
             levels: [0; 3],
             fuses: 0,
+            buttons: Buttons::None,
+            looked: 0,
             unreadable: [false; 2],
             loaded: 0,
             fail_writes: false,
             lose_writes: false,
+            fail_copy: None,
             started: Vec::new(),
             waited: Vec::new(),
             lights: Vec::new(),
@@ -51,7 +59,7 @@ impl Fake {
     }
 
     fn boot(&mut self, rounds: usize) {
-        let mut state = Rounds::default();
+        let mut state = Rounds::begin(self);
         for _ in 0..rounds {
             state.round(self);
         }
@@ -70,6 +78,9 @@ impl Machine for Fake {
         if self.fail_writes {
             return Err("write protected".to_string());
         }
+        if self.fail_copy == Some(change.copy) {
+            return Err("bad sector".to_string());
+        }
         if !self.lose_writes {
             self.disk[change.copy] = change.block;
         }
@@ -79,10 +90,11 @@ impl Machine for Fake {
         self.fuses
     }
     fn buttons(&mut self) -> Buttons {
-        Buttons::None
+        self.looked += 1;
+        self.buttons
     }
-    fn show(&mut self, light: Light) {
-        self.lights.push(light);
+    fn show(&mut self, condition: Condition) {
+        self.lights.push(condition);
     }
     fn wait(&mut self, seconds: u32) {
         self.waited.push(seconds);
@@ -115,7 +127,7 @@ impl Machine for Fake {
 }
 
 fn two_releases() -> Table {
-    let mut table = Table::empty(Slot::A).committed(Slot::A).with_state(Slot::B, State::Written);
+    let mut table = Table::empty(Slot::A).committed(Slot::A).written(Slot::B, 0);
     table.preferred = Slot::B;
     table
 }
@@ -145,8 +157,8 @@ fn with_every_slot_refused_it_shows_red_waits_longer_and_longer_and_never_stops_
     fake.boot(10);
     assert_eq!(fake.started.len(), 5);
     assert_eq!(fake.waited, [5, 10, 30, 60, 300]);
-    assert_eq!(fake.lights[0], Light::FastGreen);
-    assert!(fake.lights[1..].iter().all(|light| *light == Light::FastRed));
+    assert_eq!(fake.lights[0], Condition::Booting);
+    assert!(fake.lights[1..].iter().all(|light| *light == Condition::Error));
     assert_eq!(fake.table().record(Slot::A).state, State::Good);
 }
 
@@ -163,7 +175,7 @@ fn a_release_whose_try_cannot_be_counted_gives_way_to_the_proven_one() {
 
 #[test]
 fn a_disk_that_cannot_be_written_at_all_still_starts_its_only_release_after_a_back_off() {
-    let mut fake = Fake::new(Table::empty(Slot::A).with_state(Slot::A, State::Written));
+    let mut fake = Fake::new(Table::empty(Slot::A).written(Slot::A, 0));
     fake.fail_writes = true;
     fake.boot(3);
     assert_eq!(fake.waited, [5]);
@@ -256,4 +268,66 @@ fn a_start_of_a_proven_slot_is_counted_before_it_starts_and_a_disk_that_cannot_c
     fake.fail_writes = true;
     fake.boot(1);
     assert_eq!(fake.started, [(Slot::A, Some(State::Good))]);
+}
+
+fn all_good() -> Table {
+    let mut table = Table::made_anew(0);
+    (table.preferred, table.last_good) = (Slot::B, Some(Slot::B));
+    table
+}
+
+#[test]
+fn a_reset_is_on_both_copies_before_the_slot_starts_and_the_buttons_are_looked_at_once() {
+    for (buttons, slot, light) in [
+        (Buttons::ShortReset, Slot::B, Condition::RestoringLatest),
+        (Buttons::LongReset, Slot::Minimum, Condition::RestoringMinimum),
+        (Buttons::FullReset, Slot::Minimum, Condition::RestoringMinimum),
+    ] {
+        let mut fake = Fake::new(all_good());
+        fake.buttons = buttons;
+        fake.boot(3);
+        assert_eq!(fake.looked, 1);
+        assert_eq!((fake.started[0].0, fake.lights[0]), (slot, light));
+        let copies = Copies::read(&fake.disk[0], &fake.disk[1]);
+        for found in copies.found() {
+            assert_eq!(found.unwrap().reset, buttons.ask_for());
+        }
+        // The power comes on again, nothing is held: it goes on.
+        fake.buttons = Buttons::None;
+        fake.started.clear();
+        fake.lights.clear();
+        fake.boot(1);
+        assert_eq!((fake.started[0].0, fake.lights[0]), (slot, light));
+    }
+}
+
+#[test]
+fn a_reset_that_cannot_be_noted_is_not_begun_and_the_appliance_starts() {
+    let mut fake = Fake::new(all_good());
+    (fake.buttons, fake.fail_writes) = (Buttons::FullReset, true);
+    fake.boot(2);
+    assert_eq!(fake.started, [(Slot::B, Some(State::Good))]);
+    assert_eq!(fake.lights, [Condition::Booting]);
+    assert!(fake.said.iter().any(|line| line.contains("is not begun")), "{:?}", fake.said);
+}
+
+#[test]
+fn a_reset_is_begun_with_one_copy_that_cannot_be_written() {
+    for copy in [0, 1] {
+        let mut fake = Fake::new(all_good());
+        (fake.buttons, fake.fail_copy) = (Buttons::FullReset, Some(copy));
+        fake.boot(1);
+        assert_eq!(fake.table().reset, belvedere_boot_slots::Reset::Full);
+        assert_eq!(fake.started[0].0, Slot::Minimum);
+    }
+}
+
+#[test]
+fn a_refused_minimum_slot_does_not_keep_a_reset_from_starting_something() {
+    let mut fake = Fake::new(all_good());
+    fake.buttons = Buttons::LongReset;
+    fake.outcome[Slot::Minimum as usize] = Some(Refusal::Missing);
+    fake.boot(2);
+    assert_eq!(fake.started.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [Slot::Minimum, Slot::B]);
+    assert_eq!(fake.lights[1], Condition::RestoringMinimum);
 }

@@ -1,6 +1,8 @@
 //! Which slot to start, and what to write before.
 
-use crate::{Copies, Slot, State, Table};
+use belvedere_panel::Condition;
+
+use crate::{Buttons, Copies, Reset, Slot, State, Table, begun};
 
 /// How often an unproven slot is started.
 pub const TRIES: u8 = 3;
@@ -9,32 +11,6 @@ pub const TRIES: u8 = 3;
 pub const STARTS: u8 = 5;
 /// Seconds to wait before the first, second, … retry when nothing is bootable; the last one repeats for ever.
 pub const BACK_OFF: [u32; 5] = [5, 10, 30, 60, 300];
-
-/// What the buttons asked for while the power came on (guide: "appliance buttons and lights").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Buttons {
-    /// Nothing held.
-    None,
-    /// Reset held for a second: restore the latest software.
-    ShortReset,
-    /// Reset held for five seconds: restore the minimum software.
-    LongReset,
-    /// Power and reset held for five seconds: minimum software, all data destroyed.
-    FullReset,
-}
-
-/// What the status light shows while the slot starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Light {
-    /// Booting.
-    FastGreen,
-    /// Restoring the latest software.
-    SlowOrange,
-    /// Restoring the minimum software.
-    FastOrange,
-    /// Nothing is bootable.
-    FastRed,
-}
 
 /// Why a slot did not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +35,7 @@ pub struct Inputs<'copies> {
     pub copies: &'copies Copies,
     /// The rollback level in the fuses.
     pub fuses: u32,
-    /// What the buttons asked for.
+    /// What the buttons asked for when the power came on: the same in every round of a power-on.
     pub buttons: Buttons,
     /// Slots (by number) that did not start since the last back-off.
     pub refused: [bool; 3],
@@ -70,12 +46,15 @@ pub struct Inputs<'copies> {
 /// What to do, in this order: write, then wait or start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// The table to write ([`Copies::change`]), flush and read back before anything else.
+    /// The table to write, flush and read back before anything else.
     pub write: Option<Table>,
+    /// A reset begins with that: to both copies ([`Copies::durable_changes`]). When it cannot be written, decide again
+    /// without buttons: a reset that a power cut could make half a one is not begun.
+    pub begins_reset: bool,
     /// What then.
     pub next: Next,
     /// What the status light shows meanwhile.
-    pub light: Light,
+    pub shows: Condition,
 }
 
 /// What to do after the write.
@@ -91,13 +70,16 @@ pub enum Next {
 ///
 /// 1. A slot that the table says is below the fuses is passed over. (What *forbids* a slot is the level in its signed
 ///    image, which the bootloader compares when it has loaded it: [`Refusal::RolledBack`].)
-/// 2. With a long or full reset: the minimum slot, if it can be started.
-/// 3. The preferred slot, then proven ones, then unproven ones; `a` and `b` before `minimum`.
+/// 2. What the buttons ask for is noted ([`begun`]) and goes on until it is done, at every start: with a minimum or full
+///    reset the minimum slot comes first. When it cannot be started the others follow: no reset keeps an appliance from
+///    starting.
+/// 3. The preferred slot, then proven ones, the last one proven first, then unproven ones; `a` and `b` before `minimum`.
 /// 4. An unproven slot loses a try before it is started; without tries left it becomes bad.
 /// 5. Starts of a proven slot are counted, until it operates ([`operating`]). After [`STARTS`] of them the next slot has
 ///    its turn; the proof stays. When every proven one has had its turns, all begin again, and the one of the last turn comes last.
-/// 6. With nothing left: a back-off, then everything from the start, and after that whatever has any content at all,
-///    the last good slot first. No state is changed by that: it is a last resort, not a proof.
+/// 6. With nothing left: a back-off, then everything from the start, and after that whatever has any content at all. No
+///    state is changed by that: it is a last resort, not a proof. But the table is written, and its generation says whose
+///    turn it is: one that never operates must not keep the others from being tried.
 /// 7. With no valid table: a back-off (it may have been a passing fault), then the table is made anew
 ///    ([`Table::made_anew`]), and the rules above hold. Where it may not be written, the slots are tried in their order.
 pub fn decide(inputs: Inputs<'_>) -> Decision {
@@ -108,10 +90,11 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         None if inputs.back_offs > 0 && inputs.copies.change(anew).is_some() => anew,
         None => {
             let next = after_a_back_off(inputs, Slot::ALL.into_iter());
-            return Decision { write: None, next, light: Light::FastRed };
+            return Decision { write: None, begins_reset: false, next, shows: Condition::Error };
         }
     };
-    let mut next = table;
+    let mut next = begun(&table, inputs.buttons.ask_for(), inputs.fuses);
+    let begins_reset = next.reset != table.reset;
     for slot in Slot::ALL {
         let record = next.record(slot);
         if record.state == (State::Trying { left: 0 }) {
@@ -120,7 +103,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
     }
     let allowed = |slot: &Slot| next.record(*slot).rollback_level >= inputs.fuses;
     let choose = |table: &Table| {
-        order(table, inputs.buttons).find(|slot| {
+        order(table).find(|slot| {
             let record = table.record(*slot);
             allowed(slot)
                 && !inputs.refused[*slot as usize]
@@ -138,14 +121,15 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
     };
     let Some((slot, next)) = chosen else {
         let with_content = |slot: &Slot| next.record(*slot).state != State::Empty;
-        let all = || next.last_good.into_iter().chain([next.preferred]).chain(Slot::ALL).filter(with_content);
+        let all = distinct(next.last_good.into_iter().chain([next.preferred]).chain(Slot::ALL).filter(with_content));
+        let turns = all.clone().count();
+        let turn = usize::try_from(next.generation % turns.max(1) as u64).unwrap_or_default();
+        let rotated = || all.clone().cycle().skip(turn).take(turns);
         // Those that the table says are below the fuses come last: it may be wrong, and their images will tell.
-        let candidates = all().filter(allowed).chain(all().filter(|slot| !allowed(slot)));
-        return Decision {
-            write: (current != Some(next)).then_some(next),
-            next: after_a_back_off(inputs, candidates),
-            light: Light::FastRed,
-        };
+        let candidates = rotated().filter(allowed).chain(rotated().filter(|slot| !allowed(slot)));
+        let what = after_a_back_off(inputs, candidates);
+        let changed = current != Some(next) || matches!(what, Next::Start(_));
+        return Decision { write: changed.then_some(next), begins_reset, next: what, shows: Condition::Error };
     };
     let record = next.record(slot);
     let next = match record.state {
@@ -153,14 +137,14 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         State::Trying { left } => next.with_state(slot, State::Trying { left: left.saturating_sub(1) }),
         _ => count_start(next, slot, allowed),
     };
-    let light = match inputs.buttons {
+    let shows = match next.reset {
         // It did not go well a moment ago: a person should see that until something starts.
-        _ if inputs.back_offs > 0 => Light::FastRed,
-        Buttons::None => Light::FastGreen,
-        Buttons::ShortReset => Light::SlowOrange,
-        Buttons::LongReset | Buttons::FullReset => Light::FastOrange,
+        _ if inputs.back_offs > 0 => Condition::Error,
+        Reset::None => Condition::Booting,
+        Reset::Latest => Condition::RestoringLatest,
+        Reset::Minimum | Reset::Full => Condition::RestoringMinimum,
     };
-    Decision { write: (current != Some(next)).then_some(next), next: Next::Start(slot), light }
+    Decision { write: (current != Some(next)).then_some(next), begins_reset, next: Next::Start(slot), shows }
 }
 
 /// Rule 5: one start more. Who has the last turn of a round is marked by one more than [`STARTS`]: the others begin again
@@ -182,17 +166,32 @@ fn count_start(table: Table, slot: Slot, allowed: impl Fn(&Slot) -> bool) -> Tab
 }
 
 /// Rules 2 and 3: every slot at least once, the one to start first comes first.
-fn order(table: &Table, buttons: Buttons) -> impl Iterator<Item = Slot> {
-    let minimum_first = matches!(buttons, Buttons::LongReset | Buttons::FullReset);
+fn order(table: &Table) -> impl Iterator<Item = Slot> {
     let turns = [Slot::A, Slot::B];
     let table = *table;
-    minimum_first
+    table
+        .reset
+        .restores_the_minimum()
         .then_some(Slot::Minimum)
         .into_iter()
         .chain([table.preferred])
+        .chain(table.last_good.filter(|slot| table.record(*slot).state == State::Good))
         .chain(turns.into_iter().filter(move |slot| table.record(*slot).state == State::Good))
         .chain(turns)
         .chain([Slot::Minimum])
+}
+
+/// Each slot once, in the order of its first appearance.
+fn distinct(slots: impl Iterator<Item = Slot>) -> impl Iterator<Item = Slot> + Clone {
+    let mut found = [None; 3];
+    for slot in slots {
+        if !found.contains(&Some(slot))
+            && let Some(free) = found.iter_mut().find(|place| place.is_none())
+        {
+            *free = Some(slot);
+        }
+    }
+    found.into_iter().flatten()
 }
 
 /// Rule 6.

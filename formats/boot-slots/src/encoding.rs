@@ -11,8 +11,12 @@
 //! | 33 + 16 × slot | tries left when trying, else 0 |
 //! | 34 + 16 × slot | starts without operating when good, else 0 |
 //! | 36 + 16 × slot, 4 bytes | rollback level |
-//! | 128..4092 | room for later writers of this version: whoever changes the table carries it along as it is |
+//! | 128 | the reset that is under way: 0 none, 1 latest, 2 minimum, 3 full |
+//! | 129..4092 | room for later writers of this version: whoever changes the table carries it along as it is |
 //! | 4092..4096 | CRC-32 (IEEE 802.3) of bytes 0..4092 |
+//!
+//! Byte 128 came later than the rest: a reader of this version that does not know it carries it along like everything
+//! behind it, so a reset that was asked for waits for one that does.
 //!
 //! All other bytes are zero, and a reader insists on it. A later version may change everything but magic, version,
 //! generation and CRC: by these an older reader knows that it does not understand the copy, and keeps it.
@@ -20,7 +24,7 @@
 //! A CRC and not a hash: it finds torn writes, and nothing in here is trusted. Who can write the table can choose
 //! between *signed* slots; the rollback level that bounds this choice is in the signed kernel images, not here.
 
-use crate::{COPY_OFFSETS, Record, Slot, State, Table};
+use crate::{COPY_OFFSETS, Record, Reset, Slot, State, Table};
 
 /// Size of one copy, bytes.
 pub const BLOCK: usize = 4096;
@@ -30,8 +34,9 @@ const VERSION: u16 = 1;
 const CHECKSUM: usize = BLOCK - 4;
 const RECORDS: usize = 32;
 const RECORD: usize = 16;
-/// Where the room for later writers begins.
+/// Where the first readers' room for later writers began: what is before it must be known.
 const TAIL: usize = 128;
+const RESET: usize = 128;
 const NONE: u8 = 255;
 
 /// Why a block is no table.
@@ -49,6 +54,13 @@ pub enum Defect {
     Content,
 }
 
+impl Defect {
+    /// Whether a routine change must not be written over the copy.
+    fn is_kept(self) -> bool {
+        matches!(self, Self::Short | Self::Version | Self::Content)
+    }
+}
+
 /// One copy as it goes to disk, with nothing in the room for later writers.
 pub fn encode(table: &Table) -> [u8; BLOCK] {
     encode_over(&[0; BLOCK], table)
@@ -63,6 +75,7 @@ fn encode_over(before: &[u8; BLOCK], table: &Table) -> [u8; BLOCK] {
     block[16..24].copy_from_slice(&table.generation.to_le_bytes());
     block[24] = table.preferred as u8;
     block[25] = table.last_good.map_or(NONE, |slot| slot as u8);
+    block[RESET] = table.reset as u8;
     for slot in Slot::ALL {
         let at = RECORDS + RECORD * slot as usize;
         let record = table.record(slot);
@@ -118,6 +131,7 @@ pub fn decode(bytes: &[u8]) -> Result<Table, Defect> {
         NONE => None,
         number => Some(slot_at(number)?),
     };
+    table.reset = Reset::from_number(block[RESET]).ok_or(Defect::Content)?;
     // What this version does not know must not be there: rewriting the table would silently drop it.
     if encode_over(block, &table) != *block {
         return Err(Defect::Content);
@@ -176,36 +190,76 @@ impl Copies {
         self.current_copy().and_then(|copy| self.found[copy].ok())
     }
 
-    /// The block that makes `table` the one that holds. Whatever part of the write reaches the disk, either the
-    /// present table holds afterwards or the new one. `None` when nothing may be written.
+    /// The block that makes `table` the one that holds, for a routine change: one whose loss costs a try or a start.
+    /// Whatever part of the write reaches the disk, either the present table holds afterwards or the new one. `None` when
+    /// nothing may be written.
     ///
     /// 1. It goes over the copy that does not hold now, with the next generation.
-    /// 2. A copy with a right checksum that is not understood is a newer release's, and is kept: whoever understands
-    ///    it must find it as it was. Then the copy that holds is changed in place and keeps its generation, so that it
-    ///    does not become newer than the other. This is the one write that a power cut can turn into the loss of the
-    ///    copy; what follows is rule 3.
+    /// 2. Two kinds of copies are kept: one with a right checksum that is not understood is a newer release's, and
+    ///    whoever understands it must find it as it was; one that cannot be read may be the newer one, and come back.
+    ///    Then the copy that holds is changed in place and keeps its generation, so that it does not become newer than
+    ///    the other. This is the one write that a power cut can turn into the loss of the copy; what follows is rule 3.
     /// 3. With no valid copy it goes where there is rubbish, with generation 0. What could not be read may be the table
     ///    still, and is not written over either.
-    pub fn change(&self, mut table: Table) -> Option<Change> {
-        let (copy, before) = match self.current_copy() {
+    pub fn change(&self, table: Table) -> Option<Change> {
+        let Some(current) = self.current_copy() else {
+            let rubbish = |found: &Result<Table, Defect>| matches!(found, Err(Defect::Magic | Defect::Checksum));
+            return Some(self.block(self.found.iter().position(rubbish)?, &[0; BLOCK], table, 0));
+        };
+        let other = 1 - current;
+        let (kept, generation) = (self.found[other].is_err_and(Defect::is_kept), self.generation(current));
+        Some(if kept {
+            self.block(current, &self.blocks[current], table, generation)
+        } else {
+            self.block(other, &self.blocks[current], table, generation.wrapping_add(1))
+        })
+    }
+
+    /// The blocks that make `table` the one that holds, whichever one copy is lost afterwards: for changes that must not
+    /// be undone, such as a commit before the fuses move. In this order, each flushed and read back before the next.
+    ///
+    /// 1. over the copy that does not hold, with the next generation: torn, the table before holds; whole, the new one
+    /// 2. over the other copy, with the generation after that: torn, the new one holds from step 1
+    ///
+    /// A copy that cannot be read is written over: the new table is newer than anything that it can hold. A newer
+    /// release's copy is kept, as in [`Copies::change`]; then there is one block, and no such promise.
+    pub fn durable_changes(&self, table: Table) -> impl Iterator<Item = Change> + use<> {
+        let (first, second) = match self.current_copy() {
+            Some(current) if matches!(self.found[1 - current], Err(Defect::Version | Defect::Content)) => {
+                (self.change(table), None)
+            }
             Some(current) => {
-                let (other, generation) = (1 - current, self.found[current].map_or(0, |table| table.generation));
-                let kept = matches!(self.found[other], Err(Defect::Version | Defect::Content));
-                table.generation = if kept { generation } else { generation.wrapping_add(1) };
-                (if kept { current } else { other }, self.blocks[current])
+                let (before, generation) = (&self.blocks[current], self.generation(current));
+                let first = self.block(1 - current, before, table, generation.wrapping_add(1));
+                (Some(first), Some(self.block(current, before, table, generation.wrapping_add(2))))
             }
             None => {
-                table.generation = 0;
-                let rubbish = |found: &Result<Table, Defect>| matches!(found, Err(Defect::Magic | Defect::Checksum));
-                (self.found.iter().position(rubbish)?, [0; BLOCK])
+                let first = self.change(table);
+                let other = first.as_ref().map_or(0, |first| 1 - first.copy);
+                let rubbish = matches!(self.found[other], Err(Defect::Magic | Defect::Checksum));
+                (first, rubbish.then(|| self.block(other, &[0; BLOCK], table, 1)))
             }
         };
-        Some(Change { copy, offset: COPY_OFFSETS[copy], block: encode_over(&before, &table) })
+        first.into_iter().chain(second)
     }
 
     /// Whether these copies, read after a change was written, say that it holds.
     pub fn hold(&self, change: &Change) -> bool {
         self.current_copy() == Some(change.copy) && self.blocks[change.copy] == change.block
+    }
+
+    /// Whether both copies say the same as `table`, whatever their generations are: it outlives the loss of either.
+    pub fn both_hold(&self, table: Table) -> bool {
+        self.found.iter().all(|found| found.is_ok_and(|found| found.says_the_same(&table)))
+    }
+
+    fn block(&self, copy: usize, before: &[u8; BLOCK], mut table: Table, generation: u64) -> Change {
+        table.generation = generation;
+        Change { copy, offset: COPY_OFFSETS[copy], block: encode_over(before, &table) }
+    }
+
+    fn generation(&self, copy: usize) -> u64 {
+        self.found[copy].map_or(0, |table| table.generation)
     }
 
     fn current_copy(&self) -> Option<usize> {
@@ -265,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_valid_checksum_over_impossible_content_is_not_believed() {
-        for (place, value) in [(8, 2), (24, 3), (25, 3), (32, 5), (33, 1), (34, 1), (35, 1), (100, 1), (26, 1)] {
+        for (place, value) in [(8, 2), (24, 3), (25, 3), (32, 5), (33, 1), (34, 1), (35, 1), (100, 1), (26, 1), (128, 4)] {
             let mut block = encode(&Table::empty(Slot::A));
             block[place] = value;
             let checksum = crc32(&block[..CHECKSUM]);

@@ -10,9 +10,19 @@
 //! signed kernel image, which carries its rollback level; the level in the table is advice for choosing.
 //!
 //! Who writes what: the bootloader turns `written` into `trying`, counts tries down, counts starts of good slots, marks
-//! unproven slots `bad` and makes a lost table anew; `init` clears the count of the slot that operates
-//! ([`operating`]); the updater writes everything else (`empty`, `written`, `good`, the preferred slot). They take
+//! unproven slots `bad`, makes a lost table anew and begins resets ([`begun`]); `init` clears the count of the slot that
+//! operates ([`operating`]) and ends resets ([`reset_done`]); the updater writes everything else (`empty`, `written`, `good`, the preferred slot). They take
 //! turns: from the start of a slot on the table belongs to what runs in it.
+//!
+//! Two ways to write, of which a caller chooses one by what the loss of one copy may cost:
+//! - [`Copies::change`], one block: counts and refusals. The older copy is one such change behind.
+//! - [`Copies::durable_changes`], both copies one after the other: whatever must not be undone by the loss of one.
+//!
+//! Write order of a commit (the updater's), and what a power cut after each number leaves behind:
+//! 1. the copy that does not hold, with the release `good` ([`Table::committed`]) — torn: it is unproven still, and proven
+//!    again; whole: committed, as long as this copy lasts
+//! 2. the other copy, with the same — committed, whichever copy is lost
+//! 3. the fuses are moved, only when [`Copies::both_hold`]: no table that says otherwise is left
 //!
 //! Write order of a start, and what a power cut after each number leaves behind:
 //! 1. the bootloader writes the table with the try or start counted — that start counts, although it never was one;
@@ -23,11 +33,11 @@
 
 mod decide;
 mod encoding;
+mod reset;
 
-pub use decide::{
-    BACK_OFF, Buttons, Decision, Inputs, Light, Next, Refusal, STARTS, TRIES, decide, given_up, operating, refused,
-};
+pub use decide::{BACK_OFF, Decision, Inputs, Next, Refusal, STARTS, TRIES, decide, given_up, operating, refused};
 pub use encoding::{BLOCK, Change, Copies, Defect, decode, encode, initial};
+pub use reset::{Buttons, Reset, begun, data_destroyed, reset_done};
 
 /// GPT name of the partition that holds the table.
 pub const PARTITION: &str = "boot-slots";
@@ -148,13 +158,15 @@ pub struct Table {
     pub preferred: Slot,
     /// The slot that was proven last: what is retried when nothing else is left.
     pub last_good: Option<Slot>,
+    /// The reset that is under way.
+    pub reset: Reset,
     records: [Record; 3],
 }
 
 impl Table {
     /// A table with three empty slots.
     pub const fn empty(preferred: Slot) -> Self {
-        Self { generation: 0, preferred, last_good: None, records: [Record::EMPTY; 3] }
+        Self { generation: 0, preferred, last_good: None, reset: Reset::None, records: [Record::EMPTY; 3] }
     }
 
     /// The table of an appliance that lost it: nothing is known of any slot, so each is taken for what it would be on
@@ -162,7 +174,12 @@ impl Table {
     /// `rollback_level` is that of the fuses: no slot is *known* to be below.
     pub const fn made_anew(rollback_level: u32) -> Self {
         let record = Record { state: State::Good, rollback_level, starts: 0 };
-        Self { generation: 0, preferred: Slot::A, last_good: None, records: [record; 3] }
+        Self { generation: 0, preferred: Slot::A, last_good: None, reset: Reset::None, records: [record; 3] }
+    }
+
+    /// Whether the two differ in nothing but the generation.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        Self { generation: other.generation, ..*self } == *other
     }
 
     /// What is known about `slot`.
@@ -177,9 +194,20 @@ impl Table {
         self
     }
 
-    /// The same table with another state for `slot`, and no starts counted.
+    /// The same table after a release of this rollback level was written to `slot` completely and read back.
     #[must_use]
-    pub const fn with_state(self, slot: Slot, state: State) -> Self {
+    pub const fn written(self, slot: Slot, rollback_level: u32) -> Self {
+        self.with(slot, Record { state: State::Written, rollback_level, starts: 0 })
+    }
+
+    /// The same table while nothing usable is in `slot`: before it is written to, and when that failed.
+    #[must_use]
+    pub const fn emptied(self, slot: Slot) -> Self {
+        self.with(slot, Record::EMPTY)
+    }
+
+    /// The same table with another state for `slot`, whose release stays the same, and no starts counted.
+    const fn with_state(self, slot: Slot, state: State) -> Self {
         let rollback_level = self.record(slot).rollback_level;
         self.with(slot, Record { state, rollback_level, starts: 0 })
     }

@@ -1,8 +1,8 @@
 //! Slot tables from the field: whole partitions, in `field-cases/`. Each did something else once.
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, COPY_OFFSETS, Copies, Defect, Inputs, Next, PARTITION_SIZE, Refusal, STARTS, Slot, State, TRIES, Table,
-    decide, encode, given_up, operating, refused,
+    BLOCK, Buttons, COPY_OFFSETS, Copies, Defect, Inputs, Next, PARTITION_SIZE, Record, Refusal, STARTS, Slot, State, TRIES,
+    Table, decide, encode, given_up, operating, refused,
 };
 
 /// A partition with the two copies.
@@ -130,6 +130,22 @@ fn good_a_good_b_a_slot_that_operates_is_started_for_ever() {
     }
 }
 
+/// boot D4 once more: with no slot left that the table believes in, the same one was started for ever as a last resort.
+#[test]
+fn good_a_good_b_as_a_last_resort_every_slot_has_its_turn() {
+    let mut disk = Disk::new(GOOD_A_GOOD_B);
+    let mut table = disk.copies().current().unwrap();
+    for slot in Slot::ALL {
+        table = table.with(slot, Record { state: State::Bad, ..table.record(slot) });
+    }
+    assert!(disk.change(table));
+    let mut started = [0; 3];
+    for _ in 0..9 {
+        started[disk.power_on(3) as usize] += 1;
+    }
+    assert_eq!(started, [3; 3]);
+}
+
 /// boot D3. What a slot's signed image says is the bootloader's to compare; its tests have that half.
 #[test]
 fn both_copies_lost_the_table_is_made_anew_and_every_slot_gets_its_turns() {
@@ -161,6 +177,59 @@ fn both_copies_lost_in_other_ways_the_table_is_made_anew() {
     }
 }
 
+/// boot D16: the copy with the newest change could not be read for a moment, and the next count was written over it for
+/// good.
+#[test]
+fn good_a_good_b_a_newer_copy_that_cannot_be_read_is_there_when_it_can_be_read_again() {
+    let mut disk = Disk::new(GOOD_A_GOOD_B);
+    let table = disk.copies().current().unwrap().written(Slot::B, 7);
+    assert!(disk.change(table));
+    let newer =
+        disk.copies().found().iter().position(|found| found.is_ok_and(|found| found.record(Slot::B).rollback_level == 7));
+    let newer = newer.unwrap();
+    let kept = disk.copy(newer).to_vec();
+    for count in 1..=3 {
+        let readable = if newer == 0 { Copies::read(&[], disk.copy(1)) } else { Copies::read(disk.copy(0), &[]) };
+        let counted = readable.current().unwrap().with_starts(Slot::A, count);
+        let change = readable.change(counted).unwrap();
+        assert_eq!(change.copy, 1 - newer);
+        disk.put(change.copy, &change.block);
+        let again = if newer == 0 { Copies::read(&[], disk.copy(1)) } else { Copies::read(disk.copy(0), &[]) };
+        assert!(again.hold(&change));
+    }
+    assert_eq!(disk.copy(newer), kept);
+    assert_eq!(disk.copies().current().unwrap().record(Slot::B).state, State::Written);
+    // A commit is another matter: it is newer than whatever could not be read, and goes over it.
+    let readable = if newer == 0 { Copies::read(&[], disk.copy(1)) } else { Copies::read(disk.copy(0), &[]) };
+    let committed = readable.current().unwrap().committed(Slot::A);
+    for change in readable.durable_changes(committed) {
+        disk.put(change.copy, &change.block);
+    }
+    assert!(disk.copies().both_hold(committed));
+}
+
+#[test]
+fn newer_version_a_durable_change_keeps_the_copy_that_is_not_understood_and_does_not_promise() {
+    let mut disk = Disk::new(NEWER_VERSION);
+    let newer = disk.copy(1).to_vec();
+    let committed = disk.copies().current().unwrap().committed(Slot::B);
+    let changes: Vec<_> = disk.copies().durable_changes(committed).collect();
+    assert_eq!(changes.len(), 1);
+    disk.put(changes[0].copy, &changes[0].block);
+    assert_eq!(disk.copy(1), newer);
+    assert!(disk.copies().hold(&changes[0]) && !disk.copies().both_hold(committed));
+}
+
+/// boot L2: the level of the release that was there before was kept, with which the new one may never start.
+#[test]
+fn a_new_release_brings_its_own_level_and_an_emptied_slot_has_none() {
+    let table = Table::made_anew(3).with_starts(Slot::B, 4);
+    let written = table.written(Slot::B, 9).record(Slot::B);
+    assert_eq!((written.state, written.rollback_level, written.starts), (State::Written, 9, 0));
+    assert_eq!(table.emptied(Slot::B).record(Slot::B).state, State::Empty);
+    assert_eq!(table.written(Slot::B, 9).committed(Slot::B).record(Slot::B).rollback_level, 9);
+}
+
 /// boot L1.
 #[test]
 fn generation_at_its_end_a_change_holds_after_it_was_written() {
@@ -187,7 +256,7 @@ fn generation_at_its_end_a_change_holds_after_it_was_written() {
     }
     let mut disk = Disk::new(GENERATION_AT_ITS_END);
     assert_eq!(disk.copies().current().unwrap().generation, u64::MAX);
-    let mut table = disk.copies().current().unwrap().with_state(Slot::B, State::Written);
+    let mut table = disk.copies().current().unwrap().written(Slot::B, 3);
     table.preferred = Slot::B;
     assert!(disk.change(table));
     for left in (0..TRIES).rev() {
@@ -250,7 +319,7 @@ fn newer_version_that_was_torn_is_rubbish_and_written_over() {
 #[test]
 fn what_a_later_writer_of_this_version_adds_is_carried_along() {
     let mut block = encode(&numbered(Table::made_anew(3), 5));
-    block[128] = 1;
+    block[129] = 1;
     block[BLOCK - 5] = 0xee;
     let block = sealed(block);
     let mut disk = Disk::new(BOTH_COPIES_LOST);
@@ -260,7 +329,7 @@ fn what_a_later_writer_of_this_version_adds_is_carried_along() {
         disk.operates(Slot::A);
     }
     for copy in [0, 1] {
-        assert_eq!(disk.copy(copy)[128..BLOCK - 4], block[128..BLOCK - 4]);
+        assert_eq!(disk.copy(copy)[129..BLOCK - 4], block[129..BLOCK - 4]);
     }
 }
 
@@ -269,7 +338,7 @@ fn a_level_that_the_signed_image_contradicts_is_put_right() {
     let table = Table::made_anew(3);
     let after = refused(&table, Slot::A, Refusal::RolledBack { level: 2 }).unwrap();
     assert_eq!((after.record(Slot::A).state, after.record(Slot::A).rollback_level), (State::Good, 2));
-    let written = table.with_state(Slot::B, State::Written);
+    let written = table.written(Slot::B, 3);
     let after = refused(&written, Slot::B, Refusal::RolledBack { level: 0 }).unwrap();
     assert_eq!((after.record(Slot::B).state, after.record(Slot::B).rollback_level), (State::Bad, 0));
 }

@@ -1,82 +1,14 @@
 //! Whatever one torn write does, a bootable slot is chosen when one exists.
 
+mod common;
+
 use belvedere_boot_slots::{
-    BLOCK, Buttons, Copies, Decision, Inputs, Light, Next, Record, Refusal, STARTS, Slot, State, TRIES, Table, decide,
-    decode, encode, initial, operating, refused,
+    BLOCK, Buttons, Copies, Decision, Inputs, Next, Record, Refusal, STARTS, Slot, State, TRIES, Table, decide, decode,
+    encode, initial, operating, refused,
 };
+use belvedere_panel::Condition;
+use common::{buttons, slot, table, tear, torn};
 use proptest::prelude::*;
-
-fn state() -> impl Strategy<Value = State> {
-    prop_oneof![
-        Just(State::Empty),
-        Just(State::Written),
-        (0u8..=TRIES).prop_map(|left| State::Trying { left }),
-        Just(State::Good),
-        Just(State::Bad),
-    ]
-}
-
-fn slot() -> impl Strategy<Value = Slot> {
-    prop_oneof![Just(Slot::A), Just(Slot::B), Just(Slot::Minimum)]
-}
-
-fn buttons() -> impl Strategy<Value = Buttons> {
-    prop_oneof![Just(Buttons::None), Just(Buttons::ShortReset), Just(Buttons::LongReset), Just(Buttons::FullReset),]
-}
-
-prop_compose! {
-    fn table()(
-        // Also around the end of the numbers.
-        generation in any::<u64>().prop_map(|number| match number % 4 { 0 => (number / 4 % 8).wrapping_sub(4), _ => number }),
-        preferred in slot(),
-        last_good in proptest::option::of(slot()),
-        records in [(state(), 0u32..4, 0u8..=STARTS + 1), (state(), 0u32..4, 0u8..=STARTS), (state(), 0u32..4, 0u8..=STARTS)],
-    ) -> Table {
-        let mut table = Table::empty(preferred);
-        table.generation = generation;
-        table.last_good = last_good;
-        for (slot, (state, rollback_level, starts)) in Slot::ALL.into_iter().zip(records) {
-            let starts = if state == State::Good { starts } else { 0 };
-            table = table.with(slot, Record { state, rollback_level, starts });
-        }
-        table
-    }
-}
-
-/// What a power cut can leave of a block being written: nothing of it, all of it, a prefix over the old content, whole
-/// sectors of either in any mixture, or rubbish where the head was.
-#[derive(Debug, Clone)]
-enum Tear {
-    Prefix(usize),
-    Sectors(u8),
-    Rubbish(usize, Vec<u8>),
-}
-
-fn tear() -> impl Strategy<Value = Tear> {
-    prop_oneof![
-        (0..=BLOCK).prop_map(Tear::Prefix),
-        any::<u8>().prop_map(Tear::Sectors),
-        (0..BLOCK, proptest::collection::vec(any::<u8>(), 1..600)).prop_map(|(start, bytes)| Tear::Rubbish(start, bytes)),
-    ]
-}
-
-fn torn(old: &[u8], new: &[u8], tear: &Tear) -> Vec<u8> {
-    let mut block = old.to_vec();
-    match tear {
-        Tear::Prefix(length) => block[..*length].copy_from_slice(&new[..*length]),
-        Tear::Sectors(mask) => {
-            for sector in (0..8).filter(|sector| mask >> sector & 1 == 1) {
-                block[sector * 512..][..512].copy_from_slice(&new[sector * 512..][..512]);
-            }
-        }
-        Tear::Rubbish(start, bytes) => {
-            block.copy_from_slice(new);
-            let end = (start + bytes.len()).min(BLOCK);
-            block[*start..end].copy_from_slice(&bytes[..end - start]);
-        }
-    }
-    block
-}
 
 fn inputs(copies: &Copies, fuses: u32, buttons: Buttons) -> Inputs<'_> {
     Inputs { copies, fuses, buttons, refused: [false; 3], back_offs: 0 }
@@ -122,12 +54,47 @@ proptest! {
         prop_assert!(found == before || found == after, "{:?}", found);
     }
 
+    /// boot D16: whatever two copies there were, a cut at any step of a durable change leaves the table before or the
+    /// one after, and after its last step the loss of either copy undoes nothing.
+    #[test]
+    fn a_durable_change_outlives_the_loss_of_either_copy(
+        before in table(), other in proptest::option::of(table()), after in table(), tear in tear(), unreadable in any::<bool>(),
+    ) {
+        let other_block = other.map_or([0xff; BLOCK], |mut other| {
+            other.generation = before.generation.wrapping_sub(1);
+            encode(&other)
+        });
+        let mut disk = [other_block.to_vec(), encode(&before).to_vec()];
+        let copies = if unreadable { Copies::read(&[], &disk[1]) } else { Copies::read(&disk[0], &disk[1]) };
+        let changes: Vec<_> = copies.durable_changes(after).collect();
+        prop_assert_eq!(changes.len(), 2);
+        for (step, change) in changes.iter().enumerate() {
+            let mut cut = disk.clone();
+            cut[change.copy] = torn(&disk[change.copy], &change.block, &tear);
+            let found = Copies::read(&cut[0], &cut[1]).current().expect("one copy is whole");
+            prop_assert!(found.says_the_same(&after) || step == 0 && found.says_the_same(&before), "step {}: {:?}", step, found);
+            disk[change.copy] = change.block.to_vec();
+            prop_assert!(Copies::read(&disk[0], &disk[1]).hold(change), "step {}", step);
+        }
+        let copies = Copies::read(&disk[0], &disk[1]);
+        prop_assert!(copies.both_hold(after));
+        for lost in 0..2 {
+            for rubbish in [Vec::new(), vec![0xff; BLOCK]] {
+                let mut left = disk.clone();
+                left[lost] = rubbish;
+                let copies = Copies::read(&left[0], &left[1]);
+                prop_assert!(copies.current().expect("one copy is whole").says_the_same(&after));
+                prop_assert!(!copies.both_hold(after));
+            }
+        }
+    }
+
     #[test]
     fn whatever_one_torn_write_does_a_bootable_slot_is_chosen_when_one_exists(
         before in table(), after in table(), tear in tear(), fuses in 0u32..4, buttons in buttons(),
     ) {
         let holding = encode(&before);
-        let copies = Copies::read(&holding, &[]);
+        let copies = Copies::read(&holding, &[0xff; BLOCK]);
         let change = copies.change(after).unwrap();
         let left = torn(&[0xff; BLOCK], &change.block, &tear);
         let copies = Copies::read(&holding, &left);
@@ -138,7 +105,7 @@ proptest! {
             prop_assert!(table.record(slot).rollback_level >= fuses);
         } else {
             prop_assert!(matches!(decision.next, Next::BackOff(_)));
-            prop_assert_eq!(decision.light, Light::FastRed);
+            prop_assert_eq!(decision.shows, Condition::Error);
         }
     }
 
@@ -147,7 +114,7 @@ proptest! {
         table in table(), fuses in 0u32..4, buttons in buttons(),
     ) {
         let block = encode(&table);
-        let copies = Copies::read(&block, &[]);
+        let copies = Copies::read(&block, &[0xff; BLOCK]);
         let decision = decide(inputs(&copies, fuses, buttons));
         if let Next::Start(slot) = decision.next {
             let next = decision.write.unwrap_or(table);
@@ -179,7 +146,7 @@ proptest! {
     fn before_a_back_off_no_slot_below_the_fuses_is_chosen_and_in_the_end_every_one_with_content_gets_its_turn(
         table in table(), fuses in 0u32..5, buttons in buttons(),
     ) {
-        let mut disk = [encode(&table).to_vec(), Vec::new()];
+        let mut disk = [encode(&table).to_vec(), vec![0xff; BLOCK]];
         let mut seen = [false; 3];
         let (mut skip, mut back_offs) = ([false; 3], 0);
         for _ in 0..40 {
@@ -219,7 +186,7 @@ proptest! {
     fn a_slot_that_never_operates_gives_way_after_a_bounded_number_of_starts(
         table in table(), dead in slot(), fuses in 0u32..3,
     ) {
-        let mut disk = [encode(&table).to_vec(), Vec::new()];
+        let mut disk = [encode(&table).to_vec(), vec![0xff; BLOCK]];
         let mut in_a_row = 0;
         let others = |table: &Table| Slot::ALL.into_iter().any(|slot| {
             let record = table.record(slot);
@@ -273,11 +240,11 @@ proptest! {
         if let Ok(table) = decode(&block) {
             // Including what later writers put behind the known part.
             let mut table = table;
-            let copies = Copies::read(&block, &[]);
+            let copies = Copies::read(&block, &[0xff; BLOCK]);
             let change = copies.change(table).unwrap();
             table.generation = table.generation.wrapping_add(1);
             prop_assert_eq!(decode(&change.block), Ok(table));
-            prop_assert_eq!(&change.block[128..BLOCK - 4], &block[128..BLOCK - 4]);
+            prop_assert_eq!(&change.block[129..BLOCK - 4], &block[129..BLOCK - 4]);
         }
     }
 }
@@ -291,7 +258,7 @@ fn seal(block: &mut [u8; BLOCK]) {
 #[test]
 fn a_new_release_that_never_comes_up_is_started_three_times_and_then_the_old_one() {
     let table = Table::empty(Slot::A).committed(Slot::A);
-    let mut table = table.with_state(Slot::B, State::Written);
+    let mut table = table.written(Slot::B, 0);
     table.preferred = Slot::B;
     let mut disk = initial(table);
     let mut started = Vec::new();
@@ -314,7 +281,7 @@ fn a_proven_slot_keeps_its_proof_when_it_is_refused() {
     for why in [Refusal::SecureBoot, Refusal::Missing, Refusal::Failed] {
         assert_eq!(refused(&table, Slot::A, why), None);
     }
-    let unproven = table.with_state(Slot::A, State::Trying { left: 2 });
+    let unproven = table.with(Slot::A, Record { state: State::Trying { left: 2 }, ..table.record(Slot::A) });
     let after = refused(&unproven, Slot::A, Refusal::SecureBoot).unwrap();
     assert_eq!(after.record(Slot::A).state, State::Bad);
 }

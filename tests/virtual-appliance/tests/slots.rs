@@ -32,7 +32,7 @@ fn change(appliance: &Appliance, extent: Extent, table: Table) {
 
 /// A table in which a new release in slot b waits for its first start.
 fn new_release_in_b() -> Table {
-    let mut table = Table::empty(Slot::A).committed(Slot::A).with_state(Slot::B, State::Written);
+    let mut table = Table::empty(Slot::A).committed(Slot::A).written(Slot::B, 0);
     table.preferred = Slot::B;
     table
 }

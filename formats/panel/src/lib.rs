@@ -1,7 +1,43 @@
-//! Which pattern the facts make: the developer guide's table "appliance buttons and lights".
+//! What the front panel's two lights show: the developer guide's table "appliance buttons and lights", once, for the
+//! bootloader, for `init` and for the front panel's program. `no_std`, no allocation, no I/O.
+//!
+//! "A slow blink is once every three seconds. A fast blink is once per second."
 
-use belvedere_interfaces::front_panel::{Condition, NetworkCondition};
-use std::time::Duration;
+#![cfg_attr(not(test), no_std)]
+
+use core::time::Duration;
+
+/// What the status light may show (guide, "Status LED states").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Condition {
+    /// "The appliance is booting up": fast green.
+    Booting,
+    /// "The appliance is operating normally": solid green.
+    Operating,
+    /// "The appliance is copying configuration files and attempting to register": slow blue.
+    Registering,
+    /// "The appliance is copying a log image to a USB drive": fast blue.
+    CopyingLogs,
+    /// "The appliance encountered an error during startup or is overheated", or provisioning failed: fast red.
+    Error,
+    /// "The appliance is restoring the latest software version": slow orange.
+    RestoringLatest,
+    /// "The appliance is restoring the minimum software version": fast orange.
+    RestoringMinimum,
+}
+
+/// What the network light may show (guide, "Network LED states").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum NetworkCondition {
+    /// No cable: solid red.
+    NoCable,
+    /// Cable connected: solid green.
+    Connected,
+    /// Talking to the service: blinking green.
+    Communicating,
+}
 
 /// Colours of the panel. Orange is red and green at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +73,11 @@ impl Rhythm {
         };
         Some((half, half))
     }
+
+    /// Whether a light is lit so long after it began: for those who have no kernel that blinks.
+    pub fn is_lit(self, after: Duration) -> bool {
+        self.times().is_none_or(|(on, off)| after.as_millis() % (on + off).as_millis() < on.as_millis())
+    }
 }
 
 /// One light that is not dark.
@@ -57,20 +98,22 @@ pub struct Lights {
     pub network: Option<Light>,
 }
 
-/// What a condition looks like.
-fn appearance(condition: Condition) -> Light {
-    use Colour::*;
-    use Rhythm::*;
-    let (colour, rhythm) = match condition {
-        Condition::Booting => (Green, Fast),
-        Condition::Operating => (Green, Solid),
-        Condition::Registering => (Blue, Slow),
-        Condition::CopyingLogs => (Blue, Fast),
-        Condition::Error => (Red, Fast),
-        Condition::RestoringLatest => (Orange, Slow),
-        Condition::RestoringMinimum => (Orange, Fast),
-    };
-    Light { colour, rhythm }
+impl Condition {
+    /// What it looks like: the guide's table.
+    pub fn light(self) -> Light {
+        use Colour::*;
+        use Rhythm::*;
+        let (colour, rhythm) = match self {
+            Condition::Booting => (Green, Fast),
+            Condition::Operating => (Green, Solid),
+            Condition::Registering => (Blue, Slow),
+            Condition::CopyingLogs => (Blue, Fast),
+            Condition::Error => (Red, Fast),
+            Condition::RestoringLatest => (Orange, Slow),
+            Condition::RestoringMinimum => (Orange, Fast),
+        };
+        Light { colour, rhythm }
+    }
 }
 
 /// The first of these that holds is shown.
@@ -78,7 +121,7 @@ fn appearance(condition: Condition) -> Light {
 /// An error hides everything: whoever looks must act. Restoring comes next, because cutting the power then is worst.
 /// What happens with the stick (logs before registering: it is the shorter and the stick may be pulled after it) hides
 /// how the machine is otherwise. `Booting` hides `Operating`, so that "operating" is never shown too early.
-const PRIORITY: [Condition; 7] = [
+pub const PRIORITY: [Condition; 7] = [
     Condition::Error,
     Condition::RestoringMinimum,
     Condition::RestoringLatest,
@@ -93,8 +136,8 @@ pub fn pattern(
     conditions: impl IntoIterator<Item = Condition>,
     network: impl IntoIterator<Item = NetworkCondition>,
 ) -> Lights {
-    let held: Vec<Condition> = conditions.into_iter().collect();
-    let shown = PRIORITY.into_iter().find(|condition| held.contains(condition)).unwrap_or(Condition::Booting);
+    let place = |condition: &Condition| PRIORITY.iter().position(|other| other == condition);
+    let shown = conditions.into_iter().min_by_key(place).unwrap_or(Condition::Booting);
     // Without a cable nobody communicates, whatever the agent last thought.
     let network = network.into_iter().max_by_key(|condition| match condition {
         NetworkCondition::Connected => 0,
@@ -106,7 +149,7 @@ pub fn pattern(
         NetworkCondition::Connected => Light { colour: Colour::Green, rhythm: Rhythm::Solid },
         NetworkCondition::Communicating => Light { colour: Colour::Green, rhythm: Rhythm::Fast },
     });
-    Lights { status: Some(appearance(shown)), network }
+    Lights { status: Some(shown.light()), network }
 }
 
 #[cfg(test)]
@@ -129,6 +172,10 @@ mod tests {
         assert_eq!(status(&[Condition::RestoringMinimum]), (Colour::Orange, Rhythm::Fast));
         assert_eq!(Rhythm::Fast.times().map(|(on, off)| on + off), Some(Duration::from_secs(1)));
         assert_eq!(Rhythm::Slow.times().map(|(on, off)| on + off), Some(Duration::from_secs(3)));
+        let lit = |rhythm: Rhythm| core::array::from_fn(|half| rhythm.is_lit(Duration::from_millis(500 * half as u64)));
+        assert_eq!(lit(Rhythm::Fast), [true, false, true, false, true, false, true]);
+        assert_eq!(lit(Rhythm::Slow), [true, true, true, false, false, false, true]);
+        assert_eq!(lit(Rhythm::Solid), [true; 7]);
     }
 
     #[test]

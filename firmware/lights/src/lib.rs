@@ -1,6 +1,6 @@
 //! The front panel: two lights that tell people how the appliance is.
 //!
-//! Services state facts over `org.belvedere.FrontPanel`; [`pattern`] decides what the lights show; [`Leds`] makes the
+//! Services state facts over `org.belvedere.FrontPanel`; [`pattern`] (`formats/panel`) decides what the lights show; [`Leds`] makes the
 //! kernel's LED class show it, so that the lights go on blinking even when this process is dead. A board without
 //! lights works: everything is answered, nothing shown.
 //!
@@ -8,8 +8,7 @@
 
 mod facts;
 mod leds;
-mod pattern;
 
+pub use belvedere_panel::{Colour, Light, Lights, Rhythm, pattern};
 pub use facts::{Facts, MAXIMUM_SOURCES, source_is_the_callers};
 pub use leds::{Led, LedClass, Leds, SysfsLeds};
-pub use pattern::{Colour, Light, Lights, Rhythm, pattern};
