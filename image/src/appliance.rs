@@ -8,10 +8,10 @@ use crate::programs::{MissingParts, Programs};
 use crate::progress::Progress;
 use crate::root_image::Facts;
 use crate::root_tree::Ingredients;
-use crate::unified_kernel::Parts;
+use crate::unified_kernel::{Parts, Release};
 use crate::{
     boot_partition, debian, device_tree, disk, firmware_variables, initramfs, kernel, python, root_image, root_tree,
-    signing, unified_kernel,
+    secure_boot_measurement, signing, unified_kernel,
 };
 use belvedere_boot_slots::{self as boot_slots, Record, Slot, State, Table};
 use belvedere_keys::{KeyDirectory, UefiKey};
@@ -66,7 +66,7 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
     let kernel = kernel::build(&cache, board, &kernel_source, progress)?;
     let device_tree = device_tree::build(&cache, board, progress)?;
     let onnx_runtime = python::onnx_runtime(&cache, &tools, progress)?;
-    let initramfs = initial_ram_disk(&cache, &programs)?;
+    let initramfs = initial_ram_disk(&cache, &keys, &programs)?;
 
     let manifest = Manifest {
         version: request.version.clone(),
@@ -132,9 +132,14 @@ fn check_version(version: &str) -> Result<()> {
     Err(Error::invalid(format!("version {version:?}"), "must be three numbers, as in 1.2.3"))
 }
 
-fn initial_ram_disk(cache: &Cache, programs: &Programs) -> Result<Stage> {
-    let inputs = Inputs::new("initramfs 1").with_file("init", &programs.init())?;
-    cache.stage("initramfs", &inputs, |directory| initramfs::make(&programs.init(), &directory.join("initramfs.zst")))
+fn initial_ram_disk(cache: &Cache, keys: &KeyDirectory, programs: &Programs) -> Result<Stage> {
+    let (init, storage, policy_key) = (programs.init(), programs.storage(), keys.policy_modulus()?);
+    let inputs = Inputs::new("initramfs 2")
+        .with_file("init", &init)?
+        .with_file("storage", &storage)?
+        .with("policy key", policy_key.as_slice());
+    let contents = initramfs::Contents { init: &init, storage: &storage, policy_key: &policy_key };
+    cache.stage("initramfs", &inputs, |directory| initramfs::make(&contents, &directory.join("initramfs.zst")))
 }
 
 /// Everything that is signed: the stage holds `bootloader.efi`, `uki.efi` and `firmware-variables.fd`.
@@ -151,7 +156,8 @@ fn sign_all(
 ) -> Result<Stage> {
     let board = request.board;
     let begun = progress.begin("signing", "bootloader, unified kernel image, firmware variables");
-    let mut inputs = Inputs::new("signed 3")
+    let mut inputs = Inputs::new("signed 4")
+        .with("policy key", keys.policy_modulus()?.as_slice())
         .with("command line", command_line)
         .with("rollback level", request.rollback_level.to_string())
         .with("guid", keys.owner_guid()?)
@@ -169,8 +175,10 @@ fn sign_all(
     inputs = inputs.with("tools", tools.as_os_str().as_encoded_bytes());
     let stage = cache.stage("signed", &inputs, |directory| {
         signing::sign(keys, &programs.bootloader(), &directory.join("bootloader.efi"))?;
-        unified_kernel::make(keys, parts, command_line, request.rollback_level, directory, &directory.join("uki.efi"))?;
-        firmware_variables::make(tools, keys, board, &directory.join("firmware-variables.fd"))
+        let variables = firmware_variables::make(tools, keys, board, &directory.join("firmware-variables.fd"))?;
+        let secure_boot = secure_boot_measurement::expected(&variables);
+        let release = Release { command_line, rollback_level: request.rollback_level, secure_boot };
+        unified_kernel::make(keys, parts, &release, directory, &directory.join("uki.efi"))
     })?;
     progress.done("signing", begun, if stage.warm { "from the cache" } else { "done" });
     Ok(stage)

@@ -5,8 +5,8 @@
 pub struct Board {
     /// As on the command line, in the release directory and on the kernel's command line.
     pub name: &'static str,
-    /// Fragment of the kernel's configuration; every line must survive Kconfig.
-    pub kernel_configuration: &'static str,
+    /// Fragments of the kernel's configuration; every line must survive Kconfig.
+    pub kernel_configuration: &'static [&'static str],
     /// The kernel's command line, to which root hash, board and version are added.
     pub kernel_command_line: &'static str,
     /// What is appended to the machine's own device tree source.
@@ -23,7 +23,11 @@ pub struct Board {
 /// Every board.
 pub const BOARDS: &[Board] = &[Board {
     name: "qemu-aarch64",
-    kernel_configuration: include_str!("../boards/qemu-aarch64/kernel.config"),
+    kernel_configuration: &[
+        include_str!("../kernel/appliance.config"),
+        include_str!("../kernel/hardening.config"),
+        include_str!("../boards/qemu-aarch64/kernel.config"),
+    ],
     // acpi=off: the appliance is described by its device tree, as real boards are. panic=5: a person can read why.
     // events_dfl_poll_msecs: a card put into a reader is noticed (elsewhere udev asks for it).
     kernel_command_line: "console=ttyAMA0 acpi=off panic=5 loglevel=5 sysctl.kernel.io_uring_disabled=2 block.events_dfl_poll_msecs=2000",

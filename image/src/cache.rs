@@ -119,6 +119,13 @@ impl Stage {
     }
 }
 
+/// Where results of stages are kept unless told otherwise: `belvedere` in the user's cache directory.
+pub fn default_directory() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("belvedere")
+}
+
 impl Cache {
     /// Uses (and makes, if need be) a directory.
     ///

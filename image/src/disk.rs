@@ -1,6 +1,8 @@
 //! The disk: a GPT with the appliance's partitions, as a sparse file.
 
 use crate::error::{Error, Result};
+use belvedere_luks2::RECORD_OFFSETS;
+use belvedere_luks2::record::{self, VolumeState};
 use gpt::GptConfig;
 use gpt::mbr::ProtectiveMBR;
 use gpt::partition::Partition;
@@ -26,7 +28,11 @@ pub enum Content {
     File(PathBuf),
     /// These bytes.
     Bytes(Vec<u8>),
-    /// Nothing: `init` makes the file system at the first start, or the updater writes an image.
+    /// A root image, plain as it leaves the factory; the appliance encrypts it in place at its first start.
+    Factory(PathBuf),
+    /// Nothing, for the updater to write a root image into; encrypted at the first start.
+    Volume,
+    /// Nothing: the appliance makes it at its first start.
     Empty,
 }
 
@@ -49,10 +55,10 @@ pub fn layout(esp_a: PathBuf, esp_b: PathBuf, boot_slots: Vec<u8>, root_image: P
         slice("esp-a", crate::boot_partition::BYTES, true, Content::File(esp_a)),
         slice("esp-b", crate::boot_partition::BYTES, true, Content::File(esp_b)),
         slice("boot-slots", BOOT_SLOTS_BYTES, false, Content::Bytes(boot_slots)),
-        slice("system-a", SYSTEM_BYTES, false, Content::File(root_image)),
-        slice("system-b", SYSTEM_BYTES, false, Content::Empty),
+        slice("system-a", SYSTEM_BYTES, false, Content::Factory(root_image)),
+        slice("system-b", SYSTEM_BYTES, false, Content::Volume),
         // Filled by the updater when a required release is committed.
-        slice("system-minimum", SYSTEM_BYTES, false, Content::Empty),
+        slice("system-minimum", SYSTEM_BYTES, false, Content::Volume),
         slice("data", DATA_BYTES, false, Content::Empty),
     ]
 }
@@ -108,13 +114,28 @@ pub fn make(path: &Path, slices: &[Slice], identity: &[u8]) -> Result<()> {
     for slice in slices {
         match &slice.content {
             Content::Empty => {}
-            Content::Bytes(bytes) => copy(&mut bytes.as_slice(), &mut file, path, start, slice)?,
+            Content::Bytes(bytes) => copy(&mut bytes.as_slice(), &mut file, path, (start, 0), slice)?,
             Content::File(source) => {
                 let mut from = File::open(source).map_err(Error::file("open", source))?;
-                copy(&mut from, &mut file, path, start, slice)?;
+                copy(&mut from, &mut file, path, (start, 0), slice)?;
+            }
+            Content::Volume => write_record(VolumeState::Empty, &mut file, path, start, slice)?,
+            Content::Factory(source) => {
+                let mut from = File::open(source).map_err(Error::file("open", source))?;
+                let bytes = from.metadata().map_err(Error::file("look at", source))?.len();
+                write_record(VolumeState::Factory { bytes }, &mut file, path, start, slice)?;
+                copy(&mut from, &mut file, path, (start, record::FACTORY_OFFSET), slice)?;
             }
         }
         start += slice.bytes;
+    }
+    Ok(())
+}
+
+/// What a partition holds, for the storage program.
+fn write_record(state: VolumeState, file: &mut File, path: &Path, start: u64, slice: &Slice) -> Result<()> {
+    for (record, at) in record::initial(state).iter().zip(RECORD_OFFSETS) {
+        copy(&mut record.as_slice(), file, path, (start, at), slice)?;
     }
     Ok(())
 }
@@ -134,10 +155,10 @@ fn write_table(
     disk.write().map_err(|error| error.to_string())
 }
 
-/// Copies, leaving holes where the source has only zeros.
-fn copy(from: &mut impl Read, to: &mut File, path: &Path, start: u64, slice: &Slice) -> Result<()> {
+/// Copies to a place in a partition that begins at `start`, leaving holes where the source has only zeros.
+fn copy(from: &mut impl Read, to: &mut File, path: &Path, (start, at): (u64, u64), slice: &Slice) -> Result<()> {
     let mut buffer = vec![0; 64 << 10];
-    let mut position = 0;
+    let mut position = at;
     loop {
         let length = from.read(&mut buffer).map_err(Error::file("read the content of a partition of", path))?;
         if length == 0 {
@@ -181,6 +202,26 @@ mod tests {
         assert!(table.lines().any(|line| line.contains(" 8300 ") && line.ends_with("data")), "{table}");
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(&bytes[MEGABYTE as usize..MEGABYTE as usize + 5], b"hello");
+    }
+
+    #[test]
+    fn a_factory_image_lies_where_its_record_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, root) = (directory.path().join("disk.img"), directory.path().join("root"));
+        std::fs::write(&root, vec![7; 8192]).unwrap();
+        let slices = |bytes| {
+            vec![Slice { name: "system-a", bytes, efi: false, content: Content::Factory(root.clone()) }]
+        };
+        make(&path, &slices(6 * MEGABYTE), b"identity").unwrap();
+        let disk = std::fs::read(&path).unwrap();
+        let partition = &disk[MEGABYTE as usize..];
+        let [first, second] = RECORD_OFFSETS.map(|offset| &partition[offset as usize..][..record::BLOCK]);
+        let copies = record::RecordCopies::read(first, second);
+        assert!(copies.settled());
+        assert_eq!(copies.current().unwrap().state, VolumeState::Factory { bytes: 8192 });
+        let image = &partition[record::FACTORY_OFFSET as usize..][..8193];
+        assert!(image[..8192].iter().all(|&byte| byte == 7) && image[8192] == 0);
+        assert!(make(&path, &slices(5 * MEGABYTE), b"identity").is_err());
     }
 
     #[test]

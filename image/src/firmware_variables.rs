@@ -4,6 +4,7 @@ use crate::board::Board;
 use crate::error::{Error, Result};
 use crate::firmware_variables_check;
 use crate::program::{program, run};
+use crate::secure_boot_measurement::SecureBootVariables;
 use belvedere_keys::{KeyDirectory, UefiKey};
 use std::path::Path;
 
@@ -21,11 +22,11 @@ pub fn settings() -> String {
     .to_string()
 }
 
-/// Writes the variable store.
+/// Writes the variable store. Gives what of it decides about signatures.
 ///
 /// # Errors
 /// When the tool fails, the template is not installed, or the result holds anything but what it must.
-pub fn make(tools: &Path, keys: &KeyDirectory, board: &Board, output: &Path) -> Result<()> {
+pub fn make(tools: &Path, keys: &KeyDirectory, board: &Board, output: &Path) -> Result<SecureBootVariables> {
     let guid = keys.owner_guid()?;
     let tool = tools.join("bin/virt-fw-vars").to_string_lossy().into_owned();
     let mut command = program("faketime");

@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::program::{program, run};
+use crate::secure_boot_measurement::SecureBootVariables;
 use belvedere_keys::{KeyDirectory, UefiKey};
 use serde::Deserialize;
 use std::path::Path;
@@ -100,11 +101,11 @@ fn faults(found: &[Variable], wanted: &[Wanted]) -> Vec<String> {
     faults
 }
 
-/// Has the tool list the finished store, and compares.
+/// Has the tool list the finished store, and compares. Gives what decides about signatures.
 ///
 /// # Errors
 /// When something is in it that must not be, or the other way round.
-pub fn check(tool: &str, keys: &KeyDirectory, store: &Path) -> Result<()> {
+pub fn check(tool: &str, keys: &KeyDirectory, store: &Path) -> Result<SecureBootVariables> {
     let listing = store.with_extension("listing.json");
     run(program(tool).arg("-i").arg(store).arg("--output-json").arg(&listing), "listing the firmware's variables")?;
     let text = std::fs::read(&listing).map_err(Error::file("read", &listing))?;
@@ -112,7 +113,21 @@ pub fn check(tool: &str, keys: &KeyDirectory, store: &Path) -> Result<()> {
     let found: Store =
         serde_json::from_slice(&text).map_err(|error| Error::invalid(listing.display().to_string(), error.to_string()))?;
     let faults = faults(&found.variables, &wanted(keys)?);
-    if faults.is_empty() { Ok(()) } else { Err(Error::invalid("the firmware's variables", faults.join("; "))) }
+    if !faults.is_empty() {
+        return Err(Error::invalid("the firmware's variables", faults.join("; ")));
+    }
+    secure_boot_variables(&found.variables)
+}
+
+fn secure_boot_variables(found: &[Variable]) -> Result<SecureBootVariables> {
+    let content = |name: &str| {
+        let data = found.iter().find(|variable| variable.name == name).map_or("", |variable| variable.data.as_str());
+        hex::decode(data).map_err(|error| Error::invalid(format!("the firmware's variable {name}"), error.to_string()))
+    };
+    let db = content("db")?;
+    // One list with one entry (see `wanted`): what follows the list's head is the entry.
+    let authority = db.get(28..).unwrap_or_default().to_vec();
+    Ok(SecureBootVariables { pk: content("PK")?, kek: content("KEK")?, db, dbx: content("dbx")?, authority })
 }
 
 #[cfg(test)]

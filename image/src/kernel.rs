@@ -18,14 +18,16 @@ fn cross_prefix() -> &'static str {
     if cfg!(target_arch = "aarch64") { "" } else { "aarch64-linux-gnu-" }
 }
 
+/// The lines of a fragment that say something to Kconfig.
+fn settings(fragment: &str) -> impl Iterator<Item = &str> {
+    fragment.lines().map(str::trim).filter(|line| line.starts_with("CONFIG_"))
+}
+
 /// Lines of the fragment that the final configuration does not contain. Kconfig drops what depends on something that
 /// is off without a word. `CONFIG_X=n` is kept when X is `not set` or unknown.
 fn lost_lines<'a>(fragment: &'a str, configuration: &str) -> Vec<&'a str> {
     let lines: std::collections::BTreeSet<&str> = configuration.lines().collect();
-    fragment
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("CONFIG_"))
+    settings(fragment)
         .filter(|line| match line.strip_suffix("=n") {
             Some(name) => lines.iter().any(|other| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))),
             None => !lines.contains(line),
@@ -76,15 +78,18 @@ pub fn build(cache: &Cache, board: &Board, package: &Package, progress: &mut Pro
     let compiler = format!("{}gcc", cross_prefix());
     let compiler = run(program(&compiler).arg("--version"), "asking for the compiler's version")?;
     let compiler = String::from_utf8_lossy(&compiler).lines().next().unwrap_or_default().to_owned();
+    let fragment_text = board.kernel_configuration.concat();
+    // The reasons beside the lines change nothing.
+    let configuration = settings(&fragment_text).collect::<Vec<_>>().join("\n");
     let inputs = Inputs::new("kernel 1")
         .with("source", &package.sha256)
-        .with("configuration", board.kernel_configuration)
+        .with("configuration", &configuration)
         .with("compiler", &compiler);
     let begun = progress.begin("kernel", "Linux from Debian's source (the first time takes about 12 minutes on 2 cores)");
     let stage = cache.stage("kernel", &inputs, |directory| {
         let tree = source_tree(cache, package)?;
         let fragment = directory.join("fragment");
-        fs::write(&fragment, board.kernel_configuration).map_err(Error::file("write", &fragment))?;
+        fs::write(&fragment, &fragment_text).map_err(Error::file("write", &fragment))?;
         run(make(&tree).arg("allnoconfig"), "configuring the kernel")?;
         run(
             program("sh").current_dir(&tree).args(["scripts/kconfig/merge_config.sh", "-m", ".config"]).arg(&fragment),
@@ -93,7 +98,7 @@ pub fn build(cache: &Cache, board: &Board, package: &Package, progress: &mut Pro
         run(make(&tree).arg("olddefconfig"), "configuring the kernel")?;
         let configuration_file = tree.join(".config");
         let configuration = fs::read_to_string(&configuration_file).map_err(Error::file("read", &configuration_file))?;
-        let lost = lost_lines(board.kernel_configuration, &configuration);
+        let lost = lost_lines(&fragment_text, &configuration);
         if !lost.is_empty() {
             return Err(Error::invalid(
                 "the kernel's configuration",

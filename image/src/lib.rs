@@ -8,6 +8,7 @@
 pub mod appliance;
 pub mod board;
 pub mod boot_partition;
+pub mod boot_policy;
 pub mod cache;
 pub mod debian;
 pub mod device_tree;
@@ -24,6 +25,8 @@ pub mod progress;
 pub mod python;
 pub mod root_image;
 pub mod root_tree;
+pub mod root_tree_check;
+pub mod secure_boot_measurement;
 pub mod signing;
 pub mod unified_kernel;
 pub mod verity;

@@ -2,6 +2,7 @@
 
 use belvedere_image::appliance::{Request, build};
 use belvedere_image::board;
+use belvedere_image::cache::default_directory;
 use belvedere_image::programs::MissingParts;
 use belvedere_image::progress::Progress;
 use clap::{Parser, Subcommand};
@@ -47,12 +48,6 @@ enum Command {
     },
 }
 
-fn cache_directory() -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    base.unwrap_or_else(std::env::temp_dir).join("belvedere")
-}
-
 fn main() -> ExitCode {
     let Command::Build { board: name, keys, programs, output, cache, release, rollback_level, allow_missing } =
         Arguments::parse().command;
@@ -62,7 +57,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let missing_parts = if allow_missing { MissingParts::Leave } else { MissingParts::Refuse };
-    let cache = cache.unwrap_or_else(cache_directory);
+    let cache = cache.unwrap_or_else(default_directory);
     let request = Request { board, keys, programs, output, cache, version: release, rollback_level, missing_parts };
     match build(&request, &mut Progress::new()) {
         Ok(()) => {

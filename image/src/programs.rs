@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! bin/belvedere-<service>        programs, one per service
+//! initramfs/belvedere-storage    opens the volumes, before there is a root
 //! lib/                           libraries that they load
 //! licences/<name>                what the licences of these libraries demand to be handed on
 //! python/panoramasdk/            what applications import
@@ -39,7 +40,7 @@ impl Programs {
     /// Looks whether everything is there.
     ///
     /// # Errors
-    /// When something is missing. `init`, bootloader and stub can never be left out.
+    /// When something is missing. `init`, the storage program, bootloader and stub can never be left out.
     pub fn open(directory: &Path, policy: MissingParts) -> Result<Self> {
         let mut missing = Vec::new();
         for service in REQUIRED {
@@ -60,7 +61,7 @@ impl Programs {
             }
         }
         let programs = Self { directory: directory.to_owned(), missing };
-        for file in [programs.bootloader(), programs.kernel_stub()] {
+        for file in [programs.storage(), programs.bootloader(), programs.kernel_stub()] {
             if !file.is_file() {
                 return Err(missing_part(directory, &file.strip_prefix(directory).unwrap_or(&file).to_string_lossy()));
             }
@@ -71,6 +72,11 @@ impl Programs {
     /// PID 1.
     pub fn init(&self) -> PathBuf {
         self.directory.join("bin/belvedere-init")
+    }
+
+    /// What opens the volumes in the initial RAM file system.
+    pub fn storage(&self) -> PathBuf {
+        self.directory.join("initramfs/belvedere-storage")
     }
 
     /// UEFI program that the firmware starts.
@@ -100,12 +106,13 @@ mod tests {
     fn missing_services_are_refused_or_listed_and_init_is_never_left_out() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
-        for name in ["bin", "efi", "lib", "python/panoramasdk"] {
+        for name in ["bin", "efi", "initramfs", "lib", "python/panoramasdk"] {
             fs::create_dir_all(path.join(name)).unwrap();
         }
         fs::write(path.join("python/panoramasdk/__init__.py"), "").unwrap();
         fs::write(path.join("efi/belvedere-bootloader.efi"), "").unwrap();
         fs::write(path.join("efi/belvedere-kernel-stub.efi"), "").unwrap();
+        fs::write(path.join("initramfs/belvedere-storage"), "").unwrap();
         assert!(Programs::open(path, MissingParts::Leave).is_err(), "without init");
         fs::write(path.join("bin/belvedere-init"), "").unwrap();
         let error = Programs::open(path, MissingParts::Refuse).unwrap_err().to_string();
@@ -115,7 +122,10 @@ mod tests {
             fs::write(path.join(format!("bin/belvedere-{service}")), "").unwrap();
         }
         assert!(Programs::open(path, MissingParts::Refuse).unwrap().missing.is_empty());
-        fs::remove_file(path.join("efi/belvedere-bootloader.efi")).unwrap();
-        assert!(Programs::open(path, MissingParts::Leave).is_err(), "without bootloader");
+        for name in ["efi/belvedere-bootloader.efi", "initramfs/belvedere-storage"] {
+            fs::remove_file(path.join(name)).unwrap();
+            assert!(Programs::open(path, MissingParts::Leave).is_err(), "without {name}");
+            fs::write(path.join(name), "").unwrap();
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::manifest::Manifest;
 use crate::program::{FIXED_TIME, program, run};
 use crate::progress::Progress;
 use crate::root_tree::{self, Ingredients};
+use crate::root_tree_check;
 use crate::verity::{self, Verity};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -69,6 +70,7 @@ pub fn build(
     let stage = cache.stage("root-image", &inputs, |directory| {
         let (tree, scratch) = (directory.join("tree"), directory.join("scratch"));
         let manifest = root_tree::gather(cache, &tree, &scratch, ingredients, manifest)?;
+        root_tree_check::check(&tree)?;
         let image = directory.join("root.erofs");
         make_file_system(&tree, &image)?;
         let uuid: [u8; 16] =

@@ -1,12 +1,15 @@
-//! The unified kernel image: stub, kernel, initramfs, command line, device tree and rollback level in one signed file.
+//! The unified kernel image: stub, kernel, initramfs, command line, device tree, rollback level and the signed boot policy in
+//! one signed file.
 //! Nothing inside carries a signature of its own: it could be cut out and started by itself.
 
 use crate::board::Board;
+use crate::boot_policy;
 use crate::error::{Error, Result};
 use crate::root_image::Facts;
 use crate::signing::sign;
-use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, LINUX, RELEASE, assemble, release_section};
+use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, LINUX, POLICY, RELEASE, assemble, release_section};
 use belvedere_keys::KeyDirectory;
+use belvedere_tpm::Digest;
 use std::fs;
 use std::path::Path;
 
@@ -30,30 +33,35 @@ pub struct Parts<'a> {
     pub device_tree: &'a Path,
 }
 
+/// What a release is besides its parts.
+pub struct Release<'a> {
+    /// The kernel's command line.
+    pub command_line: &'a str,
+    /// See `Request::rollback_level`.
+    pub rollback_level: u32,
+    /// What the TPM's register of Secure Boot holds on this board.
+    pub secure_boot: Digest,
+}
+
 /// Assembles the image and signs it. Works in `scratch`.
 ///
 /// # Errors
 /// When a part cannot be read, is signed, does not fit together, or the image cannot be signed.
-pub fn make(
-    keys: &KeyDirectory,
-    parts: &Parts<'_>,
-    command_line: &str,
-    rollback_level: u32,
-    scratch: &Path,
-    output: &Path,
-) -> Result<()> {
+pub fn make(keys: &KeyDirectory, parts: &Parts<'_>, release: &Release<'_>, scratch: &Path, output: &Path) -> Result<()> {
     let read = |path: &Path| fs::read(path).map_err(Error::file("read", path));
-    let image = assemble(
-        &read(parts.stub)?,
-        &[
-            (LINUX, &read(parts.kernel)?),
-            (INITRD, &read(parts.initramfs)?),
-            (CMDLINE, command_line.as_bytes()),
-            (DTB, &read(parts.device_tree)?),
-            (RELEASE, release_section(rollback_level).as_bytes()),
-        ],
-    )
-    .map_err(|error| Error::invalid("unified kernel image", error.to_string()))?;
+    let (kernel, initramfs, device_tree) = (read(parts.kernel)?, read(parts.initramfs)?, read(parts.device_tree)?);
+    let level = release_section(release.rollback_level);
+    let mut sections: Vec<(&str, &[u8])> = vec![
+        (LINUX, &kernel),
+        (INITRD, &initramfs),
+        (CMDLINE, release.command_line.as_bytes()),
+        (DTB, &device_tree),
+        (RELEASE, level.as_bytes()),
+    ];
+    let policy = boot_policy::make(keys, &release.secure_boot, &sections, release.rollback_level)?;
+    sections.push((POLICY, &policy));
+    let image = assemble(&read(parts.stub)?, &sections)
+        .map_err(|error| Error::invalid("unified kernel image", error.to_string()))?;
     let unsigned = scratch.join("uki.unsigned.efi");
     fs::write(&unsigned, image).map_err(Error::file("write", &unsigned))?;
     sign(keys, &unsigned, output)?;

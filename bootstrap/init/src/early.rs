@@ -1,14 +1,14 @@
-//! The first stage, in the initial RAM file system: find the signed root image, switch to it.
+//! The first stage, in the initial RAM file system: open the volumes, find the signed root image, switch to it.
 
 use crate::command_line::{self, CommandLine};
 use crate::console::{say, say_when};
-use crate::root::{self, NEW_ROOT};
+use crate::root::{self, Care, NEW_ROOT};
 use crate::watchdog::{Watchdog, feed_during};
-use crate::{PROGRAM, Result, named, power, reset, slots};
-use belvedere_boot_slots::Slot;
+use crate::{PROGRAM, Result, last_words, named, power, reset, slots, volumes};
+use belvedere_boot_slots::{POLICY_VARIABLE, Reset, Slot, VENDOR_GUID};
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_lights::{Leds, Lights, SysfsLeds, pattern};
-use belvedere_storage::partitions::{self, Partition};
+use belvedere_storage::partitions::Partition;
 use belvedere_storage::{mounts, verity};
 use rustix::mount::MountFlags;
 use std::convert::Infallible;
@@ -21,16 +21,16 @@ use std::time::{Duration, Instant};
 const DISK_TIME: Duration = Duration::from_secs(20);
 /// How long the error light can be seen before the machine starts again and the bootloader counts the start.
 const ERROR_TIME: Duration = Duration::from_secs(8);
-/// How long to wait for further system partitions once there is one: a disk's partitions appear together.
-const SETTLE_TIME: Duration = Duration::from_secs(1);
-/// How long looking for the image may take, with the reads from a slow disk.
-const FIND_TIME: Duration = Duration::from_secs(60);
+/// How long opening the volumes may take: at the first start gigabytes are encrypted, at a minute each on a slow disk.
+const VOLUMES_TIME: Duration = Duration::from_secs(60 * 60);
 /// How long one image may take to be read whole. It is read at a few hundred megabytes a second; a dying disk that
 /// tries every block again for seconds must end some day, for another slot may lie elsewhere.
 const READ_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// What stops the first stage.
 enum Stop {
+    /// The volumes stay closed.
+    Closed(String),
     /// The root image is not the signed one.
     Refused(String),
     /// Something else.
@@ -47,6 +47,7 @@ impl From<String> for Stop {
 pub fn run() -> ! {
     let Err(stop) = switch();
     match stop {
+        Stop::Closed(reason) => say(&format!("volumes stay closed: {reason}")),
         Stop::Refused(reason) => say(&format!("root image refused: {reason}")),
         Stop::Failed(reason) => say(&format!("start failed: {reason}")),
     }
@@ -85,17 +86,23 @@ fn switch() -> std::result::Result<Infallible, Stop> {
     say(&lockdown());
 
     let started = started_slot();
-    let candidates = feed_during(&mut watchdog, FIND_TIME, || find(&line, started))?;
-    if let Some(restoring) =
-        slots::partition().ok().and_then(|table| reset::condition(slots::reset_under_way(&table.device)))
-    {
+    let (volumes, reset) = feed_during(&mut watchdog, VOLUMES_TIME, || open_volumes(started));
+    // The second stage mounts the firmware's variables where its own mounts are.
+    let _ = mounts::unmount(slots::VARIABLES, false);
+    let volumes = volumes.map_err(Stop::Closed)?;
+    if let Some(restoring) = reset::condition(reset) {
         show(pattern([restoring], []));
     }
-    let open =
-        |number, partition: &Partition| feed_during(&mut watchdog, READ_TIME, || root::open(number, partition, &line));
+    let candidates = find(&volumes, &line, started)?;
+    let care = Care::of(started.is_some_and(proven), last_words::met_a_wrong_block());
+    let open = |number, partition: &Partition| {
+        feed_during(&mut watchdog, READ_TIME, || root::open(number, partition, &line, care))
+    };
     let lost = |reason: &str| say(&format!("root image refused: {reason}; another partition has it whole"));
     let (partition, opened) = root::first_whole(&candidates, open, lost).map_err(Stop::Refused)?;
-    say_when("every block of the root image is as signed");
+    if care == Care::Whole {
+        say_when("every block of the root image is as signed");
+    }
     opened.restart_on_corruption(&partition).map_err(text)?;
     say_when(&format!("root image accepted from {} ({})", partition.name, partition.device.display()));
     switch_root().map_err(Stop::Failed)
@@ -108,10 +115,79 @@ fn started_slot() -> Option<Slot> {
         say(&format!("no firmware variables: {error}"));
         return None;
     }
-    let slot = slots::started();
-    // The second stage mounts them where its own mounts are.
-    let _ = mounts::unmount(slots::VARIABLES, false);
-    slot
+    slots::started()
+}
+
+/// The disk, for what is done before there is a root: the volumes, and the data that a full reset destroys.
+struct Disk {
+    table: Result<Partition>,
+    started: Option<Slot>,
+    /// What the storage program opened.
+    volumes: Option<Vec<Partition>>,
+}
+
+impl Disk {
+    /// Has the storage program open the volumes: it encrypts what is not encrypted yet, and closes the phase in which the TPM
+    /// gives out keys.
+    fn open(&mut self, more: &[&str]) -> Result<()> {
+        let policy = format!("{}/{POLICY_VARIABLE}-{VENDOR_GUID}", slots::VARIABLES);
+        let mut arguments = vec!["open", "--policy-key", "/policy-key", "--policy", &policy];
+        if let Some(slot) = self.started {
+            arguments.extend(["--slot", slot.name()]);
+        }
+        arguments.extend(more);
+        self.volumes = Some(volumes::open(&arguments)?);
+        Ok(())
+    }
+}
+
+impl reset::Disk for Disk {
+    fn reset(&mut self) -> Reset {
+        self.table.as_ref().map_or(Reset::None, |table| slots::reset_under_way(&table.device))
+    }
+
+    fn destroy_data(&mut self) -> Result<()> {
+        self.open(&["--destroy", "data"])
+    }
+
+    fn note_data_destroyed(&mut self) -> Result<()> {
+        let table = self.table.as_ref().map_err(Clone::clone)?;
+        if let Some(line) = slots::note_data_destroyed(&table.device)? {
+            say(&line);
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, line: &str) {
+        say(line);
+    }
+}
+
+/// Opens the volumes, and carries out what a reset asks for before they are used. Gives the reset that is under way.
+fn open_volumes(started: Option<Slot>) -> (Result<Vec<Partition>>, Reset) {
+    let mut disk = Disk { table: wait_for_table(), started, volumes: None };
+    let reset = match reset::carry_out(&mut disk) {
+        Ok(reset) => reset,
+        Err(error) => return (Err(error), Reset::Full),
+    };
+    let opened = if disk.volumes.is_some() { Ok(()) } else { disk.open(&[]) };
+    (opened.map(|()| disk.volumes.unwrap_or_default()), reset)
+}
+
+/// The partition with the slot table, once the disk is there.
+fn wait_for_table() -> Result<Partition> {
+    let deadline = Instant::now() + DISK_TIME;
+    loop {
+        match slots::partition() {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+}
+
+/// Whether the slot table says that a slot is proven.
+fn proven(slot: Slot) -> bool {
+    slots::partition().is_ok_and(|table| slots::is_proven(&table.device, slot))
 }
 
 /// Says how far the kernel protects itself from root: a line that people and tests can read.
@@ -137,37 +213,23 @@ fn lockdown_level(text: &str) -> Option<&str> {
     (level != "none").then_some(level)
 }
 
-/// Finds the partitions with the signed image, the started slot's first, waiting for the disk.
-fn find(line: &CommandLine, started: Option<Slot>) -> std::result::Result<Vec<Partition>, Stop> {
-    let mut deadline = Instant::now() + DISK_TIME;
-    loop {
-        let found = partitions::list(partitions::SYSFS).map_err(text)?;
-        let mut reasons = Vec::new();
-        let mut candidates = Vec::new();
-        for partition in root::in_order(&found, started) {
-            match verity::check(&partition, &line.root) {
-                Ok(()) => candidates.push(partition),
-                Err(error) => reasons.push(format!("{} ({error})", partition.name)),
-            }
+/// Finds the volumes with the signed image, the started slot's first.
+fn find(volumes: &[Partition], line: &CommandLine, started: Option<Slot>) -> std::result::Result<Vec<Partition>, Stop> {
+    let mut reasons = Vec::new();
+    let mut candidates = Vec::new();
+    for partition in root::in_order(volumes, started) {
+        match verity::check(&partition, &line.root) {
+            Ok(()) => candidates.push(partition),
+            Err(error) => reasons.push(format!("{} ({error})", partition.name)),
         }
-        let own_is_there = started.is_none_or(|slot| found.iter().any(|partition| partition.name == slot.system()));
-        if !candidates.is_empty() && own_is_there {
-            return Ok(candidates);
+    }
+    match (candidates.is_empty(), reasons.is_empty()) {
+        (false, _) => Ok(candidates),
+        (true, false) => Err(Stop::Refused(reasons.join("; "))),
+        (true, true) => {
+            let names = Slot::ALL.map(Slot::system).join(", ");
+            Err(Stop::Failed(format!("no partition named {names}; the disk's partition table is not one of ours")))
         }
-        if !reasons.is_empty() || !candidates.is_empty() {
-            deadline = deadline.min(Instant::now() + SETTLE_TIME);
-        }
-        if Instant::now() >= deadline {
-            return match (candidates.is_empty(), reasons.is_empty()) {
-                (false, _) => Ok(candidates),
-                (true, false) => Err(Stop::Refused(reasons.join("; "))),
-                (true, true) => {
-                    let names = Slot::ALL.map(Slot::system).join(", ");
-                    Err(Stop::Failed(format!("no partition named {names}; is the disk there?")))
-                }
-            };
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

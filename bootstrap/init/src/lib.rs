@@ -11,6 +11,7 @@ pub mod console;
 pub mod device_filter;
 pub mod devices;
 pub mod early;
+pub mod last_words;
 pub mod launcher;
 pub mod logs;
 pub mod machine;
@@ -26,6 +27,7 @@ pub mod supervision;
 pub mod supervisor;
 pub mod table;
 pub mod view;
+pub mod volumes;
 pub mod watchdog;
 
 /// Where this program is in the root image.

@@ -5,25 +5,21 @@ use crate::console::Console;
 use crate::device_filter::{Blocks, SCSI_DISKS};
 use crate::table::{Kernel, SERVICES, Service, user_of};
 use crate::watchdog::{Watchdog, feed_during};
-use crate::{Result, device_filter, devices, named, reset, slots, view};
+use crate::{Result, device_filter, devices, named, slots, view};
 use belvedere_boot_slots::Reset;
 use belvedere_interfaces::{paths, users};
-use belvedere_storage::{data, mounts, partitions};
+use belvedere_storage::{data, mapped, mounts, partitions};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::mount::MountFlags;
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// What control groups limit and count.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 /// Where the control groups of containers are, made by crun as `applications` tells it.
 pub const CONTAINERS_CGROUP: &str = "/sys/fs/cgroup/belvedere-containers";
-/// How long to wait for the disk.
-const DISK_TIME: Duration = Duration::from_secs(20);
-/// How long destroying what is in `data` may take.
-const DESTROY_TIME: Duration = Duration::from_secs(15 * 60);
 /// How long mounting `data` may take: the journal of an unclean end is written back by then.
 const MOUNT_TIME: Duration = Duration::from_secs(15 * 60);
 
@@ -178,50 +174,11 @@ pub fn kill_group(group: &str) {
     let _ = write_kernel_file(&format!("{group}/cgroup.kill"), "1");
 }
 
-/// The disk, for a reset.
-struct ResetDisk<'a> {
-    console: &'a Console,
-    watchdog: &'a mut Option<Watchdog>,
-    table: Result<partitions::Partition>,
-    data: &'a partitions::Partition,
-}
-
-impl reset::Disk for ResetDisk<'_> {
-    fn reset(&mut self) -> Reset {
-        self.table.as_ref().map_or(Reset::None, |table| slots::reset_under_way(&table.device))
-    }
-
-    fn destroy_data(&mut self) -> Result<()> {
-        feed_during(self.watchdog, DESTROY_TIME, || data::destroy(self.data)).map_err(text)
-    }
-
-    fn note_data_destroyed(&mut self) -> Result<()> {
-        let table = self.table.as_ref().map_err(Clone::clone)?;
-        if let Some(line) = slots::note_data_destroyed(&table.device)? {
-            self.console.say(&line);
-        }
-        Ok(())
-    }
-
-    fn say(&mut self, line: &str) {
-        self.console.say(line);
-    }
-}
-
-/// Mounts the `data` partition, making its file system at the first start, and the services' directories on it. Gives the
-/// reset that is under way, whose part before that is done.
+/// Mounts the `data` volume, which the first stage opened, making its file system at the first start, and the services'
+/// directories on it. Gives the reset that is under way, whose part before that is done.
 pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<Reset> {
-    let deadline = Instant::now() + DISK_TIME;
-    let partition = loop {
-        let found = partitions::list(partitions::SYSFS).map_err(text)?;
-        match partitions::find(&found, "data") {
-            Ok(partition) => break partition.clone(),
-            Err(error) if Instant::now() >= deadline => return Err(error.to_string()),
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
-        }
-    };
-    let table = slots::partition();
-    let reset = reset::carry_out(&mut ResetDisk { console, watchdog: &mut *watchdog, table, data: &partition })?;
+    let partition = mapped::find(partitions::SYSFS, "data").map_err(text)?;
+    let reset = slots::partition().map_or(Reset::None, |table| slots::reset_under_way(&table.device));
     let made = feed_during(watchdog, data::LONGEST, || data::prepare(&partition, &mut |line| console.say(line)));
     if made.map_err(text)? {
         console.say(&format!("made the data file system on {}", partition.device.display()));

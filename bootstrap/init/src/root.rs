@@ -2,7 +2,10 @@
 //!
 //! The hash in the signed command line names the image, so wherever it is whole, it is the right one. The same release can
 //! be in two places (a required one is kept in `system-minimum` as well), and one of them can be damaged: the partition of
-//! the slot that the bootloader started is tried first, the others after it, each read whole before it counts.
+//! the slot that the bootloader started is tried first, the others after it.
+//!
+//! A proven image is not read whole: dm-verity checks each block when it is read, so the start does not grow with the image.
+//! [`Care`] says when it is.
 
 use crate::command_line::CommandLine;
 use crate::console::say;
@@ -19,6 +22,23 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+/// How much of an image is read before it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Care {
+    /// What is needed for the start: a proven image.
+    Needed,
+    /// Every block: an image that is not proven yet, or after a wrong block was met while the appliance ran. The fault is
+    /// found and told before anything of the image runs, and another partition can make up for it.
+    Whole,
+}
+
+impl Care {
+    /// Decides.
+    pub fn of(proven: bool, met_a_wrong_block: bool) -> Care {
+        if proven && !met_a_wrong_block { Care::Needed } else { Care::Whole }
+    }
+}
 
 /// Where the new root is mounted.
 pub const NEW_ROOT: &str = "/root";
@@ -60,12 +80,16 @@ pub struct Opened {
     image: verity::RootImage,
 }
 
-/// Opens a partition's image, reads every block of it and mounts it. What is refused leaves nothing behind.
-pub fn open(number: usize, partition: &Partition, line: &CommandLine) -> Result<Opened> {
+/// Opens a partition's image, reads of it what `care` says and mounts it. What is refused leaves nothing behind.
+pub fn open(number: usize, partition: &Partition, line: &CommandLine, care: Care) -> Result<Opened> {
     let name = format!("belvedere-root-{number}");
     // While this stage reads, a wrong block is an error that can be told to people.
     let device = verity::open(&name, partition, &line.root, Corruption::Fail).map_err(|error| error.to_string())?;
-    let opened = read_whole(&device, line.root.data_blocks).and_then(|()| mount(&device));
+    let read = match care {
+        Care::Needed => Ok(()),
+        Care::Whole => read_whole(&device, line.root.data_blocks),
+    };
+    let opened = read.and_then(|()| mount(&device));
     match opened {
         Ok(()) => Ok(Opened { name, image: line.root.clone() }),
         Err(reason) => {
@@ -97,8 +121,6 @@ fn mount(device: &Path) -> Result<()> {
 
 /// Reads every block through the kernel's check, with all processors: a changed image is refused before any of it
 /// runs, with a reason and a light, and not in the middle of the work by a restart.
-///
-/// What it costs is written in the README; reading lazily would save that and keep the integrity, not the reason.
 fn read_whole(device: &Path, blocks: u64) -> Result<()> {
     let next = AtomicU64::new(0);
     let failed = Mutex::new(None);
@@ -169,6 +191,14 @@ mod tests {
 
     fn names(partitions: &[Partition]) -> Vec<&str> {
         partitions.iter().map(|partition| partition.name.as_str()).collect()
+    }
+
+    #[test]
+    fn only_what_is_proven_and_gave_no_cause_is_not_read_whole() {
+        assert_eq!(Care::of(true, false), Care::Needed);
+        for (proven, met) in [(false, false), (false, true), (true, true)] {
+            assert_eq!(Care::of(proven, met), Care::Whole);
+        }
     }
 
     #[test]

@@ -14,12 +14,12 @@
 
 use crate::{Result, named};
 use belvedere_boot_slots::{
-    BLOCK, COPY_OFFSETS, Copies, PARTITION, Reset, SLOT_VARIABLE, STARTS, Slot, Table, VENDOR_GUID, data_destroyed,
+    BLOCK, COPY_OFFSETS, Copies, PARTITION, Reset, SLOT_VARIABLE, STARTS, Slot, State, Table, VENDOR_GUID, data_destroyed,
     given_up, operating, reset_done,
 };
 use belvedere_durable::{read_block, write_block};
-use belvedere_storage::mounts;
 use belvedere_storage::partitions::{self, Partition};
+use belvedere_storage::{mapped, mounts};
 use rustix::mount::MountFlags;
 use std::io::Read;
 use std::path::Path;
@@ -90,6 +90,11 @@ pub fn note_data_destroyed(device: &Path) -> Result<Option<String>> {
     data_destroyed(&table).map_or(Ok(None), |after| write_both(device, &copies, after))
 }
 
+/// Whether the table on `device` says that `slot` is proven. Without a table nothing is.
+pub fn is_proven(device: &Path, slot: Slot) -> bool {
+    read(device).current().is_some_and(|table| table.record(slot).state == State::Good)
+}
+
 /// Notes in the table on `device` that `slot` operates. Gives what people should be told.
 pub fn note_operating(device: &Path, slot: Slot) -> Result<Vec<String>> {
     let copies = read(device);
@@ -117,14 +122,14 @@ pub fn note_operating(device: &Path, slot: Slot) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The name of the partition that the root image comes from, below the verified device.
+/// The name of the partition that the root image comes from: of the opened volume below the verified device.
 fn root_partition() -> Option<String> {
     let device = rustix::fs::stat("/").ok()?.st_dev;
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let slaves = std::fs::read_dir(format!("/sys/dev/block/{major}:{minor}/slaves")).ok()?;
     slaves.flatten().find_map(|slave| {
-        let event = std::fs::read_to_string(slave.path().join("uevent")).ok()?;
-        event.lines().find_map(|line| line.strip_prefix("PARTNAME=")).map(str::to_owned)
+        let name = std::fs::read_to_string(slave.path().join("dm/name")).ok()?;
+        name.trim_end().strip_prefix(mapped::PREFIX).map(str::to_owned)
     })
 }
 
@@ -157,7 +162,7 @@ pub fn report_operating(say: impl Fn(&str) + Send + 'static) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belvedere_boot_slots::{PARTITION_SIZE, Record, State, Table, initial};
+    use belvedere_boot_slots::{PARTITION_SIZE, Record, Table, initial};
 
     fn device(table: Table) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();

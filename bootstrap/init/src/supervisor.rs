@@ -10,7 +10,7 @@ use crate::spool::Spool;
 use crate::supervision::{Action, Event, Policy, Supervision};
 use crate::table::{PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
-use crate::{Result, early, logs, machine, named, panel, restart, slots};
+use crate::{Result, early, last_words, logs, machine, named, panel, restart, slots};
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_interfaces::paths;
 use belvedere_lights::pattern;
@@ -41,6 +41,8 @@ const LAST_ROUNDS: usize = 4;
 const TURN: usize = 64;
 /// How often is looked for devices that came or went; whoever plugs in a stick waits for this.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
+/// How many lines of what the start before this one said last are shown on the console; all of them are logged.
+const LAST_WORDS_SHOWN: usize = 12;
 /// How long the end may take: what is not written yet is written then.
 const END_TIME: Duration = Duration::from_secs(180);
 
@@ -120,6 +122,7 @@ pub fn run() -> ! {
         console,
         spool,
     };
+    supervisor.tell_last_words();
     supervisor.find_missing_programs();
     supervisor.serve(&signals, &mut watchdog);
     // Whatever runs still: containers whose supervisor did not listen, and orphans.
@@ -179,6 +182,17 @@ impl Supervisor {
         });
         if let Err(error) = noted {
             self.say(&error);
+        }
+    }
+
+    /// Why the start before this one ended goes into the log that the service gets; the console has the first of it.
+    fn tell_last_words(&self) {
+        match last_words::take() {
+            Ok(lines) => {
+                lines.iter().take(LAST_WORDS_SHOWN).for_each(|line| self.console.say(line));
+                lines.iter().for_each(|line| self.store("kern_log", line));
+            }
+            Err(error) => self.say(&format!("the last words of the start before: {error}")),
         }
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::board::{Acceleration, FIRMWARE, Machine, SECOND_PORT, STICK};
 use crate::lights::{INTERVAL, Samples};
-use crate::process::Owned;
+use crate::process::{self, Owned};
 use crate::qmp::Qmp;
 use crate::{Error, Light, Lights, Pattern, console, disk, file_error};
 
@@ -94,6 +94,9 @@ impl Builder {
             fs::remove_dir_all(&tpm).map_err(file_error("remove", &tpm))?;
             make.create(&tpm).map_err(file_error("create", &tpm))?;
         }
+        if !state.join("tpm/tpm2-00.permall").exists() {
+            make_tpm(&state.join("tpm"))?;
+        }
         if !disk.exists() {
             disk::overlay(&self.image.join("disk.img"), &disk)?;
         }
@@ -124,6 +127,13 @@ impl Builder {
         appliance.power_on()?;
         Ok(appliance)
     }
+}
+
+/// A new TPM, with the SHA-256 bank alone: the firmware hashes everything that it measures once for each bank.
+fn make_tpm(directory: &Path) -> Result<(), Error> {
+    let mut make = Command::new("swtpm_setup");
+    make.args(["--tpm2", "--pcr-banks", "sha256", "--tpmstate"]).arg(directory);
+    process::run(&mut make, "swtpm-tools").map(|_| ())
 }
 
 /// A virtual appliance. It ends when this is dropped.

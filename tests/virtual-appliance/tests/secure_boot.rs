@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use belvedere_kernel_stub::{Image, LINUX};
 use belvedere_keys::{UefiKey, Validity, create};
+use belvedere_luks2::record::FACTORY_OFFSET;
 use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern, disk, variables};
 use common::{BOOT, appliance, copy, image, must, scratch};
 
@@ -149,7 +150,7 @@ fn a_root_image_with_one_block_changed_is_refused_and_lights_and_console_say_so(
     let system = must(disk::partition(&image.join("disk.img"), "system-a"));
     let appliance = must(appliance(&image, scratch.path()).prepare());
     // In the file system's first block, which is read whenever it is mounted.
-    must(disk::invert_byte(&appliance.disk(), system.offset + 1024 + 16));
+    must(disk::invert_byte(&appliance.disk(), system.offset + FACTORY_OFFSET + 1024 + 16));
 
     let mut appliance = appliance;
     must(appliance.power_on());

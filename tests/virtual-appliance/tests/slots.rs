@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, STARTS, Slot, State, TRIES, Table};
+use belvedere_luks2::record::{self, FACTORY_OFFSET, VolumeState};
+use belvedere_luks2::{DATA_OFFSET, RECORD_OFFSETS};
 use belvedere_virtual_appliance::disk::{self, Extent};
 use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern};
 use common::{BOOT, appliance, copy, image, must, scratch};
@@ -114,10 +116,10 @@ fn with_one_copy_torn_it_starts_and_with_both_gone_it_starts_after_a_back_off() 
     assert_eq!(read(&appliance, extent).current().expect("a table").record(Slot::A).starts, 1);
 }
 
-/// A byte in the middle of the root image in a partition, which is read only when all of it is.
-fn middle_of_root(image: &Path, partition: &str) -> u64 {
-    let length = fs::metadata(image.join("root.erofs")).unwrap().len();
-    must(disk::partition(&image.join("disk.img"), partition)).offset + length / 2
+/// The sector with the root file system's superblock, once the volume is encrypted: it is read whenever it is mounted.
+fn superblock(image: &Path, partition: &str) -> Extent {
+    let partition = must(disk::partition(&image.join("disk.img"), partition));
+    Extent { offset: partition.offset + DATA_OFFSET + 1024, length: 512 }
 }
 
 /// boot D4, field case good-a-good-b: a slot that was proven once was started for ever, whatever became of its root.
@@ -127,9 +129,12 @@ fn good_a_good_b_a_proven_slot_whose_root_is_damaged_gives_way_and_its_loss_is_t
     let image = copy(scratch.path());
     fill_slot_b(&image, |_| {});
     let extent = must(disk::partition(&image.join("disk.img"), PARTITION));
-    let damaged = middle_of_root(&image, "system-a");
-    let mut appliance = must(appliance(&image, scratch.path()).prepare());
-    must(disk::invert_byte(&appliance.disk(), damaged));
+    let mut appliance = must(appliance(&image, scratch.path()).start());
+    must(appliance.console_contains("belvedere: root image accepted from system-a", BOOT));
+    must(appliance.power_cut());
+    let superblock = superblock(&image, "system-a");
+    let whole = must(disk::read(&appliance.disk(), superblock));
+    must(disk::write(&appliance.disk(), superblock.offset, &[0x5a; 512]));
     // All its turns but one are used: the earlier ones would be like the last.
     change(&appliance, extent, Table::made_anew(0).with_starts(Slot::A, STARTS - 1));
     must(appliance.power_on());
@@ -141,7 +146,7 @@ fn good_a_good_b_a_proven_slot_whose_root_is_damaged_gives_way_and_its_loss_is_t
     assert_eq!((table.record(Slot::A).state, table.record(Slot::A).starts), (State::Good, STARTS));
 
     // Both slots of this disk hold one release, whose only root image is whole again. Slot a had its turns.
-    must(disk::invert_byte(&appliance.disk(), damaged));
+    must(disk::write(&appliance.disk(), superblock.offset, &whole));
     must(appliance.power_on());
     must(appliance.console_contains("belvedere: slot b: starting", BOOT));
     must(appliance.console_contains("belvedere: slot a is lost: ", BOOT));
@@ -156,14 +161,18 @@ fn good_a_good_b_a_proven_slot_whose_root_is_damaged_gives_way_and_its_loss_is_t
 fn a_damaged_root_image_gives_way_to_the_same_one_in_another_partition() {
     let scratch = scratch();
     let image = copy(scratch.path());
-    let raw = File::options().write(true).open(image.join("disk.img")).unwrap();
+    let path = image.join("disk.img");
+    let raw = File::options().write(true).open(&path).unwrap();
     let root = fs::read(image.join("root.erofs")).unwrap();
-    raw.write_all_at(&root, must(disk::partition(&image.join("disk.img"), "system-b")).offset).unwrap();
-    let extent = must(disk::partition(&image.join("disk.img"), PARTITION));
-    let damaged = middle_of_root(&image, "system-a");
-    let mut appliance = must(appliance(&image, scratch.path()).prepare());
-    must(disk::invert_byte(&appliance.disk(), damaged));
-    must(appliance.power_on());
+    let [system_a, system_b] = ["system-a", "system-b"].map(|name| must(disk::partition(&path, name)).offset);
+    let factory = VolumeState::Factory { bytes: root.len() as u64 };
+    for (block, offset) in record::initial(factory).iter().zip(RECORD_OFFSETS) {
+        raw.write_all_at(block, system_b + offset).unwrap();
+    }
+    raw.write_all_at(&root, system_b + FACTORY_OFFSET).unwrap();
+    raw.write_all_at(&[0x5a; 512], system_a + FACTORY_OFFSET + 1024).unwrap();
+    let extent = must(disk::partition(&path, PARTITION));
+    let mut appliance = must(appliance(&image, scratch.path()).start());
     must(appliance.console_contains("belvedere: root image refused: system-a: ", BOOT));
     must(appliance.console_contains("belvedere: root image accepted from system-b", BOOT));
     must(appliance.console_contains("belvedere: slot a runs with the root image in system-b", BOOT));

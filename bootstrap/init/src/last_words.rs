@@ -1,0 +1,127 @@
+//! Why the start before this one ended, when it did not end in order: what the kernel left in memory that a restart leaves
+//! alone (`ramoops`, in the board's device tree). Gone with the power.
+
+use crate::{Result, named};
+use belvedere_storage::mounts;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+const PSTORE: &str = "/sys/fs/pstore";
+/// What is read of one record, bytes: the board's records are 128 KiB.
+const MAXIMUM_RECORD: u64 = 128 * 1024;
+/// How many records are looked at.
+const MAXIMUM_RECORDS: usize = 16;
+/// How many lines of the console are told, the last ones.
+const CONSOLE_LINES: usize = 30;
+/// The kernel's last line when the machine is restarted or switched off in order.
+const IN_ORDER: [&str; 2] = ["reboot: Restarting system", "reboot: Power down"];
+
+/// Reads the records, forgets them, and gives the lines that people should be told.
+pub fn take() -> Result<Vec<String>> {
+    mounts::mount("pstore", PSTORE, "pstore", mounts::DATA_ONLY, "").map_err(|error| error.to_string())?;
+    let records = read(Path::new(PSTORE));
+    let _ = mounts::unmount(PSTORE, false);
+    records.map(|records| told(&records))
+}
+
+/// What the kernel says when it restarts the machine over a block of the root image that is not as signed.
+const WRONG_BLOCK: &str = "dm-verity device corrupted";
+
+/// Whether the start before this one met a wrong block of its root image. Forgets nothing.
+pub fn met_a_wrong_block() -> bool {
+    if mounts::mount("pstore", PSTORE, "pstore", mounts::DATA_ONLY, "").is_err() {
+        return false;
+    }
+    let met = std::fs::read_dir(PSTORE).is_ok_and(|entries| {
+        entries.flatten().take(MAXIMUM_RECORDS).any(|entry| text(&entry.path()).is_some_and(|text| text.contains(WRONG_BLOCK)))
+    });
+    let _ = mounts::unmount(PSTORE, false);
+    met
+}
+
+fn text(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MAXIMUM_RECORD).read_to_end(&mut bytes)).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Name and text of each record, each removed once it is read: the memory is for the next one.
+fn read(directory: &Path) -> Result<Vec<(String, String)>> {
+    let mut records = Vec::new();
+    let entries = std::fs::read_dir(directory).map_err(named("list", directory.display()))?;
+    for entry in entries.flatten().take(MAXIMUM_RECORDS) {
+        if let Some(text) = text(&entry.path()) {
+            records.push((entry.file_name().to_string_lossy().into_owned(), text));
+        }
+        let _ = std::fs::remove_file(entry.path());
+    }
+    records.sort();
+    Ok(records)
+}
+
+/// A panic's own record says all there is to say. Without one, a console that does not end as a machine ends in order is
+/// that of one that hung or was reset.
+fn told(records: &[(String, String)]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (_, text) in records.iter().filter(|(name, _)| name.starts_with("dmesg")) {
+        lines.push("the start before this one ended in a panic; the kernel's last words were:".to_owned());
+        lines.extend(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
+    }
+    if !lines.is_empty() {
+        return lines;
+    }
+    for (_, text) in records.iter().filter(|(name, _)| name.starts_with("console")) {
+        let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        // `Restarting system with command 'dm-verity device corrupted'` is not in order.
+        let in_order = all.iter().rev().take(3).any(|line| IN_ORDER.iter().any(|end| line.trim_end().ends_with(end)));
+        if !in_order && !all.is_empty() {
+            lines.push("the start before this one was cut off; the kernel's last lines were:".to_owned());
+            lines.extend(all.iter().skip(all.len().saturating_sub(CONSOLE_LINES)).map(|line| (*line).to_owned()));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str, text: &str) -> (String, String) {
+        (name.to_owned(), text.to_owned())
+    }
+
+    #[test]
+    fn a_panic_is_told_in_its_own_words() {
+        let records = [
+            record("console-ramoops-0", "[1] Kernel panic\n"),
+            record("dmesg-ramoops-0", "Panic#1 Part1\n<0>[1] Kernel panic - not syncing: Attempted to kill init!\n\n"),
+        ];
+        let lines = told(&records);
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].contains("ended in a panic") && lines[2].contains("Attempted to kill init"));
+    }
+
+    #[test]
+    fn a_start_that_was_cut_off_is_told_and_one_that_ended_in_order_is_not() {
+        let long: String = (0..100).map(|number| format!("[{number}] line\n")).collect();
+        let lines = told(&[record("console-ramoops-0", &long)]);
+        assert_eq!(lines.len(), CONSOLE_LINES + 1);
+        assert!(lines[0].contains("cut off") && lines[CONSOLE_LINES] == "[99] line");
+        let ended = format!("{long}[100] reboot: Restarting system\n");
+        assert_eq!(told(&[record("console-ramoops-0", &ended)]), Vec::<String>::new());
+        let damaged = ended.trim_end().to_owned() + " with command 'dm-verity device corrupted'\n";
+        assert!(told(&[record("console-ramoops-0", &damaged)]).last().unwrap().contains("corrupted"));
+        assert_eq!(told(&[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn records_are_read_bounded_and_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("dmesg-ramoops-0"), vec![b'x'; 300_000]).unwrap();
+        std::fs::write(directory.path().join("console-ramoops-0"), b"\xff one\n").unwrap();
+        let records = read(directory.path()).unwrap();
+        assert_eq!(records.iter().map(|(_, text)| text.len()).collect::<Vec<_>>(), [8, MAXIMUM_RECORD as usize]);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,230 @@
+//! `belvedere-storage`: opens the volumes of the appliance's disk. Runs once, in the initial RAM file system, as a program of
+//! its own: it parses what lies on the disk and holds the keys, and ends; PID 1 does neither.
+//!
+//! Order:
+//! 1. wait for the disk's partitions;
+//! 2. get the storage secrets from the TPM, making them at the first start (`secrets`); for a full reset the secret of `data`
+//!    is written anew, and everything that was encrypted with the old one is gone;
+//! 3. open each system volume, encrypting in place what left the factory plain; one that cannot be opened is told and left
+//!    out, for another slot may start;
+//! 4. open the `data` volume, making it at the first start;
+//! 5. move the rollback fuses to the level of this release, when the slot table says that it is proven;
+//! 6. close the phase: from here on the TPM gives out nothing until the next start.
+//!
+//! A power cut after any of them: the next start does it again, from where it was. What was opened is written to standard
+//! output, a line `NAME DEVICE BYTES` for each volume; what people should know goes to standard error.
+
+use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, Slot, State};
+use belvedere_durable::{DeviceFile, read_block};
+use belvedere_fuses::Confirmation;
+use belvedere_luks2::{DATA_OFFSET, Passphrase, dm_crypt_length, dm_crypt_table};
+use belvedere_storage::encrypt::{self, Prepared, Request, Surroundings, kernel_random};
+use belvedere_storage::mapped::PREFIX;
+use belvedere_storage::partitions::{self, Partition};
+use belvedere_storage::secrets::linux::{DEADLINE, DEVICE, DeviceTpm};
+use belvedere_storage::secrets::{self, Secrets};
+use belvedere_storage::volume::{Geometry, Purpose};
+use belvedere_storage::device_mapper::{self, Access};
+use belvedere_storage::StorageError;
+use belvedere_tpm::PolicyKey;
+use belvedere_tpm::boot_policy::{BootPolicy, LIMIT};
+use std::fmt::Display;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How long to wait for the disk, and then for further partitions once there is one: they appear together.
+const DISK_TIME: Duration = Duration::from_secs(20);
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+/// Attributes that come before the content of a firmware variable in `efivarfs`, bytes.
+const ATTRIBUTES: usize = 4;
+const USAGE: &str = "usage: belvedere-storage open --policy-key FILE --policy FILE [--slot a|b|minimum] [--destroy data]";
+
+type Result<T> = std::result::Result<T, String>;
+
+fn words<E: Display>(error: E) -> String {
+    error.to_string()
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let opened = Arguments::parse(&arguments).and_then(|arguments| open(&arguments));
+    match opened {
+        Ok(volumes) => {
+            for volume in volumes {
+                println!("{} {} {}", volume.name, volume.device.display(), volume.size);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What `init` asks for.
+struct Arguments {
+    policy_key: PathBuf,
+    policy: PathBuf,
+    slot: Option<Slot>,
+    /// Everything in `data` is destroyed first: its secret in the TPM, and its header.
+    destroy_data: bool,
+}
+
+impl Arguments {
+    fn parse(words: &[String]) -> Result<Arguments> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let Some((&"open", options)) = words.split_first() else { return Err(USAGE.to_owned()) };
+        let value = |name: &str| options.chunks(2).find(|pair| pair[0] == name).and_then(|pair| pair.get(1).copied());
+        let known = |pair: &[&str]| pair.len() == 2 && ["--policy-key", "--policy", "--slot", "--destroy"].contains(&pair[0]);
+        if !options.chunks(2).all(known) {
+            return Err(USAGE.to_owned());
+        }
+        let file = |name: &str| value(name).map(PathBuf::from).ok_or_else(|| USAGE.to_owned());
+        let slot = value("--slot").map(|name| Slot::from_name(name).ok_or_else(|| USAGE.to_owned())).transpose()?;
+        let destroy_data = match value("--destroy") {
+            None => false,
+            Some("data") => true,
+            Some(_) => return Err(USAGE.to_owned()),
+        };
+        Ok(Arguments { policy_key: file("--policy-key")?, policy: file("--policy")?, slot, destroy_data })
+    }
+}
+
+/// Everything, in the order that the head of this file gives.
+fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
+    let found = wait_for_disk()?;
+    let key = read_key(&arguments.policy_key)?;
+    let policy = read_policy(&arguments.policy)?;
+    let mut tpm = DeviceTpm::open(DEVICE, DEADLINE)
+        .map_err(|error| format!("there is no TPM ({DEVICE}: {error}); without one nothing gives out the volumes' keys"))?;
+    let secrets = if arguments.destroy_data {
+        secrets::renew_data_secret(&mut tpm, &policy, &key, &mut kernel_random, &mut say)
+    } else {
+        secrets::ensure(&mut tpm, &policy, &key, &mut kernel_random, &mut say)
+    };
+    let secrets = secrets.map_err(words)?;
+
+    let mut volumes = Vec::new();
+    for slot in Slot::ALL {
+        // The updater writes to the others.
+        let access = if Some(slot) == arguments.slot { Access::ReadOnly } else { Access::Writable };
+        let opened = partitions::find(&found, slot.system()).map_err(words).and_then(|partition| {
+            open_volume(partition, (Purpose::System, access), &secrets, encrypt::prepare)
+        });
+        match opened {
+            Ok(volume) => volumes.push(volume),
+            Err(error) => say(&format!("{}: left out: {error}", slot.system())),
+        }
+    }
+    let data = partitions::find(&found, "data").map_err(words)?;
+    let prepare = if arguments.destroy_data { encrypt::recreate } else { encrypt::prepare };
+    volumes.push(open_volume(data, (Purpose::Data, Access::Writable), &secrets, prepare)?);
+    drop(secrets);
+
+    if arguments.slot.is_some_and(|slot| is_proven(&found, slot)) {
+        // What keeps an old release out is no reason to keep this one from starting.
+        if let Err(error) = raise_fuses(&mut tpm, &policy, &key) {
+            say(&error);
+        }
+    }
+    secrets::close_phase(&mut tpm).map_err(|error| format!("the TPM still gives out keys: {error}"))?;
+    Ok(volumes)
+}
+
+/// The disk's partitions, once all that an appliance has are there.
+fn wait_for_disk() -> Result<Vec<Partition>> {
+    let begun = Instant::now();
+    let mut first_seen: Option<Instant> = None;
+    loop {
+        let found = partitions::list(partitions::SYSFS).map_err(words)?;
+        let is_there = |name: &str| found.iter().any(|partition| partition.name == name);
+        let wanted = Slot::ALL.map(Slot::system);
+        if is_there("data") && is_there(PARTITION) && wanted.iter().all(|name| is_there(name)) {
+            return Ok(found);
+        }
+        if is_there("data") || wanted.iter().any(|name| is_there(name)) {
+            first_seen.get_or_insert_with(Instant::now);
+        }
+        if first_seen.is_some_and(|seen| seen.elapsed() >= SETTLE_TIME) {
+            return Ok(found);
+        }
+        if begun.elapsed() >= DISK_TIME {
+            return Err(format!("no partition named {} or data; is the disk there?", wanted.join(", ")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|error| format!("read {}: {error}", path.display()))?;
+    if bytes.len() > limit { Err(format!("{} is longer than {limit} bytes", path.display())) } else { Ok(bytes) }
+}
+
+fn read_key(path: &Path) -> Result<PolicyKey> {
+    let bytes = read_bounded(path, 256)?;
+    let modulus = bytes.try_into().map_err(|_| format!("{} is no policy key of 256 bytes", path.display()))?;
+    Ok(PolicyKey(modulus))
+}
+
+fn read_policy(path: &Path) -> Result<BootPolicy> {
+    let bytes = read_bounded(path, LIMIT + ATTRIBUTES)
+        .map_err(|error| format!("the boot program handed over no signed policy: {error}"))?;
+    BootPolicy::decode_section(bytes.get(ATTRIBUTES..).unwrap_or_default()).map_err(words)
+}
+
+/// [`encrypt::prepare`], or [`encrypt::recreate`].
+type Prepare = fn(&mut DeviceFile, &Request<'_>, &mut Surroundings<'_>) -> std::result::Result<Prepared, StorageError>;
+
+/// Makes, encrypts or mends the volume as need be, and opens it.
+fn open_volume(
+    partition: &Partition,
+    (purpose, access): (Purpose, Access),
+    secrets: &Secrets,
+    prepare: Prepare,
+) -> Result<Partition> {
+    let label = format!("{PREFIX}{}", partition.name);
+    let passphrase = Passphrase::new(secrets.volume_passphrase(&partition.name).to_vec());
+    let request = Request { purpose, label: &label, passphrase: &passphrase, geometry: Geometry::APPLIANCE };
+    let mut surroundings = Surroundings { random: &mut kernel_random, report: &mut say };
+    let mut device = DeviceFile::open(&partition.device).map_err(words)?;
+    let prepared = prepare(&mut device, &request, &mut surroundings).map_err(words)?;
+    // The mapping claims the partition for itself.
+    drop(device);
+    if prepared.created {
+        say(&format!("{}: made a new encrypted volume", partition.name));
+    }
+    let table = dm_crypt_table(&partition.device.display().to_string(), DATA_OFFSET / 512, &prepared.key);
+    let sectors = dm_crypt_length(partition.size);
+    let device = device_mapper::create_crypt(&label, sectors, &table, access).map_err(words)?;
+    Ok(Partition { name: partition.name.clone(), device, size: sectors * 512 })
+}
+
+fn is_proven(found: &[Partition], slot: Slot) -> bool {
+    let Ok(partition) = partitions::find(found, PARTITION) else { return false };
+    let read = |offset| read_block(&partition.device, offset, BLOCK).unwrap_or_default();
+    let copies = Copies::read(&read(COPY_OFFSETS[0]), &read(COPY_OFFSETS[1]));
+    copies.current().is_some_and(|table| table.record(slot).state == State::Good)
+}
+
+/// Moves the fuses to the level that is signed for the running release: it is proven, so nothing older is needed any more.
+///
+/// Here and not when the updater commits: in this phase alone the TPM lets anybody set them, and what is set is the level
+/// of what really runs. Whoever breaks into the running system can neither set nor clear them.
+fn raise_fuses(tpm: &mut DeviceTpm, policy: &BootPolicy, key: &PolicyKey) -> Result<()> {
+    let level = policy.entries.iter().map(|entry| entry.level).max().unwrap_or(0);
+    if belvedere_fuses::read(tpm, Some(&key.name())).map_err(words)?.level() >= level {
+        return Ok(());
+    }
+    let Some(raise) = belvedere_fuses::prepare(tpm, policy, level, &mut say).map_err(words)? else { return Ok(()) };
+    let agreed = Confirmation::words(raise.words());
+    raise.confirm(tpm, agreed, &mut say).map(drop).map_err(words)
+}

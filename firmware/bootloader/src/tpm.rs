@@ -1,0 +1,37 @@
+//! The TPM, as the firmware shows it (EFI_TCG2_PROTOCOL).
+
+use alloc::format;
+use alloc::string::String;
+
+use belvedere_tpm::{MAXIMUM, Tpm};
+use uefi::boot::{self, ScopedProtocol};
+use uefi::proto::tcg::v2::Tcg;
+
+/// Commands go through the firmware one by one.
+pub struct FirmwareTpm(ScopedProtocol<Tcg>);
+
+impl FirmwareTpm {
+    /// The TPM of this machine.
+    ///
+    /// # Errors
+    /// In words, when there is none.
+    pub fn find() -> Result<Self, String> {
+        let handle =
+            boot::get_handle_for_protocol::<Tcg>().map_err(|error| format!("there is no TPM ({})", error.status()))?;
+        let protocol = boot::open_protocol_exclusive::<Tcg>(handle)
+            .map_err(|error| format!("the TPM cannot be used: {}", error.status()))?;
+        Ok(Self(protocol))
+    }
+}
+
+impl Tpm for FirmwareTpm {
+    type Error = String;
+
+    fn exchange(&mut self, command: &[u8], response: &mut [u8; MAXIMUM]) -> Result<usize, String> {
+        response.fill(0);
+        self.0.submit_command(command, response).map_err(|error| format!("{}", error.status()))?;
+        // The answer begins with a tag of two bytes and its whole length.
+        let length = u32::from_be_bytes([response[2], response[3], response[4], response[5]]);
+        usize::try_from(length).ok().filter(|length| *length <= MAXIMUM).ok_or_else(|| String::from("its answer is too long"))
+    }
+}
