@@ -333,6 +333,16 @@ mod tests {
     }
 
     #[test]
+    fn a_short_number_gets_zeros_in_front_and_a_long_one_is_refused() {
+        let number = |bytes: &[u8]| Reader { command: "x", rest: bytes }.sized_number::<4>();
+        assert_eq!(number(&[0, 2, 1, 2]), Ok([0, 0, 1, 2]));
+        assert_eq!(number(&[0, 4, 1, 2, 3, 4]), Ok([1, 2, 3, 4]));
+        assert_eq!(number(&[0, 0]), Ok([0; 4]));
+        assert!(number(&[0, 5, 0, 1, 2, 3, 4]).is_err());
+        assert!(number(&[0, 2, 1]).is_err());
+    }
+
+    #[test]
     fn a_command_that_is_too_long_is_not_sent() {
         let mut tpm = Script(vec![answer(0)], vec![]);
         let result = Command::new("x", 1).bytes(&[0; MAXIMUM - 9]).run(&mut tpm, HandleExpected::No);
