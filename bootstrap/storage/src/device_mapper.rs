@@ -5,6 +5,7 @@
 use crate::{StorageError, failed};
 use rustix::fs::{Mode, OFlags};
 use std::path::PathBuf;
+use zeroize::Zeroize;
 
 /// What the kernel does when it reads a block whose hash is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +23,33 @@ const SIZE: usize = 4096;
 const HEADER: usize = 312;
 const TARGET: usize = 40;
 const READ_ONLY: u32 = 1;
+/// `DM_SECURE_DATA_FLAG`: the kernel wipes its copies of the buffer when it is done.
+const SECURE_DATA: u32 = 1 << 15;
 
 const CREATE: u32 = 3;
 const REMOVE: u32 = 4;
 const SUSPEND: u32 = 6;
 const TABLE_LOAD: u32 = 9;
 
-/// `struct dm_ioctl` and what follows it.
+/// Whether a device may be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only, whoever asks.
+    ReadOnly,
+    /// Reading and writing.
+    Writable,
+}
+
+/// `struct dm_ioctl` and what follows it; wiped when dropped, as a table may hold a key. Boxed where it holds one, so that
+/// moving it leaves no copy.
 #[repr(C, align(8))]
 struct Buffer([u8; SIZE]);
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl Buffer {
     fn new(name: &str, flags: u32) -> Buffer {
@@ -70,8 +89,9 @@ const fn command(number: u32) -> rustix::ioctl::Opcode {
     rustix::ioctl::opcode::read_write::<[u8; HEADER]>(0xfd, number as u8)
 }
 
-fn load(name: &str, target: &str, sectors: u64, parameters: &str) -> Result<(), StorageError> {
-    let mut buffer = Buffer::new(name, READ_ONLY);
+/// The request that loads a table of one target.
+fn table(name: &str, flags: u32, target: &str, sectors: u64, parameters: &str) -> Result<Box<Buffer>, StorageError> {
+    let mut buffer = Box::new(Buffer::new(name, flags));
     if HEADER + TARGET + parameters.len() + 8 > SIZE || target.len() > 15 {
         let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the table line is too long");
         return Err(failed::<std::io::Error>("load the table of", name)(error));
@@ -80,6 +100,11 @@ fn load(name: &str, target: &str, sectors: u64, parameters: &str) -> Result<(), 
     buffer.put(HEADER + 8, &sectors.to_ne_bytes());
     buffer.put(HEADER + 24, target.as_bytes());
     buffer.put(HEADER + TARGET, parameters.as_bytes());
+    Ok(buffer)
+}
+
+fn load(name: &str, flags: u32, target: &str, sectors: u64, parameters: &str) -> Result<(), StorageError> {
+    let mut buffer = table(name, flags, target, sectors, parameters)?;
     run::<{ command(TABLE_LOAD) }>(&mut buffer).map_err(failed::<std::io::Error>("load the table of", name))
 }
 
@@ -88,19 +113,39 @@ fn resume(name: &str) -> Result<(), StorageError> {
     run::<{ command(SUSPEND) }>(&mut Buffer::new(name, 0)).map_err(failed::<std::io::Error>("start", name))
 }
 
-/// Makes a read-only device of one target and returns its node, which devtmpfs makes.
-pub fn create(name: &str, target: &str, sectors: u64, parameters: &str) -> Result<PathBuf, StorageError> {
+/// Makes a device whose table is loaded by `load`, and returns its node, which devtmpfs makes.
+fn create_with(name: &str, load: impl FnOnce() -> Result<(), StorageError>) -> Result<PathBuf, StorageError> {
     let mut buffer = Buffer::new(name, 0);
     run::<{ command(CREATE) }>(&mut buffer).map_err(failed::<std::io::Error>("make the device", name))?;
     let node = PathBuf::from(format!("/dev/dm-{}", buffer.minor()));
-    load(name, target, sectors, parameters)?;
-    resume(name)?;
+    load().and_then(|()| resume(name)).inspect_err(|_| {
+        // Without a table it is good for nothing, and it would stand in the way of the next try.
+        let _ = remove(name);
+    })?;
     Ok(node)
+}
+
+/// Makes a read-only device of one target and returns its node, which devtmpfs makes.
+pub fn create(name: &str, target: &str, sectors: u64, parameters: &str) -> Result<PathBuf, StorageError> {
+    create_with(name, || load(name, READ_ONLY, target, sectors, parameters))
+}
+
+/// Makes a device of the `crypt` target and returns its node. `parameters` hold the key
+/// ([`belvedere_luks2::dm_crypt_table`]): neither the kernel's copy of them nor ours is left in memory.
+pub fn create_crypt(name: &str, sectors: u64, parameters: &str, access: Access) -> Result<PathBuf, StorageError> {
+    create_with(name, || load(name, crypt_flags(access), "crypt", sectors, parameters))
+}
+
+const fn crypt_flags(access: Access) -> u32 {
+    match access {
+        Access::ReadOnly => SECURE_DATA | READ_ONLY,
+        Access::Writable => SECURE_DATA,
+    }
 }
 
 /// Puts another table of the same size in force on a device in use.
 pub fn replace(name: &str, target: &str, sectors: u64, parameters: &str) -> Result<(), StorageError> {
-    load(name, target, sectors, parameters)?;
+    load(name, READ_ONLY, target, sectors, parameters)?;
     resume(name)
 }
 
@@ -123,5 +168,30 @@ mod tests {
         assert_eq!(&buffer.0[48..53], b"root\0");
         buffer.put(40, &(0xfe00u64 | 5).to_ne_bytes());
         assert_eq!(buffer.minor(), 5);
+    }
+
+    #[test]
+    fn a_table_with_a_key_is_writable_where_asked_and_marked_secret() {
+        let key = "a5".repeat(64);
+        let parameters = format!("aes-xts-plain64 {key} 0 /dev/vda7 2048 1 sector_size:4096");
+        let buffer = table("data", crypt_flags(Access::Writable), "crypt", 64, &parameters).unwrap();
+        let number = |at: usize| u32::from_ne_bytes(buffer.0[at..at + 4].try_into().unwrap());
+        // flags, target_count; sector_start, length, target_type, the text and its NUL.
+        assert_eq!((number(28), number(20)), (1 << 15, 1));
+        assert_eq!((number(HEADER), number(HEADER + 8)), (0, 64));
+        assert_eq!(&buffer.0[HEADER + 24..HEADER + 30], b"crypt\0");
+        let text = &buffer.0[HEADER + TARGET..];
+        assert!(text.starts_with(parameters.as_bytes()) && text[parameters.len()] == 0);
+        assert_eq!(crypt_flags(Access::ReadOnly), 1 << 15 | READ_ONLY);
+        assert!(table("data", 0, "crypt", 64, &"x".repeat(SIZE - HEADER - TARGET - 7)).is_err());
+        assert!(table("data", 0, "crypt", 64, &"x".repeat(SIZE - HEADER - TARGET - 8)).is_ok());
+    }
+
+    #[test]
+    fn the_buffer_is_wiped_when_it_is_dropped() {
+        let mut buffer = std::mem::ManuallyDrop::new(Buffer([0xa5; SIZE]));
+        // SAFETY: it is dropped once, here, and has no part that is freed: its bytes stay this variable's to read.
+        unsafe { std::mem::ManuallyDrop::drop(&mut buffer) };
+        assert!(buffer.0.iter().all(|&byte| byte == 0));
     }
 }
