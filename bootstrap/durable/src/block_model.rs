@@ -350,7 +350,7 @@ mod tests {
     const RECORDS: [u64; 2] = [0, 2048];
 
     fn record(generation: u8, value: u8, area: u8) -> Vec<u8> {
-        let mut bytes = vec![generation, value, area, 0];
+        let mut bytes = [generation, value, area, 0];
         bytes[3] = generation.wrapping_add(value).wrapping_add(area).wrapping_add(77);
         // Over several sectors, so that it can be torn.
         bytes.repeat(2 * SECTOR / 4)

@@ -1,7 +1,8 @@
 //! The `data` partition: everything that changes.
 //!
-//! Plain ext4 for now. The encrypted form opens a LUKS2 device between [`decide`] and `mke2fs`; it will be another
-//! [`Content`], with the same record and the same order.
+//! An ext4 file system on a device: the partition itself, or the LUKS2 volume that was opened on it
+//! ([`crypt`](crate::crypt)). A new volume begins and ends with zeros, so it is blank here, and everything below holds for
+//! it too.
 //!
 //! # First formatting, and what a power cut after each step leaves
 //!
@@ -14,7 +15,7 @@
 //! A record that was torn is read as none: then a blank partition is formatted and an ext4 one is kept, which is right
 //! in both cases in which a record is written.
 
-use crate::partitions::Partition;
+use crate::partitions::Device;
 use crate::program::{Ended, Program, last_line};
 use crate::{StorageError, mounts};
 use belvedere_durable::{read_block, write_block};
@@ -120,19 +121,20 @@ const REPAIR_TIME: Duration = Duration::from_secs(6 * 60 * 60);
 /// The longest that [`prepare`] takes, with some minutes for what is around its programs.
 pub const LONGEST: Duration = Duration::from_secs(CHECK_TIME.as_secs() + REPAIR_TIME.as_secs() + 5 * 60);
 
-fn record_offset(partition: &Partition) -> Result<u64, StorageError> {
-    partition.size.checked_sub(RESERVED).filter(|size| *size >= 16 * RESERVED).ok_or_else(|| StorageError::Io {
+fn record_offset(device: Device<'_>) -> Result<u64, StorageError> {
+    device.size.checked_sub(RESERVED).filter(|size| *size >= 16 * RESERVED).ok_or_else(|| StorageError::Io {
         operation: "use",
-        object: partition.device.display().to_string(),
+        object: device.path.display().to_string(),
         source: std::io::Error::other("the partition has less than 17 MiB; write a disk image with a larger one"),
     })
 }
 
 /// Makes or checks the file system. Returns whether it was made now. `report` gets a line now and then while that takes
 /// long.
-pub fn prepare(partition: &Partition, report: &mut dyn FnMut(&str)) -> Result<bool, StorageError> {
-    let device = &partition.device;
-    let offset = record_offset(partition)?;
+pub fn prepare<'a>(device: impl Into<Device<'a>>, report: &mut dyn FnMut(&str)) -> Result<bool, StorageError> {
+    let device = device.into();
+    let offset = record_offset(device)?;
+    let device = device.path;
     let record = Record::parse(&read_block(device, offset, SECTOR)?);
     let content = Content::of(&read_block(device, 0, BLANK)?);
     match decide(record, content) {
@@ -247,16 +249,17 @@ pub struct Reserve {
 }
 
 /// Mounts the prepared partition. Programs may run from it: the containers' root file systems are there.
-pub fn mount(partition: &Partition, target: &str, reserve: Reserve) -> Result<(), StorageError> {
+pub fn mount<'a>(device: impl Into<Device<'a>>, target: &str, reserve: Reserve) -> Result<(), StorageError> {
     let flags = mounts::PLAIN | MountFlags::NOATIME;
     // A file system with errors must not be written on: the next start repairs it.
     let options = format!("errors=remount-ro,resuid={},resgid={}", reserve.user, reserve.group);
-    mounts::mount_new(&partition.device.display().to_string(), target, "ext4", flags, &options)
+    mounts::mount_new(&device.into().path.display().to_string(), target, "ext4", flags, &options)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::partitions::Partition;
     use std::process::Command;
 
     #[test]

@@ -233,7 +233,8 @@ fn new_header(
     request: &Request<'_>,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<(VolumeKey, [u8; 16]), StorageError> {
-    let no_random = |error| StorageError::Io { operation: "get random bytes for", object: request.label.into(), source: error };
+    let no_random =
+        |error| StorageError::Io { operation: "get random bytes for", object: request.label.into(), source: error };
     let key = VolumeKey::fill(&mut *surroundings.random).map_err(no_random)?;
     let random = Randomness::fill(&mut *surroundings.random).map_err(no_random)?;
     let bytes = Header::create(request.label, request.passphrase, &key, &random);
@@ -271,13 +272,7 @@ fn volume_length(size: u64) -> u64 {
 }
 
 /// Encrypted zeros, `length` bytes from `offset` of the volume on. Not flushed.
-fn write_zeros(
-    device: &mut impl BlockDevice,
-    xts: &Xts,
-    offset: u64,
-    length: u64,
-    chunk: u64,
-) -> Result<(), StorageError> {
+fn write_zeros(device: &mut impl BlockDevice, xts: &Xts, offset: u64, length: u64, chunk: u64) -> Result<(), StorageError> {
     let mut done = 0;
     while done < length {
         let part = chunk.min(length - done);
@@ -337,7 +332,9 @@ fn mend(device: &mut impl BlockDevice, header: &Header, volume: [u8; 16]) -> Res
         // Over the copy that is worth nothing: the other one is not touched.
         device.write_durably(repair.offset, &repair.bytes)?;
     }
-    if !records(device).settled() || records(device).current().map(|record| record.state) != Some(VolumeState::Encrypted { volume }) {
+    if !records(device).settled()
+        || records(device).current().map(|record| record.state) != Some(VolumeState::Encrypted { volume })
+    {
         write_record(device, VolumeState::Encrypted { volume })?;
     }
     if !records(device).settled() {

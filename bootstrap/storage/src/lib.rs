@@ -2,6 +2,7 @@
 //!
 //! The kernel does the work; this crate tells it what to do in the right order and decides what it may do it to.
 
+pub mod crypt;
 pub mod data;
 pub mod device_mapper;
 pub mod encrypt;

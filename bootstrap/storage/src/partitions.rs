@@ -14,6 +14,21 @@ pub struct Partition {
     pub size: u64,
 }
 
+/// A block device with a size: a partition, or what was opened on one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device<'a> {
+    /// Its node, such as `/dev/vda3` or `/dev/dm-0`.
+    pub path: &'a Path,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+impl<'a> From<&'a Partition> for Device<'a> {
+    fn from(partition: &'a Partition) -> Device<'a> {
+        Device { path: &partition.device, size: partition.size }
+    }
+}
+
 /// Where the kernel lists block devices.
 pub const SYSFS: &str = "/sys/class/block";
 

@@ -7,7 +7,7 @@
 //! tree from its top block downwards.
 
 use crate::device_mapper::{self, Corruption};
-use crate::partitions::Partition;
+use crate::partitions::Device;
 use crate::{StorageError, failed};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -57,19 +57,19 @@ pub fn check_superblock(superblock: &[u8; 512], image: &RootImage) -> Result<(),
     Ok(())
 }
 
-/// Reads a partition's superblock and the tree's top block and checks both: whether this is the signed image. The
+/// Reads a device's superblock and the tree's top block and checks both: whether this is the signed image. The
 /// blocks below are the kernel's to check when they are read.
-pub fn check(partition: &Partition, image: &RootImage) -> Result<(), StorageError> {
-    let device = partition.device.display().to_string();
-    let refused = |reason: String| StorageError::Verity { device: device.clone(), reason };
-    let start = image.data_blocks.checked_mul(BLOCK).filter(|start| start.saturating_add(2 * BLOCK) <= partition.size);
+pub fn check<'a>(device: impl Into<Device<'a>>, image: &RootImage) -> Result<(), StorageError> {
+    let Device { path, size } = device.into();
+    let refused = |reason: String| StorageError::Verity { device: path.display().to_string(), reason };
+    let start = image.data_blocks.checked_mul(BLOCK).filter(|start| start.saturating_add(2 * BLOCK) <= size);
     let start = start.ok_or_else(|| refused("the partition is smaller than the image".into()))?;
-    let file = File::open(&partition.device).map_err(failed("open", &partition.device))?;
+    let file = File::open(path).map_err(failed("open", path))?;
     let mut superblock = [0; 512];
-    file.read_exact_at(&mut superblock, start).map_err(failed("read", &partition.device))?;
+    file.read_exact_at(&mut superblock, start).map_err(failed("read", path))?;
     check_superblock(&superblock, image).map_err(refused)?;
     let mut top = [0; BLOCK as usize];
-    file.read_exact_at(&mut top, start + BLOCK).map_err(failed("read", &partition.device))?;
+    file.read_exact_at(&mut top, start + BLOCK).map_err(failed("read", path))?;
     if Sha256::new().chain_update(&image.salt).chain_update(top).finalize().as_slice() != image.root_hash {
         return Err(refused("the root hash is not that of the signed command line".into()));
     }
@@ -94,20 +94,31 @@ pub fn table(device: &str, image: &RootImage, corruption: Corruption) -> (u64, S
 }
 
 /// Makes the verified device `name`; every block that is read from it was checked by the kernel.
-pub fn open(name: &str, partition: &Partition, image: &RootImage, corruption: Corruption) -> Result<PathBuf, StorageError> {
-    let (sectors, line) = table(&partition.device.display().to_string(), image, corruption);
+pub fn open<'a>(
+    name: &str,
+    device: impl Into<Device<'a>>,
+    image: &RootImage,
+    corruption: Corruption,
+) -> Result<PathBuf, StorageError> {
+    let (sectors, line) = table(&device.into().path.display().to_string(), image, corruption);
     device_mapper::create(name, "verity", sectors, &line)
 }
 
 /// Says anew what happens when a block of the running device is corrupted.
-pub fn rearm(name: &str, partition: &Partition, image: &RootImage, corruption: Corruption) -> Result<(), StorageError> {
-    let (sectors, line) = table(&partition.device.display().to_string(), image, corruption);
+pub fn rearm<'a>(
+    name: &str,
+    device: impl Into<Device<'a>>,
+    image: &RootImage,
+    corruption: Corruption,
+) -> Result<(), StorageError> {
+    let (sectors, line) = table(&device.into().path.display().to_string(), image, corruption);
     device_mapper::replace(name, "verity", sectors, &line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::partitions::Partition;
 
     /// An image of one data block, whose tree is one block: made by hand as `veritysetup format` makes it.
     fn image() -> (tempfile::NamedTempFile, RootImage, Partition) {

@@ -143,15 +143,19 @@ pub enum Refusal {
         needed: u64,
     },
     /// The header does not open.
-    #[error("its LUKS2 volume is closed: no key slot opens with this appliance's key; if the disk is another appliance's, \
-             put it back there, otherwise a full reset makes the volume anew, without its data")]
+    #[error(
+        "its LUKS2 volume is closed: no key slot opens with this appliance's key; if the disk is another appliance's, \
+             put it back there, otherwise a full reset makes the volume anew, without its data"
+    )]
     Closed,
     /// The header of an encrypted volume is lost.
     #[error("it was encrypted, and its header cannot be used: {0}; a full reset makes the volume anew, without its data")]
     HeaderLost(String),
     /// A plain file system in place of an encrypted volume.
-    #[error("it was encrypted, and there is a plain file system in its place, which is not used; somebody exchanged it: \
-             a full reset makes the volume anew")]
+    #[error(
+        "it was encrypted, and there is a plain file system in its place, which is not used; somebody exchanged it: \
+             a full reset makes the volume anew"
+    )]
     Exchanged,
     /// The header is another volume's.
     #[error("its header is not the one that its record names; write the disk image anew")]
@@ -160,8 +164,10 @@ pub enum Refusal {
     #[error("it holds plain data, which this appliance does not use; write the disk image anew, or erase the partition")]
     Plain,
     /// Somebody else's volume.
-    #[error("it holds an encrypted volume that is not this appliance's ({0}); write the disk image anew, or erase the \
-             partition")]
+    #[error(
+        "it holds an encrypted volume that is not this appliance's ({0}); write the disk image anew, or erase the \
+             partition"
+    )]
     ForeignVolume(String),
     /// Anything else.
     #[error("it holds data that is not ours; write the disk image anew, or erase the partition")]
@@ -176,7 +182,8 @@ pub enum Refusal {
 /// # Errors
 /// The partition is to be left as it is.
 pub fn plan(purpose: Purpose, found: &Found, geometry: &Geometry) -> Result<Step, Refusal> {
-    let needs = |needed: u64| if found.size >= needed { Ok(()) } else { Err(Refusal::TooSmall { size: found.size, needed }) };
+    let needs =
+        |needed: u64| if found.size >= needed { Ok(()) } else { Err(Refusal::TooSmall { size: found.size, needed }) };
     needs(DATA_OFFSET + SECTOR as u64)?;
     // Where the plain image of a system partition ends.
     let image_end = |bytes: u64| (DATA_OFFSET + geometry.shift).saturating_add(bytes);
