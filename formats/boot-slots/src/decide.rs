@@ -123,7 +123,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         let with_content = |slot: &Slot| next.record(*slot).state != State::Empty;
         let all = distinct(next.last_good.into_iter().chain([next.preferred]).chain(Slot::ALL).filter(with_content));
         let turns = all.clone().count();
-        let turn = usize::try_from(next.generation % turns.max(1) as u64).unwrap_or_default();
+        let turn = usize::try_from(scattered(next.generation) % turns.max(1) as u64).unwrap_or_default();
         let rotated = || all.clone().cycle().skip(turn).take(turns);
         // Those that the table says are below the fuses come last: it may be wrong, and their images will tell.
         let candidates = rotated().filter(allowed).chain(rotated().filter(|slot| !allowed(slot)));
@@ -179,6 +179,12 @@ fn order(table: &Table) -> impl Iterator<Item = Slot> {
         .chain(turns.into_iter().filter(move |slot| table.record(*slot).state == State::Good))
         .chain(turns)
         .chain([Slot::Minimum])
+}
+
+/// A number that goes through all remainders though the generation may grow by the same few at every start: multiples of
+/// the golden ratio (a Weyl sequence), of which the upper half is taken.
+fn scattered(generation: u64) -> u64 {
+    generation.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }
 
 /// Each slot once, in the order of its first appearance.
