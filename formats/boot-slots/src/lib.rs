@@ -53,6 +53,10 @@ pub const VENDOR_GUID: &str = "5d2c6f4e-9a41-4c0b-8f35-1d7a0c2e6b88";
 /// `minimum`, ASCII, no NUL. Linux shows it as
 /// `/sys/firmware/efi/efivars/BelvedereBootSlot-5d2c6f4e-9a41-4c0b-8f35-1d7a0c2e6b88`, after four bytes of attributes.
 pub const SLOT_VARIABLE: &str = "BelvedereBootSlot";
+/// Another one, which says whether the choice was measured into the TPM: [`MEASURED`], or in words why not.
+pub const MEASUREMENT_VARIABLE: &str = "BelvedereBootMeasurement";
+/// See [`MEASUREMENT_VARIABLE`].
+pub const MEASURED: &str = "measured";
 
 /// A place for a release. The numbers are on disk: never reuse or reorder them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +97,8 @@ impl Slot {
         }
     }
 
-    /// GPT name of the ESP that should hold it; another ESP of the same disk is looked at when it is not there.
+    /// GPT name of the ESP on which it is looked for first. Both ESPs of the disk hold every slot's: the other one is looked
+    /// at when it is not there, is damaged or is refused.
     pub const fn esp(self) -> &'static str {
         match self {
             Self::A | Self::Minimum => "esp-a",
