@@ -213,7 +213,7 @@ impl reset::Disk for ResetDisk<'_> {
 pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<Reset> {
     let deadline = Instant::now() + DISK_TIME;
     let partition = loop {
-        let found = partitions::list(partitions::SYSFS).map_err(text)?;
+        let found = slots::own_partitions()?;
         match partitions::find(&found, "data") {
             Ok(partition) => break partition.clone(),
             Err(error) if Instant::now() >= deadline => return Err(error.to_string()),

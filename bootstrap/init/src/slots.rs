@@ -22,7 +22,7 @@ use belvedere_storage::mounts;
 use belvedere_storage::partitions::{self, Partition};
 use rustix::mount::MountFlags;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where the firmware's variables are.
 pub const VARIABLES: &str = "/sys/firmware/efi/efivars";
@@ -93,9 +93,16 @@ fn write_both(device: &Path, copies: &Copies, table: Table) -> Result<Option<Str
     }
 }
 
+/// The partitions of the disk that the verified root is on; in the first stage, when there is none yet, and on a root that
+/// is not verified (development) those of all disks.
+pub fn own_partitions() -> Result<Vec<Partition>> {
+    let disk = root_device().and_then(partitions::disk_below);
+    partitions::list_on(partitions::SYSFS, disk.as_deref()).map_err(|error| error.to_string())
+}
+
 /// The partition with the table.
 pub fn partition() -> Result<Partition> {
-    let found = partitions::list(partitions::SYSFS).map_err(|error| error.to_string())?;
+    let found = own_partitions()?;
     partitions::find(&found, PARTITION).cloned().map_err(|error| error.to_string())
 }
 
@@ -138,11 +145,16 @@ pub fn note_operating(device: &Path, slot: Slot) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The name of the partition that the root image comes from, below the verified device.
-fn root_partition() -> Option<String> {
+/// The directory in sysfs of the device that the root is on.
+fn root_device() -> Option<PathBuf> {
     let device = rustix::fs::stat("/").ok()?.st_dev;
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let slaves = std::fs::read_dir(format!("/sys/dev/block/{major}:{minor}/slaves")).ok()?;
+    Some(format!("/sys/dev/block/{major}:{minor}").into())
+}
+
+/// The name of the partition that the root image comes from, below the verified device.
+fn root_partition() -> Option<String> {
+    let slaves = std::fs::read_dir(root_device()?.join("slaves")).ok()?;
     slaves.flatten().find_map(|slave| {
         let event = std::fs::read_to_string(slave.path().join("uevent")).ok()?;
         event.lines().find_map(|line| line.strip_prefix("PARTNAME=")).map(str::to_owned)
