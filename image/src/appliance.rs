@@ -187,14 +187,10 @@ fn sign_all(
 fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts, rollback_level: u32) -> Result<()> {
     let (bootloader, uki) = (signed.file("bootloader.efi"), signed.file("uki.efi"));
     let mut partitions = Vec::new();
+    let files = boot_files(&bootloader, &uki);
+    let files: Vec<(&str, &Path)> = files.iter().map(|(name, source)| (name.as_str(), *source)).collect();
     for (slot, serial) in [(Slot::A, 0xbe1f_000a), (Slot::B, 0xbe1f_000b)] {
         let partition = path.with_extension(slot.esp());
-        let kernel = slot.kernel_path().trim_start_matches('\\').replace('\\', "/");
-        let mut files = vec![("EFI/BOOT/BOOTAA64.EFI", bootloader.as_path())];
-        // Slot b is empty until the first update.
-        if slot == Slot::A {
-            files.push((kernel.as_str(), uki.as_path()));
-        }
         boot_partition::make(&partition, &slot.esp().to_uppercase(), serial, &files)?;
         partitions.push(partition);
     }
@@ -205,6 +201,14 @@ fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts, rollback_
         fs::remove_file(&partition).map_err(Error::file("remove", &partition))?;
     }
     Ok(())
+}
+
+/// What each ESP of a new appliance holds, path and source: the bootloader, and the kernel image of every slot that is not
+/// empty. Both hold the same: one can be lost and the appliance starts from the other.
+fn boot_files<'a>(bootloader: &'a Path, uki: &'a Path) -> Vec<(String, &'a Path)> {
+    let kernel = |slot: Slot| slot.kernel_path().trim_start_matches('\\').replace('\\', "/");
+    // Slots b and minimum are empty until the first update.
+    vec![("EFI/BOOT/BOOTAA64.EFI".to_owned(), bootloader), (kernel(Slot::A), uki)]
 }
 
 /// The table of a new appliance: slot a is good, the others are empty.
@@ -229,6 +233,7 @@ fn replace(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::{program, run};
 
     #[test]
     fn a_new_appliance_starts_slot_a() {
@@ -239,6 +244,33 @@ mod tests {
         assert_eq!((table.preferred, table.last_good, table.generation), (Slot::A, Some(Slot::A), 2));
         assert_eq!(table.record(Slot::A), Record { state: State::Good, rollback_level: 7, starts: 0 });
         assert_eq!(table.record(Slot::B).state, State::Empty);
+    }
+
+    /// boot D18: of a new appliance's ESPs one had the only kernel image of the whole disk.
+    #[test]
+    fn either_esp_alone_has_what_a_start_needs() {
+        let directory = tempfile::tempdir().unwrap();
+        let stage = Stage { directory: directory.path().to_owned(), hash: String::new(), warm: false };
+        for name in ["bootloader.efi", "uki.efi", "root.erofs"] {
+            fs::write(stage.file(name), name).unwrap();
+        }
+        let facts = Facts { root_hash: "00".into(), data_blocks: 1, salt: String::new() };
+        let path = directory.path().join("disk.img");
+        make_disk(&path, &stage, &stage, &facts, 0).unwrap();
+        for (number, esp) in [Slot::A, Slot::B].map(Slot::esp).into_iter().enumerate() {
+            // The first partition begins at 1 MiB, the second one follows it.
+            let start = (1 << 20) + number as u64 * boot_partition::BYTES;
+            let read = |name: &str| {
+                let image = format!("{}@@{start}", path.display());
+                run(program("mtype").args(["-i", &image, &format!("::{name}")]), "reading").unwrap()
+            };
+            assert_eq!(read("EFI/BOOT/BOOTAA64.EFI"), b"bootloader.efi", "{esp}");
+            let table = slot_table(0);
+            let table = boot_slots::decode(&table[..boot_slots::BLOCK]).unwrap();
+            for slot in Slot::ALL.into_iter().filter(|slot| table.record(*slot).state != State::Empty) {
+                assert_eq!(read(&slot.kernel_path().replace('\\', "/")), b"uki.efi", "{esp}");
+            }
+        }
     }
 
     #[test]

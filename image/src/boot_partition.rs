@@ -1,4 +1,4 @@
-//! The EFI system partitions: FAT32 with the bootloader and one slot's unified kernel image.
+//! The EFI system partitions: FAT32 with the bootloader and the slots' unified kernel images.
 
 use crate::error::{Error, Result};
 use crate::program::{FIXED_TIME, program, run};

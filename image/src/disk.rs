@@ -22,6 +22,9 @@ pub const BOOT_SLOTS_BYTES: u64 = MEGABYTE;
 /// Applications, their storage and logs.
 const DATA_BYTES: u64 = 8 << 30;
 
+/// How much is zero at either end of a [`Content::Blank`] partition: the headers that `init` looks for, and its record.
+const BLANK: u64 = MEGABYTE;
+
 /// What a partition begins with.
 pub enum Content {
     /// A file's bytes.
@@ -32,8 +35,11 @@ pub enum Content {
     Factory(PathBuf),
     /// Nothing, for the updater to write a root image into; encrypted at the first start.
     Volume,
-    /// Nothing: the appliance makes it at its first start.
+    /// Nothing.
     Empty,
+    /// Zeros at the start and at the end, written and not left as holes, and nothing between: `init` makes the file system at
+    /// the first start. A tool that writes the image over an older appliance and skips holes must not leave it its identity.
+    Blank,
 }
 
 /// A partition.
@@ -59,7 +65,7 @@ pub fn layout(esp_a: PathBuf, esp_b: PathBuf, boot_slots: Vec<u8>, root_image: P
         slice("system-b", SYSTEM_BYTES, false, Content::Volume),
         // Filled by the updater when a required release is committed.
         slice("system-minimum", SYSTEM_BYTES, false, Content::Volume),
-        slice("data", DATA_BYTES, false, Content::Empty),
+        slice("data", DATA_BYTES, false, Content::Blank),
     ]
 }
 
@@ -115,6 +121,12 @@ pub fn make(path: &Path, slices: &[Slice], identity: &[u8]) -> Result<()> {
         match &slice.content {
             Content::Empty => {}
             Content::Bytes(bytes) => copy(&mut bytes.as_slice(), &mut file, path, (start, 0), slice)?,
+            Content::Blank => {
+                for place in [start, start + slice.bytes - BLANK] {
+                    file.seek(SeekFrom::Start(place)).map_err(Error::file("seek in", path))?;
+                    file.write_all(&vec![0; BLANK as usize]).map_err(Error::file("write", path))?;
+                }
+            }
             Content::File(source) => {
                 let mut from = File::open(source).map_err(Error::file("open", source))?;
                 copy(&mut from, &mut file, path, (start, 0), slice)?;
@@ -182,6 +194,7 @@ fn copy(from: &mut impl Read, to: &mut File, path: &Path, (start, at): (u64, u64
 mod tests {
     use super::*;
     use crate::program::{program, run};
+    use std::os::unix::fs::MetadataExt;
 
     fn slices(content: &[u8]) -> Vec<Slice> {
         vec![
@@ -202,6 +215,21 @@ mod tests {
         assert!(table.lines().any(|line| line.contains(" 8300 ") && line.ends_with("data")), "{table}");
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(&bytes[MEGABYTE as usize..MEGABYTE as usize + 5], b"hello");
+    }
+
+    /// boot L3: an image written over an older appliance by a tool that skips holes kept the older one's data.
+    #[test]
+    fn a_blank_partition_is_written_with_zeros_at_both_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = |content| {
+            let path = directory.path().join("disk.img");
+            let slice = Slice { name: "data", bytes: 8 * MEGABYTE, efi: false, content };
+            make(&path, &[slice], b"identity").unwrap();
+            // What is no hole, in sectors.
+            std::fs::metadata(&path).unwrap().blocks()
+        };
+        let more = written(Content::Blank) - written(Content::Empty);
+        assert!((2 * BLANK / SECTOR..4 * BLANK / SECTOR).contains(&more), "{more}");
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn switch() -> std::result::Result<Infallible, Stop> {
     show(pattern([Condition::Booting], []));
     // Armed from here on: whatever hangs, the machine starts again and the bootloader counts the start. What may
     // rightly take long is fed, each phase for a time of its own.
-    let mut watchdog = Watchdog::arm();
+    let mut watchdog = Watchdog::arm(say);
 
     let line = std::fs::read_to_string("/proc/cmdline").map_err(named("read", "/proc/cmdline"))?;
     let line = command_line::parse(&line)?;

@@ -14,15 +14,15 @@
 
 use crate::{Result, named};
 use belvedere_boot_slots::{
-    BLOCK, COPY_OFFSETS, Copies, PARTITION, Reset, SLOT_VARIABLE, STARTS, Slot, State, Table, VENDOR_GUID, data_destroyed,
-    given_up, operating, reset_done,
+    BLOCK, COPY_OFFSETS, Copies, MEASURED, MEASUREMENT_VARIABLE, PARTITION, Reset, SLOT_VARIABLE, STARTS, Slot, State,
+    Table, VENDOR_GUID, data_destroyed, given_up, operating, reset_done,
 };
 use belvedere_durable::{read_block, write_block};
 use belvedere_storage::partitions::{self, Partition};
 use belvedere_storage::{mapped, mounts};
 use rustix::mount::MountFlags;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where the firmware's variables are.
 pub const VARIABLES: &str = "/sys/firmware/efi/efivars";
@@ -37,14 +37,35 @@ pub fn mount_variables() -> Result<()> {
 
 /// The slot that the bootloader says it started. `None` when the kernel was started without it.
 pub fn started() -> Option<Slot> {
-    let file = std::fs::File::open(format!("{VARIABLES}/{SLOT_VARIABLE}-{VENDOR_GUID}")).ok()?;
+    slot_of_variable(&variable(SLOT_VARIABLE)?)
+}
+
+/// What to tell of the measurement of the choice: nothing when all is well, or when no bootloader says anything.
+fn measurement() -> Option<String> {
+    measurement_of_variable(&variable(MEASUREMENT_VARIABLE)?)
+}
+
+fn measurement_of_variable(bytes: &[u8]) -> Option<String> {
+    let said = String::from_utf8_lossy(of_this_start(bytes)?);
+    let why: String = said.chars().filter(|character| !character.is_control()).take(200).collect();
+    (why != MEASURED).then(|| format!("the choice of the slot is not measured: {why}; what is sealed to it stays shut"))
+}
+
+/// One of the bootloader's variables, with its attributes.
+fn variable(name: &str) -> Option<Vec<u8>> {
+    let file = std::fs::File::open(format!("{VARIABLES}/{name}-{VENDOR_GUID}")).ok()?;
     let mut bytes = Vec::new();
-    file.take(64).read_to_end(&mut bytes).ok()?;
-    slot_of_variable(&bytes)
+    file.take(1024).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// The content of a variable that only a boot program can have made in this start.
+fn of_this_start(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.strip_prefix(&VOLATILE)
 }
 
 fn slot_of_variable(bytes: &[u8]) -> Option<Slot> {
-    let name = bytes.strip_prefix(&VOLATILE)?;
+    let name = of_this_start(bytes)?;
     Slot::ALL.into_iter().find(|slot| slot.name().as_bytes() == name)
 }
 
@@ -72,9 +93,16 @@ fn write_both(device: &Path, copies: &Copies, table: Table) -> Result<Option<Str
     }
 }
 
+/// The partitions of the disk that the verified root is on; in the first stage, when there is none yet, and on a root that
+/// is not verified (development) those of all disks.
+pub fn own_partitions() -> Result<Vec<Partition>> {
+    let disk = root_device().and_then(partitions::disk_below);
+    partitions::list_on(partitions::SYSFS, disk.as_deref()).map_err(|error| error.to_string())
+}
+
 /// The partition with the table.
 pub fn partition() -> Result<Partition> {
-    let found = partitions::list(partitions::SYSFS).map_err(|error| error.to_string())?;
+    let found = own_partitions()?;
     partitions::find(&found, PARTITION).cloned().map_err(|error| error.to_string())
 }
 
@@ -122,11 +150,16 @@ pub fn note_operating(device: &Path, slot: Slot) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The name of the partition that the root image comes from: of the opened volume below the verified device.
-fn root_partition() -> Option<String> {
+/// The directory in sysfs of the device that the root is on.
+fn root_device() -> Option<PathBuf> {
     let device = rustix::fs::stat("/").ok()?.st_dev;
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let slaves = std::fs::read_dir(format!("/sys/dev/block/{major}:{minor}/slaves")).ok()?;
+    Some(format!("/sys/dev/block/{major}:{minor}").into())
+}
+
+/// The name of the partition that the root image comes from: of the opened volume below the verified device.
+fn root_partition() -> Option<String> {
+    let slaves = std::fs::read_dir(root_device()?.join("slaves")).ok()?;
     slaves.flatten().find_map(|slave| {
         let name = std::fs::read_to_string(slave.path().join("dm/name")).ok()?;
         name.trim_end().strip_prefix(mapped::PREFIX).map(str::to_owned)
@@ -137,7 +170,7 @@ fn report() -> Result<Vec<String>> {
     let Some(slot) = started() else {
         return Ok(vec!["the bootloader did not say which slot it started; nothing is noted in the slot table".to_owned()]);
     };
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = measurement().into_iter().collect();
     if let Some(partition) = root_partition().filter(|partition| partition != slot.system()) {
         lines.push(format!(
             "slot {} runs with the root image in {partition}, for the one in {} was refused; write the release to it anew",
@@ -194,6 +227,16 @@ mod tests {
         for bytes in [&b""[..], &VOLATILE, b"\x06\0\0\0aa", b"\x06\0\0\0a\0", b"\x06\0\0\0c", b"a"] {
             assert_eq!(slot_of_variable(bytes), None, "{bytes:?}");
         }
+    }
+
+    /// boot D19: a measurement that failed was a line on the console, which nobody keeps.
+    #[test]
+    fn a_choice_that_was_not_measured_is_told() {
+        let said = |text: &str| measurement_of_variable(&[&VOLATILE[..], text.as_bytes()].concat());
+        assert_eq!(said(MEASURED), None);
+        assert!(said("the firmware shows no TPM").unwrap().contains("not measured: the firmware shows no TPM;"));
+        assert_eq!(said("a\nb").unwrap().lines().count(), 1);
+        assert_eq!(measurement_of_variable(b"\x07\0\0\0somebody else's"), None);
     }
 
     /// boot D4, the other half: what operates is not given up.

@@ -77,7 +77,8 @@ struct Supervisor {
 /// Runs the second stage. Never returns.
 pub fn run() -> ! {
     let console = Console::start();
-    let mut watchdog = Watchdog::arm();
+    let mut warnings = Vec::new();
+    let mut watchdog = Watchdog::arm(|line| warnings.push(line.to_owned()));
     // Before any thread that matters: a blocked signal is inherited, and read by the loop.
     let signals = block_signals();
     let prepared = machine::prepare(&console, &mut watchdog);
@@ -123,6 +124,9 @@ pub fn run() -> ! {
         spool,
     };
     supervisor.tell_last_words();
+    for line in warnings {
+        supervisor.say(&line);
+    }
     supervisor.find_missing_programs();
     supervisor.serve(&signals, &mut watchdog);
     // Whatever runs still: containers whose supervisor did not listen, and orphans.

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,35 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a sign is given.
 pub const INTERVAL: Duration = Duration::from_secs(5);
 
-/// An armed watchdog. Closing it leaves it armed, on purpose: between the two stages, and when PID 1 dies.
+/// Where the kernel shows the first watchdog.
+const DEVICE: &str = "/dev/watchdog0";
+/// Whether it stays armed when it is closed: 1 with CONFIG_WATCHDOG_NOWAYOUT.
+const NO_WAY_OUT: &str = "/sys/class/watchdog/watchdog0/nowayout";
+
+/// An armed watchdog. Closing it leaves it armed, on purpose: between the two stages, and when PID 1 dies. That is the
+/// kernel's promise (CONFIG_WATCHDOG_NOWAYOUT); without it the driver alone decides what a close means.
 pub struct Watchdog(File);
 
 impl Watchdog {
-    /// Opens and arms it; `None` when the board has none.
-    pub fn arm() -> Option<Watchdog> {
-        let file = std::fs::OpenOptions::new().write(true).open("/dev/watchdog0").ok()?;
+    /// Opens and arms it. `tell` is given what people should know: that there is none (every board must have one: a machine
+    /// that hangs would stay so), or that it can be disarmed.
+    pub fn arm(tell: impl FnMut(&str)) -> Option<Watchdog> {
+        Self::arm_at(Path::new(DEVICE), Path::new(NO_WAY_OUT), tell)
+    }
+
+    fn arm_at(device: &Path, no_way_out: &Path, mut tell: impl FnMut(&str)) -> Option<Watchdog> {
+        let file = match std::fs::OpenOptions::new().write(true).open(device) {
+            Ok(file) => file,
+            Err(error) => {
+                tell(&format!("NO WATCHDOG: a machine that hangs stays so: open {}: {error}", device.display()));
+                return None;
+            }
+        };
+        match std::fs::read_to_string(no_way_out) {
+            Ok(text) if text.trim() == "1" => {}
+            Ok(_) => tell("the watchdog is disarmed when it is closed: the kernel lacks CONFIG_WATCHDOG_NOWAYOUT"),
+            Err(error) => tell(&format!("whether the watchdog stays armed is not known: {}: {error}", no_way_out.display())),
+        }
         let mut seconds = i32::try_from(PATIENCE.as_secs()).unwrap_or(60);
         const SET_TIMEOUT: rustix::ioctl::Opcode = rustix::ioctl::opcode::read_write::<i32>(b'W', 6);
         // SAFETY: WDIOC_SETTIMEOUT is `_IOWR('W', 6, int)`: reads and writes one int.
@@ -37,7 +60,6 @@ impl Watchdog {
 
     /// Gives the sign.
     pub fn feed(&mut self) {
-        // Any byte but 'V', which would say goodbye.
         let _ = self.0.write_all(b"\0");
     }
 }
@@ -116,6 +138,28 @@ mod tests {
             std::thread::sleep(20 * TICK);
             assert_eq!(signs(&file), at_limit);
         });
+    }
+
+    /// boot L5: a board without a watchdog was no word worth, nor a kernel that lets it be closed.
+    #[test]
+    fn a_missing_watchdog_and_one_that_can_be_closed_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let (device, no_way_out) = (directory.path().join("watchdog0"), directory.path().join("nowayout"));
+        let arm = || {
+            let mut told = Vec::new();
+            let armed = Watchdog::arm_at(&device, &no_way_out, |line| told.push(line.to_owned())).is_some();
+            (armed, told.join("; "))
+        };
+        let (armed, told) = arm();
+        assert!(!armed && told.starts_with("NO WATCHDOG"), "{told}");
+        std::fs::write(&device, "").unwrap();
+        let (armed, told) = arm();
+        assert!(armed && told.contains("not known"), "{told}");
+        std::fs::write(&no_way_out, "0\n").unwrap();
+        assert!(arm().1.contains("CONFIG_WATCHDOG_NOWAYOUT"));
+        std::fs::write(&no_way_out, "1\n").unwrap();
+        assert_eq!(arm(), (true, String::new()));
+        assert!(!std::fs::read(&device).unwrap().contains(&b'V'), "the byte that disarms");
     }
 
     #[test]

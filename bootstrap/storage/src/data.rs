@@ -12,14 +12,15 @@
 //! 3. record `formatted` — from here on the partition is never formatted again
 //! 4. mount
 //!
-//! A record that was torn is read as none: then a blank partition is formatted and an ext4 one is kept, which is right
-//! in both cases in which a record is written.
+//! A record that was torn or lost is read as none. Then a blank partition is formatted, which is right when the first step
+//! was torn; and an ext4 file system that is ours by its label is checked and gets its record again: it is empty when the
+//! third step was torn, and years of work when a bad sector took the record. A label proves no more than a record does, but
+//! no less either. Any other ext4 was there before the appliance, and is not taken over with whatever identity is in it.
 
 use crate::partitions::Device;
 use crate::program::{Ended, Program, last_line};
 use crate::{StorageError, mounts};
 use belvedere_durable::{read_block, write_block};
-use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 use std::path::Path;
 use std::time::Duration;
@@ -28,6 +29,8 @@ use std::time::Duration;
 pub const RESERVED: u64 = 1024 * 1024;
 const SECTOR: usize = 512;
 const MAGIC: &[u8; 16] = b"belvedere data 1";
+/// The file system's label.
+const LABEL: &str = "belvedere-data";
 /// How much of the start must be zero to be blank; every known file system and volume header begins in it.
 const BLANK: usize = 128 * 1024;
 
@@ -67,7 +70,7 @@ impl Record {
 pub enum Content {
     /// All zero.
     Blank,
-    /// ext4's magic number is in place.
+    /// An ext4 file system with our label.
     Ext4,
     /// Anything else.
     Unknown,
@@ -76,7 +79,9 @@ pub enum Content {
 impl Content {
     /// Looks at the first bytes (128 KiB, or what there is).
     pub fn of(start: &[u8]) -> Content {
-        if start.get(0x438..0x43a) == Some(&[0x53, 0xef]) {
+        // The superblock begins at 0x400: magic number at 0x38, label at 0x78, 16 bytes (kernel, ext4/super.rst).
+        let ours = start.get(0x478..0x488).and_then(|label| label.strip_prefix(LABEL.as_bytes()));
+        if start.get(0x438..0x43a) == Some(&[0x53, 0xef]) && ours.is_some_and(|rest| rest.iter().all(|&byte| byte == 0)) {
             Content::Ext4
         } else if start.iter().all(|&byte| byte == 0) {
             Content::Blank
@@ -139,7 +144,14 @@ pub fn prepare<'a>(device: impl Into<Device<'a>>, report: &mut dyn FnMut(&str)) 
     let content = Content::of(&read_block(device, 0, BLANK)?);
     match decide(record, content) {
         Decision::Foreign => Err(StorageError::Foreign(device.display().to_string())),
-        Decision::Check => check(device, report).map(|()| false),
+        Decision::Check => {
+            check(device, report)?;
+            if record == Record::None {
+                // From here on a lost superblock is the repair program's again.
+                write_block(device, offset, &Record::Formatted.bytes())?;
+            }
+            Ok(false)
+        }
         Decision::Format => {
             write_block(device, offset, &Record::Formatting.bytes())?;
             // The size is in KiB. Lazy initialisation: the kernel zeroes the inode tables later, in the background.
@@ -154,7 +166,7 @@ pub fn prepare<'a>(device: impl Into<Device<'a>>, report: &mut dyn FnMut(&str)) 
                 "-m",
                 "1",
                 "-L",
-                "belvedere-data",
+                LABEL,
                 "-E",
                 "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
             ];
@@ -175,45 +187,6 @@ pub fn prepare<'a>(device: impl Into<Device<'a>>, report: &mut dyn FnMut(&str)) 
             Ok(true)
         }
     }
-}
-
-/// How much of the start a full reset writes over: the header of an encrypted volume with all its key slots (LUKS2: 16 MiB),
-/// and a plain file system's description of itself.
-const HEADERS: u64 = 16 * 1024 * 1024;
-
-/// Destroys what the partition holds: the next [`prepare`] makes a file system anew.
-///
-/// What is encrypted is gone for ever with its key slots. What is plain is discarded where the disk can do that, and
-/// readable with tools where it cannot.
-///
-/// Cut at any place: as the record says from the first step on, there is nothing to be kept.
-pub fn destroy(partition: &Partition) -> Result<(), StorageError> {
-    const CHUNK: usize = 1024 * 1024;
-    let device = &partition.device;
-    let offset = record_offset(partition)?;
-    write_block(device, offset, &Record::Formatting.bytes())?;
-    let zeros = vec![0; CHUNK];
-    for start in (0..HEADERS.min(offset)).step_by(CHUNK) {
-        write_block(device, start, &zeros)?;
-    }
-    discard(device, offset);
-    Ok(())
-}
-
-/// Tells the disk that nobody needs the first `length` bytes, and to make sure of it if it can. Disks that cannot discard
-/// stay as they are.
-fn discard(device: &Path, length: u64) {
-    const SECURELY: rustix::ioctl::Opcode = 0x127d;
-    const PLAINLY: rustix::ioctl::Opcode = 0x1277;
-    let Ok(file) = rustix::fs::open(device, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else { return };
-    let range = [0u64, length];
-    // SAFETY: BLKSECDISCARD and BLKDISCARD read two 64-bit numbers, start and length in bytes.
-    let done = unsafe { rustix::ioctl::ioctl(&file, rustix::ioctl::Setter::<SECURELY, [u64; 2]>::new(range)) };
-    if done.is_err() {
-        // SAFETY: as above.
-        let _ = unsafe { rustix::ioctl::ioctl(&file, rustix::ioctl::Setter::<PLAINLY, [u64; 2]>::new(range)) };
-    }
-    let _ = rustix::fs::fsync(&file);
 }
 
 /// `e2fsck`, first carefully, then thoroughly: nobody is there to answer its questions. `-C 1` makes it print how far
@@ -319,20 +292,28 @@ mod tests {
         assert!(!prepare(&partition, &mut |_| ()).unwrap());
     }
 
-    /// Whatever is in it, also what is not ours.
+    /// boot L3: the record was never written again, and whatever ext4 was there before the first start was taken over.
     #[test]
-    fn what_was_destroyed_is_not_found_again_and_a_file_system_is_made_anew() {
-        let size = 64 * 1024 * 1024;
+    fn a_file_system_whose_record_is_lost_gets_it_again_and_one_that_is_not_ours_is_left_alone() {
+        let size = 256 * 1024 * 1024;
         let (file, partition) = partition(size);
         assert!(prepare(&partition, &mut |_| ()).unwrap());
-        for (at, word) in [(0, b"LUKS\xba\xbe"), (12 * 1024 * 1024, b"secret")] {
-            write_block(file.path(), at, word).unwrap();
-        }
-        destroy(&partition).unwrap();
-        assert!(read_block(file.path(), 0, 16 * 1024 * 1024).unwrap().iter().all(|&byte| byte == 0));
-        assert!(prepare(&partition, &mut |_| ()).unwrap());
+        // Torn between the two records, as by a power cut at step 3.
+        let torn: Vec<u8> = [&Record::Formatted.bytes()[..40], &Record::Formatting.bytes()[40..]].concat();
+        write_block(file.path(), size - RESERVED, &torn).unwrap();
         assert!(!prepare(&partition, &mut |_| ()).unwrap());
+        assert_eq!(Record::parse(&read_block(file.path(), size - RESERVED, SECTOR).unwrap()), Record::Formatted);
+        // With its record a lost superblock is no end.
+        write_block(file.path(), 1024, &[0; 1024]).unwrap();
+        assert!(!prepare(&partition, &mut |_| ()).unwrap());
+        // Another system's.
+        write_block(file.path(), size - RESERVED, &[0; SECTOR]).unwrap();
+        write_block(file.path(), 0x478, b"somebody-else-s\0").unwrap();
+        assert!(matches!(prepare(&partition, &mut |_| ()), Err(StorageError::Foreign(_))));
+        write_block(file.path(), 0x478, b"belvedere-data-2").unwrap();
+        assert!(matches!(prepare(&partition, &mut |_| ()), Err(StorageError::Foreign(_))));
     }
+
 
     #[test]
     fn what_is_not_ours_is_left_alone() {

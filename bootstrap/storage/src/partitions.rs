@@ -37,11 +37,19 @@ pub const SYSFS: &str = "/sys/class/block";
 /// What is attached by USB is left out: a stick whose partition is named `data` must not become the appliance's.
 /// Devices that vanish meanwhile are skipped.
 pub fn list(sysfs: impl AsRef<Path>) -> Result<Vec<Partition>, StorageError> {
+    list_on(sysfs, None)
+}
+
+/// The same of one disk alone, whose directory in sysfs is `disk`. `None`: of all disks.
+pub fn list_on(sysfs: impl AsRef<Path>, disk: Option<&Path>) -> Result<Vec<Partition>, StorageError> {
     let sysfs = sysfs.as_ref();
     let mut found = Vec::new();
     for entry in std::fs::read_dir(sysfs).map_err(failed("list", sysfs))?.flatten() {
-        let removable = std::fs::canonicalize(entry.path())
-            .is_ok_and(|path| path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("usb")));
+        let Ok(path) = std::fs::canonicalize(entry.path()) else { continue };
+        if disk.is_some_and(|disk| path.parent() != Some(disk)) {
+            continue;
+        }
+        let removable = path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("usb"));
         let Ok(event) = std::fs::read_to_string(entry.path().join("uevent")) else { continue };
         let size = std::fs::read_to_string(entry.path().join("size")).ok().and_then(|text| text.trim().parse::<u64>().ok());
         if let (false, Some((name, device)), Some(sectors)) = (removable, parse(&event), size) {
@@ -50,6 +58,14 @@ pub fn list(sysfs: impl AsRef<Path>) -> Result<Vec<Partition>, StorageError> {
     }
     found.sort_by(|one, other| one.device.cmp(&other.device));
     Ok(found)
+}
+
+/// The directory in sysfs of the disk below a verified device, such as `/sys/dev/block/253:0`: it stands on a partition,
+/// and the partition's directory is in the disk's. `None` for a device that stands on no partition.
+pub fn disk_below(device: impl AsRef<Path>) -> Option<PathBuf> {
+    let slaves = std::fs::read_dir(device.as_ref().join("slaves")).ok()?;
+    let partition = slaves.flatten().find_map(|slave| std::fs::canonicalize(slave.path()).ok())?;
+    partition.join("partition").exists().then(|| partition.parent().map(Path::to_owned))?
 }
 
 /// Name and device name in a `uevent` file.
@@ -102,5 +118,38 @@ mod tests {
         block(root.path(), "pci/vdb/vdb1", "DEVNAME=vdb1\nPARTNAME=data\n");
         let found = list(root.path().join("class")).unwrap();
         assert!(matches!(find(&found, "data"), Err(StorageError::Ambiguous { .. })));
+    }
+
+    /// boot L4: a second disk with a partition of the same name stopped the appliance.
+    #[test]
+    fn of_two_disks_the_one_below_the_verified_root_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(root.path()).unwrap();
+        for disk in ["vda", "vdb"] {
+            block(&root, &format!("pci/{disk}"), &format!("DEVNAME={disk}\nDEVTYPE=disk\n"));
+            for (number, name) in [(2, "system-a"), (3, "boot-slots"), (7, "data")] {
+                block(&root, &format!("pci/{disk}/{disk}{number}"), &format!("DEVNAME={disk}{number}\nPARTNAME={name}\n"));
+                std::fs::write(root.join(format!("devices/pci/{disk}/{disk}{number}/partition")), "1").unwrap();
+            }
+        }
+        for disk in ["vda", "vdb"] {
+            let verified = root.join(format!("devices/virtual/{disk}-root"));
+            std::fs::create_dir_all(verified.join("slaves")).unwrap();
+            let below = root.join(format!("devices/pci/{disk}/{disk}2"));
+            std::os::unix::fs::symlink(below, verified.join(format!("slaves/{disk}2"))).unwrap();
+            let directory = disk_below(&verified);
+            assert_eq!(directory, Some(root.join(format!("devices/pci/{disk}"))));
+            let found = list_on(root.join("class"), directory.as_deref()).unwrap();
+            assert_eq!(found.len(), 3);
+            for (name, number) in [("data", 7), ("boot-slots", 3)] {
+                assert_eq!(find(&found, name).unwrap().device, Path::new("/dev").join(format!("{disk}{number}")));
+            }
+        }
+        // A whole disk below, or nothing: no disk of ours is known.
+        assert_eq!(disk_below(root.join("devices/pci/vda")), None);
+        let whole = root.join("devices/virtual/whole");
+        std::fs::create_dir_all(whole.join("slaves")).unwrap();
+        std::os::unix::fs::symlink(root.join("devices/pci/vda"), whole.join("slaves/vda")).unwrap();
+        assert_eq!(disk_below(whole), None);
     }
 }

@@ -7,11 +7,13 @@
 //! 1. the slot table with one try less, or one start more, for the slot about to start (flushed and read back): that
 //!    try or start counts as used;
 //! 2. the slot's image is loaded, which verifies it, and its signed rollback level is compared with the fuses: the same;
-//! 3. the volatile UEFI variable with the slot's name: nothing more, it is gone with the power;
+//! 3. the choice is measured into the TPM, and the volatile UEFI variables name it: gone with the power;
 //! 4. the slot is started. From here on the slot table belongs to what runs in it.
 //!
-//! A slot that does not start is noted in the table where [`belvedere_boot_slots::refused`] says so, and the next
-//! round follows. There is no end to the rounds: an appliance never just stops.
+//! A slot that cannot be loaded is noted in the table where [`belvedere_boot_slots::refused`] says so, and the next round
+//! follows. One that was started and comes back is noted, and the machine restarts: its measurements cannot be taken back,
+//! and behind them another slot's would be no value that anything is sealed to. Each such start was counted before, so the
+//! next slot has its turn soon. There is no end to this: an appliance never just stops.
 #![no_std]
 
 extern crate alloc;
@@ -29,7 +31,9 @@ pub use partition_name::partition_name;
 use alloc::format;
 use alloc::string::String;
 
-use belvedere_boot_slots::{BLOCK, Buttons, Change, Copies, Inputs, Next, Refusal, Slot, State, Table, decide, refused};
+use belvedere_boot_slots::{
+    BACK_OFF, BLOCK, Buttons, Change, Copies, Inputs, Next, Refusal, Slot, State, Table, decide, refused,
+};
 use belvedere_panel::Condition;
 
 /// Everything the bootloader touches.
@@ -49,13 +53,22 @@ pub trait Machine {
     fn show(&mut self, condition: Condition);
     /// Waits.
     fn wait(&mut self, seconds: u32);
-    /// Has the firmware verify and load a slot's image; gives it with the rollback level that is signed inside it. The
-    /// error says in words why not.
-    fn load(&mut self, slot: Slot) -> Result<(Self::Image, u32), (Refusal, String)>;
+    /// In how many places (ESPs) a slot's image may lie. The error says in words why none can be looked at.
+    fn places(&mut self, slot: Slot) -> Result<usize, String>;
+    /// Has the firmware verify and load a slot's image from one of them, the slot's own ESP being place 0; gives it with the
+    /// rollback level that is signed inside it. The error says in words why not.
+    fn load(&mut self, slot: Slot, place: usize) -> Result<(Self::Image, u32), (Refusal, String)>;
     /// Lets go of an image that is not to be started.
     fn unload(&mut self, image: Self::Image);
+    /// Measures the choice. Once in a power-on: what is sealed to it must not depend on what was tried before. The error
+    /// says in words why not.
+    fn measure(&mut self, slot: Slot) -> Result<(), String>;
+    /// Tells the operating system which slot it is, and what `measured` gave.
+    fn name(&mut self, slot: Slot, measured: &Result<(), String>);
     /// Starts an image; comes back only when that failed, with the reason in words.
     fn start(&mut self, slot: Slot, image: Self::Image) -> String;
+    /// Restarts the machine as if the power had been off.
+    fn restart(&mut self);
     /// Writes a line on the console.
     fn say(&mut self, line: &str);
 }
@@ -127,20 +140,71 @@ impl Rounds {
     }
 }
 
-/// Loads, compares the level that is signed with the image, starts. Comes back when that failed.
+/// Loads and starts. Comes back when the slot cannot be loaded, and the next one has its turn; restarts the machine when it
+/// was started and came back.
 fn start<M: Machine>(machine: &mut M, slot: Slot, fuses: u32) {
-    let (why, reason) = match machine.load(slot) {
-        Ok((image, level)) if level < fuses => {
-            machine.unload(image);
-            let reason = format!(
-                "refused: its release has rollback level {level}, and this machine has run releases of level {fuses}; \
-                 write a newer release to it"
-            );
-            (Refusal::RolledBack { level }, reason)
+    match load(machine, slot, fuses) {
+        Err((why, reason)) => note(machine, slot, why, &reason),
+        Ok(image) => {
+            let measured = machine.measure(slot);
+            if let Err(reason) = &measured {
+                // What is sealed to the slot stays closed: no reason not to start.
+                machine.say(&format!("slot {}: the choice is not measured: {reason}", slot.name()));
+            }
+            machine.name(slot, &measured);
+            let reason = machine.start(slot, image);
+            note(machine, slot, Refusal::CameBack, &reason);
+            machine.show(Condition::Error);
+            machine
+                .say(&format!("restarting in {} s: another slot's measurements do not fit behind this one's", BACK_OFF[0]));
+            machine.wait(BACK_OFF[0]);
+            machine.restart();
         }
-        Ok((image, _)) => (Refusal::Failed, machine.start(slot, image)),
-        Err(refusal) => refusal,
-    };
+    }
+}
+
+/// Tries every place until one has an image that may run.
+fn load<M: Machine>(machine: &mut M, slot: Slot, fuses: u32) -> Result<M::Image, (Refusal, String)> {
+    let places = machine.places(slot).map_err(|reason| (Refusal::Failed, reason))?;
+    let mut refusal: Option<(Refusal, String)> = None;
+    for place in 0..places {
+        let (why, reason) = match machine.load(slot, place) {
+            Ok((image, level)) if level >= fuses => {
+                if let Some((_, reason)) = refusal {
+                    machine.say(&format!("slot {}: {reason}; another ESP has it whole", slot.name()));
+                }
+                return Ok(image);
+            }
+            Ok((image, level)) => {
+                machine.unload(image);
+                let reason = format!(
+                    "refused: its release has rollback level {level}, and this machine has run releases of level {fuses}; \
+                     write a newer release to it"
+                );
+                (Refusal::RolledBack { level }, reason)
+            }
+            Err(refusal) => refusal,
+        };
+        if refusal.as_ref().is_none_or(|(before, _)| weight(why) > weight(*before)) {
+            refusal = Some((why, reason));
+        }
+    }
+    Err(refusal.unwrap_or_else(|| (Refusal::Missing, format!("no ESP of this disk has {}", slot.kernel_path()))))
+}
+
+/// Which of two places' refusals is the slot's: one that may pass before one that will not, and what is there before what
+/// is not.
+fn weight(why: Refusal) -> u8 {
+    match why {
+        Refusal::Missing => 0,
+        Refusal::SecureBoot => 1,
+        Refusal::RolledBack { .. } => 2,
+        Refusal::Failed | Refusal::CameBack => 3,
+    }
+}
+
+/// Says why a slot did not start, and notes it in the table.
+fn note(machine: &mut impl Machine, slot: Slot, why: Refusal, reason: &str) {
     machine.say(&format!("slot {}: {reason}", slot.name()));
     let copies = read(machine);
     if let Some(table) = copies.current().and_then(|table| refused(&table, slot, why)) {

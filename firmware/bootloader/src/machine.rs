@@ -3,9 +3,12 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use belvedere_boot_slots::{BLOCK, Buttons, Change, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID};
+use belvedere_boot_slots::{
+    BLOCK, Buttons, Change, MEASURED, MEASUREMENT_VARIABLE, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID,
+};
 use belvedere_bootloader::{Machine, Rounds};
 use belvedere_firmware_console::say;
 use belvedere_kernel_stub::{Image, RELEASE, rollback_level};
@@ -16,7 +19,7 @@ use uefi::proto::device_path::DevicePath;
 use uefi::proto::loaded_image::LoadedImage;
 use uefi::proto::tcg::v2::{HashLogExtendEventFlags, PcrEventInputs, Tcg};
 use uefi::proto::tcg::{EventType, PcrIndex};
-use uefi::runtime::{self, VariableAttributes, VariableVendor};
+use uefi::runtime::{self, ResetType, VariableAttributes, VariableVendor};
 use uefi::{CString16, Guid, Handle, Status, cstr16};
 
 use crate::disk::{Disk, shared};
@@ -28,7 +31,7 @@ const WATCHDOG_CODE: u64 = 0x1_0000;
 
 /// Runs for ever: until a slot's kernel takes over.
 pub fn run() -> ! {
-    let mut machine = Uefi { disk: Disk::find(), panel: panel::find() };
+    let mut machine = Uefi { disk: Disk::find(), panel: panel::find(), places: Vec::new() };
     machine.show(Condition::Booting);
     if !secure_boot() {
         machine.say("Secure Boot is off: no signature is checked");
@@ -53,6 +56,8 @@ struct Loaded {
 struct Uefi {
     disk: Result<Disk, String>,
     panel: Box<dyn Panel>,
+    /// Where the image of the slot whose turn it is may lie.
+    places: Vec<(String, Vec<u8>)>,
 }
 
 impl Machine for Uefi {
@@ -87,41 +92,45 @@ impl Machine for Uefi {
         }
     }
 
-    fn load(&mut self, slot: Slot) -> Result<(Loaded, u32), (Refusal, String)> {
-        let paths = match &self.disk {
-            Ok(disk) => disk.kernel_paths(slot),
-            Err(reason) => return Err((Refusal::Failed, reason.clone())),
-        };
+    fn places(&mut self, slot: Slot) -> Result<usize, String> {
+        self.places = self.disk.as_ref().map_err(String::clone)?.kernel_paths(slot);
+        Ok(self.places.len())
+    }
+
+    fn load(&mut self, slot: Slot, place: usize) -> Result<(Loaded, u32), (Refusal, String)> {
         let file = slot.kernel_path();
-        let mut refusal = None;
-        for (partition, path) in paths {
-            let from = format!("{file} on {partition}");
-            match load(&path) {
-                Ok((handle, level)) => {
-                    if let Some((_, reason)) = refusal {
-                        self.say(&format!("slot {}: {reason}; another ESP has it whole", slot.name()));
-                    }
-                    return Ok((Loaded { handle, from }, level));
-                }
-                Err(Status::NOT_FOUND) => {}
-                // Another ESP may have a whole one.
-                Err(status) => {
-                    refusal.get_or_insert_with(|| not_loaded(&from, status));
-                }
-            }
+        let Some((partition, path)) = self.places.get(place) else {
+            return Err((Refusal::Missing, format!("no ESP of this disk has {file}")));
+        };
+        let from = format!("{file} on {partition}");
+        match load(path) {
+            Ok((handle, level)) => Ok((Loaded { handle, from }, level)),
+            Err(status) => Err(not_loaded(file, &from, status)),
         }
-        Err(refusal.unwrap_or_else(|| (Refusal::Missing, format!("no ESP of this disk has {file}"))))
     }
 
     fn unload(&mut self, image: Loaded) {
         let _ = boot::unload_image(image.handle);
     }
 
-    fn start(&mut self, slot: Slot, image: Loaded) -> String {
-        if let Err(status) = name_slot(slot) {
-            self.say(&format!("slot {}: cannot set {SLOT_VARIABLE}: {status}", slot.name()));
+    fn measure(&mut self, slot: Slot) -> Result<(), String> {
+        measure(slot)
+    }
+
+    fn name(&mut self, slot: Slot, measured: &Result<(), String>) {
+        let measured = measured.as_ref().map_or_else(String::as_str, |()| MEASURED);
+        for (name, value) in [(SLOT_VARIABLE, slot.name()), (MEASUREMENT_VARIABLE, measured)] {
+            if let Err(status) = set_variable(name, value) {
+                self.say(&format!("slot {}: cannot set {name}: {status}", slot.name()));
+            }
         }
-        measure(slot);
+    }
+
+    fn restart(&mut self) {
+        runtime::reset(ResetType::COLD, Status::ABORTED, None)
+    }
+
+    fn start(&mut self, slot: Slot, image: Loaded) -> String {
         self.say(&format!("slot {}: starting {}", slot.name(), image.from));
         let status = boot::start_image(image.handle).err().map_or(Status::SUCCESS, |error| error.status());
         format!("came back: {status}")
@@ -163,8 +172,9 @@ fn signed_level(image: Handle) -> Result<u32, Status> {
     }
 }
 
-fn not_loaded(from: &str, status: Status) -> (Refusal, String) {
+fn not_loaded(file: &str, from: &str, status: Status) -> (Refusal, String) {
     match status {
+        Status::NOT_FOUND => (Refusal::Missing, format!("no ESP of this disk has {file}")),
         Status::ACCESS_DENIED | Status::SECURITY_VIOLATION => (
             Refusal::SecureBoot,
             format!(
@@ -175,39 +185,27 @@ fn not_loaded(from: &str, status: Status) -> (Refusal, String) {
     }
 }
 
-/// Tells the operating system which slot it is.
-fn name_slot(slot: Slot) -> Result<(), Status> {
-    let name = CString16::try_from(SLOT_VARIABLE).map_err(|_| Status::INVALID_PARAMETER)?;
+/// Sets a volatile variable that the operating system can read.
+fn set_variable(name: &str, value: &str) -> Result<(), Status> {
+    let name = CString16::try_from(name).map_err(|_| Status::INVALID_PARAMETER)?;
     let guid = Guid::try_parse(VENDOR_GUID).map_err(|_| Status::INVALID_PARAMETER)?;
     let vendor = VariableVendor(guid);
     // A left-over with other attributes (somebody's non-volatile one, say) would make the firmware refuse ours.
     let _ = runtime::delete_variable(&name, &vendor);
-    runtime::set_variable(
-        &name,
-        &vendor,
-        VariableAttributes::BOOTSERVICE_ACCESS | VariableAttributes::RUNTIME_ACCESS,
-        slot.name().as_bytes(),
-    )
-    .map_err(|error| error.status())
+    let attributes = VariableAttributes::BOOTSERVICE_ACCESS | VariableAttributes::RUNTIME_ACCESS;
+    runtime::set_variable(&name, &vendor, attributes, value.as_bytes()).map_err(|error| error.status())
 }
 
-/// Extends the TPM with the choice, where there is a TPM: PCR 12, event data `belvedere slot <name>`. Whatever is
-/// sealed to a slot stays closed when the measurement fails, so a failure is no reason not to start.
-fn measure(slot: Slot) {
+/// Extends the TPM with the choice: PCR 12, event data `belvedere slot <name>`.
+fn measure(slot: Slot) -> Result<(), String> {
     let data = format!("belvedere slot {}", slot.name());
-    let Ok(handle) = boot::get_handle_for_protocol::<Tcg>() else {
-        return;
-    };
-    let (Ok(mut tpm), Ok(event)) = (
-        boot::open_protocol_exclusive::<Tcg>(handle),
-        PcrEventInputs::new_in_box(PcrIndex(12), EventType::IPL, data.as_bytes()),
-    ) else {
-        return;
-    };
+    let handle = boot::get_handle_for_protocol::<Tcg>().map_err(|_| String::from("the firmware shows no TPM"))?;
+    let failed = |what: &str, status: Status| format!("{what}: {status}");
+    let mut tpm = boot::open_protocol_exclusive::<Tcg>(handle).map_err(|error| failed("open the TPM", error.status()))?;
+    let event = PcrEventInputs::new_in_box(PcrIndex(12), EventType::IPL, data.as_bytes())
+        .map_err(|error| failed("make the event", error.status()))?;
     let flags = HashLogExtendEventFlags::empty();
-    if let Err(error) = tpm.hash_log_extend_event(flags, data.as_bytes(), &event) {
-        say(format_args!("belvedere: the choice cannot be measured: {}", error.status()));
-    }
+    tpm.hash_log_extend_event(flags, data.as_bytes(), &event).map_err(|error| failed("extend PCR 12", error.status()))
 }
 
 fn secure_boot() -> bool {

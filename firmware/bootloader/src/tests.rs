@@ -1,16 +1,33 @@
 //! A machine of memory that can fail at any of its operations.
 
 use super::*;
+use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use belvedere_boot_slots::{TRIES, encode, initial};
+
+/// Ends a round in the place in which a kernel takes over.
+struct Runs;
 
 struct Fake {
     disk: [[u8; BLOCK]; 2],
-    /// What becomes of a slot that is started: `None` runs (and this test's round is over).
+    /// What becomes of each slot's image on the slot's own ESP and on the other one: `None` is whole.
     outcome: [Option<Refusal>; 3],
-    /// The rollback level that is signed in each slot's image.
+    elsewhere: [Option<Refusal>; 3],
+    /// The rollback level that is signed in each slot's image, on the slot's own ESP and on the other one.
     levels: [u32; 3],
+    levels_elsewhere: [u32; 3],
+    /// Whether a slot that is started runs; the power-on is over then.
+    runs: [bool; 3],
+    /// The power-on is over: something runs, or the machine restarts.
+    over: bool,
+    restarts: u32,
+    measured: Vec<Slot>,
+    /// What the measurement gave, as it was told to the operating system.
+    told: Vec<Result<(), String>>,
+    fail_measuring: bool,
     fuses: u32,
     buttons: Buttons,
     /// How often the buttons were looked at.
@@ -21,6 +38,8 @@ struct Fake {
     fail_copy: Option<usize>,
     unreadable: [bool; 2],
     started: Vec<(Slot, Option<State>)>,
+    /// Slots whose own ESP had no image that could be loaded.
+    refused: Vec<Slot>,
     /// How many images are loaded and neither started nor let go.
     loaded: i32,
     waited: Vec<u32>,
@@ -33,7 +52,15 @@ impl Fake {
         Self {
             disk: initial(table),
             outcome: [None; 3],
+            elsewhere: [Some(Refusal::Missing); 3],
             levels: [0; 3],
+            levels_elsewhere: [0; 3],
+            runs: [true; 3],
+            over: false,
+            restarts: 0,
+            measured: Vec::new(),
+            told: Vec::new(),
+            fail_measuring: false,
             fuses: 0,
             buttons: Buttons::None,
             looked: 0,
@@ -43,6 +70,7 @@ impl Fake {
             lose_writes: false,
             fail_copy: None,
             started: Vec::new(),
+            refused: Vec::new(),
             waited: Vec::new(),
             lights: Vec::new(),
             said: Vec::new(),
@@ -58,11 +86,23 @@ impl Fake {
         self.started.push((slot, state));
     }
 
+    /// One power-on, at most so many rounds of it.
     fn boot(&mut self, rounds: usize) {
+        self.over = false;
+        self.measured.clear();
         let mut state = Rounds::begin(self);
         for _ in 0..rounds {
-            state.round(self);
+            let round = catch_unwind(AssertUnwindSafe(|| state.round(self)));
+            if let Err(cause) = round
+                && !cause.is::<Runs>()
+            {
+                resume_unwind(cause);
+            }
+            if self.over {
+                break;
+            }
         }
+        assert!(self.measured.len() <= 1, "PCR 12 is extended once in a power-on: {:?}", self.measured);
         assert_eq!(self.loaded, 0, "an image stays in memory");
     }
 }
@@ -99,26 +139,50 @@ impl Machine for Fake {
     fn wait(&mut self, seconds: u32) {
         self.waited.push(seconds);
     }
-    fn load(&mut self, slot: Slot) -> Result<(Slot, u32), (Refusal, String)> {
-        match self.outcome[slot as usize] {
-            Some(why) if why != Refusal::Failed => {
-                self.note(slot);
+    fn places(&mut self, _: Slot) -> Result<usize, String> {
+        Ok(2)
+    }
+    fn load(&mut self, slot: Slot, place: usize) -> Result<(Slot, u32), (Refusal, String)> {
+        let (outcome, levels) = [(self.outcome, self.levels), (self.elsewhere, self.levels_elsewhere)][place];
+        match outcome[slot as usize] {
+            Some(why) => {
+                if place == 0 {
+                    self.refused.push(slot);
+                }
                 Err((why, format!("{why:?}")))
             }
-            _ => {
+            None => {
                 self.loaded += 1;
-                Ok((slot, self.levels[slot as usize]))
+                Ok((slot, levels[slot as usize]))
             }
         }
     }
     fn unload(&mut self, _: Slot) {
         self.loaded -= 1;
     }
+    fn measure(&mut self, slot: Slot) -> Result<(), String> {
+        assert_eq!(self.loaded, 1, "measured before it was loaded");
+        self.measured.push(slot);
+        if self.fail_measuring { Err("the TPM is broken".to_string()) } else { Ok(()) }
+    }
+    fn name(&mut self, _: Slot, measured: &Result<(), String>) {
+        self.told.push(measured.clone());
+    }
+    fn restart(&mut self) {
+        self.restarts += 1;
+        self.over = true;
+    }
     fn start(&mut self, slot: Slot, image: Slot) -> String {
         assert_eq!(slot, image);
-        assert!(self.levels[slot as usize] >= self.fuses, "a slot below the fuses runs");
+        assert!(self.levels[slot as usize].max(self.levels_elsewhere[slot as usize]) >= self.fuses, "below the fuses");
+        assert_eq!(self.measured, [slot]);
         self.loaded -= 1;
         self.note(slot);
+        if self.runs[slot as usize] {
+            self.over = true;
+            // What runs never comes back.
+            resume_unwind(Box::new(Runs));
+        }
         "came back".to_string()
     }
     fn say(&mut self, line: &str) {
@@ -146,7 +210,7 @@ fn a_refused_new_release_is_bad_and_the_proven_one_follows() {
     fake.outcome[Slot::B as usize] = Some(Refusal::SecureBoot);
     fake.boot(2);
     assert_eq!(fake.table().record(Slot::B).state, State::Bad);
-    assert_eq!(fake.started[1], (Slot::A, Some(State::Good)));
+    assert_eq!(fake.started, [(Slot::A, Some(State::Good))]);
     assert!(fake.said.iter().any(|line| line.starts_with("slot b: SecureBoot")), "{:?}", fake.said);
 }
 
@@ -155,7 +219,7 @@ fn with_every_slot_refused_it_shows_red_waits_longer_and_longer_and_never_stops_
     let mut fake = Fake::new(Table::empty(Slot::A).committed(Slot::A));
     fake.outcome = [Some(Refusal::SecureBoot); 3];
     fake.boot(10);
-    assert_eq!(fake.started.len(), 5);
+    assert_eq!((fake.started.len(), fake.refused.len()), (0, 5));
     assert_eq!(fake.waited, [5, 10, 30, 60, 300]);
     assert_eq!(fake.lights[0], Condition::Booting);
     assert!(fake.lights[1..].iter().all(|light| *light == Condition::Error));
@@ -253,8 +317,9 @@ fn a_table_that_lies_about_the_level_starts_nothing_below_the_fuses_and_keeps_no
 fn without_a_readable_table_nothing_is_written_and_every_slot_is_tried() {
     let mut fake = lost();
     (fake.unreadable, fake.levels) = ([true; 2], [3; 3]);
+    fake.outcome = [Some(Refusal::Failed); 3];
     fake.boot(5);
-    assert_eq!(fake.started.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), Slot::ALL);
+    assert_eq!(fake.refused, Slot::ALL);
     assert_eq!(fake.disk, [[0xff; BLOCK]; 2]);
 }
 
@@ -328,6 +393,94 @@ fn a_refused_minimum_slot_does_not_keep_a_reset_from_starting_something() {
     fake.buttons = Buttons::LongReset;
     fake.outcome[Slot::Minimum as usize] = Some(Refusal::Missing);
     fake.boot(2);
-    assert_eq!(fake.started.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [Slot::Minimum, Slot::B]);
+    assert_eq!((fake.refused.as_slice(), fake.started[0].0), (&[Slot::Minimum][..], Slot::B));
     assert_eq!(fake.lights[1], Condition::RestoringMinimum);
+}
+
+/// boot D19.
+#[test]
+fn a_slot_that_comes_back_restarts_the_machine_and_the_choice_is_measured_once_in_a_power_on() {
+    let mut fake = Fake::new(all_good());
+    fake.runs = [false, false, true];
+    let mut power_ons = 0;
+    while fake.started.last().is_none_or(|(slot, _)| !fake.runs[*slot as usize]) {
+        fake.boot(10);
+        power_ons += 1;
+        assert!(power_ons < 10, "{:?}", fake.started);
+    }
+    // A proven one that came back has had its turns: it is not started again and again.
+    assert_eq!(fake.started.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [Slot::B, Slot::A, Slot::Minimum]);
+    assert_eq!((fake.restarts, power_ons), (2, 3));
+    assert_eq!(fake.table().record(Slot::B).state, State::Good);
+    // One that cannot be loaded gives way in the same power-on: nothing of it was measured.
+    let mut fake = Fake::new(all_good());
+    fake.outcome[Slot::B as usize] = Some(Refusal::Failed);
+    fake.boot(10);
+    assert_eq!((fake.restarts, fake.measured.as_slice(), fake.started[0].0), (0, &[Slot::A][..], Slot::A));
+}
+
+/// boot D19: each restart waits, and is counted; with everything tried there is a longer wait.
+#[test]
+fn with_every_slot_coming_back_the_machine_restarts_for_ever_and_never_in_a_tight_loop() {
+    for table in
+        [all_good(), two_releases(), Table::empty(Slot::A).written(Slot::A, 0), Table::empty(Slot::A).committed(Slot::A)]
+    {
+        let mut fake = Fake::new(table);
+        fake.runs = [false; 3];
+        let slots = Slot::ALL.into_iter().filter(|slot| table.record(*slot).state != State::Empty).count();
+        let mut seen = [0; 3];
+        for _ in 0..30 {
+            let (waits, starts) = (fake.waited.len(), fake.started.len());
+            fake.boot(20);
+            assert_eq!(fake.started.len(), starts + 1);
+            seen[fake.started[starts].0 as usize] += 1;
+            assert!(fake.waited[waits..].contains(&5), "a restart without a wait");
+        }
+        assert_eq!(fake.restarts, 30);
+        assert_eq!(seen.iter().filter(|&&count| count >= 3).count(), slots, "{seen:?}");
+        // Besides the one before each restart.
+        assert!(fake.waited.len() >= 30 + 30 / 5, "{:?}", fake.waited);
+    }
+}
+
+#[test]
+fn a_measurement_that_fails_is_said_and_told_and_stops_nothing() {
+    let mut fake = Fake::new(all_good());
+    fake.fail_measuring = true;
+    fake.boot(1);
+    assert_eq!(fake.started.len(), 1);
+    assert_eq!(fake.told, [Err("the TPM is broken".to_string())]);
+    assert!(fake.said.iter().any(|line| line.contains("not measured: the TPM is broken")), "{:?}", fake.said);
+    fake.fail_measuring = false;
+    fake.boot(1);
+    assert_eq!(fake.told[1], Ok(()));
+}
+
+/// boot D18: whatever is wrong with an image, the one on the other ESP is tried.
+#[test]
+fn whatever_is_wrong_with_an_image_the_other_esp_is_tried() {
+    for why in [Refusal::Missing, Refusal::SecureBoot, Refusal::Failed] {
+        let mut fake = Fake::new(two_releases());
+        (fake.outcome[Slot::B as usize], fake.elsewhere[Slot::B as usize]) = (Some(why), None);
+        fake.boot(1);
+        assert_eq!(fake.started, [(Slot::B, Some(State::Trying { left: TRIES - 1 }))], "{why:?}");
+    }
+    // An older release is left on one of them.
+    let mut fake = Fake::new(two_releases());
+    (fake.fuses, fake.levels, fake.levels_elsewhere) = (3, [3, 2, 0], [3, 3, 0]);
+    fake.elsewhere[Slot::B as usize] = None;
+    let table = fake.table().written(Slot::B, 3).committed(Slot::A).written(Slot::A, 3).committed(Slot::A);
+    fake.disk = initial(preferring_b(table));
+    fake.boot(1);
+    assert_eq!(fake.started[0].0, Slot::B, "{:?}", fake.said);
+    // What may pass says more than what will not.
+    let mut fake = Fake::new(two_releases());
+    (fake.outcome[Slot::B as usize], fake.elsewhere[Slot::B as usize]) = (Some(Refusal::Missing), Some(Refusal::Failed));
+    fake.boot(2);
+    assert_eq!(fake.table().record(Slot::B).state, State::Trying { left: TRIES - 1 });
+}
+
+fn preferring_b(mut table: Table) -> Table {
+    table.preferred = Slot::B;
+    table
 }

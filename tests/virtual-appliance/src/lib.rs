@@ -30,7 +30,7 @@ pub mod stick;
 pub mod variables;
 
 pub use appliance::{Appliance, Builder};
-pub use board::{Acceleration, Machine};
+pub use board::{Acceleration, Gesture, Machine};
 pub use fat::Fat;
 pub use lights::{Colour, Light, Lights, Pattern};
 

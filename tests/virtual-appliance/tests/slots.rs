@@ -8,11 +8,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, STARTS, Slot, State, TRIES, Table};
+use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, Reset, STARTS, Slot, State, TRIES, Table};
 use belvedere_luks2::record::{self, FACTORY_OFFSET, VolumeState};
 use belvedere_luks2::{DATA_OFFSET, RECORD_OFFSETS};
 use belvedere_virtual_appliance::disk::{self, Extent};
-use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern};
+use belvedere_virtual_appliance::{Appliance, Colour, Fat, Gesture, Light, Pattern};
 use common::{BOOT, appliance, copy, image, must, scratch};
 
 fn read(appliance: &Appliance, table: Extent) -> Copies {
@@ -180,6 +180,33 @@ fn a_damaged_root_image_gives_way_to_the_same_one_in_another_partition() {
     must(appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), BOOT));
     must(appliance.power_cut());
     assert_eq!(read(&appliance, extent).current().expect("a table").record(Slot::A).starts, 0);
+}
+
+/// The whole way of a reset, with a power cut in its middle; the minimum slot of a new appliance is empty.
+#[test]
+fn a_reset_that_was_asked_for_once_goes_on_after_a_power_cut_and_ends_when_the_appliance_operates() {
+    let scratch = scratch();
+    let image = image();
+    let extent = must(disk::partition(&image.join("disk.img"), PARTITION));
+    let mut appliance = must(appliance(&image, scratch.path()).prepare());
+    must(appliance.power_on_holding(Some(Gesture::LongPressPowerAndReset)));
+    must(appliance.console_contains("belvedere: reset: Full, asked for by the buttons", BOOT));
+    must(appliance.console_contains("belvedere: slot a: starting", BOOT));
+    must(appliance.power_cut());
+    for copy in read(&appliance, extent).found() {
+        assert_eq!(copy.expect("a table").reset, Reset::Full);
+    }
+    // Nothing is held any more.
+    must(appliance.power_on());
+    must(appliance.wait_for_light(Light::Status, Pattern::Fast(Colour::Orange), BOOT));
+    must(appliance.console_contains("belvedere: full reset: everything that was stored is destroyed", BOOT));
+    must(appliance.console_contains("belvedere: made the data file system", BOOT));
+    must(appliance.console_contains("belvedere: the reset is done, slot a operates", BOOT));
+    must(appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), BOOT));
+    must(appliance.power_cut());
+    for copy in read(&appliance, extent).found() {
+        assert_eq!(copy.expect("a table").reset, Reset::None);
+    }
 }
 
 /// boot D12: letters that are none in the name of a partition made the bootloader switch the machine off.
