@@ -13,7 +13,7 @@
 
 use crate::{Result, named};
 use belvedere_boot_slots::{
-    BLOCK, COPY_OFFSETS, Copies, PARTITION, SLOT_VARIABLE, STARTS, Slot, VENDOR_GUID, given_up, operating,
+    BLOCK, COPY_OFFSETS, Copies, PARTITION, SLOT_VARIABLE, STARTS, Slot, State, TRIES, VENDOR_GUID, given_up, operating,
 };
 use belvedere_durable::{read_block, write_block};
 use belvedere_storage::{mounts, partitions};
@@ -64,6 +64,14 @@ pub fn note_operating(device: &Path, slot: Slot) -> Result<Vec<String>> {
             slot.name()
         ));
     }
+    for bad in Slot::ALL.into_iter().filter(|bad| *bad != slot && table.record(*bad).state == State::Bad) {
+        lines.push(format!(
+            "slot {} is bad: it was tried {TRIES} times in vain or refused, so slot {} runs; the log above says why; write a \
+             release to it anew",
+            bad.name(),
+            slot.name()
+        ));
+    }
     Ok(lines)
 }
 
@@ -109,7 +117,7 @@ pub fn report_operating(say: impl Fn(&str) + Send + 'static) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belvedere_boot_slots::{PARTITION_SIZE, State, Table, initial};
+    use belvedere_boot_slots::{PARTITION_SIZE, Table, initial};
 
     fn device(table: Table) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -157,6 +165,20 @@ mod tests {
         let before = copies(file.path());
         assert_eq!(note_operating(file.path(), Slot::B).unwrap().len(), 1);
         assert_eq!(copies(file.path()), before);
+    }
+
+    #[test]
+    fn a_slot_that_was_tried_in_vain_is_told_at_each_start() {
+        let file = device(Table::made_anew(0).with_state(Slot::B, State::Bad));
+        for _ in 0..2 {
+            let lines = note_operating(file.path(), Slot::A).unwrap();
+            assert!(
+                lines.len() == 1 && lines[0].starts_with("slot b is bad") && lines[0].contains("slot a runs"),
+                "{lines:?}"
+            );
+        }
+        // Whoever runs it all the same, as the last resort, is not told to replace what runs.
+        assert_eq!(note_operating(file.path(), Slot::B).unwrap(), Vec::<String>::new());
     }
 
     #[test]
