@@ -39,13 +39,8 @@ fn serve(deadlocked: bool) {
     // Another one lives on and looks at the others: the deadlock is theirs alone.
     let pulse = Pulse::new("third", LONGEST);
     // What the service starts must not hold the pipe.
-    let child = Command::new("sleep")
-        .arg("60")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let child =
+        Command::new("sleep").arg("60").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     println!("\nchild {}", child.id());
     loop {
         pulse.beat();

@@ -5,7 +5,9 @@
 //! longer than it may. No thread gives signs by time alone: that would beat over a service that stands still.
 
 use crate::ready::sign_of_life;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +47,15 @@ impl Pulse {
     /// up, generously, for boards are slow under load. `name` is for the log.
     pub fn new(name: &'static str, longest: Duration) -> Pulse {
         Pulse(locked(|heart| heart.begin(Instant::now(), name, longest)))
+    }
+
+    /// Waits until something can be read from `source` (for a listener: somebody connects), at most [`Pulse::WAIT`]: `false`
+    /// when nothing was. For loops that would else wait for ever in the call that reads.
+    pub fn wait_for(source: impl AsFd) -> bool {
+        let time = Timespec { tv_sec: Pulse::WAIT.as_secs() as i64, tv_nsec: 0 };
+        let waited = poll(&mut [PollFd::new(&source, PollFlags::IN)], Some(&time));
+        // What else it says, the call that reads says better.
+        !matches!(waited, Ok(0) | Err(rustix::io::Errno::INTR))
     }
 
     /// The loop turned.

@@ -12,8 +12,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The first bytes in it are `READY=1` and a line feed; each byte after that is a sign of life.
 pub const READY_VARIABLE: &str = "BELVEDERE_READY_FD";
 
-/// Kept open after the process was ready.
-static PIPE: OnceLock<File> = OnceLock::new();
+/// The process's end, once it is claimed; none when `init` did not start the process.
+static PIPE: OnceLock<Option<File>> = OnceLock::new();
+/// That the first message has been written.
+static READY: AtomicBool = AtomicBool::new(false);
+
+fn pipe() -> Option<&'static File> {
+    let claim = || {
+        let number = std::env::var(READY_VARIABLE).ok()?.parse::<i32>().ok().filter(|number| *number > 2)?;
+        // SAFETY: init opened this descriptor for nothing but these messages and nothing else in the process knows of it;
+        // this runs once, so the descriptor has one owner.
+        let pipe = File::from(unsafe { OwnedFd::from_raw_fd(number) });
+        let prepared = rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::CLOEXEC)
+            // Nobody waits for a full pipe.
+            .and_then(|()| rustix::io::ioctl_fionbio(&pipe, true));
+        prepared.map_err(|error| log::warn!("prepare the pipe to init: {error}")).ok().map(|()| pipe)
+    };
+    PIPE.get_or_init(claim).as_ref()
+}
+
+/// Keeps the descriptor from programs that this process starts, which must not speak for it. For services that start some
+/// before they are ready; [`notify_ready`] does the same.
+pub fn claim_ready_pipe() {
+    pipe();
+}
 
 /// Tells `init` that the service does its work: its socket answers, its state is read. Call it once, at that moment.
 /// From then on `init` expects signs of life ([`crate::Pulse`]).
@@ -24,26 +46,18 @@ pub fn notify_ready() {
     if SAID.swap(true, Ordering::AcqRel) {
         return;
     }
-    let Some(number) = std::env::var(READY_VARIABLE).ok().and_then(|text| text.parse::<i32>().ok()) else { return };
-    if number < 3 {
-        return;
-    }
-    // SAFETY: init opened this descriptor for nothing but these messages and nothing else in the process knows of it;
-    // `SAID` lets this line run once, so the descriptor has one owner.
-    let mut pipe = File::from(unsafe { OwnedFd::from_raw_fd(number) });
-    // What the service starts must not speak for it, and nobody waits for a full pipe.
-    let prepared = rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::CLOEXEC)
-        .and_then(|()| rustix::io::ioctl_fionbio(&pipe, true))
-        .map_err(std::io::Error::from);
-    match prepared.and_then(|()| pipe.write_all(b"READY=1\n")) {
-        Ok(()) => drop(PIPE.set(pipe)),
+    let Some(mut pipe) = pipe() else { return };
+    match pipe.write_all(b"READY=1\n") {
+        Ok(()) => READY.store(true, Ordering::Release),
         Err(error) => log::warn!("tell init that the service is ready: {error}"),
     }
 }
 
-/// One sign of life. A full pipe is none too few: `init` has signs enough to read. Without `init` there is no pipe.
+/// One sign of life, after the first message. A full pipe is none too few: `init` has signs enough to read.
 pub(crate) fn sign_of_life() {
-    if let Some(mut pipe) = PIPE.get() {
+    if READY.load(Ordering::Acquire)
+        && let Some(mut pipe) = pipe()
+    {
         let _ = pipe.write(b".");
     }
 }

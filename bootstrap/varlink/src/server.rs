@@ -11,7 +11,6 @@ use crate::wire::{self, CallHead, ReceiveError, Wire};
 use crate::{FAILURE, IDLE_TIME, MAXIMUM_MESSAGE, MESSAGE_TIME, Pulse};
 use belvedere_interfaces::rights::{self, Caller, Host};
 use belvedere_interfaces::{Failure, Method};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -74,9 +73,6 @@ pub enum BindError {
 type Handler = Box<dyn Fn(&[u8], Peer) -> Vec<u8> + Send + Sync>;
 /// Whether what the methods work on can be had.
 type Watch = Box<dyn Fn() -> bool + Send>;
-
-/// How often a server with nothing to do looks whether its service lives.
-const WATCH_INTERVAL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// One socket and the methods that it answers.
 pub struct Server {
@@ -196,9 +192,7 @@ impl Server {
                 if alive() {
                     pulse.beat();
                 }
-                // Whatever else it says, `accept` says better.
-                let waited = poll(&mut [PollFd::new(&listener, PollFlags::IN)], Some(&WATCH_INTERVAL));
-                if matches!(waited, Ok(0) | Err(rustix::io::Errno::INTR)) {
+                if !Pulse::wait_for(&listener) {
                     continue;
                 }
             }
