@@ -3,11 +3,11 @@
 use belvedere_interfaces::front_panel::{SetCondition, SetNetwork};
 use belvedere_interfaces::{Done, Failure, paths};
 use belvedere_lights::{Facts, Leds, SysfsLeds, source_is_the_callers};
-use belvedere_varlink::{Peer, Server};
+use belvedere_varlink::{Peer, Pulse, Server};
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Shows on the appliance's lights what its services say (org.belvedere.FrontPanel).
@@ -20,6 +20,9 @@ struct Arguments {
     #[arg(long, default_value = SysfsLeds::ROOT)]
     leds: PathBuf,
 }
+
+/// A turn of a loop here writes a few files of sysfs.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 
 struct Panel {
     facts: Facts,
@@ -36,18 +39,17 @@ impl Panel {
     }
 }
 
-/// Shows what changes by time alone; asleep while there is no such thing.
+/// Shows what changes by time alone; nearly always asleep while there is no such thing.
 fn keep_time(panel: &Mutex<Panel>, changed: &Condvar) {
+    let pulse = Pulse::new("lights", LONGEST_TURN);
     let mut held = panel.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        held = match held.facts.next_change() {
-            None => changed.wait(held).unwrap_or_else(PoisonError::into_inner),
-            Some(at) => {
-                let rest = at.saturating_sub(held.began.elapsed()).max(Duration::from_millis(1));
-                changed.wait_timeout(held, rest).unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
+        let rest = held.facts.next_change().map_or(Pulse::WAIT, |at| {
+            at.saturating_sub(held.began.elapsed()).max(Duration::from_millis(1)).min(Pulse::WAIT)
+        });
+        held = changed.wait_timeout(held, rest).unwrap_or_else(PoisonError::into_inner).0;
         held.show();
+        pulse.beat();
     }
 }
 
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
     let changed = Arc::new(Condvar::new());
     let (timed, wakes) = (Arc::clone(&panel), Arc::clone(&changed));
     std::thread::spawn(move || keep_time(&timed, &wakes));
+    let watched = Arc::clone(&panel);
     let change = move |source: &str, peer: Peer, change: &dyn Fn(&mut Facts, Duration) -> Result<(), Failure>| {
         if !source_is_the_callers(source, peer.caller) {
             let message = format!("user {} may not speak as {source:?}; state your own facts", peer.uid);
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         }
     };
     let serving = server
+        .watch(Pulse::new("calls", LONGEST_TURN), move || !matches!(watched.try_lock(), Err(TryLockError::WouldBlock)))
         .route(move |call: SetCondition, peer| {
             log::info!("{} says {:?}: {}", call.source, call.condition, call.active);
             change(&call.source, peer, &|facts, now| facts.set_condition(&call, now))

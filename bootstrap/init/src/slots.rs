@@ -15,7 +15,7 @@
 use crate::{Result, named};
 use belvedere_boot_slots::{
     BLOCK, COPY_OFFSETS, Copies, MEASURED, MEASUREMENT_VARIABLE, PARTITION, Reset, SLOT_VARIABLE, STARTS, Slot, State,
-    Table, VENDOR_GUID, data_destroyed, given_up, operating, reset_done,
+    TRIES, Table, VENDOR_GUID, data_destroyed, given_up, operating, reset_done,
 };
 use belvedere_durable::{read_block, write_block};
 use belvedere_storage::partitions::{self, Partition};
@@ -123,6 +123,13 @@ pub fn is_proven(device: &Path, slot: Slot) -> bool {
     read(device).current().is_some_and(|table| table.record(slot).state == State::Good)
 }
 
+/// Whether the slot that was started is proven. One that nothing is known of is taken for proven and gets the longer time to
+/// operate.
+pub fn started_is_proven() -> bool {
+    let table = partition().map_err(drop);
+    started().zip(table.ok()).is_none_or(|(slot, table)| is_proven(&table.device, slot))
+}
+
 /// Notes in the table on `device` that `slot` operates. Gives what people should be told.
 pub fn note_operating(device: &Path, slot: Slot) -> Result<Vec<String>> {
     let copies = read(device);
@@ -144,6 +151,14 @@ pub fn note_operating(device: &Path, slot: Slot) -> Result<Vec<String>> {
             "slot {} is lost: it was started {STARTS} times in a row and never operated, so slot {} runs; write a release \
              to it anew",
             lost.name(),
+            slot.name()
+        ));
+    }
+    for bad in Slot::ALL.into_iter().filter(|bad| *bad != slot && table.record(*bad).state == State::Bad) {
+        lines.push(format!(
+            "slot {} is bad: it was tried {TRIES} times in vain or refused, so slot {} runs; the log above says why; write a \
+             release to it anew",
+            bad.name(),
             slot.name()
         ));
     }
@@ -271,6 +286,21 @@ mod tests {
             assert!(done.found().iter().all(|copy| copy.unwrap().reset == Reset::None), "{reset:?}");
         }
         assert_eq!(reset_under_way(Path::new("/nonexistent")), Reset::None);
+    }
+
+    #[test]
+    fn a_slot_that_was_tried_in_vain_is_told_at_each_start() {
+        let bad = Record { state: State::Bad, ..Record::EMPTY };
+        let file = device(Table::made_anew(0).with(Slot::B, bad));
+        for _ in 0..2 {
+            let lines = note_operating(file.path(), Slot::A).unwrap();
+            assert!(
+                lines.len() == 1 && lines[0].starts_with("slot b is bad") && lines[0].contains("slot a runs"),
+                "{lines:?}"
+            );
+        }
+        // Whoever runs it all the same, as the last resort, is not told to replace what runs.
+        assert_eq!(note_operating(file.path(), Slot::B).unwrap(), Vec::<String>::new());
     }
 
     #[test]

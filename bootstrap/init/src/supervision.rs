@@ -1,7 +1,10 @@
 //! When which service is started, ended and given up on: a state machine that touches nothing.
 //!
 //! Time is given to it (since the kernel's start); it answers with [`Action`]s for the executor. A service goes
-//! `Waiting → Running (→ ready) → BackOff → Running …`, and `Ended` in a shutdown.
+//! `Waiting → Running (→ ready) → (Dying →) BackOff → Running …`, and `Ended` in a shutdown. `Dying` is one that was not
+//! ready in time or fell silent: it was killed, and its end has not arrived yet.
+//!
+//! A start ends in green or ends: see [`limit`].
 
 use std::time::Duration;
 
@@ -16,6 +19,8 @@ pub struct Policy {
     pub required: bool,
     /// See [`crate::table::READY_WITHIN`].
     pub ready_within: Duration,
+    /// See [`crate::table::HEARTBEAT`].
+    pub heartbeat: Duration,
     /// See [`crate::table::PATIENCE`].
     pub patience: Duration,
     /// See [`crate::table::Service::first_to_end`].
@@ -38,6 +43,51 @@ pub const ERROR_AFTER: usize = 3;
 pub const STEADY: Duration = Duration::from_secs(60);
 /// How long the first round of a shutdown may take, and the second: together with unmounting, less than 10 s.
 pub const ROUNDS: [Duration; 2] = [Duration::from_millis(5000), Duration::from_millis(2500)];
+/// A required service that has been down for so long takes the green light away; one that fell silent does at once.
+pub const DOWN_TIME: Duration = Duration::from_secs(15);
+/// How long a start of an unproven slot may take to operate, and a required service of it to work again: three of
+/// them, with what comes before and after, are over within 5 minutes.
+pub const UNPROVEN_TIME: Duration = Duration::from_secs(80);
+/// The same for a proven slot, which nothing better waits for: long enough for a machine under load, and for whoever
+/// looks at it.
+pub const PROVEN_TIME: Duration = Duration::from_secs(600);
+/// How long the light shows before a restart that nobody asked for that there is an error.
+pub const WARNING_TIME: Duration = Duration::from_secs(8);
+/// When time went on by more than this between two looks, then nobody could look (the machine stood still, or PID 1
+/// did): what passed is not held against the services.
+const UNSEEN: Duration = Duration::from_secs(5);
+
+/// How long it may last that the appliance does not operate, or, when it has operated, that a required service fails.
+/// Then the machine starts again: the bootloader counts the start and gives another slot its turn; the counts, and the
+/// pauses when nothing is left to start, are the bootloader's (`formats/boot-slots`).
+pub fn limit(proven: bool) -> Duration {
+    if proven { PROVEN_TIME } else { UNPROVEN_TIME }
+}
+
+/// What was wrong with a service last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It did not say in time that it is ready.
+    NotReady,
+    /// It was ready, and gave no sign of life any more.
+    Silent,
+    /// It ended.
+    Ended,
+    /// There is no such program.
+    Missing,
+}
+
+impl Fault {
+    /// For people; `time` is how long it was waited for.
+    pub fn of(self, name: &str, time: Duration) -> String {
+        match self {
+            Fault::NotReady => format!("{name} did not become ready within {} s", time.as_secs()),
+            Fault::Silent => format!("{name} is silent"),
+            Fault::Ended => format!("{name} ends again and again"),
+            Fault::Missing => format!("{name} is missing"),
+        }
+    }
+}
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +96,8 @@ pub enum Event {
     Tick,
     /// A service said that it is ready.
     Ready(usize),
+    /// A service gave a sign of life.
+    Beat(usize),
     /// A service's process ended, or could not be started.
     Exited(usize),
     /// A service's program does not exist; `excused` in a development image.
@@ -70,8 +122,21 @@ pub enum Action {
     Kill(usize),
     /// It was not ready in time: log that.
     NotReady(usize),
-    /// All that is required was ready at once, for the first time.
+    /// It gave no sign of life for too long: log that.
+    Silent(usize),
+    /// All that is required was ready at once, for the first time. The light is green from now on.
     Operating,
+    /// The light is not green any more although it was, or is again.
+    Green(bool),
+    /// The appliance does not come to operate, or does not any more: start the machine again.
+    GiveUp {
+        /// The service that is the reason.
+        service: usize,
+        /// What is wrong with it.
+        fault: Fault,
+        /// How long it was waited for.
+        time: Duration,
+    },
     /// Whether the light shows an error; the name of a service that is the reason.
     Error(Option<&'static str>),
     /// Nothing runs any more.
@@ -81,9 +146,21 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Waiting,
-    Running { since: Duration, ready: bool },
-    BackOff { until: Duration },
-    Absent { excused: bool },
+    /// `since`: when it was started, or when it became ready. `heard`: its last sign of life; none before it is ready.
+    Running {
+        since: Duration,
+        heard: Option<Duration>,
+    },
+    /// Killed; killed again at `until`.
+    Dying {
+        until: Duration,
+    },
+    BackOff {
+        until: Duration,
+    },
+    Absent {
+        excused: bool,
+    },
     Ended,
 }
 
@@ -92,6 +169,21 @@ struct Entry {
     policy: Policy,
     state: State,
     failures: usize,
+    /// When it failed first of all failures that it was not forgiven yet.
+    failed: Option<Duration>,
+    fault: Option<Fault>,
+}
+
+impl Entry {
+    fn fail(&mut self, now: Duration, fault: Fault) {
+        self.failed = self.failed.or(Some(now));
+        self.fault = Some(fault);
+    }
+
+    /// It has run long enough.
+    fn forgive(&mut self) {
+        (self.failures, self.failed, self.fault) = (0, None, None);
+    }
 }
 
 /// All services.
@@ -99,7 +191,16 @@ struct Entry {
 pub struct Supervision {
     entries: Vec<Entry>,
     began: Duration,
+    /// See [`limit`], and from when it is counted.
+    limit: Duration,
+    counted: Duration,
+    /// When was looked last.
+    looked: Duration,
     operating: bool,
+    green: bool,
+    /// Since when the machine is about to be started again.
+    doomed: Option<Duration>,
+    given_up: bool,
     error: Option<&'static str>,
     /// Round of the shutdown and when it ends.
     stopping: Option<(usize, Duration)>,
@@ -107,60 +208,111 @@ pub struct Supervision {
 }
 
 impl Supervision {
-    /// Nothing runs yet; the first [`Event::Tick`] starts.
-    pub fn new(policies: Vec<Policy>, now: Duration) -> Supervision {
-        let entries = policies.into_iter().map(|policy| Entry { policy, state: State::Waiting, failures: 0 }).collect();
-        Supervision { entries, began: now, operating: false, error: None, stopping: None, stopped: false }
+    /// Nothing runs yet; the first [`Event::Tick`] starts. `proven`: see [`limit`].
+    pub fn new(policies: Vec<Policy>, now: Duration, proven: bool) -> Supervision {
+        let entry = |policy| Entry { policy, state: State::Waiting, failures: 0, failed: None, fault: None };
+        Supervision {
+            entries: policies.into_iter().map(entry).collect(),
+            began: now,
+            limit: limit(proven),
+            counted: now,
+            looked: now,
+            operating: false,
+            green: false,
+            doomed: None,
+            given_up: false,
+            error: None,
+            stopping: None,
+            stopped: false,
+        }
     }
 
     /// Whether a service is ready now.
     pub fn is_ready(&self, service: usize) -> bool {
-        matches!(self.entries[service].state, State::Running { ready: true, .. })
+        matches!(self.entries[service].state, State::Running { heard: Some(_), .. })
     }
 
-    /// Takes in what happened and says what to do.
+    /// Takes in what happened and says what to do. Who has many things to tell tells them all before [`Event::Tick`]: only
+    /// then is asked who fell silent.
     pub fn step(&mut self, now: Duration, event: &Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match *event {
-            Event::Tick => {}
+            Event::Tick => self.look(now),
             Event::Ready(service) => {
-                if let State::Running { ready, .. } = &mut self.entries[service].state {
-                    *ready = true;
+                if let State::Running { since, heard: heard @ None } = &mut self.entries[service].state {
+                    (*since, *heard) = (now, Some(now));
+                }
+            }
+            Event::Beat(service) => {
+                let entry = &mut self.entries[service];
+                if let State::Running { since, heard: Some(heard) } = &mut entry.state {
+                    *heard = now;
+                    if now.saturating_sub(*since) >= STEADY {
+                        entry.forgive();
+                    }
                 }
             }
             Event::Exited(service) => self.exited(now, service),
-            Event::Missing { service, excused } => self.entries[service].state = State::Absent { excused },
+            Event::Missing { service, excused } => {
+                self.entries[service].state = State::Absent { excused };
+                self.entries[service].fail(now, Fault::Missing);
+            }
             Event::Stop => self.stop(now, &mut actions),
         }
         // What is missing is said before anything starts, one after the other: none may be started meanwhile.
         if matches!(event, Event::Missing { .. }) {
-            self.judge(&mut actions);
+            self.judge(now, &mut actions);
         } else if self.stopping.is_some() {
             self.go_on_stopping(now, &mut actions);
         } else {
-            self.supervise(now, &mut actions);
-            self.judge(&mut actions);
+            self.supervise(now, *event == Event::Tick, &mut actions);
+            self.judge(now, &mut actions);
         }
         actions
+    }
+
+    /// Takes out of all waiting the time in which nobody could look.
+    fn look(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.looked);
+        self.looked = now;
+        if passed <= UNSEEN {
+            return;
+        }
+        let later = |time: &mut Duration| *time = (*time + passed).min(now);
+        later(&mut self.counted);
+        self.doomed.iter_mut().for_each(later);
+        for entry in &mut self.entries {
+            entry.failed.iter_mut().for_each(later);
+            if let State::Running { heard, .. } = &mut entry.state {
+                heard.iter_mut().for_each(later);
+            }
+        }
     }
 
     fn exited(&mut self, now: Duration, service: usize) {
         let stopping = self.stopping.is_some();
         let entry = &mut self.entries[service];
-        let State::Running { since, ready } = entry.state else { return };
-        if stopping {
-            entry.state = State::Ended;
-            return;
-        }
-        if ready && now.saturating_sub(since) >= STEADY {
-            entry.failures = 0;
+        match entry.state {
+            State::Running { .. } | State::Dying { .. } if stopping => {
+                entry.state = State::Ended;
+                return;
+            }
+            State::Running { since, heard } => {
+                if heard.is_some() && now.saturating_sub(since) >= STEADY {
+                    entry.forgive();
+                }
+                entry.fail(now, Fault::Ended);
+            }
+            // Why was noted when it was killed.
+            State::Dying { .. } => {}
+            _ => return,
         }
         let wait = BACK_OFF[entry.failures.min(BACK_OFF.len() - 1)];
         entry.failures += 1;
         entry.state = State::BackOff { until: now + wait };
     }
 
-    fn supervise(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    fn supervise(&mut self, now: Duration, tick: bool, actions: &mut Vec<Action>) {
         for number in 0..self.entries.len() {
             let entry = &self.entries[number];
             let start = match entry.state {
@@ -171,37 +323,83 @@ impl Supervision {
                     !patient || entry.policy.after.iter().all(settled)
                 }
                 State::BackOff { until } => now >= until,
-                State::Running { since, ready: false } if now.saturating_sub(since) >= entry.policy.ready_within => {
+                State::Running { since, heard: None } if now.saturating_sub(since) >= entry.policy.ready_within => {
                     actions.push(Action::NotReady(number));
-                    actions.push(Action::Kill(number));
-                    // Its end arrives as an event; until then it gets another such time.
-                    self.entries[number].state = State::Running { since: now, ready: false };
+                    self.kill(now, number, Fault::NotReady, actions);
+                    false
+                }
+                State::Running { heard: Some(heard), .. } if tick && now.saturating_sub(heard) >= entry.policy.heartbeat => {
+                    actions.push(Action::Silent(number));
+                    self.kill(now, number, Fault::Silent, actions);
+                    false
+                }
+                State::Dying { until } if now >= until => {
+                    let fault = entry.fault.unwrap_or(Fault::NotReady);
+                    self.kill(now, number, fault, actions);
                     false
                 }
                 _ => false,
             };
             if start {
-                self.entries[number].state = State::Running { since: now, ready: false };
+                self.entries[number].state = State::Running { since: now, heard: None };
                 actions.push(Action::Start(number));
             }
         }
     }
 
-    /// What the light should say.
-    fn judge(&mut self, actions: &mut Vec<Action>) {
-        let all = self.entries.iter().enumerate().all(|(number, entry)| {
-            !entry.policy.required || self.is_ready(number) || entry.state == State::Absent { excused: true }
-        });
-        if all && !self.operating {
-            self.operating = true;
+    /// Its end arrives as an event.
+    fn kill(&mut self, now: Duration, number: usize, fault: Fault, actions: &mut Vec<Action>) {
+        let entry = &mut self.entries[number];
+        entry.fail(now, fault);
+        entry.state = State::Dying { until: now + entry.policy.ready_within };
+        actions.push(Action::Kill(number));
+    }
+
+    /// Whether the appliance could operate as far as this service is concerned.
+    fn works(&self, number: usize) -> bool {
+        let entry = &self.entries[number];
+        !entry.policy.required || self.is_ready(number) || entry.state == State::Absent { excused: true }
+    }
+
+    /// Whether it first failed so long ago and is not forgiven yet.
+    fn failing(&self, now: Duration, number: usize, time: Duration) -> bool {
+        self.entries[number].failed.is_some_and(|failed| now.saturating_sub(failed) >= time)
+    }
+
+    /// What the light should say, and whether the machine should start again.
+    fn judge(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let down: Vec<usize> = (0..self.entries.len()).filter(|&number| !self.works(number)).collect();
+        if down.is_empty() && !self.operating {
+            (self.operating, self.green) = (true, true);
             actions.push(Action::Operating);
+        } else if self.operating {
+            let silent = |number: usize| self.entries[number].fault == Some(Fault::Silent);
+            let green = down.is_empty()
+                || (self.green && !down.iter().any(|&number| silent(number) || self.failing(now, number, DOWN_TIME)));
+            if green != self.green {
+                self.green = green;
+                actions.push(Action::Green(green));
+            }
         }
-        let failed = self.entries.iter().enumerate().find(|(number, entry)| {
-            let gone = entry.state == State::Absent { excused: false };
-            let failing = entry.failures >= ERROR_AFTER && !self.is_ready(*number);
-            entry.policy.required && (gone || failing)
+        let nearly = self.limit - WARNING_TIME;
+        let culprit = if self.operating {
+            down.iter().copied().find(|&number| self.failing(now, number, nearly))
+        } else {
+            down.first().copied().filter(|_| now.saturating_sub(self.counted) >= nearly)
+        };
+        self.doomed = culprit.map(|_| self.doomed.unwrap_or(now));
+        if let (Some(service), Some(since)) = (culprit, self.doomed)
+            && now.saturating_sub(since) >= WARNING_TIME
+            && !std::mem::replace(&mut self.given_up, true)
+        {
+            let fault = self.entries[service].fault.unwrap_or(Fault::NotReady);
+            actions.push(Action::GiveUp { service, fault, time: self.limit });
+        }
+        let failed = down.into_iter().find(|&number| {
+            let entry = &self.entries[number];
+            entry.state == State::Absent { excused: false } || entry.failures >= ERROR_AFTER
         });
-        let error = failed.map(|(_, entry)| entry.policy.name);
+        let error = failed.or(culprit).map(|number| self.entries[number].policy.name);
         if error != self.error {
             self.error = error;
             actions.push(Action::Error(error));
@@ -213,7 +411,7 @@ impl Supervision {
     }
 
     fn running(&self, number: usize) -> bool {
-        matches!(self.entries[number].state, State::Running { .. })
+        matches!(self.entries[number].state, State::Running { .. } | State::Dying { .. })
     }
 
     fn begin_round(&mut self, now: Duration, round: usize, actions: &mut Vec<Action>) {
@@ -229,7 +427,7 @@ impl Supervision {
     fn stop(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.stopping.is_none() {
             for entry in &mut self.entries {
-                if !matches!(entry.state, State::Running { .. }) {
+                if !matches!(entry.state, State::Running { .. } | State::Dying { .. }) {
                     entry.state = State::Ended;
                 }
             }
@@ -271,6 +469,7 @@ mod tests {
             after: after.to_vec(),
             required: true,
             ready_within: Duration::from_secs(90),
+            heartbeat: Duration::from_secs(90),
             patience: Duration::from_secs(15),
             first_to_end: name == "applications",
         }
@@ -281,7 +480,7 @@ mod tests {
     }
 
     fn two() -> Supervision {
-        Supervision::new(vec![policy("camera", &[]), policy("applications", &[0])], at(1.0))
+        Supervision::new(vec![policy("camera", &[]), policy("applications", &[0])], at(1.0), true)
     }
 
     #[test]
@@ -307,7 +506,7 @@ mod tests {
 
     #[test]
     fn failures_back_off_show_an_error_and_are_forgiven() {
-        let mut machine = Supervision::new(vec![policy("camera", &[])], at(0.0));
+        let mut machine = Supervision::new(vec![policy("camera", &[])], at(0.0), true);
         let mut now = at(0.0);
         assert_eq!(machine.step(now, &Event::Tick), [Action::Start(0)]);
         for failure in 0..10 {
@@ -364,19 +563,172 @@ mod tests {
         }
     }
 
+    /// Ticks of half a second, as PID 1 makes them; `other` may tell something before each. Gives all actions with their times.
+    fn run(machine: &mut Supervision, from: f64, to: f64, mut other: impl FnMut(f64) -> Vec<Event>) -> Vec<(f64, Action)> {
+        let mut done = Vec::new();
+        let mut time = from;
+        while time <= to {
+            let events = other(time).into_iter().chain([Event::Tick]);
+            done.extend(events.flat_map(|event| machine.step(at(time), &event)).map(|action| (time, action)));
+            time += 0.5;
+        }
+        done
+    }
+
+    /// Two services that were ready at 2 s.
+    fn operating(proven: bool) -> Supervision {
+        let policies = vec![policy("camera", &[]), policy("applications", &[])];
+        let mut machine = Supervision::new(policies, at(1.0), proven);
+        machine.step(at(1.0), &Event::Tick);
+        machine.step(at(2.0), &Event::Ready(0));
+        assert_eq!(machine.step(at(2.0), &Event::Ready(1)), [Action::Operating]);
+        machine
+    }
+
+    #[test]
+    fn a_required_service_that_falls_silent_is_ended_takes_the_green_light_and_gives_it_back() {
+        let mut machine = operating(true);
+        let beat = |time: f64| vec![Event::Beat(1), Event::Beat(if time <= 30.0 { 0 } else { 1 })];
+        let done = run(&mut machine, 2.5, 130.0, beat);
+        assert_eq!(done, [(120.0, Action::Silent(0)), (120.0, Action::Kill(0)), (120.0, Action::Green(false))]);
+        assert_eq!(machine.step(at(130.1), &Event::Exited(0)), []);
+        let done = run(&mut machine, 130.5, 140.0, |_| vec![Event::Beat(1)]);
+        assert_eq!(done, [(130.5, Action::Start(0))]);
+        assert_eq!(machine.step(at(140.1), &Event::Ready(0)), [Action::Green(true)]);
+        // It counts like a crash: the next waits are longer, and the third in a row is an error.
+        machine.step(at(140.2), &Event::Exited(0));
+        assert_eq!(machine.step(at(141.1), &Event::Tick), []);
+        assert_eq!(machine.step(at(141.2), &Event::Tick), [Action::Start(0)]);
+        assert_eq!(machine.step(at(141.3), &Event::Exited(0)), [Action::Error(Some("camera"))]);
+    }
+
+    #[test]
+    fn a_service_that_is_not_required_takes_no_light() {
+        let policies = vec![Policy { required: false, ..policy("camera", &[]) }, policy("applications", &[])];
+        let mut machine = Supervision::new(policies, at(1.0), false);
+        machine.step(at(1.0), &Event::Tick);
+        machine.step(at(2.0), &Event::Ready(0));
+        machine.step(at(2.0), &Event::Ready(1));
+        let done = run(&mut machine, 2.5, 400.0, |_| vec![Event::Beat(1)]);
+        assert_eq!(done[..2], [(92.0, Action::Silent(0)), (92.0, Action::Kill(0))]);
+        // It cannot be killed either: it is tried again and again.
+        assert!(done[2..].iter().all(|(_, action)| *action == Action::Kill(0)), "{done:?}");
+        assert_eq!(done.len(), 5);
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_blames_nobody() {
+        let mut machine = operating(true);
+        run(&mut machine, 2.5, 50.0, |_| vec![Event::Beat(0), Event::Beat(1)]);
+        // An hour later, and signs of life arrive one after the other.
+        assert_eq!(machine.step(at(3650.0), &Event::Beat(0)), []);
+        assert_eq!(machine.step(at(3650.0), &Event::Tick), []);
+        let done = run(&mut machine, 3650.5, 3800.0, |_| vec![Event::Beat(0)]);
+        assert_eq!(done[0], (3740.0, Action::Silent(1)));
+    }
+
+    #[test]
+    fn a_service_down_for_long_takes_the_green_light_and_a_short_fall_does_not() {
+        let mut machine = operating(true);
+        let beats = |_| vec![Event::Beat(0), Event::Beat(1)];
+        machine.step(at(3.0), &Event::Exited(0));
+        assert_eq!(run(&mut machine, 3.5, 10.0, beats), [(3.5, Action::Start(0))]);
+        assert_eq!(machine.step(at(10.0), &Event::Ready(0)), []);
+        // For 60 s well: forgiven, and the next fall is the first again.
+        assert_eq!(run(&mut machine, 10.5, 100.0, beats), []);
+        machine.step(at(100.0), &Event::Exited(0));
+        let done = run(&mut machine, 100.5, 120.0, beats);
+        assert_eq!(done, [(100.5, Action::Start(0)), (115.0, Action::Green(false))]);
+        assert_eq!(machine.step(at(120.0), &Event::Ready(0)), [Action::Green(true)]);
+    }
+
+    #[test]
+    fn a_start_that_does_not_operate_ends_after_a_warning() {
+        for (proven, limit) in [(false, 80.0), (true, 600.0)] {
+            let policies = vec![policy("camera", &[]), policy("applications", &[])];
+            let mut machine = Supervision::new(policies, at(1.0), proven);
+            machine.step(at(1.0), &Event::Tick);
+            machine.step(at(2.0), &Event::Ready(0));
+            let mut done = Vec::new();
+            for half in 5..4000 {
+                let time = f64::from(half) / 2.0;
+                // Whoever was killed ends.
+                let killed = done.contains(&(time - 0.5, Action::Kill(1)));
+                let events = if killed { vec![Event::Beat(0), Event::Exited(1)] } else { vec![Event::Beat(0)] };
+                done.extend(run(&mut machine, time, time, |_| events.clone()));
+            }
+            let given_up: Vec<_> = done.iter().filter(|(_, action)| matches!(action, Action::GiveUp { .. })).collect();
+            let reason = Action::GiveUp { service: 1, fault: Fault::NotReady, time: at(limit) };
+            assert_eq!(given_up, [&(1.0 + limit, reason)]);
+            let warned = done.iter().find(|(_, action)| *action == Action::Error(Some("applications"))).unwrap();
+            assert!(warned.0 <= 1.0 + limit - 8.0, "{warned:?}");
+        }
+        assert!(3 * (UNPROVEN_TIME + ROUNDS[0] + ROUNDS[1]) < Duration::from_secs(300));
+    }
+
+    #[test]
+    fn who_gets_ready_in_the_last_moment_takes_the_warning_back() {
+        let mut machine = Supervision::new(vec![policy("camera", &[])], at(1.0), false);
+        let done = run(&mut machine, 1.0, 80.5, |_| vec![]);
+        assert_eq!(done, [(1.0, Action::Start(0)), (73.0, Action::Error(Some("camera")))]);
+        assert_eq!(machine.step(at(80.6), &Event::Ready(0)), [Action::Operating, Action::Error(None)]);
+        assert_eq!(run(&mut machine, 81.0, 900.0, |_| vec![Event::Beat(0)]), []);
+    }
+
+    #[test]
+    fn a_missing_program_ends_the_start_too() {
+        let mut machine = Supervision::new(vec![policy("camera", &[])], at(1.0), false);
+        machine.step(at(1.0), &Event::Missing { service: 0, excused: false });
+        let done = run(&mut machine, 1.0, 200.0, |_| vec![]);
+        assert_eq!(done, [(81.0, Action::GiveUp { service: 0, fault: Fault::Missing, time: UNPROVEN_TIME })]);
+    }
+
+    #[test]
+    fn a_required_service_that_fails_for_long_ends_the_start() {
+        // It crashes at every start.
+        let mut machine = operating(true);
+        machine.step(at(100.0), &Event::Exited(0));
+        let mut started = false;
+        let done = run(&mut machine, 100.5, 2000.0, |_| {
+            started = !started;
+            vec![Event::Beat(1), if started { Event::Exited(0) } else { Event::Ready(0) }]
+        });
+        let given_up: Vec<_> = done.iter().filter(|(_, action)| matches!(action, Action::GiveUp { .. })).collect();
+        let [(time, Action::GiveUp { service: 0, fault: Fault::Ended, .. })] = given_up[..] else { panic!("{given_up:?}") };
+        // While it is up for once nobody gives up.
+        assert!((700.0..740.0).contains(time), "{time}");
+        // It falls silent, and cannot even be killed.
+        let mut machine = operating(true);
+        let done = run(&mut machine, 2.5, 2000.0, |_| vec![Event::Beat(1)]);
+        let reason = Action::GiveUp { service: 0, fault: Fault::Silent, time: PROVEN_TIME };
+        assert!(done.contains(&(92.0 + 600.0, reason)), "{done:?}");
+    }
+
+    #[test]
+    fn the_reason_names_the_service() {
+        assert_eq!(Fault::NotReady.of("agent", UNPROVEN_TIME), "agent did not become ready within 80 s");
+        assert_eq!(Fault::Silent.of("agent", UNPROVEN_TIME), "agent is silent");
+    }
+
     proptest::proptest! {
         /// Whatever happens in whatever order: a service is never started twice, nothing starts after a stop, and a
         /// stop ends within its rounds.
         #[test]
-        fn no_order_of_events_confuses_it(events in proptest::collection::vec((0u8..5, 0usize..3, 0u64..20_000), 1..200)) {
-            let mut machine = Supervision::new(vec![policy("a", &[]), policy("b", &[0]), policy("applications", &[0, 1])], at(0.0));
+        fn no_order_of_events_confuses_it(
+            events in proptest::collection::vec((0u8..6, 0usize..3, 0u64..20_000), 1..200),
+            proven: bool,
+        ) {
+            let policies = vec![policy("a", &[]), policy("b", &[0]), policy("applications", &[0, 1])];
+            let mut machine = Supervision::new(policies, at(0.0), proven);
             let (mut now, mut running, mut stop_at, mut stopped) = (at(0.0), [false; 3], None, false);
+            let (mut green, mut given_up) = (None, false);
             for (kind, service, milliseconds) in events {
                 now += Duration::from_millis(milliseconds);
                 let event = match kind {
                     0 | 1 => Event::Tick,
                     2 if running[service] => Event::Ready(service),
                     3 if running[service] => { running[service] = false; Event::Exited(service) }
+                    5 => Event::Beat(service),
                     4 if milliseconds < 1000 => { stop_at = stop_at.or(Some(now)); Event::Stop }
                     _ => continue,
                 };
@@ -387,6 +739,10 @@ mod tests {
                             running[number] = true;
                         }
                         Action::Stopped => { assert!(!stopped); stopped = true; }
+                        Action::Silent(number) => assert!(running[number] && event == Event::Tick),
+                        Action::Operating => { assert_eq!(green, None); green = Some(true); }
+                        Action::Green(now) => { assert_eq!(green, Some(!now)); green = Some(now); }
+                        Action::GiveUp { .. } => { assert!(!given_up && stop_at.is_none()); given_up = true; }
                         _ => {}
                     }
                 }
@@ -397,6 +753,74 @@ mod tests {
                 stopped |= machine.step(now + ROUNDS[1], &Event::Tick).contains(&Action::Stopped);
                 assert!(stopped);
             }
+        }
+
+        /// However services behave: the start ends in green or with a restart, neither later than the limit, and a restart
+        /// not without a warning.
+        #[test]
+        fn a_start_ends_in_green_or_ends(
+            plans in proptest::collection::vec((0u64..200, 0u64..400), 3),
+            proven: bool,
+        ) {
+            let policies = vec![policy("a", &[]), policy("b", &[0]), policy("applications", &[0, 1])];
+            let mut machine = Supervision::new(policies, at(0.0), proven);
+            let mut started: Vec<Option<Duration>> = vec![None; 3];
+            let (mut outcome, mut warned) = (None, None);
+            for half in 0..2 * 700 {
+                let now = at(f64::from(half) / 2.0);
+                let mut events = Vec::new();
+                for (number, (ready, end)) in plans.iter().enumerate() {
+                    let Some(age) = started[number].map(|since| now - since) else { continue };
+                    if age >= Duration::from_secs(*end) {
+                        started[number] = None;
+                        events.push(Event::Exited(number));
+                    } else if age == Duration::from_secs(*ready) {
+                        events.push(Event::Ready(number));
+                    }
+                }
+                events.push(Event::Tick);
+                for action in events.iter().flat_map(|event| machine.step(now, event)).collect::<Vec<_>>() {
+                    match action {
+                        Action::Start(number) => started[number] = Some(now),
+                        // It listens to nothing but this.
+                        Action::Kill(number) => started[number] = Some(now.saturating_sub(at(400.0))),
+                        Action::Error(error) => warned = error.map(|_| warned.unwrap_or(now)),
+                        Action::Operating | Action::GiveUp { .. } if outcome.is_none() => outcome = Some((now, action)),
+                        _ => {}
+                    }
+                }
+                if outcome.is_some() {
+                    break;
+                }
+            }
+            let (when, action) = outcome.expect("it ends");
+            assert!(when <= limit(proven), "{action:?} after {when:?}");
+            if action != Action::Operating {
+                assert!(warned.is_some_and(|warned| when - warned >= WARNING_TIME), "{when:?} {warned:?}");
+            }
+        }
+
+        /// Who gives signs of life often enough is never ended for silence; who stops is, and not later than it should be.
+        #[test]
+        fn silence_is_found_in_time_and_only_silence(pauses in proptest::collection::vec(0u32..89, 0..60)) {
+            let mut machine = operating(true);
+            let mut next = at(2.0);
+            let mut beats: Vec<Duration> = pauses.iter().map(|pause| { next += Duration::from_secs((*pause).into()); next }).collect();
+            let last = beats.last().copied().unwrap_or(at(2.0));
+            beats.reverse();
+            let end = last.as_secs_f64() + 95.0;
+            let done = run(&mut machine, 2.5, end, |time| {
+                let mut events = vec![Event::Beat(1)];
+                while beats.last().is_some_and(|beat| *beat <= at(time)) {
+                    beats.pop();
+                    events.push(Event::Beat(0));
+                }
+                events
+            });
+            let silent: Vec<f64> =
+                done.iter().filter(|(_, action)| *action == Action::Silent(0)).map(|(time, _)| *time).collect();
+            let [found] = silent[..] else { panic!("{silent:?}") };
+            assert!((90.0..=91.0).contains(&(found - last.as_secs_f64())), "{found} {last:?}");
         }
     }
 }

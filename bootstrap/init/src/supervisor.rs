@@ -6,11 +6,12 @@ use crate::devices::Nodes;
 use crate::output::{Lines, kernel_line, read_rounds};
 use crate::panel::Facts;
 use crate::power::{self, End};
+use crate::signs::{self, Sign};
 use crate::spool::Spool;
-use crate::supervision::{Action, Event, Policy, Supervision};
-use crate::table::{PATIENCE, READY_WITHIN, SERVICES, number_of};
+use crate::supervision::{Action, Event, Fault, Policy, Supervision};
+use crate::table::{HEARTBEAT, PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
-use crate::{Result, early, last_words, logs, machine, named, panel, restart, slots};
+use crate::{Result, early, kmsg, last_words, logs, machine, named, panel, restart, slots};
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_interfaces::paths;
 use belvedere_lights::pattern;
@@ -55,6 +56,8 @@ struct Process {
     lines: Lines,
     /// When it was started, for the message that says how long it took.
     started: Duration,
+    /// The line with which it said that it panicked.
+    panic: Option<String>,
 }
 
 struct Supervisor {
@@ -64,6 +67,8 @@ struct Supervisor {
     facts: Facts,
     machine: Supervision,
     processes: Vec<Process>,
+    /// How each service's process ended last.
+    ends: Vec<String>,
     development: bool,
     /// Reasons of those who asked for a restart.
     restarts: Receiver<String>,
@@ -106,12 +111,14 @@ pub fn run() -> ! {
         after: service.after.iter().filter_map(|name| number_of(name)).collect(),
         required: service.required,
         ready_within: READY_WITHIN,
+        heartbeat: HEARTBEAT,
         patience: PATIENCE,
         first_to_end: service.first_to_end,
     });
     let mut supervisor = Supervisor {
-        machine: Supervision::new(policies.collect(), uptime()),
+        machine: Supervision::new(policies.collect(), uptime(), slots::started_is_proven()),
         processes: SERVICES.iter().map(|_| Process::default()).collect(),
+        ends: vec![String::new(); SERVICES.len()],
         panel: panel::start(),
         facts: Facts { reset, ..Facts::default() },
         development: line.development,
@@ -143,6 +150,7 @@ pub fn run() -> ! {
 fn fail(console: &Console, mut watchdog: Option<Watchdog>, error: &str) -> ! {
     console.flush(Duration::from_secs(1));
     say(&format!("start failed: {error}"));
+    kmsg::critical(&format!("start failed: {error}"));
     early::show(pattern([Condition::Error], []));
     say(&format!("starting again in {} s", ERROR_TIME.as_secs()));
     if let Some(watchdog) = &mut watchdog {
@@ -243,6 +251,25 @@ impl Supervisor {
             Action::NotReady(number) => {
                 self.say(&format!("{} is not ready after {} s, ending it", SERVICES[number].name, READY_WITHIN.as_secs()));
             }
+            Action::Silent(number) => {
+                let (name, time) = (SERVICES[number].name, HEARTBEAT.as_secs());
+                self.say(&format!("{name} is silent: no sign of life for {time} s, ending it"));
+            }
+            Action::Green(green) => {
+                self.say(if green { "operating again" } else { "not operating: a required service does not work" });
+                self.facts.operating = green;
+                let _ = self.panel.send(self.facts);
+            }
+            Action::GiveUp { service, fault, time } => {
+                let mut reason = fault.of(SERVICES[service].name, time);
+                if fault == Fault::Ended {
+                    reason = format!("{reason}; it {}", self.ends[service]);
+                }
+                kmsg::critical(&format!("starting again: {reason}"));
+                self.say(&format!("starting again, for this start does not work: {reason}"));
+                (self.end, self.ending) = (End::Restart, true);
+                return Some(Event::Stop);
+            }
             Action::Operating => {
                 self.say(&format!("operating ({:.2} s)", uptime().as_secs_f64()));
                 self.note_operating();
@@ -256,6 +283,9 @@ impl Supervisor {
                     None => self.say("no error any more"),
                 }
                 let _ = self.panel.send(self.facts);
+                if reason.is_some() && number_of("front-panel").is_none_or(|number| !self.machine.is_ready(number)) {
+                    early::show(pattern([Condition::Error], []));
+                }
             }
             Action::Stopped => self.stopped = true,
         }
@@ -283,7 +313,8 @@ impl Supervisor {
         drop(ready_end);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let lines = Lines::default();
-        self.processes[number] = Process { pid, output: Some(output), ready: Some(ready), lines, started: uptime() };
+        self.processes[number] =
+            Process { pid, output: Some(output), ready: Some(ready), lines, started: uptime(), panic: None };
         Ok(())
     }
 
@@ -385,17 +416,19 @@ impl Supervisor {
                 _ => "ended".to_owned(),
             };
             self.say(&format!("{} {how}", SERVICES[number].name));
+            let panic = self.processes[number].panic.take();
+            self.ends[number] = panic.map_or(how, |panic| format!("panicked: {panic}"));
             self.step(&Event::Exited(number));
         }
     }
 
     fn read_ready(&mut self, number: usize) {
-        let Some(ready) = &self.processes[number].ready else { return };
-        let mut message = [0u8; 64];
-        match rustix::io::read(ready, &mut message) {
-            Ok(0) | Err(rustix::io::Errno::BADF) => self.processes[number].ready = None,
-            Ok(count) if message[..count].starts_with(b"READY=1") => {
-                self.processes[number].ready = None;
+        let Some(pipe) = &self.processes[number].ready else { return };
+        match signs::read(pipe, self.machine.is_ready(number)) {
+            Sign::None => {}
+            Sign::Closed => self.processes[number].ready = None,
+            Sign::Beat => self.step(&Event::Beat(number)),
+            Sign::Ready => {
                 let took = uptime().saturating_sub(self.processes[number].started);
                 self.say(&format!("{} is ready after {:.2} s", SERVICES[number].name, took.as_secs_f64()));
                 self.step(&Event::Ready(number));
@@ -403,7 +436,6 @@ impl Supervisor {
                     let _ = self.panel.send(self.facts);
                 }
             }
-            _ => {}
         }
     }
 
@@ -420,7 +452,10 @@ impl Supervisor {
         }
     }
 
-    fn print(&self, number: usize, line: &str) {
+    fn print(&mut self, number: usize, line: &str) {
+        if line.contains(" panicked at ") {
+            self.processes[number].panic = Some(line.to_owned());
+        }
         let service = &SERVICES[number];
         self.console.line(format!("[{}] {line}", service.name));
         self.store(service.stream, &format!("{}: {line}", service.name));

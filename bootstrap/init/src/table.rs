@@ -65,6 +65,9 @@ pub struct Service {
 
 /// How long a service may take to become ready. Emulated machines under load are the measure.
 pub const READY_WITHIN: Duration = Duration::from_secs(90);
+/// How long a service that was ready may go without a sign of life. They come every few seconds; emulated machines under
+/// load are the measure here, too.
+pub const HEARTBEAT: Duration = Duration::from_secs(90);
 /// How long a service waits for those it is to be started after.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 

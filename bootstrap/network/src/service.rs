@@ -10,7 +10,7 @@ use belvedere_device_protocol::{NetworkConfiguration, NetworkStatus};
 use belvedere_interfaces::front_panel::{NetworkCondition, SetNetwork};
 use belvedere_interfaces::network::{GetStatus, Keep, Revert, ServiceAddress, Try};
 use belvedere_interfaces::{Done, Failure};
-use belvedere_varlink::Server;
+use belvedere_varlink::{Pulse, Server};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long a `Try` waits for addresses.
 pub const TRY_TIME: Duration = Duration::from_secs(25);
+/// A turn of the loop reads sysfs and netlink and writes two files durably at most; nothing in it waits for the network.
+const LONGEST_TURN: Duration = Duration::from_secs(60);
 /// Name of the durable configuration in the state directory.
 const CONFIGURATION: &str = "configuration.json";
 /// Name of what has to be reached, beside it.
@@ -125,6 +127,8 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
     let short = Duration::from_secs(9);
     let (a, b, c, d) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared), shared);
     Server::bind(&options.socket)?
+        // What they need is the loop's to say.
+        .watch(Pulse::new("calls", LONGEST_TURN), || true)
         .route(move |call: Try, _| a.ask(|reply| Call::Try(call, reply), TRY_TIME + short))
         .route(move |_: Keep, _| b.ask(Call::Keep, short))
         .route(move |_: Revert, _| c.ask(Call::Revert, short))
@@ -170,7 +174,9 @@ impl State {
     }
 
     fn run(&mut self, links: &impl std::os::fd::AsFd, woken: &UnixStream, calls: &Receiver<Call>) {
+        let pulse = Pulse::new("ports", LONGEST_TURN);
         loop {
+            pulse.beat();
             let sockets: Vec<(u32, std::net::UdpSocket)> = self
                 .manager
                 .system
@@ -180,12 +186,12 @@ impl State {
             let mut fds = vec![PollFd::new(links, PollFlags::IN), PollFd::new(woken, PollFlags::IN)];
             fds.extend(sockets.iter().map(|(_, socket)| PollFd::new(socket, PollFlags::IN)));
             let deadline = [self.manager.deadline(), self.waiting.as_ref().map(|(deadline, _)| *deadline)];
-            let wait = deadline.into_iter().flatten().min().map(|deadline| {
-                // Rounded up by a millisecond, so that it is due when we wake.
-                let left = deadline.saturating_sub(self.now()) + Duration::from_millis(1);
-                rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
+            // Rounded up by a millisecond, so that it is due when we wake.
+            let left = deadline.into_iter().flatten().min().map_or(Pulse::WAIT, |deadline| {
+                (deadline.saturating_sub(self.now()) + Duration::from_millis(1)).min(Pulse::WAIT)
             });
-            if let Err(error) = poll(&mut fds, wait.as_ref())
+            let wait = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            if let Err(error) = poll(&mut fds, Some(&wait))
                 && error != rustix::io::Errno::INTR
             {
                 log::error!("wait for events: {error}");

@@ -1,5 +1,6 @@
 //! Sticks that are there, and sticks that come and go: kernel uevents (no udev) and sysfs.
 
+use belvedere_varlink::Pulse;
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use std::fs;
@@ -31,9 +32,14 @@ impl Uevents {
         Ok(Self(socket))
     }
 
-    /// Waits for a notice about a whole disk. `Ok(None)`: notices were lost, look at what is there.
-    pub fn wait(&mut self) -> std::io::Result<Option<Change>> {
+    /// Waits for a notice about a whole disk; `turned` is called at least every [`Pulse::WAIT`] meanwhile. `Ok(None)`:
+    /// notices were lost, look at what is there.
+    pub fn wait(&mut self, turned: impl Fn()) -> std::io::Result<Option<Change>> {
         loop {
+            turned();
+            if !Pulse::wait_for(&self.0) {
+                continue;
+            }
             let mut buffer = [0; 8192];
             match rustix::net::recvfrom(&self.0, buffer.as_mut_slice(), RecvFlags::empty()) {
                 Ok((length, _, sender)) => {

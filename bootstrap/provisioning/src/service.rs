@@ -15,10 +15,10 @@ use belvedere_interfaces::network::{Keep, Revert, ServiceAddress, Try};
 use belvedere_interfaces::provisioning::{FinishRelease, GetIdentity, RELEASED, Release};
 use belvedere_interfaces::{Done, Failure, Method};
 use belvedere_provisioning_archive::Archive;
-use belvedere_varlink::{CallError, Client, Server};
+use belvedere_varlink::{CallError, Client, Pulse, Server};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A `Try` waits for addresses on its own; this is longer.
@@ -33,6 +33,13 @@ const LOG_PAGES: usize = 40;
 /// How long a stick waits for a release to be finished, and how often it is looked at.
 const RELEASE_TIME: Duration = Duration::from_secs(60);
 const RELEASE_LOOK: Duration = Duration::from_millis(500);
+
+/// The loop that attends to sticks turns, or takes the next step with a stick, at least so often. Steps that wait for a
+/// network have 100 s; but a stick that answers nothing keeps its reader for the kernel's time limit and retries, minutes
+/// for each read, and is no reason to take the appliance down.
+const LONGEST_STEP: Duration = Duration::from_secs(15 * 60);
+/// The identity is written durably while others wait for it.
+const LONGEST_WRITE: Duration = Duration::from_secs(60);
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -88,7 +95,8 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
     serve(&options, &shared)?;
     belvedere_varlink::notify_ready();
 
-    let mut appliance = Appliance { options: options.clone(), shared };
+    let pulse = Pulse::new("sticks", LONGEST_STEP);
+    let mut appliance = Appliance { options: options.clone(), shared, pulse };
     appliance.finish_network();
     if let Some(directory) = &options.directory {
         let mut stick = DirectoryStick::new(directory, || Ok(()));
@@ -104,7 +112,7 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
         present.push(disk);
     }
     while let Some(events) = uevents.as_mut() {
-        match events.wait().map_err(ServiceError::Uevents)? {
+        match events.wait(|| appliance.pulse.beat()).map_err(ServiceError::Uevents)? {
             Some(Change::Added(disk)) if is_stick(sys, &disk) && !present.contains(&disk) => {
                 appliance.plugged_in(sys, &disk);
                 present.push(disk);
@@ -143,9 +151,11 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
 /// Answers `org.belvedere.Provisioning`.
 fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
     let (answers, releasing, finishing) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
-    let (state, same_state) = (options.state.clone(), options.state.clone());
+    let (state, same_state, watched) = (options.state.clone(), options.state.clone(), Arc::clone(shared));
+    let pulse = Pulse::new("calls", LONGEST_WRITE);
     let fail = |reason: &str, message: String| Failure { reason: reason.into(), message };
     Server::bind(&options.socket)?
+        .watch(pulse, move || !matches!(watched.try_lock(), Err(TryLockError::WouldBlock)))
         .route(move |_: GetIdentity, _| match &*answers.lock().unwrap_or_else(PoisonError::into_inner) {
             Standing::Owned(stored) => Ok(stored.identity.clone()),
             Standing::Released(released) if !released.cleared => {
@@ -194,6 +204,7 @@ fn wait_for(device: &Path) {
 struct Appliance {
     options: Options,
     shared: Shared,
+    pulse: Pulse,
 }
 
 impl Appliance {
@@ -218,6 +229,7 @@ impl Appliance {
     }
 
     fn mount(&self, volume: &str) -> Result<Mounted, String> {
+        self.pulse.beat();
         let device = Path::new("/dev").join(volume);
         wait_for(&device);
         Mounted::mount(&device, &self.options.mount_point)
@@ -238,6 +250,7 @@ impl Appliance {
         let unfinished = || matches!(self.standing(), Standing::Released(released) if !released.cleared);
         let began = Instant::now();
         while unfinished() && began.elapsed() < RELEASE_TIME {
+            self.pulse.beat();
             std::thread::sleep(RELEASE_LOOK);
         }
     }
@@ -265,6 +278,7 @@ impl Appliance {
     fn call<M: Method>(&self, path: &Path, method: &M, time: Duration) -> Result<M::Reply, String> {
         let began = Instant::now();
         loop {
+            self.pulse.beat();
             let result = Client::connect(path).and_then(|mut client| client.call_within(method, time));
             match result {
                 Err(CallError::Connect { .. }) if began.elapsed() < SERVICE_TIME => {
@@ -289,6 +303,7 @@ impl World for Appliance {
     }
 
     fn light(&mut self, condition: Condition, active: bool) {
+        self.pulse.beat();
         let call = SetCondition { source: "provisioning".into(), condition, active };
         // Without lights the appliance is provisioned all the same.
         if let Err(error) = belvedere_varlink::call(&self.options.front_panel, &call) {

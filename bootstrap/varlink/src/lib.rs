@@ -38,6 +38,12 @@
 //! server is answered `permission_denied` and closed before a byte of it is read; a method that it may not call is
 //! answered so before its parameters are read. Servers of channels ask it with [`may_connect`].
 //!
+//! # Ready, and alive
+//!
+//! A service says once that it is ready ([`notify_ready`]) and from then on gives signs of life ([`Pulse`]) out of the
+//! loops that do its work; `init` starts one anew that falls silent. What counts as work of a server on threads of its own is
+//! that it takes connections and that the service's state can be had ([`Server::watch`]).
+//!
 //! # Bounds
 //!
 //! | what | limit | then |
@@ -54,6 +60,7 @@
 mod client;
 mod logging;
 mod places;
+mod pulse;
 mod ready;
 mod rights;
 mod server;
@@ -61,7 +68,8 @@ mod wire;
 
 pub use client::{CallError, Client, call};
 pub use logging::log_to_stderr;
-pub use ready::{READY_VARIABLE, notify_ready};
+pub use pulse::Pulse;
+pub use ready::{READY_VARIABLE, claim_ready_pipe, notify_ready};
 pub use rights::may_connect;
 pub use server::{BindError, Peer, Server};
 

@@ -8,7 +8,7 @@ use crate::client::describe;
 use crate::places::{Place, Places};
 use crate::rights::host;
 use crate::wire::{self, CallHead, ReceiveError, Wire};
-use crate::{FAILURE, IDLE_TIME, MAXIMUM_MESSAGE, MESSAGE_TIME};
+use crate::{FAILURE, IDLE_TIME, MAXIMUM_MESSAGE, MESSAGE_TIME, Pulse};
 use belvedere_interfaces::rights::{self, Caller, Host};
 use belvedere_interfaces::{Failure, Method};
 use serde::Serialize;
@@ -71,6 +71,8 @@ pub enum BindError {
 
 /// Reads the parameters of a message straight into the method, and gives the text of the answer.
 type Handler = Box<dyn Fn(&[u8], Peer) -> Vec<u8> + Send + Sync>;
+/// Whether what the methods work on can be had.
+type Watch = Box<dyn Fn() -> bool + Send>;
 
 /// One socket and the methods that it answers.
 pub struct Server {
@@ -83,6 +85,7 @@ pub struct Server {
     /// Its name in the table of rights.
     name: String,
     host: Host,
+    watch: Option<(Pulse, Watch)>,
 }
 
 impl Server {
@@ -131,6 +134,7 @@ impl Server {
             maximum_message: MAXIMUM_MESSAGE,
             name: name.to_owned(),
             host: host(),
+            watch: None,
         }
     }
 
@@ -153,6 +157,14 @@ impl Server {
         self
     }
 
+    /// Gives `pulse` a beat at each turn of the loop that takes connections, at which `alive` says that the methods can
+    /// do their work: that a lock which they take was to be had. `alive` must not wait: a lock that is busy now will be
+    /// free at another turn, and one that never is makes the service silent.
+    pub fn watch(mut self, pulse: Pulse, alive: impl Fn() -> bool + Send + 'static) -> Server {
+        self.watch = Some((pulse, Box::new(alive)));
+        self
+    }
+
     /// Answers `M` with `handler`, which runs on the connection's own thread and may block.
     pub fn route<M: Method>(
         mut self,
@@ -171,11 +183,19 @@ impl Server {
 
     /// Serves until the process ends.
     pub fn run(self) {
-        let Server { listener, path, routes, idle, message_time, maximum_message, name: server, host } = self;
+        let Server { listener, path, routes, idle, message_time, maximum_message, name: server, host, watch } = self;
         let served = Arc::new(Served { server, routes });
         let places = Places::default();
         let name = path.map_or_else(|| "varlink".to_owned(), |path| path.display().to_string());
         loop {
+            if let Some((pulse, alive)) = &watch {
+                if alive() {
+                    pulse.beat();
+                }
+                if !Pulse::wait_for(&listener) {
+                    continue;
+                }
+            }
             let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
                 // The listener was shut down: the only way to end.

@@ -5,7 +5,7 @@ use belvedere_interfaces::logs::{LogBatch, LogEntry, ReadLogs};
 use belvedere_interfaces::machine::Restart;
 use belvedere_interfaces::rights::{Caller, Host};
 use belvedere_interfaces::{Done, Failure};
-use belvedere_varlink::{CallError, Client, MAXIMUM_CONNECTIONS_PER_USER, MAXIMUM_MESSAGE, Peer, Server};
+use belvedere_varlink::{CallError, Client, MAXIMUM_CONNECTIONS_PER_USER, MAXIMUM_MESSAGE, Peer, Pulse, Server};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -310,4 +310,30 @@ fn a_client_outlives_the_restart_of_its_service() {
 fn a_missing_service_is_a_connect_error() {
     let (_directory, path) = directory();
     assert!(matches!(Client::connect(&path), Err(CallError::Connect { .. })));
+}
+
+/// A service whose calls nobody makes lives, too: the loop that takes connections turns by itself, and still answers.
+#[test]
+fn a_watched_server_looks_whether_its_state_can_be_had() {
+    let (_directory, path) = directory();
+    let state = Arc::new(Mutex::new(0));
+    let looked = Arc::clone(&state);
+    let (sender, looks) = std::sync::mpsc::channel();
+    Server::bind(&path)
+        .unwrap()
+        .watch(Pulse::new("calls", Duration::from_secs(30)), move || {
+            let free = looked.try_lock().is_ok();
+            let _ = sender.send(free);
+            free
+        })
+        .route(|_: SetCondition, _| Ok(Done {}))
+        .spawn();
+    let patience = Duration::from_secs(30);
+    assert!(looks.recv_timeout(patience).unwrap());
+    let held = state.lock().unwrap();
+    while looks.recv_timeout(patience).unwrap() {}
+    // It does not wait for the lock, and takes connections meanwhile.
+    belvedere_varlink::call(&path, &condition(true)).unwrap();
+    drop(held);
+    while !looks.recv_timeout(patience).unwrap() {}
 }

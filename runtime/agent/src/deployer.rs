@@ -4,7 +4,7 @@ use crate::service::{Event, now_seconds};
 use crate::web::Web;
 use belvedere_device_protocol::shadow::DeploymentReference;
 use belvedere_interfaces::applications::{DesiredDeployment, SetDesired, SetObjectAccess};
-use belvedere_varlink::CallError;
+use belvedere_varlink::{CallError, Pulse};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,10 @@ use std::time::Duration;
 
 /// Keys are not renewed more often, seconds.
 const RENEW_AGAIN: i64 = 30;
+
+/// A step asks the service for keys and for a document, 60 s each at most, and `applications` twice, 10 s each; and what
+/// comes of it is taken by a loop that may take 120 s for a turn.
+const LONGEST_STEP: Duration = Duration::from_secs(360);
 
 /// What the thread is told.
 pub(crate) enum Task {
@@ -69,16 +73,19 @@ pub(crate) struct Deployer {
 impl Deployer {
     pub(crate) fn run(mut self, tasks: &Receiver<Task>, results: &SyncSender<Event>) {
         let (mut failed, mut not_before) = (false, i64::MIN);
+        let pulse = Pulse::new("deployments", LONGEST_STEP);
         loop {
+            pulse.beat();
             let renew_at = self.renew.then(|| renewal(failed, self.web.renew_at(), not_before));
-            let wait = renew_at.map_or(Duration::from_secs(3600), |at| {
-                Duration::from_secs(u64::try_from(at.saturating_sub(now_seconds())).unwrap_or(0))
+            let wait = renew_at.map_or(Pulse::WAIT, |at| {
+                Duration::from_secs(u64::try_from(at.saturating_sub(now_seconds())).unwrap_or(0)).min(Pulse::WAIT)
             });
             let result = match tasks.recv_timeout(wait) {
                 Ok(Task::Fetch(references)) => Event::Documents(
                     references
                         .into_iter()
                         .map(|(id, reference)| {
+                            pulse.beat();
                             let document = self.web.deployment(&reference, now_seconds());
                             (id, (reference, document))
                         })
@@ -96,7 +103,7 @@ impl Deployer {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    if self.renew {
+                    if renew_at.is_some_and(|at| now_seconds() >= at) {
                         let result = self.give_access();
                         failed = result.is_err();
                         not_before = now_seconds() + RENEW_AGAIN;

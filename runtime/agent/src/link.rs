@@ -4,6 +4,7 @@ use belvedere_device_protocol::shadow::connection_topic;
 use belvedere_interfaces::provisioning::Identity;
 use belvedere_provisioning::claim::describe;
 use belvedere_provisioning::tls::{TlsError, client_config};
+use belvedere_varlink::Pulse;
 use rumqttc::{Client, Event, Incoming, LastWill, MqttOptions, NetworkOptions, QoS, SubscribeFilter, Transport};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,9 @@ const MAX_PACKET: usize = 512 << 10;
 const QUEUE: usize = 64;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(60);
+/// Keep-alives make the thread turn when nothing else does. A turn takes a connection's time and the longest pause at most;
+/// what it tells is taken by a loop with a time limit of its own.
+const LONGEST_TURN: Duration = Duration::from_secs(240);
 
 /// What the thread tells.
 #[derive(Debug)]
@@ -86,7 +90,9 @@ impl Drop for Link {
 
 fn listen(mut connection: rumqttc::Connection, stop: &AtomicBool, service: &str, mut hear: impl FnMut(Heard)) {
     let (mut connected, mut wait) = (false, FIRST_WAIT);
+    let pulse = Pulse::new("connection", LONGEST_TURN);
     while !stop.load(Ordering::Acquire) {
+        pulse.beat();
         match connection.recv() {
             Err(_) => break,
             Ok(Ok(Event::Incoming(Incoming::ConnAck(_)))) => {

@@ -12,6 +12,7 @@ use crate::service::Options;
 use belvedere_interfaces::applications::{GetReports, SetDesired};
 use belvedere_interfaces::machine::Restart;
 use belvedere_interfaces::provisioning::{FinishRelease, Identity, Release};
+use belvedere_varlink::Pulse;
 use std::time::{Duration, Instant};
 
 /// First question after the connection was lost. A service that restarts is back sooner, and is not asked by all at once.
@@ -84,9 +85,10 @@ pub fn give_up(options: &Options, identity: &Identity) {
 }
 
 /// Removes what is left of the earlier owner. Comes back when that is done; a process that does not answer is asked again.
-pub fn clear(options: &Options, files: &[&str]) {
+pub fn clear(options: &Options, files: &[&str], pulse: &Pulse) {
     let mut said: Option<Instant> = None;
     while let Err(message) = try_to_clear(options, files) {
+        pulse.beat();
         if said.is_none_or(|at| at.elapsed() >= SAY) {
             log::warn!("clearing the released appliance: {message}; trying again");
             said = Some(Instant::now());

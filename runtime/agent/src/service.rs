@@ -18,7 +18,7 @@ use belvedere_interfaces::front_panel::{NetworkCondition, SetNetwork};
 use belvedere_interfaces::machine::Restart;
 use belvedere_interfaces::network::GetStatus;
 use belvedere_interfaces::provisioning::{GetIdentity, Identity, RELEASED};
-use belvedere_varlink::CallError;
+use belvedere_varlink::{CallError, Pulse};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +33,9 @@ const CALM_PERIOD: Duration = Duration::from_secs(10);
 const STATUS_PERIOD: Duration = Duration::from_secs(15);
 /// Events waiting for the loop; MQTT's thread waits when it is full.
 pub(crate) const EVENTS: usize = 64;
+
+/// A turn of the loop asks five of the appliance's other processes, 10 s each at most, and writes no more than a file.
+const LONGEST_TURN: Duration = Duration::from_secs(120);
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -58,12 +61,13 @@ pub struct Options {
 /// Runs until the process ends.
 pub fn run(options: &Options) -> ! {
     belvedere_varlink::notify_ready();
+    let pulse = Pulse::new("session", LONGEST_TURN);
     loop {
-        let identity = wait_for_identity(options);
+        let identity = wait_for_identity(options, &pulse);
         log::info!("{} speaks with {}:{}", identity.thing_name, identity.endpoints.mqtt.host, identity.endpoints.mqtt.port);
         match Session::start(options, &identity) {
             Ok(mut session) => {
-                if session.run(options, &identity) == Ended::Released {
+                if session.run(options, &identity, &pulse) == Ended::Released {
                     drop(session);
                     tell_front_panel(options, None);
                     release::give_up(options, &identity);
@@ -77,12 +81,13 @@ pub fn run(options: &Options) -> ! {
     }
 }
 
-fn wait_for_identity(options: &Options) -> Identity {
+fn wait_for_identity(options: &Options, pulse: &Pulse) -> Identity {
     let (mut wait, mut said) = (Duration::from_secs(1), String::new());
     loop {
+        pulse.beat();
         match belvedere_varlink::call(&options.provisioning, &GetIdentity {}) {
             Ok(identity) => return identity,
-            Err(CallError::Failure(failure)) if failure.reason == RELEASED => release::clear(options, &[POSITIONS]),
+            Err(CallError::Failure(failure)) if failure.reason == RELEASED => release::clear(options, &[POSITIONS], pulse),
             Err(error) => {
                 let text = error.to_string();
                 if text != said {
@@ -178,10 +183,11 @@ impl Session {
     }
 
     /// Until another identity is in force, or the service has released the appliance.
-    fn run(&mut self, options: &Options, identity: &Identity) -> Ended {
+    fn run(&mut self, options: &Options, identity: &Identity, pulse: &Pulse) -> Ended {
         let mut applications = Asked::new(&options.applications);
         let (mut next_reports, mut next_status) = (Duration::ZERO, Duration::ZERO);
         loop {
+            pulse.beat();
             let now = self.now();
             if now >= next_reports {
                 self.ask_applications(&mut applications, now);

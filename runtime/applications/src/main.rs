@@ -48,6 +48,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     belvedere_varlink::log_to_stderr();
+    // Containers are started before this service is ready.
+    belvedere_varlink::claim_ready_pipe();
     let arguments = Arguments::parse();
     let mut places = Places::default();
     let given = [

@@ -15,7 +15,7 @@ use belvedere_interfaces::applications::{DesiredDeployment, GetReports, Reports,
 use belvedere_interfaces::camera::{GetStreams, SetStreams, StreamConfiguration};
 use belvedere_interfaces::logs::ReadLogs;
 use belvedere_interfaces::{Done, Failure};
-use belvedere_varlink::Client;
+use belvedere_varlink::{Client, Pulse};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -27,6 +27,9 @@ const INSTANCES: usize = 20;
 const DISK_PERIOD: Duration = Duration::from_secs(20);
 /// Containers are given a few seconds to end; the machine itself ends ten seconds after it was asked.
 const END: Duration = Duration::from_secs(8);
+/// A turn of the loop that follows wishes calls `camera` three times (10 s each at most) and tells the decoder of pauses;
+/// behind the lock of the model nothing waits.
+const LONGEST_TURN: Duration = Duration::from_secs(120);
 
 /// The running service.
 pub struct Service {
@@ -75,8 +78,10 @@ impl Service {
     /// Serves `org.belvedere.Applications` and `org.belvedere.Logs`.
     pub fn serve(self: &Arc<Service>) -> Result<impl Sized + use<>, String> {
         let (one, two, three, spool) = (self.clone(), self.clone(), self.clone(), self.shared.spool.clone());
+        let watched = self.shared.clone();
         let server = belvedere_varlink::Server::bind(&self.shared.places.socket)
             .map_err(|error| error.to_string())?
+            .watch(Pulse::new("calls", LONGEST_TURN), move || watched.is_free())
             .route(move |call: SetDesired, _| one.set_desired(call))
             .route(move |call: SetObjectAccess, _| Ok(two.set_access(call)))
             .route(move |_: GetReports, _| Ok(three.reports()))
@@ -417,7 +422,9 @@ fn watch_cameras(service: &Service) {
     let mut client: Option<Client> = None;
     let mut told: Option<Vec<StreamConfiguration>> = None;
     let mut pauses = Pauses::default();
+    let pulse = Pulse::new("wishes", LONGEST_TURN);
     while !shared.lock().ending {
+        pulse.beat();
         service.start_workers();
         let (wanted, paused) = {
             let model = shared.lock();

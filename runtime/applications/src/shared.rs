@@ -12,7 +12,7 @@ use belvedere_interfaces::applications::{DesiredDeployment, SetObjectAccess};
 use belvedere_interfaces::camera::{StreamConfiguration, StreamStatus};
 use belvedere_manifest::Application;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Shared by all threads.
@@ -149,6 +149,11 @@ impl Shared {
     /// The model. A thread that panicked while it held it ends the process (`panic = "abort"`); in tests it is used on.
     pub fn lock(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the model can be had at this moment.
+    pub fn is_free(&self) -> bool {
+        !matches!(self.model.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Changes what threads of instances wait for, and rings.

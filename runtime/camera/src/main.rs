@@ -3,9 +3,11 @@
 use belvedere_camera::machine::Policy;
 use belvedere_camera::service::Service;
 use belvedere_interfaces::paths;
+use belvedere_varlink::Pulse;
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Watches RTSP cameras over TCP and hands their H.264 to belvedere-decoder.
 ///
@@ -50,5 +52,12 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     belvedere_varlink::notify_ready();
-    runtime.block_on(std::future::pending())
+    // All streams take turns on this thread: one that does not give its turn back silences the service.
+    runtime.block_on(async {
+        let pulse = Pulse::new("streams", Duration::from_secs(30));
+        loop {
+            pulse.beat();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    })
 }

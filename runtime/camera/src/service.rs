@@ -7,7 +7,8 @@ use belvedere_interfaces::camera::{GetStreams, SetStreams, StreamConfiguration, 
 use belvedere_interfaces::{Done, Failure, access_units};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -123,8 +124,11 @@ impl Service {
 
     /// Answers calls at `path`, on threads of its own.
     pub fn serve(&self, path: &std::path::Path) -> Result<(), belvedere_varlink::BindError> {
-        let (setting, asking) = (self.clone(), self.clone());
+        let (setting, asking, watched) = (self.clone(), self.clone(), self.clone());
+        // Nothing waits while it has the streams.
+        let pulse = belvedere_varlink::Pulse::new("calls", Duration::from_secs(30));
         belvedere_varlink::Server::bind(path)?
+            .watch(pulse, move || !matches!(watched.streams.try_lock(), Err(TryLockError::WouldBlock)))
             .route(move |call: SetStreams, _| setting.set_streams(call))
             .route(move |_: GetStreams, _| Ok(asking.get_streams()))
             .spawn();

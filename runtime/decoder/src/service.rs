@@ -3,6 +3,7 @@
 use crate::libavcodec::Libavcodec;
 use crate::stream::{self, End};
 use belvedere_frames::Server;
+use belvedere_varlink::Pulse;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,6 +16,8 @@ use std::time::Duration;
 pub const MAXIMUM_STREAMS: usize = 96;
 /// A connection says which stream it is within this time.
 const TIME_TO_OPEN: Duration = Duration::from_secs(30);
+/// A turn of the loop that takes connections starts one thread.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 
 /// `camera` reads a report within this time: it always listens.
 const TIME_TO_REPORT: Duration = Duration::from_secs(10);
@@ -34,7 +37,12 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 /// Serves until the process ends.
 pub fn run(listener: &UnixListener, frames: &Server) -> ! {
     let running = Arc::new(AtomicUsize::new(0));
+    let pulse = Pulse::new("streams", LONGEST_TURN);
     loop {
+        pulse.beat();
+        if !Pulse::wait_for(listener) {
+            continue;
+        }
         let connection = match listener.accept() {
             Ok((connection, _)) => connection,
             Err(error) => {

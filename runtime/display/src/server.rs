@@ -9,6 +9,7 @@ use crate::output::Output;
 use crate::stage::{Refusal, Scene, Stage};
 use belvedere_frames::packet;
 use belvedere_interfaces::channel::display::{Event, Request};
+use belvedere_varlink::Pulse;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How often the card is asked for monitors.
 const PROBE: Duration = Duration::from_secs(2);
+/// A turn draws one picture and asks the card for monitors, which takes it a second for each at worst.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 /// Packets read from one client before the next one's turn.
 const PACKETS_PER_TURN: usize = 32;
 
@@ -24,7 +27,9 @@ const PACKETS_PER_TURN: usize = 32;
 pub fn serve(listener: &OwnedFd, output: &mut dyn Output) -> io::Result<()> {
     let mut server = Server { stage: Stage::default(), clients: BTreeMap::new(), next: 0, dirty: true };
     let mut probed: Option<Instant> = None;
+    let pulse = Pulse::new("display", LONGEST_TURN);
     loop {
+        pulse.beat();
         if probed.is_none_or(|probed| probed.elapsed() >= PROBE) {
             probed = Some(Instant::now());
             server.dirty |= output.probe();

@@ -15,7 +15,8 @@ use crate::ring::{ClientId, OwnerId, Ring, slots_for};
 use crate::shares::{Limits, Share, Shares};
 use belvedere_interfaces::channel::MAXIMUM_OWNER;
 use belvedere_interfaces::channel::frames::{Event, Request};
-use rustix::event::{PollFd, PollFlags};
+use belvedere_varlink::Pulse;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,6 +41,11 @@ const RINGS: usize = 8;
 const RINGS_TIME: Duration = Duration::from_secs(3600);
 /// Bytes of a stream's identifier.
 pub const MAXIMUM_STREAM_ID: usize = 128;
+
+/// A turn of the serving thread waits for nobody; it takes the lock that all writers take.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
+/// How often it turns while nobody says anything.
+const IDLE_TURN: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// What became of a picture that the decoder offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -424,7 +430,9 @@ impl Server {
         std::thread::Builder::new()
             .name("frames".into())
             .spawn(move || {
+                let pulse = Pulse::new("frames", LONGEST_TURN);
                 loop {
+                    pulse.beat();
                     if let Err(error) = server.turn(&listener) {
                         log::error!("cannot wait for clients: {error}");
                         std::thread::sleep(std::time::Duration::from_millis(100));
@@ -441,7 +449,7 @@ impl Server {
             lock(&self.state).clients.iter().map(|(id, client)| (*id, client.socket.clone())).collect();
         let mut waiting = vec![PollFd::new(listener, PollFlags::IN)];
         waiting.extend(clients.iter().map(|(_, socket)| PollFd::new(&**socket, PollFlags::IN)));
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut waiting, None))?;
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut waiting, Some(&IDLE_TURN)))?;
         for ((id, socket), ready) in clients.iter().zip(&waiting[1..]) {
             if ready.revents().is_empty() {
                 continue;

@@ -9,7 +9,7 @@
 //! Hence whatever others do, `in_all / 2 / assured` owners beyond the greedy ones still get `assured` each.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// The three numbers; of whatever is counted.
@@ -54,6 +54,11 @@ impl Shares {
     /// The numbers.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Whether the numbers can be had at this moment.
+    pub fn is_free(&self) -> bool {
+        !matches!(self.given.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     fn lock(&self) -> MutexGuard<'_, Given> {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 /// Bytes of a model.
@@ -62,6 +62,11 @@ impl Default for Models {
 impl Models {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what is known of models can be had at this moment.
+    pub fn is_free(&self) -> bool {
+        !matches!(self.known.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// The model in a file, loaded if it is not yet. `around` is what happens around the engine's work on bytes that may

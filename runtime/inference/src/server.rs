@@ -12,6 +12,7 @@ use belvedere_frames::packet;
 use belvedere_frames::shares::{Limits, Share, Shares};
 use belvedere_interfaces::channel::MAXIMUM_OWNER;
 use belvedere_interfaces::channel::inference::{Event, RESULT_PACKET, Request, TensorView};
+use belvedere_varlink::Pulse;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -30,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const PACKET_TIME: Duration = Duration::from_secs(5);
 /// Results have to be read at least so fast (after [`PACKET_TIME`] twice), in bytes a second.
 const RESULT_RATE: u64 = 4 << 20;
+
+/// A turn of the loop that takes connections starts one thread or sends one packet.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 
 /// Serves models.
 pub struct Server {
@@ -79,8 +83,18 @@ impl Server {
     }
 
     /// Accepts connections for ever; ends when accepting fails for good.
+    ///
+    /// That a model takes its time, for a call or to be loaded, is no silence; that the locks which every connection needs
+    /// cannot be had is.
     pub fn serve(self: &Arc<Server>, listener: impl AsFd) -> packet::Error {
+        let pulse = Pulse::new("connections", LONGEST_TURN);
         loop {
+            if self.models.is_free() && self.connections.is_free() && self.in_flight.is_free() {
+                pulse.beat();
+            }
+            if !Pulse::wait_for(&listener) {
+                continue;
+            }
             let connection = match packet::accept(&listener) {
                 Ok(connection) => connection,
                 Err(error) if error.passes() => {
