@@ -5,14 +5,17 @@ use crate::devices::{Change, Uevents, Volume, is_behind_usb, is_stick, look_at_m
 use crate::executor::{keep_network, provision};
 use crate::identity::{self, Released, Standing, StoredIdentity};
 use crate::key::{DeviceKey, SoftwareKey};
+use crate::signing::{SignDigest, Signing, TpmSigner};
 use crate::stick::{DirectoryStick, Mounted};
 use crate::survey::{Elsewhere, Surveyed, choose_volume};
+use crate::tpm;
+use crate::tpm_key::TpmKey;
 use crate::world::{Stick, World};
 use belvedere_device_protocol::{Endpoint, NetworkConfiguration, NetworkStatus};
 use belvedere_interfaces::front_panel::{Condition, SetCondition};
 use belvedere_interfaces::logs::{LogEntry, ReadLogs};
 use belvedere_interfaces::network::{Keep, Revert, ServiceAddress, Try};
-use belvedere_interfaces::provisioning::{FinishRelease, GetIdentity, RELEASED, Release};
+use belvedere_interfaces::provisioning::{DeviceKeyReference, FinishRelease, GetIdentity, RELEASED, Release, Sign};
 use belvedere_interfaces::{Done, Failure, Method};
 use belvedere_provisioning_archive::Archive;
 use belvedere_varlink::{CallError, Client, Server};
@@ -34,6 +37,8 @@ const LOG_PAGES: usize = 40;
 const RELEASE_TIME: Duration = Duration::from_secs(60);
 const RELEASE_LOOK: Duration = Duration::from_millis(500);
 
+const SYS: &str = "/sys";
+
 /// Where things are.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -51,6 +56,8 @@ pub struct Options {
     pub mount_point: PathBuf,
     /// File with the release's version.
     pub version: PathBuf,
+    /// The TPM's node.
+    pub tpm: PathBuf,
     /// A directory that stands for a plugged-in stick: provision from it once and end (for tests on a host).
     pub directory: Option<PathBuf>,
 }
@@ -73,7 +80,12 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
     let standing = identity::read(&options.state);
     match &standing {
         Standing::Owned(stored) => {
-            log::info!("provisioned as {} (generation {})", stored.identity.thing_name, stored.identity.generation)
+            log::info!("provisioned as {} (generation {})", stored.identity.thing_name, stored.identity.generation);
+            if matches!(stored.identity.key, DeviceKeyReference::Software { .. })
+                && tpm::is_there(&options.tpm, Path::new(SYS)) == Ok(true)
+            {
+                log::warn!("the device's key is in a file, from before the TPM was used: provision again to have it there");
+            }
         }
         Standing::Released(released) if !released.cleared => {
             log::info!("released; the earlier owner's applications are to be removed")
@@ -85,7 +97,8 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
         None => Some(Uevents::open().map_err(ServiceError::Uevents)?),
         Some(_) => None,
     };
-    serve(&options, &shared)?;
+    let signer = TpmSigner(tpm::Device::opener(options.tpm.clone()));
+    serve(&options, &shared, Box::new(signer))?.spawn();
     belvedere_varlink::notify_ready();
 
     let mut appliance = Appliance { options: options.clone(), shared };
@@ -97,7 +110,7 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
         }
         return Ok(());
     }
-    let sys = Path::new("/sys");
+    let sys = Path::new(SYS);
     let mut present = Vec::new();
     for disk in sticks(sys) {
         appliance.plugged_in(sys, &disk);
@@ -141,11 +154,13 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
 }
 
 /// Answers `org.belvedere.Provisioning`.
-fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
+fn serve(options: &Options, shared: &Shared, signer: Box<dyn SignDigest>) -> Result<Server, ServiceError> {
+    let (signing, signed_for) = (Signing::new(signer), Arc::clone(shared));
     let (answers, releasing, finishing) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let (state, same_state) = (options.state.clone(), options.state.clone());
     let fail = |reason: &str, message: String| Failure { reason: reason.into(), message };
-    Server::bind(&options.socket)?
+    let server = Server::bind(&options.socket)?
+        .route(move |call: Sign, _| signing.sign(&signed_for, &call))
         .route(move |_: GetIdentity, _| match &*answers.lock().unwrap_or_else(PoisonError::into_inner) {
             Standing::Owned(stored) => Ok(stored.identity.clone()),
             Standing::Released(released) if !released.cleared => {
@@ -178,9 +193,8 @@ fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
                 *standing = after;
             }
             Ok(Done {})
-        })
-        .spawn();
-    Ok(())
+        });
+    Ok(server)
 }
 
 /// Waits for a stick's node: `init` makes it, who looks for new devices now and then.
@@ -310,6 +324,13 @@ impl World for Appliance {
     }
 
     fn make_key(&mut self) -> Result<Box<dyn DeviceKey>, String> {
+        let node = &self.options.tpm;
+        if tpm::is_there(node, Path::new(SYS))? {
+            wait_for(node);
+            // Whatever is wrong with it: a key on the disk instead is not what anybody was promised.
+            return Ok(Box::new(TpmKey::create(tpm::Device::opener(node.clone()))?));
+        }
+        log::warn!("NO TPM at {}: the device's private key is made in software and kept in a file", node.display());
         Ok(Box::new(SoftwareKey::generate()?))
     }
 
