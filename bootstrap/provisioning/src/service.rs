@@ -380,3 +380,73 @@ impl World for Appliance {
         Ok(entries)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::tests::{FakeTpmKey, stored};
+    use crate::key::WrappedKey;
+    use belvedere_interfaces::provisioning::Signed;
+    use belvedere_interfaces::rights::Host;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn appliance(directory: &Path, tpm: &str) -> Appliance {
+        let path = |name: &str| directory.join(name);
+        let options = Options {
+            socket: path("provisioning.sock"),
+            state: path("state"),
+            network: path("network.sock"),
+            front_panel: path("front-panel.sock"),
+            init: path("init.sock"),
+            mount_point: path("mount"),
+            version: path("version"),
+            tpm: path(tpm),
+            directory: None,
+        };
+        let mut stored = stored(1);
+        stored.keep_key(&FakeTpmKey::new());
+        Appliance { options, shared: Arc::new(Mutex::new(Standing::Owned(stored))) }
+    }
+
+    struct Counting(Arc<AtomicUsize>);
+
+    impl SignDigest for Counting {
+        fn sign(&self, _: &WrappedKey, digest: &[u8; 32]) -> Result<Vec<u8>, String> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(digest.to_vec())
+        }
+    }
+
+    #[test]
+    fn who_is_not_the_agent_gets_no_signature_and_the_tpm_is_not_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let appliance = appliance(directory.path(), "none");
+        let count = Arc::new(AtomicUsize::new(0));
+        let server = || serve(&appliance.options, &appliance.shared, Box::new(Counting(Arc::clone(&count)))).unwrap();
+        let sign = || belvedere_varlink::call(&appliance.options.socket, &Sign { generation: 1, digest: [7; 32] });
+        // On an appliance this process is the container manager when it is root, and nobody when it is not.
+        server().host(Host::Appliance).spawn();
+        let error = sign().unwrap_err();
+        assert_eq!(error.failure().map(|failure| failure.reason.as_str()), Some("permission_denied"), "{error}");
+        assert_eq!(count.load(Ordering::SeqCst), 0);
+        std::fs::remove_file(&appliance.options.socket).unwrap();
+        server().host(Host::Development { user: rustix::process::getuid().as_raw() }).spawn();
+        assert_eq!(sign().unwrap(), Signed { signature: vec![7; 32] });
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_key_is_made_in_software_only_where_there_is_no_tpm() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = appliance(directory.path(), "none").make_key().unwrap();
+        assert!(key.wrapped().is_none() && matches!(key.reference(), DeviceKeyReference::Software { .. }));
+        // Something is there, and it is no TPM that answers.
+        std::fs::create_dir(directory.path().join("broken")).unwrap();
+        let error = appliance(directory.path(), "broken").make_key().err().unwrap();
+        assert!(error.contains("open the TPM"), "{error}");
+        let listener = std::os::unix::net::UnixListener::bind(directory.path().join("closes")).unwrap();
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+        let error = appliance(directory.path(), "closes").make_key().err().unwrap();
+        assert!(error.contains("make the device's key"), "{error}");
+    }
+}
