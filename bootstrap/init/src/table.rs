@@ -136,6 +136,8 @@ pub const SERVICES: &[Service] = &[
         // checked before anything else sets the clock.
         capabilities: CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_TIME),
         network: Network::Appliance,
+        // The device's key: made there, and signs there.
+        devices: &["tpmrm0"],
         sticks: true,
         sandbox: Some(Launched::Provisioning),
         after: &["front-panel"],
@@ -246,10 +248,13 @@ mod tests {
         for service in SERVICES {
             assert!(!service.capabilities.intersects(never), "{}", service.name);
             for pattern in service.devices {
-                let known = ["video", "dri/card", "dri/renderD"];
-                assert!(known.iter().any(|start| pattern.strip_prefix(start) == Some("*")), "{}: {pattern}", service.name);
+                let known = ["video*", "dri/card*", "dri/renderD*", "tpmrm0"];
+                assert!(known.contains(pattern), "{}: {pattern}", service.name);
             }
         }
+        // The TPM without the kernel's resource manager (tpm0) is nobody's: its users would see one another's keys.
+        let with_tpm = SERVICES.iter().filter(|service| service.devices.iter().any(|pattern| pattern.starts_with("tpm")));
+        assert_eq!(with_tpm.map(|service| service.name).collect::<Vec<_>>(), ["provisioning"]);
         let overriding = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
         let names: Vec<&str> = SERVICES
             .iter()

@@ -34,6 +34,7 @@ fn lay_out() {
     node("mem", FileType::CharacterDevice, 1, 1);
     node("kmsg", FileType::CharacterDevice, 1, 11);
     node("watchdog0", FileType::CharacterDevice, 1, 3);
+    node("tpm0", FileType::CharacterDevice, 1, 3);
     node("tpmrm0", FileType::CharacterDevice, 1, 3);
     // Stands for a camera's decoder: reads as zeros.
     node("video0", FileType::CharacterDevice, 1, 5);
@@ -66,7 +67,7 @@ fn forbidden(service: &str) -> Vec<(String, bool)> {
         ("/dev/vda6", true),
         ("/dev/kmsg", true),
         ("/dev/watchdog0", true),
-        ("/dev/tpmrm0", true),
+        ("/dev/tpm0", true),
         ("/proc/sys/kernel/core_pattern", true),
         ("/proc/sys/vm/overcommit_memory", true),
         ("/sys/firmware/efi/efivars/BootOrder", true),
@@ -89,6 +90,9 @@ fn forbidden(service: &str) -> Vec<(String, bool)> {
     if service != "decoder" {
         tried.push(("read /dev/video0".into(), opens("/dev/video0", false)));
     }
+    if service != "provisioning" {
+        tried.push(("write /dev/tpmrm0".into(), opens("/dev/tpmrm0", true)));
+    }
     tried
 }
 
@@ -106,6 +110,9 @@ fn needed(service: &Service) -> Vec<(&'static str, bool)> {
     ];
     if service.name == "decoder" {
         tried.push(("read /dev/video0", opens("/dev/video0", false)));
+    }
+    if service.name == "provisioning" {
+        tried.push(("write /dev/tpmrm0", opens("/dev/tpmrm0", true)));
     }
     if service.kernel != Kernel::Containers {
         let flags = rustix::fs::statvfs("/sys").unwrap().f_flag;

@@ -3,7 +3,7 @@
 //! Until RegisterThing the claim may be used again: after a power cut the same stick provisions again. RegisterThing uses it
 //! up: after a power cut between the service's answer and our commit, the device must be provisioned anew.
 
-use crate::tls::client_config_at;
+use crate::tls::{client_config_at, software_key};
 use belvedere_device_protocol::provisioning::{
     Broker, CREATE_FROM_CSR, CertificateCreated, CreateFromCsr, RegisterThing, Rejected, ThingRegistered,
     register_thing_topic,
@@ -136,7 +136,8 @@ impl Session {
         let c = &archive.configuration;
         let (claim, key) = (&archive.claim_certificate_pem, &archive.claim_private_key_pem);
         // Not the appliance's clock: see `clock`.
-        let tls = client_config_at(authorities_pem, claim, key, c.issued)
+        let tls = software_key(key)
+            .and_then(|key| client_config_at(authorities_pem, claim, key, c.issued))
             .map_err(|error| ClaimError::Refused { what: error.to_string() })?;
         let endpoint = &c.endpoints.mqtt;
         let mut options = MqttOptions::new(&c.claim_client_id, &endpoint.host, endpoint.port);

@@ -3,16 +3,19 @@
 use crate::claim::ClaimError;
 use crate::clock;
 use crate::identity::StoredIdentity;
-use crate::key::DeviceKey;
+use crate::key::{DeviceKey, WrappedKey};
 use crate::plan::{Observation, Plan, Step, plan};
 use crate::result::{Outcome, RESULT_FILE, log_files};
 use crate::survey::Elsewhere;
 use crate::world::{Stick, World};
 use belvedere_device_protocol::{ConnectionStatus, NetworkStatus};
 use belvedere_interfaces::front_panel::Condition;
-use belvedere_interfaces::provisioning::Identity;
+use belvedere_interfaces::provisioning::{DeviceKeyReference, Identity};
 use belvedere_provisioning_archive::{Archive, ArchiveError, Limits, choose, parse};
 use sha2::{Digest, Sha256};
+
+/// Said on the stick.
+const SOFTWARE_KEY: &str = "Note: there is no TPM; the device's private key is a file on the appliance's disk";
 
 struct StepError {
     reason: &'static str,
@@ -101,7 +104,7 @@ fn find(stick: &mut impl Stick, elsewhere: &Elsewhere) -> Result<(String, String
 struct Progress {
     status: Option<NetworkStatus>,
     key: Option<Box<dyn DeviceKey>>,
-    identity: Option<Identity>,
+    identity: Option<(Identity, Option<WrappedKey>)>,
     tried: bool,
     committed: bool,
     details: Vec<String>,
@@ -221,15 +224,19 @@ fn carry_out_step(
             None => Ok(()),
         },
         Step::MakeKey => {
-            progress.key = Some(world.make_key().map_err(|message| error("key", message))?);
+            let key = world.make_key().map_err(|message| error("key", message))?;
+            if let DeviceKeyReference::Software { .. } = key.reference() {
+                progress.details.push(SOFTWARE_KEY.into());
+            }
+            progress.key = Some(key);
             Ok(())
         }
         Step::Register => register(world, archive, progress),
         Step::StoreIdentity => {
-            let identity = progress.identity.take().ok_or_else(|| error("internal", "no identity to store"))?;
+            let (identity, wrapped_key) = progress.identity.take().ok_or_else(|| error("internal", "no identity to store"))?;
             let network = archive.configuration.network.clone();
             let time = corrected(world, archive, progress).unwrap_or_else(|| world.now());
-            let stored = StoredIdentity::new(identity, digest.to_owned(), network, time);
+            let stored = StoredIdentity::new(identity, wrapped_key, digest.to_owned(), network, time);
             world.store_identity(&stored).map_err(|message| error("storage", message))?;
             progress.committed = true;
             Ok(())
@@ -298,16 +305,17 @@ fn register(world: &mut impl World, archive: &Archive, progress: &mut Progress) 
         endpoints.mqtt = broker.endpoint;
         broker.password
     });
-    progress.identity = Some(Identity {
+    let identity = Identity {
         device_id: archive.configuration.device_id.clone(),
         thing_name: registration.thing_name,
         endpoints,
         service_ca_pem: authorities_pem.to_owned(),
         certificate_pem: registration.certificate_pem,
-        private_key_pem: key.private_key_pem(),
+        key: key.reference(),
         mqtt_password,
         generation: standing.generation() + 1,
-    });
+    };
+    progress.identity = Some((identity, key.wrapped()));
     Ok(())
 }
 

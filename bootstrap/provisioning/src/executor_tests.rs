@@ -1,10 +1,11 @@
 use super::*;
 use crate::claim::Registration;
 use crate::identity::Standing;
-use crate::key::SoftwareKey;
+use crate::key::{SoftwareKey, WrappedKey};
 use belvedere_device_protocol::provisioning::Broker;
 use belvedere_device_protocol::{Endpoint, Endpoints, EthernetStatus, NetworkConfiguration};
 use belvedere_interfaces::logs::LogEntry;
+use belvedere_interfaces::provisioning::KeyAlgorithm;
 use belvedere_provisioning_archive::{Configuration, FORMAT_VERSION, Listed, write};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,11 +65,50 @@ pub fn stored(generation: u64) -> StoredIdentity {
         endpoints,
         service_ca_pem: archive().service_ca_pem,
         certificate_pem: "certificate".into(),
-        private_key_pem: "key".into(),
+        key: DeviceKeyReference::Software { private_key_pem: "key".into() },
         mqtt_password: None,
         generation,
     };
-    StoredIdentity::new(identity, format!("digest-{generation}"), NetworkConfiguration::default(), ISSUED)
+    StoredIdentity::new(identity, None, format!("digest-{generation}"), NetworkConfiguration::default(), ISSUED)
+}
+
+impl StoredIdentity {
+    /// The same identity with another key.
+    pub fn keep_key(&mut self, key: &dyn DeviceKey) {
+        self.identity.key = key.reference();
+        let (archive, network) = (self.archive_sha256.clone(), self.network.clone());
+        *self = StoredIdentity::new(self.identity.clone(), key.wrapped(), archive, network, self.provisioned);
+    }
+}
+
+/// What stands for a key that the TPM wrapped.
+pub fn wrapped() -> WrappedKey {
+    WrappedKey { private: vec![1; 40], public_area: vec![2; 88], authorization: [3; 32] }
+}
+
+/// A key whose private half nobody gets.
+pub struct FakeTpmKey(SoftwareKey);
+
+impl FakeTpmKey {
+    pub fn new() -> Self {
+        Self(SoftwareKey::generate().unwrap())
+    }
+}
+
+impl DeviceKey for FakeTpmKey {
+    fn certificate_request_pem(&self, common_name: &str) -> Result<String, String> {
+        self.0.certificate_request_pem(common_name)
+    }
+    fn public_key_der(&self) -> Vec<u8> {
+        self.0.public_key_der()
+    }
+    fn reference(&self) -> DeviceKeyReference {
+        let algorithm = KeyAlgorithm::EcdsaP256Sha256;
+        DeviceKeyReference::Provisioning { algorithm, public_key: self.public_key_der() }
+    }
+    fn wrapped(&self) -> Option<WrappedKey> {
+        Some(wrapped())
+    }
 }
 
 /// The service's half: a certificate for the key in the request.
@@ -102,6 +142,8 @@ struct Fake {
     reverted: bool,
     refuse: Option<ClaimError>,
     foreign_key: bool,
+    /// Whether there is one, and whether it works.
+    tpm: Option<bool>,
     fail_store: bool,
     broker: Option<Broker>,
     /// Who the server of the claim had to be.
@@ -158,7 +200,11 @@ impl World for Fake {
         Ok(())
     }
     fn make_key(&mut self) -> Result<Box<dyn DeviceKey>, String> {
-        Ok(Box::new(SoftwareKey::generate()?))
+        match self.tpm {
+            None => Ok(Box::new(SoftwareKey::generate()?)),
+            Some(true) => Ok(Box::new(FakeTpmKey::new())),
+            Some(false) => Err("make the device's key: the TPM refuses Create: x".into()),
+        }
     }
     fn register(
         &mut self,
@@ -279,6 +325,7 @@ fn power_on(durable: &Rc<RefCell<Durable>>, cut: Option<u32>) -> (Fake, FakeStic
         reverted: false,
         refuse: None,
         foreign_key: false,
+        tpm: Some(true),
         fail_store: false,
         broker: None,
         trusted: String::new(),
@@ -312,8 +359,28 @@ fn a_good_stick_provisions() {
     }
     drop(durable_now);
     assert!(result_line(&durable).starts_with("SUCCEEDED (provisioned): "));
-    let all = format!("{:?}{:?}", durable.borrow().ours, outcome);
-    assert!(!all.contains(stored.identity.private_key_pem.lines().nth(1).unwrap()));
+    assert_eq!(stored.wrapped_key, Some(wrapped()));
+    assert!(!serde_json::to_string(&stored).unwrap().contains("PRIVATE KEY"));
+    assert!(!outcome.details.iter().any(|line| line.contains("TPM")), "{outcome:?}");
+}
+
+#[test]
+fn without_a_tpm_the_key_is_in_software_and_the_stick_says_so() {
+    let durable = good_stick();
+    let (mut world, mut stick) = power_on(&durable, None);
+    world.tpm = None;
+    let outcome = provision(&mut world, &mut stick).unwrap();
+    assert!(outcome.succeeded && outcome.details.contains(&SOFTWARE_KEY.to_owned()), "{outcome:?}");
+    let stored = durable.borrow().identity.clone().unwrap();
+    let DeviceKeyReference::Software { private_key_pem } = &stored.identity.key else { panic!("{stored:?}") };
+    let all = format!("{:?}{:?}{:?}", durable.borrow().ours, outcome, stored);
+    assert!(!all.contains(private_key_pem.lines().nth(1).unwrap()));
+    assert_eq!(stored.wrapped_key, None);
+}
+
+#[test]
+fn a_tpm_that_does_not_work_is_no_reason_for_a_key_in_software() {
+    failure(good_stick(), "key", |world| world.tpm = Some(false));
 }
 
 #[test]
@@ -572,11 +639,15 @@ fn a_stick_that_cannot_be_wiped_still_provisions_and_says_so() {
 
 #[test]
 fn power_cut_at_every_operation_leaves_the_old_or_the_new_identity_and_the_stick_finishes_it() {
-    for before in [None, Some(stored(3))] {
+    // The identity before, and whether the new key is in a TPM.
+    let mut earlier = stored(3);
+    earlier.keep_key(&FakeTpmKey::new());
+    for (before, tpm) in [(None, Some(true)), (Some(stored(3)), Some(true)), (Some(earlier), Some(true)), (Some(stored(3)), None)] {
         let generation = before.as_ref().map_or(0, |stored| stored.identity.generation) + 1;
         // How many operations an undisturbed run has.
         let durable = good_stick();
         let (mut world, mut stick) = power_on(&durable, None);
+        world.tpm = tpm;
         provision(&mut world, &mut stick);
         let operations = world.operation.borrow().0;
         assert!(operations >= 11, "{operations}");
@@ -584,6 +655,7 @@ fn power_cut_at_every_operation_leaves_the_old_or_the_new_identity_and_the_stick
             let durable = good_stick();
             durable.borrow_mut().identity = before.clone();
             let (mut world, mut stick) = power_on(&durable, Some(cut));
+            world.tpm = tpm;
             provision(&mut world, &mut stick);
             {
                 let now = durable.borrow();
@@ -591,11 +663,17 @@ fn power_cut_at_every_operation_leaves_the_old_or_the_new_identity_and_the_stick
                 let new = now.identity.as_ref().is_some_and(|i| i.identity.thing_name == THING);
                 assert!(old || new, "cut {cut}");
                 assert!(old || new && now.identity.as_ref().unwrap().identity.generation == generation);
+                let whole = now.identity.as_ref().is_none_or(|stored| {
+                    let in_the_tpm = matches!(stored.identity.key, DeviceKeyReference::Provisioning { .. });
+                    in_the_tpm == stored.wrapped_key.is_some()
+                });
+                assert!(whole, "cut {cut}: the identity and its key are one step");
                 assert!(!(now.network_kept && old), "cut {cut}: the new network with the old identity");
                 assert!(now.files.contains_key(ARCHIVE) || new, "cut {cut}: the archive is gone without an identity");
             }
             // Power on again with the stick still in: the appliance first finishes what was interrupted.
             let (mut world, mut stick) = power_on(&durable, None);
+            world.tpm = tpm;
             let unfinished = |i: &StoredIdentity| !i.network_kept && i.identity.thing_name == THING;
             if world.standing().identity().is_some_and(unfinished) {
                 keep_network(&mut world).unwrap();
@@ -606,6 +684,7 @@ fn power_cut_at_every_operation_leaves_the_old_or_the_new_identity_and_the_stick
             let identity = now.identity.as_ref().unwrap();
             assert_eq!((identity.identity.thing_name.as_str(), identity.network_kept), (THING, true), "cut {cut}");
             assert_eq!(identity.identity.generation, generation, "cut {cut}: counted once");
+            assert_eq!(identity.wrapped_key.is_some(), tpm.is_some(), "cut {cut}");
             assert!(now.network_kept, "cut {cut}");
             assert!(now.files.is_empty(), "cut {cut}: the archive is wiped in the end");
             drop(now);

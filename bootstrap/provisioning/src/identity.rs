@@ -25,12 +25,16 @@
 //! 5. `cleared: true` — a stick of any service is taken.
 //! 6. The machine restarts: what services hold in memory (lines of logs, frames) goes — the same.
 //!
+//! The key needs no step of its own: the TPM keeps nothing of it, and what makes it usable ([`WrappedKey`]) comes and goes with
+//! `identity.json`. One that was made before a power cut and not stored is nothing.
+//!
 //! What stays: the network's kept configuration, until the next stick brings another, and the count of identities. Files are
 //! removed, not overwritten: who takes the disk out may find old bytes, until it is encrypted.
 
+use crate::key::WrappedKey;
 use crate::owner::Owner;
 use belvedere_device_protocol::NetworkConfiguration;
-use belvedere_interfaces::provisioning::Identity;
+use belvedere_interfaces::provisioning::{DeviceKeyReference, Identity};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -39,11 +43,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const FILE: &str = "identity.json";
 const LIMIT: usize = 512 << 10;
 const FORMAT_VERSION: u32 = 1;
+/// Of a [`StoredIdentity`] whose key is in the TPM: a release that does not know of such keys takes it for a newer one's.
+const FORMAT_VERSION_TPM: u32 = 2;
 
 /// The content of [`FILE`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredIdentity {
-    /// 1.
+    /// 1 with a key in software, 2 with one in the TPM.
     pub format_version: u32,
     /// What [`belvedere_interfaces::provisioning::GetIdentity`] answers.
     pub identity: Identity,
@@ -55,6 +61,9 @@ pub struct StoredIdentity {
     pub network_kept: bool,
     /// Seconds since 1970.
     pub provisioned: i64,
+    /// Of a key in the TPM: what makes it usable. Never leaves this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapped_key: Option<WrappedKey>,
 }
 
 impl core::fmt::Debug for StoredIdentity {
@@ -67,10 +76,24 @@ impl core::fmt::Debug for StoredIdentity {
 }
 
 impl StoredIdentity {
-    /// A new one, of this format version.
-    pub fn new(identity: Identity, archive_sha256: String, network: NetworkConfiguration, provisioned: i64) -> Self {
-        let format_version = FORMAT_VERSION;
-        Self { format_version, identity, archive_sha256, network, network_kept: false, provisioned }
+    /// A new one. `identity` names the key that `wrapped_key` is.
+    pub fn new(
+        identity: Identity,
+        wrapped_key: Option<WrappedKey>,
+        archive_sha256: String,
+        network: NetworkConfiguration,
+        provisioned: i64,
+    ) -> Self {
+        let format_version = if wrapped_key.is_some() { FORMAT_VERSION_TPM } else { FORMAT_VERSION };
+        Self { format_version, identity, archive_sha256, network, network_kept: false, provisioned, wrapped_key }
+    }
+
+    /// Whether this release wrote it: the format, the kind of the key and where that is go together.
+    fn is_ours(&self) -> bool {
+        match &self.identity.key {
+            DeviceKeyReference::Software { .. } => self.format_version == FORMAT_VERSION && self.wrapped_key.is_none(),
+            DeviceKeyReference::Provisioning { .. } => self.format_version == FORMAT_VERSION_TPM && self.wrapped_key.is_some(),
+        }
     }
 }
 
@@ -193,7 +216,7 @@ pub fn read(directory: &Path) -> Standing {
     }
     match serde_json::from_slice(&bytes) {
         Ok(Content::Released(released)) if released.format_version == FORMAT_VERSION => return Standing::Released(released),
-        Ok(Content::Owned(stored)) if stored.format_version == FORMAT_VERSION => return Standing::Owned(*stored),
+        Ok(Content::Owned(stored)) if stored.is_ours() => return Standing::Owned(*stored),
         Ok(_) => log::error!("{FILE} is of a newer release; provision again"),
         // serde_json quotes no more than a wrong value's type or a name, but a key is in this file: say the place only.
         Err(e) => log::error!("{FILE} cannot be read (line {}, column {}); provision again", e.line(), e.column()),
@@ -235,7 +258,7 @@ pub fn write(directory: &Path, standing: &Standing) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::tests::stored;
+    use crate::executor::tests::{FakeTpmKey, stored};
 
     #[test]
     fn an_identity_is_read_back_and_replaced() {
@@ -265,7 +288,7 @@ mod tests {
     fn boot_d8_what_a_newer_release_wrote_still_has_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let mut value = serde_json::to_value(stored(7)).unwrap();
-        value["format_version"] = 2.into();
+        value["format_version"] = 3.into();
         std::fs::write(directory.path().join(FILE), value.to_string()).unwrap();
         let standing = read(directory.path());
         assert_eq!(
@@ -277,9 +300,52 @@ mod tests {
     }
 
     #[test]
+    fn a_key_in_the_tpm_is_read_back_and_no_private_key_is_in_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(FILE);
+        let mut stored = stored(1);
+        stored.keep_key(&FakeTpmKey::new());
+        write(directory.path(), &Standing::Owned(stored.clone())).unwrap();
+        assert_eq!(read(directory.path()), Standing::Owned(stored));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("PRIVATE KEY") && !text.contains("private_key_pem"), "{text}");
+        assert!(text.contains(r#""format_version": 2"#), "a release that does not know of it must not take it: {text}");
+        // What does not go together is nothing that this release wrote.
+        let whole: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let damages: [fn(&mut serde_json::Value); 3] = [
+            |value| value["format_version"] = 1.into(),
+            |value| drop(value.as_object_mut().unwrap().remove("wrapped_key")),
+            |value| value["wrapped_key"]["authorization"] = "00".into(),
+        ];
+        for damage in damages {
+            let mut value = whole.clone();
+            damage(&mut value);
+            std::fs::write(&file, value.to_string()).unwrap();
+            assert!(matches!(read(directory.path()), Standing::Unreadable(Unreadable { owner: Some(_), .. })));
+        }
+    }
+
+    #[test]
+    fn an_identity_with_a_key_in_the_file_is_read_as_earlier_releases_wrote_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = include_str!("../fixtures/identity-of-0.1.json");
+        std::fs::write(directory.path().join(FILE), text).unwrap();
+        let standing = read(directory.path());
+        let identity = &standing.identity().unwrap().identity;
+        let DeviceKeyReference::Software { private_key_pem } = &identity.key else { panic!("{identity:?}") };
+        assert_eq!((private_key_pem.as_str(), identity.generation), ("not a key", 4));
+        // And written the same way: the release before this one can start again.
+        write(directory.path(), &standing).unwrap();
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(&std::fs::read_to_string(directory.path().join(FILE)).unwrap()), value(text));
+    }
+
+    #[test]
     fn boot_d8_a_release_leaves_no_key_and_is_only_its_own_identitys() {
         let directory = tempfile::tempdir().unwrap();
-        let owned = Standing::Owned(stored(3));
+        let mut stored = stored(3);
+        stored.keep_key(&FakeTpmKey::new());
+        let owned = Standing::Owned(stored);
         write(directory.path(), &owned).unwrap();
         let thing = "panorama_old_Thing_00000001";
         for (thing, generation) in [(thing, 2), ("panorama_other_Thing_00000001", 3)] {

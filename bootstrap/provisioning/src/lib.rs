@@ -3,6 +3,7 @@
 //! [`devices`] notices sticks, [`survey`] chooses a volume, [`stick`] reads and writes it, [`owner`] tells whether it may
 //! take the appliance over, [`plan()`] decides what to do with it, [`executor`] does
 //! it through the [`world::World`] (network, [`clock`], [`key`], [`claim`], identity, lights), [`result`] says how it went.
+//! [`tpm_key`] is the device's key, [`tpm`] the way to it, [`signing`] who may use it.
 //! [`service`] is the loop around them and `org.belvedere.Provisioning`.
 
 pub mod claim;
@@ -15,9 +16,12 @@ pub mod owner;
 pub mod plan;
 pub mod result;
 pub mod service;
+pub mod signing;
 pub mod stick;
 pub mod survey;
 pub mod tls;
+pub mod tpm;
+pub mod tpm_key;
 pub mod world;
 
 pub use plan::plan;

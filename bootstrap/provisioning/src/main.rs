@@ -34,6 +34,10 @@ struct Arguments {
     /// Directory of the release, with the file "version".
     #[arg(long, default_value = paths::RELEASE)]
     release: PathBuf,
+    /// The TPM that makes and keeps the device's key, or the socket of a software TPM. Where nothing is, the key is made in
+    /// software and kept in a file.
+    #[arg(long, default_value = paths::TPM)]
+    tpm: PathBuf,
     /// Provision once from this directory instead of from sticks, then end (for tests).
     #[arg(long)]
     directory: Option<PathBuf>,
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         init: a.init,
         mount_point: a.mount_point,
         version: Path::new(&a.release).join("version"),
+        tpm: a.tpm,
         directory: a.directory,
     };
     match run(options) {

@@ -5,14 +5,17 @@ use crate::devices::{Change, Uevents, Volume, is_behind_usb, is_stick, look_at_m
 use crate::executor::{keep_network, provision};
 use crate::identity::{self, Released, Standing, StoredIdentity};
 use crate::key::{DeviceKey, SoftwareKey};
+use crate::signing::{SignDigest, Signing, TpmSigner};
 use crate::stick::{DirectoryStick, Mounted};
 use crate::survey::{Elsewhere, Surveyed, choose_volume};
+use crate::tpm;
+use crate::tpm_key::TpmKey;
 use crate::world::{Stick, World};
 use belvedere_device_protocol::{Endpoint, NetworkConfiguration, NetworkStatus};
 use belvedere_interfaces::front_panel::{Condition, SetCondition};
 use belvedere_interfaces::logs::{LogEntry, ReadLogs};
 use belvedere_interfaces::network::{Keep, Revert, ServiceAddress, Try};
-use belvedere_interfaces::provisioning::{FinishRelease, GetIdentity, RELEASED, Release};
+use belvedere_interfaces::provisioning::{DeviceKeyReference, FinishRelease, GetIdentity, RELEASED, Release, Sign};
 use belvedere_interfaces::{Done, Failure, Method};
 use belvedere_provisioning_archive::Archive;
 use belvedere_varlink::{CallError, Client, Pulse, Server};
@@ -41,6 +44,8 @@ const LONGEST_STEP: Duration = Duration::from_secs(15 * 60);
 /// The identity is written durably while others wait for it.
 const LONGEST_WRITE: Duration = Duration::from_secs(60);
 
+const SYS: &str = "/sys";
+
 /// Where things are.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -58,6 +63,8 @@ pub struct Options {
     pub mount_point: PathBuf,
     /// File with the release's version.
     pub version: PathBuf,
+    /// The TPM's node.
+    pub tpm: PathBuf,
     /// A directory that stands for a plugged-in stick: provision from it once and end (for tests on a host).
     pub directory: Option<PathBuf>,
 }
@@ -80,7 +87,12 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
     let standing = identity::read(&options.state);
     match &standing {
         Standing::Owned(stored) => {
-            log::info!("provisioned as {} (generation {})", stored.identity.thing_name, stored.identity.generation)
+            log::info!("provisioned as {} (generation {})", stored.identity.thing_name, stored.identity.generation);
+            if matches!(stored.identity.key, DeviceKeyReference::Software { .. })
+                && tpm::is_there(&options.tpm, Path::new(SYS)) == Ok(true)
+            {
+                log::warn!("the device's key is in a file, from before the TPM was used: provision again to have it there");
+            }
         }
         Standing::Released(released) if !released.cleared => {
             log::info!("released; the earlier owner's applications are to be removed")
@@ -92,7 +104,8 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
         None => Some(Uevents::open().map_err(ServiceError::Uevents)?),
         Some(_) => None,
     };
-    serve(&options, &shared)?;
+    let signer = TpmSigner(tpm::Device::opener(options.tpm.clone()));
+    serve(&options, &shared, Box::new(signer))?.spawn();
     belvedere_varlink::notify_ready();
 
     let pulse = Pulse::new("sticks", LONGEST_STEP);
@@ -105,7 +118,7 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
         }
         return Ok(());
     }
-    let sys = Path::new("/sys");
+    let sys = Path::new(SYS);
     let mut present = Vec::new();
     for disk in sticks(sys) {
         appliance.plugged_in(sys, &disk);
@@ -149,13 +162,15 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
 }
 
 /// Answers `org.belvedere.Provisioning`.
-fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
+fn serve(options: &Options, shared: &Shared, signer: Box<dyn SignDigest>) -> Result<Server, ServiceError> {
+    let (signing, signed_for) = (Signing::new(signer), Arc::clone(shared));
     let (answers, releasing, finishing) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let (state, same_state, watched) = (options.state.clone(), options.state.clone(), Arc::clone(shared));
     let pulse = Pulse::new("calls", LONGEST_WRITE);
     let fail = |reason: &str, message: String| Failure { reason: reason.into(), message };
-    Server::bind(&options.socket)?
+    let server = Server::bind(&options.socket)?
         .watch(pulse, move || !matches!(watched.try_lock(), Err(TryLockError::WouldBlock)))
+        .route(move |call: Sign, _| signing.sign(&signed_for, &call))
         .route(move |_: GetIdentity, _| match &*answers.lock().unwrap_or_else(PoisonError::into_inner) {
             Standing::Owned(stored) => Ok(stored.identity.clone()),
             Standing::Released(released) if !released.cleared => {
@@ -188,9 +203,8 @@ fn serve(options: &Options, shared: &Shared) -> Result<(), ServiceError> {
                 *standing = after;
             }
             Ok(Done {})
-        })
-        .spawn();
-    Ok(())
+        });
+    Ok(server)
 }
 
 /// Waits for a stick's node: `init` makes it, who looks for new devices now and then.
@@ -325,6 +339,13 @@ impl World for Appliance {
     }
 
     fn make_key(&mut self) -> Result<Box<dyn DeviceKey>, String> {
+        let node = &self.options.tpm;
+        if tpm::is_there(node, Path::new(SYS))? {
+            wait_for(node);
+            // Whatever is wrong with it: a key on the disk instead is not what anybody was promised.
+            return Ok(Box::new(TpmKey::create(tpm::Device::opener(node.clone()))?));
+        }
+        log::warn!("NO TPM at {}: the device's private key is made in software and kept in a file", node.display());
         Ok(Box::new(SoftwareKey::generate()?))
     }
 
@@ -372,5 +393,75 @@ impl World for Appliance {
             entries.extend(page);
         }
         Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::tests::{FakeTpmKey, stored};
+    use crate::key::WrappedKey;
+    use belvedere_interfaces::provisioning::Signed;
+    use belvedere_interfaces::rights::Host;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn appliance(directory: &Path, tpm: &str) -> Appliance {
+        let path = |name: &str| directory.join(name);
+        let options = Options {
+            socket: path("provisioning.sock"),
+            state: path("state"),
+            network: path("network.sock"),
+            front_panel: path("front-panel.sock"),
+            init: path("init.sock"),
+            mount_point: path("mount"),
+            version: path("version"),
+            tpm: path(tpm),
+            directory: None,
+        };
+        let mut stored = stored(1);
+        stored.keep_key(&FakeTpmKey::new());
+        Appliance { options, shared: Arc::new(Mutex::new(Standing::Owned(stored))), pulse: Pulse::new("sticks", LONGEST_STEP) }
+    }
+
+    struct Counting(Arc<AtomicUsize>);
+
+    impl SignDigest for Counting {
+        fn sign(&self, _: &WrappedKey, digest: &[u8; 32]) -> Result<Vec<u8>, String> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(digest.to_vec())
+        }
+    }
+
+    #[test]
+    fn who_is_not_the_agent_gets_no_signature_and_the_tpm_is_not_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let appliance = appliance(directory.path(), "none");
+        let count = Arc::new(AtomicUsize::new(0));
+        let server = || serve(&appliance.options, &appliance.shared, Box::new(Counting(Arc::clone(&count)))).unwrap();
+        let sign = || belvedere_varlink::call(&appliance.options.socket, &Sign { generation: 1, digest: [7; 32] });
+        // On an appliance this process is the container manager when it is root, and nobody when it is not.
+        server().host(Host::Appliance).spawn();
+        let error = sign().unwrap_err();
+        assert_eq!(error.failure().map(|failure| failure.reason.as_str()), Some("permission_denied"), "{error}");
+        assert_eq!(count.load(Ordering::SeqCst), 0);
+        std::fs::remove_file(&appliance.options.socket).unwrap();
+        server().host(Host::Development { user: rustix::process::getuid().as_raw() }).spawn();
+        assert_eq!(sign().unwrap(), Signed { signature: vec![7; 32] });
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_key_is_made_in_software_only_where_there_is_no_tpm() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = appliance(directory.path(), "none").make_key().unwrap();
+        assert!(key.wrapped().is_none() && matches!(key.reference(), DeviceKeyReference::Software { .. }));
+        // Something is there, and it is no TPM that answers.
+        std::fs::create_dir(directory.path().join("broken")).unwrap();
+        let error = appliance(directory.path(), "broken").make_key().err().unwrap();
+        assert!(error.contains("open the TPM"), "{error}");
+        let listener = std::os::unix::net::UnixListener::bind(directory.path().join("closes")).unwrap();
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+        let error = appliance(directory.path(), "closes").make_key().err().unwrap();
+        assert!(error.contains("make the device's key"), "{error}");
     }
 }

@@ -1,7 +1,12 @@
 //! TLS 1.3 to the fleet's own service: its authority, our client certificate, and nothing from any public list.
+//!
+//! Sessions are not resumed: what resumes one (a pre-shared key, kept in memory for up to a day) would stand for the device
+//! without its key, and for a certificate that the service has locked out meanwhile. So each connection is one signature.
 
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::Resumption;
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,26 +43,37 @@ impl TimeProvider for Since {
     }
 }
 
-/// A configuration for clients. All three are PEM; the certificate may bring its chain.
-pub fn client_config(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
-    with_clock(ca_pem, certificate_pem, key_pem, Arc::new(DefaultTimeProvider))
+/// A configuration for clients. Both are PEM; the certificate may bring its chain.
+pub fn client_config(
+    ca_pem: &str,
+    certificate_pem: &str,
+    key: Arc<dyn SigningKey>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    with_clock(ca_pem, certificate_pem, key, Arc::new(DefaultTimeProvider))
 }
 
 /// The same with another idea of the present than the machine's clock has, seconds since 1970.
 pub fn client_config_at(
     ca_pem: &str,
     certificate_pem: &str,
-    key_pem: &str,
+    key: Arc<dyn SigningKey>,
     now: i64,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let time = Duration::from_secs(u64::try_from(now).unwrap_or(0));
-    with_clock(ca_pem, certificate_pem, key_pem, Arc::new(Since { time, began: Instant::now() }))
+    with_clock(ca_pem, certificate_pem, key, Arc::new(Since { time, began: Instant::now() }))
+}
+
+/// A key that is here, PEM.
+pub fn software_key(key_pem: &str) -> Result<Arc<dyn SigningKey>, TlsError> {
+    let failed = |problem: String| TlsError { what: "the private key", problem };
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| failed(error.to_string()))?;
+    rustls::crypto::ring::sign::any_supported_type(&key).map_err(|error| failed(error.to_string()))
 }
 
 fn with_clock(
     ca_pem: &str,
     certificate_pem: &str,
-    key_pem: &str,
+    key: Arc<dyn SigningKey>,
     clock: Arc<dyn TimeProvider>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
@@ -65,16 +81,18 @@ fn with_clock(
         let add = roots.add(authority);
         add.map_err(|error| TlsError { what: "the service's authority", problem: error.to_string() })?;
     }
-    let chain = certificates("the client certificate", certificate_pem)?;
-    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
-        .map_err(|error| TlsError { what: "the private key", problem: error.to_string() })?;
     let failed = |error: rustls::Error| TlsError { what: "the client certificate", problem: error.to_string() };
-    let config = ClientConfig::builder_with_details(Arc::new(rustls::crypto::ring::default_provider()), clock)
+    let certified = CertifiedKey::new(certificates("the client certificate", certificate_pem)?, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let mut config = ClientConfig::builder_with_details(Arc::new(rustls::crypto::ring::default_provider()), clock)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(failed)?
         .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(failed)?;
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
@@ -125,13 +143,22 @@ mod tests {
     #[test]
     fn field_case_a_clock_that_is_wrong_is_not_in_the_way_of_a_claim() {
         let (ca, certificate, key) = of_2040();
-        let at = |time| client_config_at(&ca, &certificate, &key, time).unwrap();
+        let signing = || software_key(&key).unwrap();
+        let at = |time| client_config_at(&ca, &certificate, signing(), time).unwrap();
         // Seconds since 1970 of the middle of 2040; this machine's own clock is elsewhere.
         assert!(shakes_hands(at(2_224_000_000), &certificate, &key));
-        assert!(!shakes_hands(client_config(&ca, &certificate, &key).unwrap(), &certificate, &key));
+        assert!(!shakes_hands(client_config(&ca, &certificate, signing()).unwrap(), &certificate, &key));
         assert!(!shakes_hands(at(0), &certificate, &key));
         let (other, _, _) = of_2040();
-        let elsewhere = client_config_at(&other, &certificate, &key, 2_224_000_000).unwrap();
+        let elsewhere = client_config_at(&other, &certificate, signing(), 2_224_000_000).unwrap();
         assert!(!shakes_hands(elsewhere, &certificate, &key), "another authority");
+    }
+
+    #[test]
+    fn a_certificate_for_another_key_is_said_before_anything_is_connected() {
+        let ((ca, certificate, _), (_, _, other)) = (of_2040(), of_2040());
+        let error = client_config(&ca, &certificate, software_key(&other).unwrap()).unwrap_err();
+        assert_eq!(error.what, "the client certificate");
+        assert_eq!(software_key("no key").unwrap_err().what, "the private key");
     }
 }

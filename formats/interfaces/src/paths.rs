@@ -28,6 +28,8 @@ pub const DISPLAY: &str = "/run/belvedere/display/display.sock";
 
 /// Name servers, written by `network`; `/etc/resolv.conf` is a link to it.
 pub const RESOLV_CONF: &str = "/run/belvedere/network/resolv.conf";
+/// The TPM, through the kernel's resource manager; `provisioning`'s.
+pub const TPM: &str = "/dev/tpmrm0";
 /// Where `provisioning` mounts a stick, in its own name space.
 pub const STICK: &str = "/run/belvedere/provisioning/stick";
 

@@ -108,8 +108,10 @@ pub const RIGHTS: &[Right] = &[
     right("network", "org.belvedere.Network.Keep", &[PROVISIONING]),
     right("network", "org.belvedere.Network.Revert", &[PROVISIONING]),
     right("network", "org.belvedere.Network.GetStatus", &[AGENT, PROVISIONING]),
-    // The device's private key.
+    // With it comes the broker's password, and the private key where there is no TPM.
     right("provisioning", "org.belvedere.Provisioning.GetIdentity", &[AGENT]),
+    // Whoever may do this is this appliance to its service.
+    right("provisioning", "org.belvedere.Provisioning.Sign", &[AGENT]),
     // The service gives the appliance up, through the agent; there is no way back but a stick.
     right("provisioning", "org.belvedere.Provisioning.Release", &[AGENT]),
     right("provisioning", "org.belvedere.Provisioning.FinishRelease", &[AGENT]),
@@ -195,6 +197,19 @@ mod tests {
                 assert_eq!(of(user, process), None, "user {user}");
             }
         }
+    }
+
+    #[test]
+    fn the_devices_key_is_used_by_the_agent_alone() {
+        let sign = crate::provisioning::Sign::NAME;
+        let mut may: Vec<&str> = USERS
+            .iter()
+            .filter(|user| may_call("provisioning", sign, Caller::Service(user.name)))
+            .map(|user| user.name)
+            .collect();
+        may.extend(may_call("provisioning", sign, Caller::Init).then_some("init"));
+        assert_eq!(may, ["agent"]);
+        assert!(!may_call("provisioning", sign, of(0, 500).unwrap()), "not root as such either");
     }
 
     #[test]

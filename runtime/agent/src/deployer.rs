@@ -165,8 +165,7 @@ mod tests {
     use crate::service::EVENTS;
     use belvedere_device_protocol::{Endpoint, Endpoints};
     use belvedere_interfaces::Done;
-    use belvedere_interfaces::provisioning::Identity;
-    use belvedere_provisioning::key::{DeviceKey, SoftwareKey};
+    use belvedere_interfaces::provisioning::{DeviceKeyReference, Identity};
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc::{channel, sync_channel};
 
@@ -201,12 +200,15 @@ mod tests {
             endpoints: Endpoints { mqtt: endpoint(), https: endpoint(), region: "eu-central-1".into() },
             service_ca_pem: String::new(),
             certificate_pem: String::new(),
-            private_key_pem: SoftwareKey::generate().unwrap().private_key_pem(),
+            key: DeviceKeyReference::Software { private_key_pem: String::new() },
             mqtt_password: None,
             generation: 1,
         };
         let ending = Gate::default();
-        let web = Web::new(&identity).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+        let tls = tls.unwrap().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+        let web = Web::new(&identity, Arc::new(tls));
         let (ca_pem, region, gate) = (String::new(), String::new(), ending.clone());
         let deployer = Deployer { web, applications: socket, ca_pem, region, renew: false, gate };
         let (tasks, receiver) = channel();

@@ -3,9 +3,9 @@
 use belvedere_device_protocol::shadow::connection_topic;
 use belvedere_interfaces::provisioning::Identity;
 use belvedere_provisioning::claim::describe;
-use belvedere_provisioning::tls::{TlsError, client_config};
 use belvedere_varlink::Pulse;
 use rumqttc::{Client, Event, Incoming, LastWill, MqttOptions, NetworkOptions, QoS, SubscribeFilter, Transport};
+use rustls::ClientConfig;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -48,8 +48,7 @@ pub struct Link {
 impl Link {
     /// Connects, and stays connected until this value is dropped. `hear` is called on the link's thread and must not
     /// block.
-    pub fn start(identity: &Identity, hear: impl FnMut(Heard) + Send + 'static) -> Result<Self, TlsError> {
-        let tls = client_config(&identity.service_ca_pem, &identity.certificate_pem, &identity.private_key_pem)?;
+    pub fn start(identity: &Identity, tls: Arc<ClientConfig>, hear: impl FnMut(Heard) + Send + 'static) -> Self {
         let endpoint = &identity.endpoints.mqtt;
         let mut options = MqttOptions::new(&identity.thing_name, &endpoint.host, endpoint.port);
         options.set_transport(Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(tls)));
@@ -67,7 +66,7 @@ impl Link {
         let stopped = Arc::clone(&stop);
         let service = format!("{}:{}", endpoint.host, endpoint.port);
         std::thread::spawn(move || listen(connection, &stopped, &service, hear));
-        Ok(Self { client, stop })
+        Self { client, stop }
     }
 
     /// Queues a subscription; `false` when the queue is full (the connection is then as good as gone).

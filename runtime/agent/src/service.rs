@@ -7,6 +7,7 @@ use crate::asked::Asked;
 use crate::core::{Core, FetchError, Output};
 use crate::deployer::{Deployer, Gate, Task};
 use crate::jobs::{Action, Jobs};
+use crate::key;
 use crate::link::{Heard, Link};
 use crate::log_sender::{POSITIONS, send_logs};
 use crate::release::{self, Asking};
@@ -158,7 +159,8 @@ impl Session {
         let (sender, events) = sync_channel(EVENTS);
         let ending = Ending { stop: Arc::default(), gate: Gate::default() };
         let (tasks, task_receiver) = channel();
-        let (deployer, lines) = (Web::new(identity)?, Web::new(identity)?);
+        let tls = key::tls(identity, &options.provisioning).map_err(|error| error.to_string())?;
+        let (deployer, lines) = (Web::new(identity, Arc::clone(&tls)), Web::new(identity, Arc::clone(&tls)));
         let results = sender.clone();
         let (applications, ca_pem, region) =
             (options.applications.clone(), identity.service_ca_pem.clone(), identity.endpoints.region.clone());
@@ -169,7 +171,7 @@ impl Session {
         let heard = sender.clone();
         let (log_options, device_id, log_stop) = (options.clone(), identity.device_id.clone(), Arc::clone(&ending.stop));
         std::thread::spawn(move || send_logs(&log_options, &device_id, lines, &log_stop, &heard));
-        let link = Link::start(identity, move |heard| drop(sender.send(Event::Link(heard)))).map_err(|e| e.to_string())?;
+        let link = Link::start(identity, tls, move |heard| drop(sender.send(Event::Link(heard))));
         let core = Core::new(&identity.thing_name);
         let jobs = Jobs::new(&identity.thing_name, &boot_id(options), random());
         let init = options.init.clone();

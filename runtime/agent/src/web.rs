@@ -1,6 +1,7 @@
 //! HTTPS to the service: short-lived credentials, deployment documents, log events.
 
 use crate::core::FetchError;
+use crate::https;
 use crate::logs::Batch;
 use crate::sigv4::{Request, encode_path, sha256_hex, sign};
 use crate::time::parse_iso8601;
@@ -10,10 +11,10 @@ use belvedere_device_protocol::credentials::{
 };
 use belvedere_device_protocol::shadow::DeploymentReference;
 use belvedere_interfaces::provisioning::Identity;
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 /// A request from its beginning to the end of its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
@@ -83,37 +84,18 @@ pub struct Web {
 
 impl Web {
     /// Nothing is connected yet.
-    pub fn new(identity: &Identity) -> Result<Self, String> {
-        let problem = |what: &str, error: &dyn std::fmt::Display| format!("prepare HTTPS: {what}: {error}");
-        let certificates = |what: &str, pem: &str| -> Result<Vec<Certificate<'static>>, String> {
-            let mut found = Vec::new();
-            for item in parse_pem(pem.as_bytes()) {
-                if let PemItem::Certificate(certificate) = item.map_err(|error| problem(what, &error))? {
-                    found.push(certificate);
-                }
-            }
-            Ok(found)
-        };
-        let authority = certificates("the service's authority", &identity.service_ca_pem)?;
-        let chain = certificates("the device certificate", &identity.certificate_pem)?;
-        let key = PrivateKey::from_pem(identity.private_key_pem.as_bytes()).map_err(|e| problem("the device key", &e))?;
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(authority)))
-            .client_cert(Some(ClientCert::new_with_certs(&chain, key)))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        let agent = ureq::Agent::config_builder()
-            .tls_config(tls)
+    pub fn new(identity: &Identity, tls: Arc<ClientConfig>) -> Self {
+        let config = ureq::Agent::config_builder()
             .timeout_global(Some(REQUEST_TIME))
             .http_status_as_error(false)
             .https_only(true)
             .proxy(None)
             .max_redirects(0)
-            .build()
-            .new_agent();
+            .build();
+        let agent = https::agent(config, tls);
         let endpoint = &identity.endpoints.https;
         let host = if endpoint.port == 443 { endpoint.host.clone() } else { format!("{}:{}", endpoint.host, endpoint.port) };
-        Ok(Self {
+        Self {
             agent,
             base: format!("https://{}:{}", endpoint.host, endpoint.port),
             host,
@@ -121,7 +103,7 @@ impl Web {
             thing: identity.thing_name.clone(),
             access: None,
             released: false,
-        })
+        }
     }
 
     /// Keys that are good for a while, asked for anew when the old ones are about to end.

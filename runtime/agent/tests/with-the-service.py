@@ -1,8 +1,10 @@
 """Provisioning and agent against the real service, on a host, as ordinary processes.
 
-    with-the-service.py <directory of the programs> [--broker]     (needs boto3, as in the virtual environment of the AWS CLI)
+    with-the-service.py <directory of the programs> [--broker] [--no-tpm]
+                                                       (needs boto3, as in the virtual environment of the AWS CLI)
 
 --broker: the service's devices are at mosquitto (tests/tools/mosquitto).
+--no-tpm: there is no TPM (swtpm), and the device's key is in a file.
 
 Real: belvedere-keys, belvedere-service, belvedere-provisioning, belvedere-agent, TLS, MQTT, boto3. Played here: the Varlink
 sockets of network, front-panel, init and applications. Prints one line per step; exits 0 when all was seen.
@@ -21,6 +23,7 @@ import boto3
 
 PROGRAMS = pathlib.Path(sys.argv[1])
 BROKER = "--broker" in sys.argv[2:]
+TPM = "--no-tpm" not in sys.argv[2:]
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests/tools"))
 import backends  # noqa: E402
 
@@ -93,6 +96,23 @@ class Played:
         return [parameters for name, parameters in list(self.calls) if name == method]
 
 
+def start_tpm():
+    """A software TPM; its socket, or a name that nothing has."""
+    node, state = WORK / "tpm.sock", WORK / "tpm"
+    if TPM:
+        state.mkdir()
+        log = open(WORK / "swtpm.log", "ab")
+        processes.append(subprocess.Popen(
+            ["swtpm", "socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate", f"dir={state}", "--server",
+             f"type=unixio,path={node}", "--ctrl", f"type=unixio,path={state}/control"], stdout=log, stderr=log))
+        wait("the TPM is there", node.exists)
+    return node
+
+
+def holds_a_private_key(directory):
+    return [path for path in directory.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -146,7 +166,8 @@ def main():
     (WORK / "identity").mkdir()
     (WORK / "agent").mkdir()
     provisioning = ["--socket", WORK / "provisioning.sock", "--state", WORK / "identity", "--network", network.path,
-                    "--front-panel", panel.path, "--init", init.path, "--release", release, "--mount-point", WORK / "mount"]
+                    "--front-panel", panel.path, "--init", init.path, "--release", release, "--mount-point", WORK / "mount",
+                    "--tpm", start_tpm()]
     lines["init"].append({"sequence": 1, "application_instance_id": None, "stream": "occ_log",
                           "timestamp_ms": int(time.time() * 1000), "message": "a line of init"})
     code = start("belvedere-provisioning", *provisioning, "--directory", stick).wait(timeout=120)
@@ -160,6 +181,9 @@ def main():
     identity = json.loads((WORK / "identity/identity.json").read_text())["identity"]
     assert identity["endpoints"]["mqtt"]["port"] == (broker.port if broker else mqtt), identity["endpoints"]
     assert ("mqtt_password" in identity) == BROKER
+    # Where there is a TPM, no private key is on the disk; where there is none, the stick says so.
+    assert bool(holds_a_private_key(WORK / "identity")) != TPM and ("private_key_pem" in identity) != TPM, identity.keys()
+    assert ("there is no TPM" in result) != TPM, result
 
     # The same archive again, after it was used: the service says no, the stick says it, nothing changes.
     again = WORK / "again"
@@ -313,7 +337,7 @@ def main():
 
     report("REMOVAL_IN_PROGRESS")
     panorama.delete_device(DeviceId=device)
-    wait("the appliance has given its identity up", lambda: b"PRIVATE" not in (WORK / "identity/identity.json").read_bytes())
+    wait("the appliance has given its identity up", lambda: b"released_thing" in (WORK / "identity/identity.json").read_bytes())
     wait("applications was told to remove everything", lambda: applications.called("SetDesired")[-1]["deployments"] == [])
     folder, result = strangers_stick("too-early")
     assert result.startswith("FAILED (release_unfinished)"), result
@@ -325,6 +349,25 @@ def main():
     assert result.startswith("SUCCEEDED"), result
     stored = json.loads((WORK / "identity/identity.json").read_text())["identity"]
     assert stored["generation"] == 2 and stored["service_ca_pem"] != identity["service_ca_pem"], stored["generation"]
+    if TPM:
+        assert stored["public_key"] != identity["public_key"]
+        assert not holds_a_private_key(WORK / "identity") and not holds_a_private_key(WORK / "agent")
+
+    # A TPM that is there and does not answer: the stick says so, and nothing is made in its place.
+    broken = WORK / "broken-tpm"
+    broken.mkdir()
+    other = [{WORK / "identity": WORK / "no-identity", WORK / "tpm.sock": broken, WORK / "provisioning.sock": WORK / "third.sock"}.get(a, a)
+             for a in provisioning]
+    (WORK / "no-identity").mkdir()
+    folder = WORK / "stick-broken-tpm"
+    folder.mkdir()
+    (folder / "certificates-omni_x.zip").write_bytes(stranger.provision_device(
+        Name="broken-tpm", NetworkingConfiguration={"Ethernet0": {"ConnectionType": "DHCP"}})["Certificates"])
+    start("belvedere-provisioning", *other, "--directory", folder).wait(timeout=180)
+    result = (folder / "panorama/provisioning-result.txt").read_text()
+    say(result.splitlines()[0])
+    assert result.startswith("FAILED (key)") and not list((WORK / "no-identity").iterdir()), result
+    assert list(folder.glob("certificates-omni_*")), "the archive is still good"
 
 
 try:
