@@ -99,7 +99,7 @@ impl Arguments {
 
 /// Everything, in the order that the head of this file gives.
 fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
-    let found = wait_for_disk()?;
+    let found = on_own_disk(wait_for_disk()?)?;
     let key = read_key(&arguments.policy_key)?;
     let policy = read_policy(&arguments.policy)?;
     let mut tpm = DeviceTpm::open(DEVICE, DEADLINE)
@@ -160,6 +160,14 @@ fn wait_for_disk() -> Result<Vec<Partition>> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Those of the disk with the slot table: what another disk calls `data` is not the appliance's.
+fn on_own_disk(found: Vec<Partition>) -> Result<Vec<Partition>> {
+    let table = partitions::find(&found, PARTITION).map_err(words)?;
+    let name = table.device.file_name().unwrap_or_default();
+    let disk = partitions::disk_below(Path::new(partitions::SYSFS).join(name));
+    partitions::list_on(partitions::SYSFS, disk.as_deref()).map_err(words)
 }
 
 fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {

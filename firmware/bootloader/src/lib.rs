@@ -45,8 +45,8 @@ pub trait Machine {
     fn read_copy(&mut self, copy: usize, block: &mut [u8; BLOCK]) -> Result<(), String>;
     /// Writes a block and flushes the disk's cache.
     fn write(&mut self, change: &Change) -> Result<(), String>;
-    /// The rollback level in the fuses.
-    fn fuses(&mut self) -> u32;
+    /// The rollback level in the fuses. The error says in words why they cannot be read.
+    fn fuses(&mut self) -> Result<u32, String>;
     /// What the buttons ask for. They are looked at once, when the power comes on: who holds one then lets go of it soon.
     fn buttons(&mut self) -> Buttons;
     /// Sets the status light.
@@ -79,12 +79,24 @@ pub struct Rounds {
     buttons: Buttons,
     refused: [bool; 3],
     back_offs: u32,
+    /// How often in a row the fuses could not be read.
+    unreadable: usize,
 }
 
 impl Rounds {
     /// The power came on: looks at the buttons.
     pub fn begin(machine: &mut impl Machine) -> Self {
-        Self { buttons: machine.buttons(), refused: [false; 3], back_offs: 0 }
+        Self { buttons: machine.buttons(), refused: [false; 3], back_offs: 0, unreadable: 0 }
+    }
+
+    /// Fuses that cannot be read are closed: nothing starts, for what starts may be what they keep out. It may be a passing
+    /// fault, so they are asked again, and nothing is written meanwhile.
+    fn closed(&mut self, machine: &mut impl Machine, reason: &str) {
+        let seconds = BACK_OFF[self.unreadable.min(BACK_OFF.len() - 1)];
+        self.unreadable = self.unreadable.saturating_add(1);
+        machine.show(Condition::Error);
+        machine.say(&format!("{reason}; nothing is started without them, trying again in {seconds} s"));
+        machine.wait(seconds);
     }
 
     /// One round: decide, write, then start or wait.
@@ -94,7 +106,10 @@ impl Rounds {
             let [first, second] = copies.found();
             machine.say(&format!("no valid slot table (copies: {:?}, {:?})", first.map(|_| ()), second.map(|_| ())));
         }
-        let fuses = machine.fuses();
+        let fuses = match machine.fuses() {
+            Ok(level) => level,
+            Err(reason) => return self.closed(machine, &reason),
+        };
         let decision = decide(Inputs {
             copies: &copies,
             fuses,

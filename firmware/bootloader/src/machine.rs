@@ -11,6 +11,7 @@ use belvedere_boot_slots::{
 };
 use belvedere_bootloader::{Machine, Rounds};
 use belvedere_firmware_console::say;
+use belvedere_fuses::Fuses;
 use belvedere_kernel_stub::{Image, RELEASE, rollback_level};
 use belvedere_panel::Condition;
 use uefi::boot::{self, LoadImageSource};
@@ -24,6 +25,7 @@ use uefi::{CString16, Guid, Handle, Status, cstr16};
 
 use crate::disk::{Disk, shared};
 use crate::panel::{self, Panel};
+use crate::tpm::FirmwareTpm;
 
 /// The firmware restarts the machine when nothing happens for so long, seconds.
 const WATCHDOG: usize = 300;
@@ -72,9 +74,10 @@ impl Machine for Uefi {
         disk.write(change.offset, &change.block)
     }
 
-    fn fuses(&mut self) -> u32 {
-        // No board has a fuse driver yet: level 0 lets every release start. See README, "not built yet".
-        0
+    fn fuses(&mut self) -> Result<u32, String> {
+        let mut tpm = FirmwareTpm::find()?;
+        // Who signs policies is in each release, and not here; attributes and size of the fuses are compared.
+        belvedere_fuses::read(&mut tpm, None).map(Fuses::level).map_err(|error| format!("{error}"))
     }
 
     fn buttons(&mut self) -> Buttons {

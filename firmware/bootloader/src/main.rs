@@ -10,6 +10,8 @@ mod disk;
 mod machine;
 #[cfg(target_os = "uefi")]
 mod panel;
+#[cfg(target_os = "uefi")]
+mod tpm;
 
 #[cfg(target_os = "uefi")]
 #[uefi::entry]

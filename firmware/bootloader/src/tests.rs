@@ -29,6 +29,8 @@ struct Fake {
     told: Vec<Result<(), String>>,
     fail_measuring: bool,
     fuses: u32,
+    /// How many more times they cannot be read.
+    fuses_unreadable: u32,
     buttons: Buttons,
     /// How often the buttons were looked at.
     looked: u32,
@@ -62,6 +64,7 @@ impl Fake {
             told: Vec::new(),
             fail_measuring: false,
             fuses: 0,
+            fuses_unreadable: 0,
             buttons: Buttons::None,
             looked: 0,
             unreadable: [false; 2],
@@ -126,8 +129,12 @@ impl Machine for Fake {
         }
         Ok(())
     }
-    fn fuses(&mut self) -> u32 {
-        self.fuses
+    fn fuses(&mut self) -> Result<u32, String> {
+        if self.fuses_unreadable > 0 {
+            self.fuses_unreadable -= 1;
+            return Err("rollback fuses: the TPM does not answer".to_string());
+        }
+        Ok(self.fuses)
     }
     fn buttons(&mut self) -> Buttons {
         self.looked += 1;
@@ -483,4 +490,22 @@ fn whatever_is_wrong_with_an_image_the_other_esp_is_tried() {
 fn preferring_b(mut table: Table) -> Table {
     table.preferred = Slot::B;
     table
+}
+
+/// Trust, "unreadable means closed": fuses that could only be read as 0 let everything start.
+#[test]
+fn fuses_that_cannot_be_read_let_nothing_start_and_change_nothing_until_they_can() {
+    let before = Table::made_anew(0);
+    let mut fake = Fake::new(before);
+    fake.fuses_unreadable = u32::MAX;
+    fake.boot(12);
+    assert_eq!(fake.started, []);
+    assert_eq!(fake.table().generation, Fake::new(before).table().generation);
+    assert_eq!(fake.waited.len(), 12);
+    assert!(fake.waited.windows(2).all(|pair| pair[0] <= pair[1]), "{:?}", fake.waited);
+    assert_eq!(fake.lights.last(), Some(&Condition::Error));
+    // A passing fault is over some day.
+    fake.fuses_unreadable = 2;
+    fake.boot(12);
+    assert_eq!(fake.started.len(), 1);
 }

@@ -17,9 +17,9 @@ impl FirmwareTpm {
     /// In words, when there is none.
     pub fn find() -> Result<Self, String> {
         let handle =
-            boot::get_handle_for_protocol::<Tcg>().map_err(|error| format!("there is no TPM ({})", error.status()))?;
+            boot::get_handle_for_protocol::<Tcg>().map_err(|error| format!("rollback fuses: there is no TPM ({})", error.status()))?;
         let protocol = boot::open_protocol_exclusive::<Tcg>(handle)
-            .map_err(|error| format!("the TPM cannot be used: {}", error.status()))?;
+            .map_err(|error| format!("rollback fuses: the TPM cannot be used: {}", error.status()))?;
         Ok(Self(protocol))
     }
 }
