@@ -60,12 +60,22 @@ pub fn list_on(sysfs: impl AsRef<Path>, disk: Option<&Path>) -> Result<Vec<Parti
     Ok(found)
 }
 
-/// The directory in sysfs of the disk below a verified device, such as `/sys/dev/block/253:0`: it stands on a partition,
-/// and the partition's directory is in the disk's. `None` for a device that stands on no partition.
+/// How many mapped devices may lie over one another: a verified root image lies over an opened volume.
+const MAXIMUM_LAYERS: usize = 4;
+
+/// The directory in sysfs of the disk below a device, such as `/sys/dev/block/253:0`: a partition, or what the device mapper
+/// made over one, in any number of layers up to a few. `None` for a device that stands on no partition.
 pub fn disk_below(device: impl AsRef<Path>) -> Option<PathBuf> {
-    let slaves = std::fs::read_dir(device.as_ref().join("slaves")).ok()?;
-    let partition = slaves.flatten().find_map(|slave| std::fs::canonicalize(slave.path()).ok())?;
-    partition.join("partition").exists().then(|| partition.parent().map(Path::to_owned))?
+    let mut device = std::fs::canonicalize(device).ok()?;
+    for _ in 0..=MAXIMUM_LAYERS {
+        // A partition's directory is in its disk's.
+        if device.join("partition").exists() {
+            return device.parent().map(Path::to_owned);
+        }
+        let slaves = std::fs::read_dir(device.join("slaves")).ok()?;
+        device = slaves.flatten().find_map(|slave| std::fs::canonicalize(slave.path()).ok())?;
+    }
+    None
 }
 
 /// Name and device name in a `uevent` file.
@@ -138,6 +148,11 @@ mod tests {
             let below = root.join(format!("devices/pci/{disk}/{disk}2"));
             std::os::unix::fs::symlink(below, verified.join(format!("slaves/{disk}2"))).unwrap();
             let directory = disk_below(&verified);
+            // The verified image lies over an opened volume, and that over the partition.
+            let over = root.join(format!("devices/virtual/over-{disk}"));
+            std::fs::create_dir_all(over.join("slaves")).unwrap();
+            std::os::unix::fs::symlink(&verified, over.join("slaves/dm")).unwrap();
+            assert_eq!(disk_below(&over), directory);
             assert_eq!(directory, Some(root.join(format!("devices/pci/{disk}"))));
             let found = list_on(root.join("class"), directory.as_deref()).unwrap();
             assert_eq!(found.len(), 3);
