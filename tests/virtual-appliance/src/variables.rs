@@ -49,6 +49,33 @@ pub fn add(store: &Path, name: &str, vendor: [u8; 16], data: &[u8]) -> Result<()
     file.write_all_at(&variable, place).map_err(file_error("write", store))
 }
 
+/// Changes the first byte of each variable of this name. Not while a machine uses the store.
+///
+/// # Errors
+/// When the store cannot be read or written, or has no such variable.
+pub fn set_byte(store: &Path, name: &str, value: u8) -> Result<(), Error> {
+    let file = File::options().read(true).write(true).open(store).map_err(file_error("open", store))?;
+    let wanted: Vec<u8> = name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    let (mut place, mut changed) = (FIRST, 0);
+    while place < LIMIT {
+        let mut header = [0; HEADER];
+        file.read_exact_at(&mut header, place).map_err(file_error("read", store))?;
+        if header[..2] != [0xaa, 0x55] {
+            break;
+        }
+        let size = |at: usize| u64::from(u32::from_le_bytes(std::array::from_fn(|index| header[at + index])));
+        let (name_size, data_size) = (size(36), size(40));
+        let mut found = vec![0; usize::try_from(name_size).unwrap_or(0).min(1024)];
+        file.read_exact_at(&mut found, place + HEADER as u64).map_err(file_error("read", store))?;
+        if found == wanted {
+            file.write_all_at(&[value], place + HEADER as u64 + name_size).map_err(file_error("write", store))?;
+            changed += 1;
+        }
+        place = (place + HEADER as u64 + name_size + data_size).next_multiple_of(4);
+    }
+    if changed > 0 { Ok(()) } else { Err(Error::Input(format!("{} has no variable {name}", store.display()))) }
+}
+
 /// A boot entry (EFI_LOAD_OPTION) for a file on a GPT partition, with these load options.
 pub fn boot_entry(partition: &crate::disk::Entry, file: &str, options: &str) -> Vec<u8> {
     let wide = |text: &str| text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect::<Vec<u8>>();

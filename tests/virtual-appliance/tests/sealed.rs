@@ -16,7 +16,7 @@ use belvedere_keys::{UefiKey, Validity, create};
 use belvedere_luks2::DATA_OFFSET;
 use belvedere_luks2::record::FACTORY_OFFSET;
 use belvedere_virtual_appliance::disk::{self, Extent};
-use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern};
+use belvedere_virtual_appliance::{Appliance, Colour, Fat, Gesture, Light, Pattern, variables};
 use common::{BOOT, appliance, copy, image, must, scratch};
 
 const OPERATING: &str = "belvedere: operating";
@@ -159,4 +159,50 @@ fn with_other_secure_boot_keys_the_volumes_stay_closed() {
     must(appliance.console_contains(CLOSED, BOOT));
     let console = appliance.console();
     assert!(console.contains("register 7") || console.contains("PCR 7"), "{console}");
+}
+
+/// The guide: a full reset deletes everything. What is on the disk afterwards is looked at from outside: nothing of the old
+/// volume opens, also not with a copy of its header that somebody kept.
+#[test]
+fn after_a_full_reset_the_old_data_opens_with_nothing_not_even_with_a_kept_header() {
+    let scratch = scratch();
+    let image = image();
+    let mut appliance = must(appliance(&image, scratch.path()).start());
+    first_start(&mut appliance);
+    let data = extent(&image, "data");
+    let header = Extent { offset: data.offset, length: DATA_OFFSET };
+    let (kept, before) = (must(disk::read(&appliance.disk(), header)), ciphertext(&appliance, &image, "data"));
+
+    must(appliance.power_on_holding(Some(Gesture::LongPressPowerAndReset)));
+    must(appliance.wait_for_light(Light::Status, Pattern::Fast(Colour::Orange), BOOT));
+    must(appliance.console_contains("belvedere: TPM: the data secret is a new one", BOOT));
+    must(appliance.console_contains("belvedere: the reset is done, slot a operates", BOOT));
+    must(appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), BOOT));
+    must(appliance.power_cut());
+    let after = must(disk::read(&appliance.disk(), header));
+    let same = kept.chunks(4096).zip(after.chunks(4096)).filter(|(kept, after)| kept == after && kept.iter().any(|&byte| byte != 0));
+    assert_eq!(same.count(), 0, "blocks of the old header and its key slots are still there");
+    assert!(ciphertext(&appliance, &image, "data") != before);
+
+    // The thief kept a copy of the old header, and puts it back.
+    must(disk::write(&appliance.disk(), data.offset, &kept));
+    must(appliance.power_on());
+    must(appliance.console_contains(CLOSED, BOOT));
+    must(appliance.console_contains("no key slot opens with this appliance's key", BOOT));
+}
+
+/// Trust item 3: with Secure Boot off a production image does not start.
+#[test]
+fn with_secure_boot_off_the_volumes_stay_closed() {
+    let scratch = scratch();
+    let image = image();
+    let mut appliance = must(appliance(&image, scratch.path()).start());
+    first_start(&mut appliance);
+    // What a visitor can do in the firmware's set-up menu.
+    let off = "SecureBootEnable";
+    must(variables::set_byte(&scratch.path().join("state/variables.fd"), off, 0));
+    must(appliance.power_on());
+    must(appliance.console_contains("belvedere: Secure Boot is off", BOOT));
+    must(appliance.console_contains(CLOSED, BOOT));
+    must(appliance.wait_for_light(Light::Status, FAST_RED, BOOT));
 }
