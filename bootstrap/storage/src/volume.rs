@@ -264,9 +264,10 @@ mod tests {
         ]
     }
 
-    fn records() -> [Option<VolumeState>; 7] {
+    fn records() -> [Option<VolumeState>; 8] {
         [
             None,
+            Some(VolumeState::Encrypting { volume: VOLUME, bytes: 1 << 20, done: 0 }),
             Some(VolumeState::Empty),
             Some(VolumeState::Factory { bytes: 1 << 20 }),
             Some(VolumeState::Creating),
