@@ -24,7 +24,7 @@ mod openssl;
 
 pub use create::{Validity, create};
 pub use describe::{Description, describe};
-pub use directory::{KeyDirectory, KeyFile, UefiKey};
+pub use directory::{KeyDirectory, KeyFile, Purpose, UefiKey};
 
 use std::path::PathBuf;
 

@@ -26,7 +26,7 @@ fn a_new_hierarchy_is_complete_private_and_never_overwritten() {
         assert_eq!(mode(&entry.path()), 0o600, "{:?}", entry.path());
         names.push(entry.file_name());
     }
-    assert_eq!(names.len(), 16, "{names:?}");
+    assert_eq!(names.len(), 17, "{names:?}");
     assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1, "staging directory left behind");
 
     // Each certificate belongs to its key.
@@ -67,4 +67,22 @@ fn two_hierarchies_share_nothing() {
     let two = create(scratch.path().join("two"), Validity::default()).unwrap();
     assert_ne!(one.owner_guid().unwrap(), two.owner_guid().unwrap());
     assert_ne!(fs::read(one.log_key()).unwrap(), fs::read(two.log_key()).unwrap());
+}
+
+/// boot L14: nothing said of a key directory whether appliances that are handed out may trust it.
+#[test]
+fn a_hierarchy_that_this_program_makes_says_that_it_is_for_development() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("keys");
+    let keys = belvedere_keys::create(&target, belvedere_keys::Validity::default()).unwrap();
+    assert_eq!(keys.purpose().unwrap(), belvedere_keys::Purpose::Development);
+    let file = target.join("purpose");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "development\n");
+    fs::write(&file, "production\n").unwrap();
+    assert_eq!(keys.purpose().unwrap(), belvedere_keys::Purpose::Production);
+    fs::write(&file, "both\n").unwrap();
+    assert!(keys.purpose().is_err());
+    // Made before there was the file.
+    fs::remove_file(&file).unwrap();
+    assert_eq!(keys.purpose().unwrap(), belvedere_keys::Purpose::Development);
 }
