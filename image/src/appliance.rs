@@ -14,7 +14,7 @@ use crate::{
     secure_boot_measurement, signing, unified_kernel,
 };
 use belvedere_boot_slots::{self as boot_slots, Record, Slot, State, Table};
-use belvedere_keys::{KeyDirectory, UefiKey};
+use belvedere_keys::{KeyDirectory, Purpose, UefiKey};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,8 @@ pub struct Request {
     pub rollback_level: u32,
     /// What to do about parts that are not there.
     pub missing_parts: MissingParts,
+    /// Whether the image is for development: it has a console, may lack parts, and may be signed with development keys.
+    pub development: bool,
 }
 
 /// Builds the image. `output` then holds `disk.img`, `firmware-variables.fd`, `uki.efi`, `root.erofs` (with its
@@ -46,6 +48,7 @@ pub struct Request {
 pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
     check_version(&request.version)?;
     let keys = KeyDirectory::open(&request.keys)?;
+    check_purpose(request.development, request.missing_parts, keys.purpose()?)?;
     let programs = Programs::open(&request.programs, request.missing_parts)?;
     for part in &programs.missing {
         progress.warn(&format!("{part} is missing; the image is made without it"));
@@ -95,7 +98,7 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
         initramfs: &initramfs.file("initramfs.zst"),
         device_tree: &device_tree.file("device-tree.dtb"),
     };
-    let mut line = unified_kernel::command_line(board, &facts, &request.version);
+    let mut line = unified_kernel::command_line(board, &facts, &request.version, request.development);
     if !programs.missing.is_empty() {
         // `init` does not take the missing programs for a fault.
         line += " belvedere.development";
@@ -121,6 +124,19 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
 
     let report = output.join("build-report.txt");
     fs::write(&report, progress.report()).map_err(Error::file("write", &report))
+}
+
+/// An image that is handed out is whole and signed with keys that are for that.
+fn check_purpose(development: bool, missing_parts: MissingParts, keys: Purpose) -> Result<()> {
+    let refuse = |reason: &str| Err(Error::invalid("an image for production", reason));
+    match (development, missing_parts, keys) {
+        (true, ..) => Ok(()),
+        (false, MissingParts::Leave, _) => refuse("must have every part: leave out --allow-missing, or say --development"),
+        (false, _, Purpose::Development) => refuse(
+            "cannot be signed with development keys: give a directory whose file `purpose` says production, or say --development",
+        ),
+        (false, MissingParts::Refuse, Purpose::Production) => Ok(()),
+    }
 }
 
 fn check_version(version: &str) -> Result<()> {
@@ -269,6 +285,18 @@ mod tests {
             let table = boot_slots::decode(&table[..boot_slots::BLOCK]).unwrap();
             for slot in Slot::ALL.into_iter().filter(|slot| table.record(*slot).state != State::Empty) {
                 assert_eq!(read(&slot.kernel_path().replace('\\', "/")), b"uki.efi", "{esp}");
+            }
+        }
+    }
+
+    /// boot L14.
+    #[test]
+    fn an_image_for_production_is_whole_and_not_signed_with_development_keys() {
+        for missing in [MissingParts::Leave, MissingParts::Refuse] {
+            for keys in [Purpose::Development, Purpose::Production] {
+                assert!(check_purpose(true, missing, keys).is_ok());
+                let whole = missing == MissingParts::Refuse && keys == Purpose::Production;
+                assert_eq!(check_purpose(false, missing, keys).is_ok(), whole, "{missing:?} {keys:?}");
             }
         }
     }

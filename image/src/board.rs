@@ -7,8 +7,10 @@ pub struct Board {
     pub name: &'static str,
     /// Fragments of the kernel's configuration; every line must survive Kconfig.
     pub kernel_configuration: &'static [&'static str],
-    /// The kernel's command line, to which root hash, board and version are added.
+    /// The kernel's command line, to which root hash, board and version are added. No console is in it.
     pub kernel_command_line: &'static str,
+    /// The console of a development image: the words that it has and no other image.
+    pub development_console: &'static str,
     /// What is appended to the machine's own device tree source.
     pub device_tree_additions: &'static str,
     /// QEMU's arguments that give the machine's own device tree; `dumpdtb=` is added to the value of `-machine`.
@@ -30,7 +32,8 @@ pub const BOARDS: &[Board] = &[Board {
     ],
     // acpi=off: the appliance is described by its device tree, as real boards are. panic=5: a person can read why.
     // events_dfl_poll_msecs: a card put into a reader is noticed (elsewhere udev asks for it).
-    kernel_command_line: "console=ttyAMA0 acpi=off panic=5 loglevel=5 sysctl.kernel.io_uring_disabled=2 block.events_dfl_poll_msecs=2000",
+    kernel_command_line: "acpi=off panic=5 loglevel=5 sysctl.kernel.io_uring_disabled=2 block.events_dfl_poll_msecs=2000",
+    development_console: "console=ttyAMA0",
     device_tree_additions: include_str!("../boards/qemu-aarch64/device-tree.dtsi"),
     machine: "virt,acpi=off,gic-version=3",
     machine_arguments: &["-cpu", "cortex-a76", "-smp", "2", "-m", "1536"],

@@ -45,11 +45,14 @@ enum Command {
         /// Leaves out programs that are not there, for development. Without init, bootloader and kernel stub there is no image.
         #[arg(long)]
         allow_missing: bool,
+        /// Makes an image for development: with a console, and of development keys.
+        #[arg(long)]
+        development: bool,
     },
 }
 
 fn main() -> ExitCode {
-    let Command::Build { board: name, keys, programs, output, cache, release, rollback_level, allow_missing } =
+    let Command::Build { board: name, keys, programs, output, cache, release, rollback_level, allow_missing, development } =
         Arguments::parse().command;
     let Some(board) = board::find(&name) else {
         let names: Vec<&str> = board::BOARDS.iter().map(|board| board.name).collect();
@@ -58,7 +61,8 @@ fn main() -> ExitCode {
     };
     let missing_parts = if allow_missing { MissingParts::Leave } else { MissingParts::Refuse };
     let cache = cache.unwrap_or_else(default_directory);
-    let request = Request { board, keys, programs, output, cache, version: release, rollback_level, missing_parts };
+    let request =
+        Request { board, keys, programs, output, cache, version: release, rollback_level, missing_parts, development };
     match build(&request, &mut Progress::new()) {
         Ok(()) => {
             println!("{}", request.output.join("disk.img").display());

@@ -13,10 +13,15 @@ use belvedere_tpm::Digest;
 use std::fs;
 use std::path::Path;
 
+/// The console of an image that is handed out: none. Without a word the kernel would take the one that the device tree
+/// names (`stdout-path`), and print there what services and containers say.
+const NO_CONSOLE: &str = "console=null";
+
 /// The kernel's command line. `init` finds the system partition by its name and opens it with these facts.
-pub fn command_line(board: &Board, facts: &Facts, version: &str) -> String {
+pub fn command_line(board: &Board, facts: &Facts, version: &str, development: bool) -> String {
+    let console = if development { board.development_console } else { NO_CONSOLE };
     format!(
-        "{} belvedere.root_hash={} belvedere.root_blocks={} belvedere.root_salt={} belvedere.board={} belvedere.version={version}",
+        "{console} {} belvedere.root_hash={} belvedere.root_blocks={} belvedere.root_salt={} belvedere.board={} belvedere.version={version}",
         board.kernel_command_line, facts.root_hash, facts.data_blocks, facts.salt, board.name
     )
 }
@@ -76,7 +81,7 @@ mod tests {
     fn the_command_line_says_what_init_needs() {
         let board = crate::board::find("qemu-aarch64").unwrap();
         let facts = Facts { data_blocks: 12, root_hash: "ab".into(), salt: "cd".into() };
-        let line = command_line(board, &facts, "1.2.3");
+        let line = command_line(board, &facts, "1.2.3", true);
         for word in [
             "belvedere.root_hash=ab", "belvedere.root_blocks=12", "belvedere.root_salt=cd", "belvedere.board=qemu-aarch64",
             "belvedere.version=1.2.3", "acpi=off",
@@ -84,5 +89,20 @@ mod tests {
             assert!(line.split(' ').any(|other| other == word), "{word} in {line}");
         }
         assert!(line.len() < 2048, "arm64's limit");
+    }
+
+    /// boot L13: every image printed what services say on the serial line.
+    #[test]
+    fn a_development_image_differs_by_its_console_alone() {
+        let facts = Facts { data_blocks: 12, root_hash: "ab".into(), salt: "cd".into() };
+        for board in crate::board::BOARDS {
+            let words = |development| {
+                let line = command_line(board, &facts, "1.2.3", development);
+                line.split(' ').map(str::to_owned).partition::<Vec<String>, _>(|word| word.starts_with("console="))
+            };
+            let ((production, others), (development, same)) = (words(false), words(true));
+            assert_eq!(production, ["console=null"]);
+            assert_eq!((development, others), (vec![board.development_console.to_owned()], same));
+        }
     }
 }

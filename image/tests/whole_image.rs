@@ -51,6 +51,7 @@ fn build_anew(directory: &Path, name: &str, keys: &Path) -> PathBuf {
             Some(_) => MissingParts::Leave,
             None => MissingParts::Refuse,
         },
+        development: true,
     };
     build(&request, &mut Progress::new()).unwrap();
     output

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use bech32::{Bech32, Hrp};
 
+use crate::directory::PURPOSE;
 use crate::{Error, KeyDirectory, UefiKey, file_error, openssl};
 
 /// For how long the certificates of a new hierarchy hold.
@@ -102,6 +103,7 @@ fn fill(staging: &Staging, validity: Validity) -> Result<(), Error> {
     )?;
 
     log_key(staging)?;
+    staging.write(PURPOSE, b"development\n")?;
     staging.write("owner-guid", format!("{}\n", random_guid()?).as_bytes())
 }
 

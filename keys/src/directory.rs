@@ -61,6 +61,18 @@ pub(crate) const FILES: [(&str, KeyFile); 18] = [
     ("owner-guid", KeyFile::Public),
 ];
 
+/// What a hierarchy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Made on a developer's machine, with private keys in plain files: nobody may be asked to trust it.
+    Development,
+    /// For appliances that are handed out.
+    Production,
+}
+
+/// The file that says what a hierarchy is for: one word and a line feed.
+pub(crate) const PURPOSE: &str = "purpose";
+
 /// A complete hierarchy on disk.
 #[derive(Debug, Clone)]
 pub struct KeyDirectory {
@@ -88,6 +100,24 @@ impl KeyDirectory {
             }
         }
         Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// What the hierarchy is for. One that does not say so is for development: those that `belvedere-keys init` made
+    /// before it said so are.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or says something else.
+    pub fn purpose(&self) -> Result<Purpose, Error> {
+        let path = self.directory.join(PURPOSE);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Purpose::Development),
+            text => text.map_err(file_error("read", &path))?,
+        };
+        match text.trim() {
+            "production" => Ok(Purpose::Production),
+            "development" => Ok(Purpose::Development),
+            _ => Err(Error::Malformed { path, expected: "the word development or production" }),
+        }
     }
 
     /// The directory itself.

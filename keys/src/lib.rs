@@ -25,7 +25,7 @@ mod openssl;
 
 pub use create::{Validity, complete, create};
 pub use describe::{Description, describe};
-pub use directory::{KeyDirectory, KeyFile, UefiKey};
+pub use directory::{KeyDirectory, KeyFile, Purpose, UefiKey};
 
 use std::path::PathBuf;
 

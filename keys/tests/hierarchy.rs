@@ -26,7 +26,7 @@ fn a_new_hierarchy_is_complete_private_and_never_overwritten() {
         assert_eq!(mode(&entry.path()), 0o600, "{:?}", entry.path());
         names.push(entry.file_name());
     }
-    assert_eq!(names.len(), 18, "{names:?}");
+    assert_eq!(names.len(), 19, "{names:?}");
     assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1, "staging directory left behind");
 
     // Each certificate belongs to its key.
@@ -108,4 +108,22 @@ fn the_policy_key_signs_the_same_text_with_the_same_bytes_and_openssl_verifies_t
     let modulus = openssl(&["rsa", "-pubin", "-noout", "-modulus", "-in", public.to_str().unwrap()]);
     let ours: String = keys.policy_modulus().unwrap().iter().map(|byte| format!("{byte:02X}")).collect();
     assert_eq!(modulus.trim(), format!("Modulus={ours}"));
+}
+
+/// boot L14: nothing said of a key directory whether appliances that are handed out may trust it.
+#[test]
+fn a_hierarchy_that_this_program_makes_says_that_it_is_for_development() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("keys");
+    let keys = belvedere_keys::create(&target, belvedere_keys::Validity::default()).unwrap();
+    assert_eq!(keys.purpose().unwrap(), belvedere_keys::Purpose::Development);
+    let file = target.join("purpose");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "development\n");
+    fs::write(&file, "production\n").unwrap();
+    assert_eq!(keys.purpose().unwrap(), belvedere_keys::Purpose::Production);
+    fs::write(&file, "both\n").unwrap();
+    assert!(keys.purpose().is_err());
+    // Made before there was the file.
+    fs::remove_file(&file).unwrap();
+    assert_eq!(keys.purpose().unwrap(), belvedere_keys::Purpose::Development);
 }

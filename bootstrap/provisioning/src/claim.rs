@@ -203,11 +203,8 @@ impl Session {
     /// Whether another attempt may help; its text then.
     fn judge(&mut self, error: ConnectionError) -> Result<String, ClaimError> {
         let text = shown(&describe(&error));
-        if let ConnectionError::ConnectionRefused(_) = error {
-            return Err(ClaimError::Refused { what: text });
-        }
-        // A TLS 1.3 server refuses a client certificate after the handshake: it arrives as an alert while reading.
-        if text.contains("fatal alert") {
+        let verdict = verdict(&error);
+        if verdict == Verdict::Refused {
             return Err(ClaimError::Refused { what: text });
         }
         // Or, as AWS IoT Core and our own service do it, the connection is closed after TLS and before CONNACK. A service
@@ -219,10 +216,45 @@ impl Session {
                 return Err(ClaimError::Refused { what: what.into() });
             }
         }
-        if text.contains("invalid peer certificate") {
+        if verdict == Verdict::Untrusted {
             return Err(ClaimError::Untrusted { service: self.service.clone(), what: text });
         }
         Ok(text)
+    }
+}
+
+/// What an error of a connection says by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// The service does not take the appliance.
+    Refused,
+    /// The appliance does not take the service.
+    Untrusted,
+    /// Neither: another attempt may help.
+    Unclear,
+}
+
+fn verdict(error: &ConnectionError) -> Verdict {
+    if let ConnectionError::ConnectionRefused(_) = error {
+        return Verdict::Refused;
+    }
+    match tls_error(error) {
+        // A TLS 1.3 server refuses a client certificate after the handshake: it arrives as an alert while reading.
+        Some(rustls::Error::AlertReceived(_)) => Verdict::Refused,
+        Some(rustls::Error::InvalidCertificate(_)) => Verdict::Untrusted,
+        _ => Verdict::Unclear,
+    }
+}
+
+/// The error of TLS itself, however deep: what an I/O error wraps is not among its sources.
+fn tls_error<'error>(error: &'error (dyn std::error::Error + 'static)) -> Option<&'error rustls::Error> {
+    if let Some(found) = error.downcast_ref::<rustls::Error>() {
+        return Some(found);
+    }
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match wrapped {
+        Some(wrapped) => tls_error(wrapped),
+        None => tls_error(error.source()?),
     }
 }
 
@@ -244,4 +276,32 @@ pub fn describe(error: &dyn std::error::Error) -> String {
 /// Somebody else's words, on one line and short.
 fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{AlertDescription, CertificateError};
+    use std::io;
+
+    /// boot L9: the texts of errors decided, whoever had written them.
+    #[test]
+    fn what_tls_says_counts_and_not_what_a_text_holds() {
+        let alert = || rustls::Error::AlertReceived(AlertDescription::CertificateUnknown);
+        let certificate = || rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let io = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        for (error, expected) in [
+            (ConnectionError::Io(io(alert())), Verdict::Refused),
+            (ConnectionError::MqttState(rumqttc::StateError::Io(io(alert()))), Verdict::Refused),
+            (ConnectionError::Tls(rumqttc::TlsError::TLS(alert())), Verdict::Refused),
+            (ConnectionError::Tls(rumqttc::TlsError::Io(io(certificate()))), Verdict::Untrusted),
+            (ConnectionError::Io(io(certificate())), Verdict::Untrusted),
+            (ConnectionError::Io(io(rustls::Error::DecryptError)), Verdict::Unclear),
+            (ConnectionError::Io(io::Error::other("fatal alert: the lift is out of order")), Verdict::Unclear),
+            (ConnectionError::Io(io::Error::other("invalid peer certificate")), Verdict::Unclear),
+            (ConnectionError::NetworkTimeout, Verdict::Unclear),
+        ] {
+            assert_eq!(verdict(&error), expected, "{error:?}");
+        }
+    }
 }
