@@ -234,6 +234,7 @@ impl Supervisor {
             Action::Start(number) => {
                 if let Err(error) = self.start(number) {
                     self.say(&format!("start {}: {error}", SERVICES[number].name));
+                    self.ends[number] = format!("cannot be started: {error}");
                     return Some(Event::Exited(number));
                 }
             }
