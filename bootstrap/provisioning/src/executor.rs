@@ -233,7 +233,8 @@ fn carry_out_step(
         }
         Step::Register => register(world, archive, progress),
         Step::StoreIdentity => {
-            let (identity, wrapped_key) = progress.identity.take().ok_or_else(|| error("internal", "no identity to store"))?;
+            let (identity, wrapped_key) =
+                progress.identity.take().ok_or_else(|| error("internal", "no identity to store"))?;
             let network = archive.configuration.network.clone();
             let time = corrected(world, archive, progress).unwrap_or_else(|| world.now());
             let stored = StoredIdentity::new(identity, wrapped_key, digest.to_owned(), network, time);

@@ -642,7 +642,9 @@ fn power_cut_at_every_operation_leaves_the_old_or_the_new_identity_and_the_stick
     // The identity before, and whether the new key is in a TPM.
     let mut earlier = stored(3);
     earlier.keep_key(&FakeTpmKey::new());
-    for (before, tpm) in [(None, Some(true)), (Some(stored(3)), Some(true)), (Some(earlier), Some(true)), (Some(stored(3)), None)] {
+    for (before, tpm) in
+        [(None, Some(true)), (Some(stored(3)), Some(true)), (Some(earlier), Some(true)), (Some(stored(3)), None)]
+    {
         let generation = before.as_ref().map_or(0, |stored| stored.identity.generation) + 1;
         // How many operations an undisturbed run has.
         let durable = good_stick();

@@ -92,7 +92,9 @@ impl StoredIdentity {
     fn is_ours(&self) -> bool {
         match &self.identity.key {
             DeviceKeyReference::Software { .. } => self.format_version == FORMAT_VERSION && self.wrapped_key.is_none(),
-            DeviceKeyReference::Provisioning { .. } => self.format_version == FORMAT_VERSION_TPM && self.wrapped_key.is_some(),
+            DeviceKeyReference::Provisioning { .. } => {
+                self.format_version == FORMAT_VERSION_TPM && self.wrapped_key.is_some()
+            }
         }
     }
 }

@@ -3,9 +3,9 @@
 //! Sessions are not resumed: what resumes one (a pre-shared key, kept in memory for up to a day) would stand for the device
 //! without its key, and for a certificate that the service has locked out meanwhile. So each connection is one signature.
 
-use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use std::sync::Arc;
@@ -44,11 +44,7 @@ impl TimeProvider for Since {
 }
 
 /// A configuration for clients. Both are PEM; the certificate may bring its chain.
-pub fn client_config(
-    ca_pem: &str,
-    certificate_pem: &str,
-    key: Arc<dyn SigningKey>,
-) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client_config(ca_pem: &str, certificate_pem: &str, key: Arc<dyn SigningKey>) -> Result<Arc<ClientConfig>, TlsError> {
     with_clock(ca_pem, certificate_pem, key, Arc::new(DefaultTimeProvider))
 }
 

@@ -169,7 +169,10 @@ mod tests {
         let algorithm = KeyAlgorithm::EcdsaP256Sha256;
         identity.key = DeviceKeyReference::Provisioning { algorithm, public_key: vec![0x30, 0x59] };
         let text = serde_json::to_string(&identity).unwrap();
-        assert!(text.contains(r#""algorithm":"ecdsa-p256-sha256","public_key":"3059""#) && !text.contains("private"), "{text}");
+        assert!(
+            text.contains(r#""algorithm":"ecdsa-p256-sha256","public_key":"3059""#) && !text.contains("private"),
+            "{text}"
+        );
         assert_eq!(serde_json::from_str::<Identity>(&text).unwrap(), identity);
         for damage in [("ecdsa-p256-sha256", "none"), ("3059", "3x59"), ("public_key", "private_key")] {
             assert!(serde_json::from_str::<Identity>(&text.replace(damage.0, damage.1)).is_err(), "{damage:?}");
