@@ -1,7 +1,7 @@
 //! Somebody pulls the power at any moment of a first start, in which the TPM is taken into use, the system is encrypted in place
 //! and `data` is made, and of the starts after it. It always comes back by itself.
 //!
-//! `BELVEDERE_START_CUTS` says how often (8; with BELVEDERE_LONG 200); the moments are drawn from a seed that is printed, and
+//! `BELVEDERE_START_CUTS` says how often (4, beside those of the whole line; with BELVEDERE_LONG 200); the moments are drawn from a seed that is printed, and
 //! `BELVEDERE_SEED` repeats.
 //!
 //!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test power_cuts -- --nocapture
@@ -40,7 +40,7 @@ fn comes_back(appliance: &mut Appliance) {
 
 #[test]
 fn power_cut_at_any_moment_of_a_first_start_and_of_later_ones_is_survived() {
-    let count = number("BELVEDERE_START_CUTS", if std::env::var_os("BELVEDERE_LONG").is_some() { 200 } else { 8 });
+    let count = number("BELVEDERE_START_CUTS", if std::env::var_os("BELVEDERE_LONG").is_some() { 200 } else { 4 });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64);
     let seed = number("BELVEDERE_SEED", now).max(1);
     println!("BELVEDERE_SEED={seed}");

@@ -17,7 +17,7 @@ use belvedere_luks2::DATA_OFFSET;
 use belvedere_luks2::record::FACTORY_OFFSET;
 use belvedere_virtual_appliance::disk::{self, Extent};
 use belvedere_virtual_appliance::{Appliance, Colour, Fat, Gesture, Light, Pattern, variables};
-use common::{BOOT, appliance, copy, image, must, scratch};
+use common::{BOOT, appliance, copy, image, must, scratch, started_once};
 
 const OPERATING: &str = "belvedere: operating";
 const CLOSED: &str = "belvedere: volumes stay closed: ";
@@ -59,8 +59,14 @@ fn two_appliances_of_one_image_are_encrypted_with_different_keys_and_nothing_pla
     for name in ["one", "other"] {
         let directory = scratch.path().join(name);
         fs::create_dir(&directory).unwrap();
-        let mut appliance = must(appliance(&image, &directory).start());
-        first_start(&mut appliance);
+        let appliance = if name == "one" {
+            started_once(&directory);
+            must(appliance(&image, &directory).prepare())
+        } else {
+            let mut appliance = must(appliance(&image, &directory).start());
+            first_start(&mut appliance);
+            appliance
+        };
         for partition in ["system-a", "data"] {
             let dump = cryptsetup(&appliance, &image, partition, &directory);
             assert!(dump.contains("Version:") && dump.contains("aes-xts-plain64") && dump.contains("512 bits"), "{dump}");
@@ -84,8 +90,8 @@ fn two_appliances_of_one_image_are_encrypted_with_different_keys_and_nothing_pla
 fn with_another_tpm_the_volumes_stay_closed_and_with_their_own_they_open_again() {
     let scratch = scratch();
     let image = image();
-    let mut appliance = must(appliance(&image, scratch.path()).start());
-    first_start(&mut appliance);
+    started_once(scratch.path());
+    let mut appliance = must(appliance(&image, scratch.path()).prepare());
     let before = ciphertext(&appliance, &image, "data");
 
     let (own, kept) = (scratch.path().join("state/tpm"), scratch.path().join("kept"));
@@ -108,8 +114,8 @@ fn with_another_tpm_the_volumes_stay_closed_and_with_their_own_they_open_again()
 fn a_plain_data_volume_in_the_place_of_ours_is_refused_and_left_as_it_is() {
     let scratch = scratch();
     let image = image();
-    let mut appliance = must(appliance(&image, scratch.path()).start());
-    first_start(&mut appliance);
+    started_once(scratch.path());
+    let mut appliance = must(appliance(&image, scratch.path()).prepare());
     let foreign = scratch.path().join("foreign");
     fs::File::create(&foreign).unwrap().set_len(64 << 20).unwrap();
     let made = Command::new("/usr/sbin/mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&foreign).status().unwrap();
@@ -167,8 +173,8 @@ fn with_other_secure_boot_keys_the_volumes_stay_closed() {
 fn after_a_full_reset_the_old_data_opens_with_nothing_not_even_with_a_kept_header() {
     let scratch = scratch();
     let image = image();
-    let mut appliance = must(appliance(&image, scratch.path()).start());
-    first_start(&mut appliance);
+    started_once(scratch.path());
+    let mut appliance = must(appliance(&image, scratch.path()).prepare());
     let data = extent(&image, "data");
     let header = Extent { offset: data.offset, length: DATA_OFFSET };
     let (kept, before) = (must(disk::read(&appliance.disk(), header)), ciphertext(&appliance, &image, "data"));
@@ -196,8 +202,8 @@ fn after_a_full_reset_the_old_data_opens_with_nothing_not_even_with_a_kept_heade
 fn with_secure_boot_off_the_volumes_stay_closed() {
     let scratch = scratch();
     let image = image();
-    let mut appliance = must(appliance(&image, scratch.path()).start());
-    first_start(&mut appliance);
+    started_once(scratch.path());
+    let mut appliance = must(appliance(&image, scratch.path()).prepare());
     // What a visitor can do in the firmware's set-up menu.
     let off = "SecureBootEnable";
     must(variables::set_byte(&scratch.path().join("state/variables.fd"), off, 0));

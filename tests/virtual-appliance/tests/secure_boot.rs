@@ -129,11 +129,13 @@ fn a_bootloader_signed_by_a_stranger_is_refused() {
 fn a_kernel_image_with_one_byte_changed_is_refused_and_lights_and_console_say_so() {
     let scratch = scratch();
     let image = copy(scratch.path());
-    let esp = must(Fat::in_partition(&image.join("disk.img"), "esp-a"));
-    let mut kernel = must(esp.read(KERNEL)).expect("the image has slot a's kernel on esp-a");
-    let place = kernel.len() / 2;
-    kernel[place] ^= 1;
-    must(esp.put(KERNEL, &kernel));
+    for name in ["esp-a", "esp-b"] {
+        let esp = must(Fat::in_partition(&image.join("disk.img"), name));
+        let mut kernel = must(esp.read(KERNEL)).expect("each ESP has slot a's kernel");
+        let place = kernel.len() / 2;
+        kernel[place] ^= 1;
+        must(esp.put(KERNEL, &kernel));
+    }
 
     let mut appliance = must(appliance(&image, scratch.path()).start());
     must(appliance.console_contains("belvedere: slot a: refused by Secure Boot: ", BOOT));
@@ -141,6 +143,21 @@ fn a_kernel_image_with_one_byte_changed_is_refused_and_lights_and_console_say_so
     must(appliance.wait_for_light(Light::Status, FAST_RED, BOOT));
     let console = appliance.console();
     assert!(!console.contains(STARTING) && !console.contains("EFI stub"), "the kernel ran:\n{console}");
+}
+
+/// boot D18: each kernel was on one ESP only.
+#[test]
+fn a_changed_kernel_image_on_one_esp_gives_way_to_the_whole_one_on_the_other() {
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    let esp = must(Fat::in_partition(&image.join("disk.img"), "esp-a"));
+    let mut kernel = must(esp.read(KERNEL)).expect("the image has slot a's kernel on esp-a");
+    let place = kernel.len() / 2;
+    kernel[place] ^= 1;
+    must(esp.put(KERNEL, &kernel));
+    let mut appliance = must(appliance(&image, scratch.path()).start());
+    must(appliance.console_contains("belvedere: slot a: starting \\EFI\\belvedere\\slot-a.efi on esp-b", BOOT));
+    must(appliance.console_contains("belvedere: root image accepted from system-a", BOOT));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use belvedere_virtual_appliance::{Appliance, Builder, Error};
@@ -41,6 +42,26 @@ pub fn copy(directory: &Path) -> PathBuf {
         .unwrap();
     assert!(status.success());
     to
+}
+
+/// Puts into `directory` the state of an appliance of [`image`] that was started once and then cut off: its TPM is ours, its
+/// disk encrypted, `data` is made. The first call of a test program makes it, the others get copies.
+pub fn started_once(directory: &Path) {
+    static STARTED: OnceLock<TempDir> = OnceLock::new();
+    let started = STARTED.get_or_init(|| {
+        let scratch = scratch();
+        let mut appliance = must(appliance(&image(), scratch.path()).start());
+        must(appliance.console_contains("belvedere: operating", BOOT));
+        must(appliance.power_cut());
+        scratch
+    });
+    let status = Command::new("cp")
+        .args(["-a", "--sparse=always", "--reflink=auto"])
+        .arg(started.path().join("state"))
+        .arg(directory)
+        .status()
+        .unwrap();
+    assert!(status.success());
 }
 
 /// An appliance from `image`, with its state beside it.
