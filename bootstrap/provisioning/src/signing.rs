@@ -168,10 +168,14 @@ mod tests {
         let (signing, count) = signing(true);
         let standing = in_the_tpm(1);
         let call = Sign { generation: 1, digest: [7; 32] };
-        let answers: Vec<bool> = (0..100).map(|_| signing.sign(&standing, &call).is_ok()).collect();
-        assert_eq!(answers.iter().filter(|good| **good).count(), SIGNATURES_A_SECOND);
-        assert_eq!(count.load(Ordering::SeqCst), SIGNATURES_A_SECOND);
-        assert_eq!(reason(signing.sign(&standing, &call)), BUSY);
+        let began = Instant::now();
+        let refused: Vec<String> = (0..100).filter_map(|_| signing.sign(&standing, &call).err()).map(|f| f.reason).collect();
+        // Of each second that this took on a busy machine.
+        let most = SIGNATURES_A_SECOND * (1 + began.elapsed().as_secs() as usize);
+        let signed = 100 - refused.len();
+        assert!((SIGNATURES_A_SECOND..=most).contains(&signed), "{signed} of at most {most}");
+        assert_eq!(count.load(Ordering::SeqCst), signed);
+        assert!(refused.iter().all(|reason| reason == BUSY), "{refused:?}");
     }
 
     #[test]

@@ -148,13 +148,14 @@ mod tests {
             let mut command = [0; 64];
             for part in parts {
                 let _ = stream.read(&mut command).unwrap();
-                for byte in part.chunks(7) {
-                    stream.write_all(byte).unwrap();
+                for some in part.chunks(part.len() / 2) {
+                    // Whoever has heard enough hangs up.
+                    let _ = stream.write_all(some);
                     std::thread::sleep(Duration::from_millis(2));
                 }
             }
             let _ = stream.read(&mut command);
-            std::thread::sleep(Duration::from_secs(5));
+            std::thread::sleep(Duration::from_secs(60));
         });
         (directory, node)
     }
@@ -164,14 +165,14 @@ mod tests {
         let answer = [0x80, 1, 0, 0, 0, 12, 0, 0, 0, 0, 7, 8];
         let (_directory, node) = played(vec![answer.to_vec()]);
         let began = Instant::now();
-        let mut tpm = Device::open(&node, Duration::from_millis(400)).unwrap();
+        let mut tpm = Device::open(&node, Duration::from_secs(3)).unwrap();
         let mut response = [0; MAXIMUM];
         assert_eq!(tpm.exchange(b"command", &mut response), Ok(12));
         assert_eq!(response[..12], answer);
         let error = tpm.exchange(b"another", &mut response).unwrap_err();
         assert!(error.contains("no answer in time") && error.contains(node.to_str().unwrap()), "{error}");
         let passed = began.elapsed();
-        assert!(passed >= Duration::from_millis(400) && passed < Duration::from_secs(4), "{passed:?}");
+        assert!(passed >= Duration::from_secs(3) && passed < Duration::from_secs(20), "{passed:?}");
     }
 
     #[test]
@@ -179,7 +180,7 @@ mod tests {
         let mut endless = vec![0xff; MAXIMUM + 10];
         endless[2..6].copy_from_slice(&u32::MAX.to_be_bytes());
         let (_directory, node) = played(vec![endless]);
-        let mut tpm = Device::open(&node, Duration::from_secs(4)).unwrap();
+        let mut tpm = Device::open(&node, Duration::from_secs(60)).unwrap();
         let error = tpm.exchange(b"command", &mut [0; MAXIMUM]).unwrap_err();
         assert!(error.contains("too long"), "{error}");
     }
