@@ -20,12 +20,7 @@ pub fn release_register(sections: &[(&str, &[u8])]) -> Digest {
 ///
 /// # Errors
 /// When the policy key cannot be used, or the rollback level is above what fuses can hold.
-pub fn make(
-    keys: &KeyDirectory,
-    secure_boot: &Digest,
-    sections: &[(&str, &[u8])],
-    rollback_level: u32,
-) -> Result<Vec<u8>> {
+pub fn make(keys: &KeyDirectory, secure_boot: &Digest, sections: &[(&str, &[u8])], rollback_level: u32) -> Result<Vec<u8>> {
     if rollback_level > HIGHEST_LEVEL {
         return Err(Error::invalid(
             "the rollback level",

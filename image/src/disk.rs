@@ -237,9 +237,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (path, root) = (directory.path().join("disk.img"), directory.path().join("root"));
         std::fs::write(&root, vec![7; 8192]).unwrap();
-        let slices = |bytes| {
-            vec![Slice { name: "system-a", bytes, efi: false, content: Content::Factory(root.clone()) }]
-        };
+        let slices = |bytes| vec![Slice { name: "system-a", bytes, efi: false, content: Content::Factory(root.clone()) }];
         make(&path, &slices(6 * MEGABYTE), b"identity").unwrap();
         let disk = std::fs::read(&path).unwrap();
         let partition = &disk[MEGABYTE as usize..];

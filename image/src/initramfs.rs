@@ -98,9 +98,10 @@ pub fn make(contents: &Contents<'_>, output: &Path) -> Result<()> {
         "compressing the initramfs",
     )?;
     match std::fs::metadata(output).map_err(Error::file("look at", output))?.len() {
-        size if size > MAXIMUM => {
-            Err(Error::invalid(output.display().to_string(), format!("has {size} bytes, more than the {MAXIMUM} that it may")))
-        }
+        size if size > MAXIMUM => Err(Error::invalid(
+            output.display().to_string(),
+            format!("has {size} bytes, more than the {MAXIMUM} that it may"),
+        )),
         _ => Ok(()),
     }
 }

@@ -12,8 +12,8 @@ use std::path::Path;
 
 /// Names of shells, interpreters and toolboxes, with any version behind them.
 const INTERPRETERS: [&str; 24] = [
-    "ash", "awk", "bash", "busybox", "csh", "dash", "fish", "gawk", "gdb", "gdbserver", "ksh", "lua", "mawk", "mksh", "node", "perl",
-    "php", "python", "rbash", "ruby", "sh", "socat", "toybox", "zsh",
+    "ash", "awk", "bash", "busybox", "csh", "dash", "fish", "gawk", "gdb", "gdbserver", "ksh", "lua", "mawk", "mksh",
+    "node", "perl", "php", "python", "rbash", "ruby", "sh", "socat", "toybox", "zsh",
 ];
 
 fn is_interpreter(name: &str) -> bool {
@@ -44,9 +44,7 @@ pub fn check(tree: &Path) -> Result<()> {
         }
         if metadata.is_file() && mode & 0o111 != 0 {
             let mut start = Vec::new();
-            File::open(&entry)
-                .and_then(|file| file.take(2).read_to_end(&mut start))
-                .map_err(Error::file("read", &entry))?;
+            File::open(&entry).and_then(|file| file.take(2).read_to_end(&mut start)).map_err(Error::file("read", &entry))?;
             if start == b"#!" {
                 return refuse("is a script, and nothing in a root image runs scripts");
             }

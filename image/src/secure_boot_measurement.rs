@@ -58,13 +58,7 @@ mod tests {
 
     #[test]
     fn every_variable_counts() {
-        let variables = SecureBootVariables {
-            pk: vec![1],
-            kek: vec![2],
-            db: vec![3],
-            dbx: Vec::new(),
-            authority: vec![4],
-        };
+        let variables = SecureBootVariables { pk: vec![1], kek: vec![2], db: vec![3], dbx: Vec::new(), authority: vec![4] };
         let value = expected(&variables);
         let changes: [fn(&mut SecureBootVariables); 5] = [
             |variables| variables.pk.push(0),

@@ -104,7 +104,15 @@ fn the_policy_key_signs_the_same_text_with_the_same_bytes_and_openssl_verifies_t
     fs::write(&text, "what a start looks like").unwrap();
     fs::write(&file, signature).unwrap();
     let public = keys.policy_public_key();
-    openssl(&["dgst", "-sha256", "-verify", public.to_str().unwrap(), "-signature", file.to_str().unwrap(), text.to_str().unwrap()]);
+    openssl(&[
+        "dgst",
+        "-sha256",
+        "-verify",
+        public.to_str().unwrap(),
+        "-signature",
+        file.to_str().unwrap(),
+        text.to_str().unwrap(),
+    ]);
     let modulus = openssl(&["rsa", "-pubin", "-noout", "-modulus", "-in", public.to_str().unwrap()]);
     let ours: String = keys.policy_modulus().unwrap().iter().map(|byte| format!("{byte:02X}")).collect();
     assert_eq!(modulus.trim(), format!("Modulus={ours}"));

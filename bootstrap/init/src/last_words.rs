@@ -34,7 +34,10 @@ pub fn met_a_wrong_block() -> bool {
         return false;
     }
     let met = std::fs::read_dir(PSTORE).is_ok_and(|entries| {
-        entries.flatten().take(MAXIMUM_RECORDS).any(|entry| text(&entry.path()).is_some_and(|text| text.contains(WRONG_BLOCK)))
+        entries
+            .flatten()
+            .take(MAXIMUM_RECORDS)
+            .any(|entry| text(&entry.path()).is_some_and(|text| text.contains(WRONG_BLOCK)))
     });
     let _ = mounts::unmount(PSTORE, false);
     met

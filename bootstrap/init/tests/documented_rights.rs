@@ -6,7 +6,6 @@ use belvedere_init::table::{Kernel, Network, SERVICES, user_of};
 use belvedere_interfaces::rights::{CHANNEL, RIGHTS};
 use std::path::Path;
 
-
 /// What each service is started as, may do and sees.
 fn services() -> String {
     let mut text = String::from(

@@ -420,7 +420,11 @@ mod tests {
         };
         let mut stored = stored(1);
         stored.keep_key(&FakeTpmKey::new());
-        Appliance { options, shared: Arc::new(Mutex::new(Standing::Owned(stored))), pulse: Pulse::new("sticks", LONGEST_STEP) }
+        Appliance {
+            options,
+            shared: Arc::new(Mutex::new(Standing::Owned(stored))),
+            pulse: Pulse::new("sticks", LONGEST_STEP),
+        }
     }
 
     struct Counting(Arc<AtomicUsize>);

@@ -314,7 +314,6 @@ mod tests {
         assert!(matches!(prepare(&partition, &mut |_| ()), Err(StorageError::Foreign(_))));
     }
 
-
     #[test]
     fn what_is_not_ours_is_left_alone() {
         let size = 32 * 1024 * 1024;

@@ -18,14 +18,14 @@ use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, Slot, State};
 use belvedere_durable::{DeviceFile, read_block};
 use belvedere_fuses::Confirmation;
 use belvedere_luks2::{DATA_OFFSET, Passphrase, dm_crypt_length, dm_crypt_table};
+use belvedere_storage::StorageError;
+use belvedere_storage::device_mapper::{self, Access};
 use belvedere_storage::encrypt::{self, Prepared, Request, Surroundings, kernel_random};
 use belvedere_storage::mapped::PREFIX;
 use belvedere_storage::partitions::{self, Partition};
 use belvedere_storage::secrets::linux::{DEADLINE, DEVICE, DeviceTpm};
 use belvedere_storage::secrets::{self, Secrets};
 use belvedere_storage::volume::{Geometry, Purpose};
-use belvedere_storage::device_mapper::{self, Access};
-use belvedere_storage::StorageError;
 use belvedere_tpm::PolicyKey;
 use belvedere_tpm::boot_policy::{BootPolicy, LIMIT};
 use std::fmt::Display;
@@ -82,7 +82,8 @@ impl Arguments {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let Some((&"open", options)) = words.split_first() else { return Err(USAGE.to_owned()) };
         let value = |name: &str| options.chunks(2).find(|pair| pair[0] == name).and_then(|pair| pair.get(1).copied());
-        let known = |pair: &[&str]| pair.len() == 2 && ["--policy-key", "--policy", "--slot", "--destroy"].contains(&pair[0]);
+        let known =
+            |pair: &[&str]| pair.len() == 2 && ["--policy-key", "--policy", "--slot", "--destroy"].contains(&pair[0]);
         if !options.chunks(2).all(known) {
             return Err(USAGE.to_owned());
         }
@@ -115,9 +116,9 @@ fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
     for slot in Slot::ALL {
         // The updater writes to the others.
         let access = if Some(slot) == arguments.slot { Access::ReadOnly } else { Access::Writable };
-        let opened = partitions::find(&found, slot.system()).map_err(words).and_then(|partition| {
-            open_volume(partition, (Purpose::System, access), &secrets, encrypt::prepare)
-        });
+        let opened = partitions::find(&found, slot.system())
+            .map_err(words)
+            .and_then(|partition| open_volume(partition, (Purpose::System, access), &secrets, encrypt::prepare));
         match opened {
             Ok(volume) => volumes.push(volume),
             Err(error) => say(&format!("{}: left out: {error}", slot.system())),

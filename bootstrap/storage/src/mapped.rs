@@ -39,6 +39,8 @@ mod tests {
         std::fs::create_dir(root.path().join("vda")).unwrap();
         let data = find(root.path(), "data").unwrap();
         assert_eq!((data.name.as_str(), data.device.to_str(), data.size), ("data", Some("/dev/dm-1"), 8192));
-        assert!(matches!(find(root.path(), "system-b"), Err(StorageError::NoPartition(name)) if name == "belvedere-system-b"));
+        assert!(
+            matches!(find(root.path(), "system-b"), Err(StorageError::NoPartition(name)) if name == "belvedere-system-b")
+        );
     }
 }

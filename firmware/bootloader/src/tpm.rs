@@ -16,8 +16,8 @@ impl FirmwareTpm {
     /// # Errors
     /// In words, when there is none.
     pub fn find() -> Result<Self, String> {
-        let handle =
-            boot::get_handle_for_protocol::<Tcg>().map_err(|error| format!("rollback fuses: there is no TPM ({})", error.status()))?;
+        let handle = boot::get_handle_for_protocol::<Tcg>()
+            .map_err(|error| format!("rollback fuses: there is no TPM ({})", error.status()))?;
         let protocol = boot::open_protocol_exclusive::<Tcg>(handle)
             .map_err(|error| format!("rollback fuses: the TPM cannot be used: {}", error.status()))?;
         Ok(Self(protocol))
@@ -32,6 +32,9 @@ impl Tpm for FirmwareTpm {
         self.0.submit_command(command, response).map_err(|error| format!("{}", error.status()))?;
         // The answer begins with a tag of two bytes and its whole length.
         let length = u32::from_be_bytes([response[2], response[3], response[4], response[5]]);
-        usize::try_from(length).ok().filter(|length| *length <= MAXIMUM).ok_or_else(|| String::from("its answer is too long"))
+        usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= MAXIMUM)
+            .ok_or_else(|| String::from("its answer is too long"))
     }
 }

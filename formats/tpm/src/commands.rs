@@ -4,8 +4,8 @@ use crate::policy::Comparison;
 use crate::structures::{ECDSA, NULL, RSASSA, SHA256, pcr_selection, signing_key, storage_key};
 use crate::wire::{Command, HandleExpected, Reader};
 use crate::{
-    Authorization, Digest, MAXIMUM, Name, NvPublic, P256Signature, PolicyKey, PolicySession, PolicySignature, ResponseCode, Tpm,
-    TpmError,
+    Authorization, Digest, MAXIMUM, Name, NvPublic, P256Signature, PolicyKey, PolicySession, PolicySignature, ResponseCode,
+    Tpm, TpmError,
 };
 use HandleExpected::{No, Yes};
 use alloc::vec::Vec;

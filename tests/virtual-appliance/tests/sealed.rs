@@ -151,7 +151,14 @@ fn with_other_secure_boot_keys_the_volumes_stay_closed() {
         let (key, certificate) = (stranger.uefi_key(UefiKey::Db), stranger.uefi_certificate(UefiKey::Db));
         let run = |command: &mut Command| assert!(command.status().unwrap().success());
         run(Command::new("sbattach").arg("--remove").arg(&file));
-        run(Command::new("sbsign").arg("--key").arg(&key).arg("--cert").arg(&certificate).arg("--output").arg(&file).arg(&file));
+        run(Command::new("sbsign")
+            .arg("--key")
+            .arg(&key)
+            .arg("--cert")
+            .arg(&certificate)
+            .arg("--output")
+            .arg(&file)
+            .arg(&file));
         must(esp.put(path, &fs::read(&file).unwrap()));
     }
     let bootloader = fs::read(scratch.path().join("boot.efi")).unwrap();
@@ -186,7 +193,10 @@ fn after_a_full_reset_the_old_data_opens_with_nothing_not_even_with_a_kept_heade
     must(appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), BOOT));
     must(appliance.power_cut());
     let after = must(disk::read(&appliance.disk(), header));
-    let same = kept.chunks(4096).zip(after.chunks(4096)).filter(|(kept, after)| kept == after && kept.iter().any(|&byte| byte != 0));
+    let same = kept
+        .chunks(4096)
+        .zip(after.chunks(4096))
+        .filter(|(kept, after)| kept == after && kept.iter().any(|&byte| byte != 0));
     assert_eq!(same.count(), 0, "blocks of the old header and its key slots are still there");
     assert!(ciphertext(&appliance, &image, "data") != before);
 
