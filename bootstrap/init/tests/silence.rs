@@ -9,7 +9,7 @@ use belvedere_varlink::{Pulse, READY_VARIABLE, notify_ready};
 use rustix::pipe::PipeFlags;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const INSIDE: &str = "BELVEDERE_TEST_SERVICE";
@@ -65,6 +65,9 @@ struct Service {
 
 impl Service {
     fn start(kind: &str) -> Service {
+        // The service's end is inherited by whatever is started before it is closed here.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let (pipe, end) = rustix::pipe::pipe_with(PipeFlags::empty()).unwrap();
         rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::CLOEXEC).unwrap();
         rustix::io::ioctl_fionbio(&pipe, true).unwrap();

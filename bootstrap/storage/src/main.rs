@@ -26,8 +26,9 @@ use belvedere_storage::partitions::{self, Partition};
 use belvedere_storage::secrets::linux::{DEADLINE, DEVICE, DeviceTpm};
 use belvedere_storage::secrets::{self, Secrets};
 use belvedere_storage::volume::{Geometry, Purpose};
-use belvedere_tpm::PolicyKey;
 use belvedere_tpm::boot_policy::{BootPolicy, LIMIT};
+use belvedere_tpm::layout::{RELEASE_PCR, SECURE_BOOT_PCR};
+use belvedere_tpm::{PolicyKey, commands};
 use std::fmt::Display;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,7 @@ fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
         secrets::ensure(&mut tpm, &policy, &key, &mut kernel_random, &mut say)
     };
     let secrets = secrets.map_err(words)?;
+    let level = report_measured(&mut tpm, &policy)?;
 
     let mut volumes = Vec::new();
     for slot in Slot::ALL {
@@ -131,7 +133,7 @@ fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
 
     if arguments.slot.is_some_and(|slot| is_proven(&found, slot)) {
         // What keeps an old release out is no reason to keep this one from starting.
-        if let Err(error) = raise_fuses(&mut tpm, &policy, &key) {
+        if let Err(error) = raise_fuses(&mut tpm, &policy, level) {
             say(&error);
         }
     }
@@ -224,13 +226,29 @@ fn is_proven(found: &[Partition], slot: Slot) -> bool {
     copies.current().is_some_and(|table| table.record(slot).state == State::Good)
 }
 
+/// Says what was measured and what of it is signed, for people who compare. Gives the rollback level of the running release.
+///
+/// That both are the same is certain here: else the TPM had given out no secret, and what differs would have been said.
+fn report_measured(tpm: &mut DeviceTpm, policy: &BootPolicy) -> Result<u32> {
+    let [secure_boot, release] = commands::pcr_read(tpm, [SECURE_BOOT_PCR, RELEASE_PCR]).map_err(words)?;
+    let entry = policy.entry(&secure_boot, &release).ok_or("what was measured is not what is signed")?;
+    let fuses = belvedere_fuses::read(tpm, Some(&policy.key.name())).map_err(words)?.level();
+    say(&format!(
+        "TPM: measured as signed: register {SECURE_BOOT_PCR} (Secure Boot) {}, register {RELEASE_PCR} (release) {}, rollback \
+         level {}; fuses at level {fuses}",
+        hex::encode(secure_boot),
+        hex::encode(release),
+        entry.level
+    ));
+    Ok(entry.level)
+}
+
 /// Moves the fuses to the level that is signed for the running release: it is proven, so nothing older is needed any more.
 ///
 /// Here and not when the updater commits: in this phase alone the TPM lets anybody set them, and what is set is the level
 /// of what really runs. Whoever breaks into the running system can neither set nor clear them.
-fn raise_fuses(tpm: &mut DeviceTpm, policy: &BootPolicy, key: &PolicyKey) -> Result<()> {
-    let level = policy.entries.iter().map(|entry| entry.level).max().unwrap_or(0);
-    if belvedere_fuses::read(tpm, Some(&key.name())).map_err(words)?.level() >= level {
+fn raise_fuses(tpm: &mut DeviceTpm, policy: &BootPolicy, level: u32) -> Result<()> {
+    if belvedere_fuses::read(tpm, Some(&policy.key.name())).map_err(words)?.level() >= level {
         return Ok(());
     }
     let Some(raise) = belvedere_fuses::prepare(tpm, policy, level, &mut say).map_err(words)? else { return Ok(()) };

@@ -21,10 +21,10 @@ impl PolicySigner {
     #[expect(clippy::new_without_default, reason = "each one is another key")]
     pub fn new() -> PolicySigner {
         let made = Command::new("openssl")
-            .args(["genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-outform", "DER"])
+            .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-outform", "DER"])
             .output()
             .expect("openssl");
-        PolicySigner(KeyPair::from_pkcs8(&made.stdout).expect("the key that was made"))
+        PolicySigner(KeyPair::from_der(&made.stdout).expect("the key that was made"))
     }
 
     /// The public half.
