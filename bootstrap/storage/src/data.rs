@@ -76,12 +76,17 @@ pub enum Content {
     Unknown,
 }
 
+/// Whether there is an ext4 file system, whosever it is: its magic number.
+pub fn is_ext4(start: &[u8]) -> bool {
+    start.get(0x438..0x43a) == Some(&[0x53, 0xef])
+}
+
 impl Content {
     /// Looks at the first bytes (128 KiB, or what there is).
     pub fn of(start: &[u8]) -> Content {
         // The superblock begins at 0x400: magic number at 0x38, label at 0x78, 16 bytes (kernel, ext4/super.rst).
         let ours = start.get(0x478..0x488).and_then(|label| label.strip_prefix(LABEL.as_bytes()));
-        if start.get(0x438..0x43a) == Some(&[0x53, 0xef]) && ours.is_some_and(|rest| rest.iter().all(|&byte| byte == 0)) {
+        if is_ext4(start) && ours.is_some_and(|rest| rest.iter().all(|&byte| byte == 0)) {
             Content::Ext4
         } else if start.iter().all(|&byte| byte == 0) {
             Content::Blank

@@ -210,10 +210,12 @@ fn look(device: &impl BlockDevice, request: &Request<'_>) -> Result<(Found, Opti
         });
         first && last
     };
-    let start = match data::Content::of(&start) {
-        data::Content::Ext4 => Start::Ext4,
-        _ if readable && blank(&start) => Start::Blank,
-        _ => Start::Other,
+    let start = if data::is_ext4(&start) {
+        Start::Ext4
+    } else if readable && blank(&start) {
+        Start::Blank
+    } else {
+        Start::Other
     };
     let (header, opened) = match decoded {
         Ok((key, header)) => {
