@@ -85,6 +85,8 @@ struct Alteration {
     mended: bool,
     /// What may not be on the console when this byte was altered: it would say that the altered file ran.
     forbidden: Option<&'static str>,
+    /// What has to be on the console when this byte was altered and the appliance operates: that the altered file was refused.
+    required: Option<&'static str>,
 }
 
 /// A fully started appliance, switched off, and where everything of it lies.
@@ -234,7 +236,7 @@ fn mask(draw: &mut Draw) -> u8 {
 }
 
 fn plain(store: Store, places: Vec<u64>, mask: u8) -> Alteration {
-    Alteration { store, places, mask, spared: false, mended: false, forbidden: None }
+    Alteration { store, places, mask, spared: false, mended: false, forbidden: None, required: None }
 }
 
 /// A byte of the kernel's file, on both ESPs.
@@ -248,7 +250,9 @@ fn kernel(template: &Template, draw: &mut Draw, range: std::ops::Range<u64>) -> 
 fn one_kernel(template: &Template, draw: &mut Draw) -> Alteration {
     let place = draw.below(template.kernel.len() as u64);
     let forbidden = signed(&template.kernel, place).then_some("belvedere: slot a: starting \\EFI\\belvedere\\slot-a.efi on esp-a");
-    Alteration { forbidden, spared: true, ..plain(Store::Disk, vec![template.kernel_places[0] + place], mask(draw)) }
+    let required = forbidden.and(Some("another ESP has it whole"));
+    let places = vec![template.kernel_places[0] + place];
+    Alteration { forbidden, required, spared: true, ..plain(Store::Disk, places, mask(draw)) }
 }
 
 fn spared(place: u64, mask: u8) -> Alteration {
@@ -300,8 +304,11 @@ const REGIONS: [Region; 30] = [
         vec![Alteration { forbidden, ..plain(Store::Disk, places, mask(draw)) }]
     }),
     ("bootloader, one ESP", |template, draw| {
-        let place = template.bootloader_places[0] + draw.below(template.bootloader.len() as u64);
-        vec![Alteration { spared: true, ..plain(Store::Disk, vec![place], mask(draw)) }]
+        let place = draw.below(template.bootloader.len() as u64);
+        // The firmware looks at esp-a first.
+        let required = signed(&template.bootloader, place).then_some("BdsDxe: failed to load");
+        let places = vec![template.bootloader_places[0] + place];
+        vec![Alteration { spared: true, required, ..plain(Store::Disk, places, mask(draw)) }]
     }),
     ("UKI stub, both ESPs", |template, draw| {
         let end = section(&template.kernel, LINUX).start;
@@ -494,6 +501,10 @@ fn try_one(template: &Template, (name, region): Region, draw: &mut Draw, counts:
             _ if ran.is_some() => {
                 counts.ran += 1;
                 counts.faults.push(format!("{what}: altered bytes ran:\n{console}"));
+            }
+            Outcome::Operates if alteration.required.is_some_and(|text| !console.contains(text)) => {
+                counts.ran += 1;
+                counts.faults.push(format!("{what}: nobody refused it, so altered bytes may have run:\n{console}"));
             }
             Outcome::Operates => {
                 counts.without_effect += 1;
