@@ -49,6 +49,25 @@ pub fn add(store: &Path, name: &str, vendor: [u8; 16], data: &[u8]) -> Result<()
     file.write_all_at(&variable, place).map_err(file_error("write", store))
 }
 
+/// Where the variables end, bytes from the start of the store.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn end(store: &Path) -> Result<u64, Error> {
+    let file = File::open(store).map_err(file_error("open", store))?;
+    let mut place = FIRST;
+    while place < LIMIT {
+        let mut header = [0; HEADER];
+        file.read_exact_at(&mut header, place).map_err(file_error("read", store))?;
+        if header[..2] != [0xaa, 0x55] {
+            break;
+        }
+        let size = |at: usize| u64::from(u32::from_le_bytes(std::array::from_fn(|index| header[at + index])));
+        place = (place + HEADER as u64 + size(36) + size(40)).next_multiple_of(4);
+    }
+    Ok(place)
+}
+
 /// Changes the first byte of each variable of this name. Not while a machine uses the store.
 ///
 /// # Errors
