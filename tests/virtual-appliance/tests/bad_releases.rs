@@ -48,7 +48,7 @@ struct Bad {
     power_cut: bool,
 }
 
-const PANIC: &str = "belvedere: the start before this one ended in a panic; the kernel's last words were:";
+const PANIC: &str = "belvedere: the start before this one ended in a panic";
 const CUT_OFF: &str = "belvedere: the start before this one was cut off; the kernel's last lines were:";
 const GAVE_UP: &str = "belvedere: the start before this one gave up: ";
 
