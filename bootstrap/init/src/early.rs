@@ -98,9 +98,8 @@ fn switch() -> std::result::Result<Infallible, Stop> {
     }
     let candidates = find(&volumes, &line, started)?;
     let care = Care::of(started.is_some_and(proven), last_words::met_a_wrong_block());
-    let open = |number, partition: &Partition| {
-        feed_during(&mut watchdog, READ_TIME, || root::open(number, partition, &line, care))
-    };
+    let open =
+        |number, partition: &Partition| feed_during(&mut watchdog, READ_TIME, || root::open(number, partition, &line, care));
     let lost = |reason: &str| say(&format!("root image refused: {reason}; another partition has it whole"));
     let (partition, opened) = root::first_whole(&candidates, open, lost).map_err(Stop::Refused)?;
     if care == Care::Whole {

@@ -34,7 +34,10 @@ pub fn met_a_wrong_block() -> bool {
         return false;
     }
     let met = std::fs::read_dir(PSTORE).is_ok_and(|entries| {
-        entries.flatten().take(MAXIMUM_RECORDS).any(|entry| text(&entry.path()).is_some_and(|text| text.contains(WRONG_BLOCK)))
+        entries
+            .flatten()
+            .take(MAXIMUM_RECORDS)
+            .any(|entry| text(&entry.path()).is_some_and(|text| text.contains(WRONG_BLOCK)))
     });
     let _ = mounts::unmount(PSTORE, false);
     met
@@ -100,7 +103,11 @@ fn told(records: &[(String, String)]) -> Vec<String> {
 /// lines are nearest to the reason; a kernel that panics says thousands of others before.
 pub fn shown(lines: &[String], most: usize) -> impl Iterator<Item = &String> {
     let first = lines.len().saturating_sub(most);
-    lines.iter().enumerate().filter(move |(number, line)| *number >= first || line.starts_with(SUMMARY)).map(|(_, line)| line)
+    lines
+        .iter()
+        .enumerate()
+        .filter(move |(number, line)| *number >= first || line.starts_with(SUMMARY))
+        .map(|(_, line)| line)
 }
 
 /// The reason in a line with which PID 1 gave a start up.
@@ -154,7 +161,10 @@ mod tests {
         let panicked = told(&records);
         assert!(panicked[0] == reason && panicked[1].contains("panic") && panicked.len() == 3, "{panicked:?}");
         let failed = "[2] belvedere: start failed: root image refused: system-b\n[10] reboot: Restarting system\n";
-        assert_eq!(told(&[record("console-ramoops-0", failed)]), ["the start before this one gave up: root image refused: system-b"]);
+        assert_eq!(
+            told(&[record("console-ramoops-0", failed)]),
+            ["the start before this one gave up: root image refused: system-b"]
+        );
     }
 
     #[test]
