@@ -4,7 +4,7 @@ use crate::command_line::{self, CommandLine};
 use crate::console::{say, say_when};
 use crate::root::{self, Care, NEW_ROOT};
 use crate::watchdog::{Watchdog, feed_during};
-use crate::{PROGRAM, Result, last_words, named, power, reset, slots, volumes};
+use crate::{PROGRAM, Result, kmsg, last_words, named, power, reset, slots, volumes};
 use belvedere_boot_slots::{POLICY_VARIABLE, Reset, Slot, VENDOR_GUID};
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_lights::{Leds, Lights, SysfsLeds, pattern};
@@ -46,11 +46,14 @@ impl From<String> for Stop {
 /// Runs the first stage. Never returns: the root image's `init` replaces it, or the machine starts again.
 pub fn run() -> ! {
     let Err(stop) = switch();
-    match stop {
-        Stop::Closed(reason) => say(&format!("volumes stay closed: {reason}")),
-        Stop::Refused(reason) => say(&format!("root image refused: {reason}")),
-        Stop::Failed(reason) => say(&format!("start failed: {reason}")),
-    }
+    let reason = match stop {
+        Stop::Closed(reason) => format!("volumes stay closed: {reason}"),
+        Stop::Refused(reason) => format!("root image refused: {reason}"),
+        Stop::Failed(reason) => format!("start failed: {reason}"),
+    };
+    say(&reason);
+    // The next start tells it ([`last_words`]): a board without a console says it nowhere else.
+    kmsg::critical(&format!("starting again: {reason}"));
     show(pattern([Condition::Error], []));
     say(&format!("starting again in {} s", ERROR_TIME.as_secs()));
     std::thread::sleep(ERROR_TIME);

@@ -63,27 +63,57 @@ fn read(directory: &Path) -> Result<Vec<(String, String)>> {
     Ok(records)
 }
 
-/// A panic's own record says all there is to say. Without one, a console that does not end as a machine ends in order is
-/// that of one that hung or was reset.
+/// How the lines begin that are not the kernel's.
+const SUMMARY: &str = "the start before this one ";
+/// What the kernel says when it panics, before the reason.
+const PANIC: &str = "Kernel panic - not syncing";
+/// What PID 1 says to the kernel's log before it gives a start up ([`crate::kmsg`]).
+const GAVE_UP: [&str; 2] = ["belvedere: starting again: ", "belvedere: start failed: "];
+
+/// A start that PID 1 gave up ends in order, and its reason is what must not be lost. A panic's own record says all there is
+/// to say. Without one, a console that does not end as a machine ends in order is that of one that hung or was reset.
 fn told(records: &[(String, String)]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (_, text) in records.iter().filter(|(name, _)| name.starts_with("dmesg")) {
-        lines.push("the start before this one ended in a panic; the kernel's last words were:".to_owned());
+    let of = |kind: &'static str| records.iter().filter(move |(name, _)| name.starts_with(kind)).map(|(_, text)| text);
+    let mut lines: Vec<String> = of("console").filter_map(|text| text.lines().rev().find_map(gave_up)).collect();
+    let mut panicked = false;
+    for text in of("dmesg") {
+        panicked = true;
+        // The reason is somewhere in the record, with the kernel's state before and behind it: it is said first.
+        let reason = text.lines().find_map(|line| Some(line[line.find(PANIC)?..].trim_end().to_owned()));
+        let reason = reason.map_or(String::new(), |reason| format!(" ({reason})"));
+        lines.push(format!("{SUMMARY}ended in a panic{reason}; the kernel's last words were:"));
         lines.extend(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
     }
-    if !lines.is_empty() {
+    if panicked {
         return lines;
     }
-    for (_, text) in records.iter().filter(|(name, _)| name.starts_with("console")) {
+    for text in of("console") {
         let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         // `Restarting system with command 'dm-verity device corrupted'` is not in order.
         let in_order = all.iter().rev().take(3).any(|line| IN_ORDER.iter().any(|end| line.trim_end().ends_with(end)));
         if !in_order && !all.is_empty() {
-            lines.push("the start before this one was cut off; the kernel's last lines were:".to_owned());
+            lines.push(format!("{SUMMARY}was cut off; the kernel's last lines were:"));
             lines.extend(all.iter().skip(all.len().saturating_sub(CONSOLE_LINES)).map(|line| (*line).to_owned()));
         }
     }
     lines
+}
+
+/// What the console has room for: what begins with `the start before` and the end of the rest, `most` lines of that. The last
+/// lines are nearest to the reason; a kernel that panics says thousands of others before.
+pub fn shown(lines: &[String], most: usize) -> impl Iterator<Item = &String> {
+    let first = lines.len().saturating_sub(most);
+    lines
+        .iter()
+        .enumerate()
+        .filter(move |(number, line)| *number >= first || line.starts_with(SUMMARY))
+        .map(|(_, line)| line)
+}
+
+/// The reason in a line with which PID 1 gave a start up.
+fn gave_up(line: &str) -> Option<String> {
+    let reason = GAVE_UP.iter().find_map(|said| line.split_once(said))?.1;
+    Some(format!("{SUMMARY}gave up: {}", reason.trim_end()))
 }
 
 #[cfg(test)]
@@ -102,7 +132,39 @@ mod tests {
         ];
         let lines = told(&records);
         assert_eq!(lines.len(), 3);
-        assert!(lines[0].contains("ended in a panic") && lines[2].contains("Attempted to kill init"));
+        assert!(lines[0].contains("ended in a panic (Kernel panic - not syncing: Attempted to kill init!); "), "{lines:?}");
+        assert!(lines[2].contains("Attempted to kill init"));
+        let without = told(&[record("dmesg-ramoops-0", "Oops#1 Part1\n")]);
+        assert!(without[0].ends_with("ended in a panic; the kernel's last words were:"), "{without:?}");
+    }
+
+    /// The console had the first lines of a panic's record, which are those from long before it.
+    #[test]
+    fn the_console_shows_the_summary_and_the_end() {
+        let text: String = (0..100).map(|number| format!("[{number}] line\n")).collect();
+        let lines = told(&[record("dmesg-ramoops-0", &text)]);
+        let shown: Vec<&String> = shown(&lines, 3).collect();
+        assert_eq!(shown, [&lines[0], "[97] line", "[98] line", "[99] line"]);
+        assert_eq!(super::shown(&lines[..1], 3).count(), 1);
+    }
+
+    /// A release that never becomes ready ends in order each time, and nobody was told why.
+    #[test]
+    fn a_start_that_was_given_up_is_told_with_its_reason_however_it_ended() {
+        let said = "[1] line\n[80] belvedere: starting again: agent did not become ready within 80 s\n";
+        let told_of = |end: &str| told(&[record("console-ramoops-0", &format!("{said}{end}"))]);
+        let reason = "the start before this one gave up: agent did not become ready within 80 s";
+        assert_eq!(told_of("[81] reboot: Restarting system\n"), [reason]);
+        let hung = told_of("[81] line\n");
+        assert!(hung[0] == reason && hung[1].contains("cut off"), "{hung:?}");
+        let records = [record("console-ramoops-0", said), record("dmesg-ramoops-0", "Panic#1 Part1\n")];
+        let panicked = told(&records);
+        assert!(panicked[0] == reason && panicked[1].contains("panic") && panicked.len() == 3, "{panicked:?}");
+        let failed = "[2] belvedere: start failed: root image refused: system-b\n[10] reboot: Restarting system\n";
+        assert_eq!(
+            told(&[record("console-ramoops-0", failed)]),
+            ["the start before this one gave up: root image refused: system-b"]
+        );
     }
 
     #[test]

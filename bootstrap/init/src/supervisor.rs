@@ -42,7 +42,7 @@ const LAST_ROUNDS: usize = 4;
 const TURN: usize = 64;
 /// How often is looked for devices that came or went; whoever plugs in a stick waits for this.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
-/// How many lines of what the start before this one said last are shown on the console; all of them are logged.
+/// How many lines of what the start before this one said last are shown on the console, the last ones; all are logged.
 const LAST_WORDS_SHOWN: usize = 12;
 /// How long the end may take: what is not written yet is written then.
 const END_TIME: Duration = Duration::from_secs(180);
@@ -201,7 +201,7 @@ impl Supervisor {
     fn tell_last_words(&self) {
         match last_words::take() {
             Ok(lines) => {
-                lines.iter().take(LAST_WORDS_SHOWN).for_each(|line| self.console.say(line));
+                last_words::shown(&lines, LAST_WORDS_SHOWN).for_each(|line| self.console.say(line));
                 lines.iter().for_each(|line| self.store("kern_log", line));
             }
             Err(error) => self.say(&format!("the last words of the start before: {error}")),

@@ -1,0 +1,5 @@
+//! A service that panics.
+
+fn main() {
+    panic!("a bad service");
+}
