@@ -2,7 +2,7 @@
 //! or nothing does.
 //!
 //! One byte is changed in each boot, at a place that is drawn within a part of the boot line, in every copy of it or in one.
-//! `BELVEDERE_ALTERED_BYTES` says how many boots (6; with BELVEDERE_LONG 300), `BELVEDERE_REGION` restricts the parts to those
+//! `BELVEDERE_ALTERED_BYTES` says how many boots (3; with BELVEDERE_LONG 300), `BELVEDERE_REGION` restricts the parts to those
 //! whose names contain it (several: with `;` between), and `BELVEDERE_SEED` repeats what is printed,
 //! `BELVEDERE_SKIP=N` from the boot after the N-th. With
 //! `BELVEDERE_STARTED=DIRECTORY` the appliance that was started once is kept there, and used again by the next run.
@@ -543,7 +543,7 @@ fn try_one(template: &Template, (name, region): Region, draw: &mut Draw, counts:
 
 #[test]
 fn whatever_byte_is_altered_what_was_signed_runs_or_nothing() {
-    let count = number("BELVEDERE_ALTERED_BYTES", if std::env::var_os("BELVEDERE_LONG").is_some() { 300 } else { 6 });
+    let count = number("BELVEDERE_ALTERED_BYTES", if std::env::var_os("BELVEDERE_LONG").is_some() { 300 } else { 3 });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64);
     let seed = number("BELVEDERE_SEED", now).max(1);
     println!("BELVEDERE_SEED={seed}");
