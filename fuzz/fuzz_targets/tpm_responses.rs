@@ -7,7 +7,7 @@ use belvedere_tpm::boot_policy::{BootPolicy, Entry};
 use belvedere_tpm::commands::{self, CreatedKey, Hierarchy, LoadedObject};
 use belvedere_tpm::layout::{self, Purpose};
 use belvedere_tpm::policy::Comparison;
-use belvedere_tpm::{Authorization, MAXIMUM, P256Key, P256Signature, PolicySession, Tpm};
+use belvedere_tpm::{Authorization, MAXIMUM, P256Key, PolicyKey, PolicySession, PolicySignature, Tpm};
 use libfuzzer_sys::fuzz_target;
 
 /// Answers from bytes: how, how long, what.
@@ -56,13 +56,13 @@ impl Tpm for Answers<'_> {
 fuzz_target!(|data: &[u8]| {
     let Some((&[which, level], rest)) = data.split_first_chunk::<2>() else { return };
     let tpm = &mut Answers { rest, commands: 0 };
-    let key = P256Key { x: [1; 32], y: [2; 32] };
-    let signature = P256Signature { r: [3; 32], s: [4; 32] };
+    let key = PolicyKey([1; 256]);
+    let signature = PolicySignature([3; 256]);
     let entry = Entry { pcr7: [0; 32], pcr11: [0; 32], level: u32::from(level) % 65, storage: signature, fuses: signature };
     let policy = BootPolicy { key, entries: vec![entry] };
     let (session, object) = (PolicySession(1), LoadedObject(2));
     let (password, by_policy) = (Authorization::Password(b"password"), Authorization::Policy(session));
-    let name = key.policy_name();
+    let name = key.name();
     match which % 32 {
         0 => drop(commands::pcr_read(tpm, [7, 11])),
         1 => drop(commands::pcr_extend(tpm, 11, &[1; 32])),
