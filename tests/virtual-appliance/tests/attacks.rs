@@ -2,7 +2,7 @@
 //! or nothing does.
 //!
 //! One byte is changed in each boot, at a place that is drawn within a part of the boot line, in every copy of it or in one.
-//! `BELVEDERE_ALTERED_BYTES` says how many boots (3; with BELVEDERE_LONG 300), `BELVEDERE_REGION` restricts the parts to those
+//! `BELVEDERE_ALTERED_BYTES` says how many boots (1; with BELVEDERE_LONG 300), `BELVEDERE_REGION` restricts the parts to those
 //! whose names contain it (several: with `;` between), and `BELVEDERE_SEED` repeats what is printed,
 //! `BELVEDERE_SKIP=N` from the boot after the N-th. With
 //! `BELVEDERE_STARTED=DIRECTORY` the appliance that was started once is kept there, and used again by the next run.
@@ -543,7 +543,7 @@ fn try_one(template: &Template, (name, region): Region, draw: &mut Draw, counts:
 
 #[test]
 fn whatever_byte_is_altered_what_was_signed_runs_or_nothing() {
-    let count = number("BELVEDERE_ALTERED_BYTES", if std::env::var_os("BELVEDERE_LONG").is_some() { 300 } else { 3 });
+    let count = number("BELVEDERE_ALTERED_BYTES", if std::env::var_os("BELVEDERE_LONG").is_some() { 300 } else { 1 });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64);
     let seed = number("BELVEDERE_SEED", now).max(1);
     println!("BELVEDERE_SEED={seed}");
@@ -720,6 +720,9 @@ fn a_forged_slot_table_cannot_start_an_older_release() {
 
 #[test]
 fn both_slot_tables_lost_after_the_fuses_moved_starts_the_newest_and_not_the_old_release() {
+    if std::env::var_os("BELVEDERE_LONG").is_none() {
+        return println!("left out; set BELVEDERE_LONG to run it");
+    }
     let scratch = scratch();
     let releases = two_releases();
     copy_state(&releases.after, &scratch.path().join("state"));
@@ -738,6 +741,9 @@ fn both_slot_tables_lost_after_the_fuses_moved_starts_the_newest_and_not_the_old
 /// the host of a virtual appliance, and nobody with a TPM of silicon (docs/threat-model.md). This shows that nothing else does.
 #[test]
 fn a_tpm_put_back_to_an_older_moment_forgets_the_fuses_that_moved_since() {
+    if std::env::var_os("BELVEDERE_LONG").is_none() {
+        return println!("left out; set BELVEDERE_LONG to run it");
+    }
     let scratch = scratch();
     let releases = two_releases();
     let state = scratch.path().join("state");
