@@ -24,6 +24,7 @@ pub mod closed;
 pub mod linux;
 pub mod plan;
 
+pub use crate::encrypt::kernel_random;
 pub use closed::{Closed, PcrDifference};
 pub use plan::Refusal;
 
@@ -106,22 +107,6 @@ impl Secrets {
     fn lockout_auth(&self) -> Zeroizing<[u8; 32]> {
         derive(&self.system, &[b"belvedere lockout auth"])
     }
-}
-
-/// Random bytes of the kernel; waits until it has any.
-///
-/// # Errors
-/// When it gives none.
-pub fn kernel_random(bytes: &mut [u8]) -> io::Result<()> {
-    let mut at = 0;
-    while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
-        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
-            Ok(given) => at += given,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Reads the secrets; at the first start makes them and takes ownership of the TPM, at a start after a power cut goes on
