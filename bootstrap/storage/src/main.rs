@@ -17,9 +17,10 @@
 use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, Slot, State};
 use belvedere_durable::{DeviceFile, read_block};
 use belvedere_fuses::Confirmation;
-use belvedere_luks2::{DATA_OFFSET, Passphrase, dm_crypt_length, dm_crypt_table};
+use belvedere_luks2::Passphrase;
 use belvedere_storage::StorageError;
-use belvedere_storage::device_mapper::{self, Access};
+use belvedere_storage::crypt;
+use belvedere_storage::device_mapper::Access;
 use belvedere_storage::encrypt::{self, Prepared, Request, Surroundings, kernel_random};
 use belvedere_storage::mapped::PREFIX;
 use belvedere_storage::partitions::{self, Partition};
@@ -213,10 +214,8 @@ fn open_volume(
     if prepared.created {
         say(&format!("{}: made a new encrypted volume", partition.name));
     }
-    let table = dm_crypt_table(&partition.device.display().to_string(), DATA_OFFSET / 512, &prepared.key);
-    let sectors = dm_crypt_length(partition.size);
-    let device = device_mapper::create_crypt(&label, sectors, &table, access).map_err(words)?;
-    Ok(Partition { name: partition.name.clone(), device, size: sectors * 512 })
+    let opened = crypt::open(&label, partition, &prepared, access).map_err(words)?;
+    Ok(Partition { name: partition.name.clone(), device: opened.path, size: opened.size })
 }
 
 fn is_proven(found: &[Partition], slot: Slot) -> bool {
