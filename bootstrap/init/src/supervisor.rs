@@ -70,6 +70,8 @@ struct Supervisor {
     /// How each service's process ended last.
     ends: Vec<String>,
     development: bool,
+    /// That the release that runs was proven in an earlier start.
+    proven: bool,
     /// Reasons of those who asked for a restart.
     restarts: Receiver<String>,
     nodes: Nodes,
@@ -115,8 +117,10 @@ pub fn run() -> ! {
         patience: PATIENCE,
         first_to_end: service.first_to_end,
     });
+    let proven = slots::started_is_proven();
     let mut supervisor = Supervisor {
-        machine: Supervision::new(policies.collect(), uptime(), slots::started_is_proven()),
+        machine: Supervision::new(policies.collect(), uptime(), proven),
+        proven,
         processes: SERVICES.iter().map(|_| Process::default()).collect(),
         ends: vec![String::new(); SERVICES.len()],
         panel: panel::start(),
@@ -306,6 +310,7 @@ impl Supervisor {
         let child = Command::new("/proc/self/exe")
             .args(["--start", service.name])
             .env(belvedere_varlink::READY_VARIABLE, ready_end.as_raw_fd().to_string())
+            .env(belvedere_varlink::PROVEN_VARIABLE, if self.proven { "1" } else { "0" })
             .stdin(Stdio::null())
             .stdout(Stdio::from(output_end))
             .stderr(Stdio::from(second))

@@ -69,7 +69,7 @@ mod wire;
 pub use client::{CallError, Client, call};
 pub use logging::log_to_stderr;
 pub use pulse::Pulse;
-pub use ready::{READY_VARIABLE, claim_ready_pipe, notify_ready};
+pub use ready::{PROVEN_VARIABLE, READY_VARIABLE, claim_ready_pipe, notify_ready, release_is_proven};
 pub use rights::may_connect;
 pub use server::{BindError, Peer, Server};
 

@@ -12,6 +12,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The first bytes in it are `READY=1` and a line feed; each byte after that is a sign of life.
 pub const READY_VARIABLE: &str = "BELVEDERE_READY_FD";
 
+/// The environment variable that `init` sets, to 1, when the release that runs has proven itself in an earlier start.
+pub const PROVEN_VARIABLE: &str = "BELVEDERE_RELEASE_PROVEN";
+
+/// Whether the release that runs has proven itself in an earlier start. One that has not should show all that it can do before
+/// it calls itself ready, for that is what it is proven by; one that has may do what takes long afterwards.
+#[must_use]
+pub fn release_is_proven() -> bool {
+    std::env::var_os(PROVEN_VARIABLE).is_some_and(|value| value == "1")
+}
+
 /// The process's end, once it is claimed; none when `init` did not start the process.
 static PIPE: OnceLock<Option<File>> = OnceLock::new();
 /// That the first message has been written.

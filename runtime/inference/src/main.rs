@@ -48,9 +48,15 @@ fn run(arguments: Arguments) -> Result<std::convert::Infallible, String> {
         0 => std::thread::available_parallelism().map_or(1, |number| number.get()),
         number => number,
     };
-    let engine = OnnxRuntime::new(&library, threads).map_err(|error| error.to_string())?;
     let listener =
         packet::listen(&arguments.socket).map_err(|error| format!("serve {}: {error}", arguments.socket.display()))?;
+    // Loading the library is what a start of the appliance would wait for longest. Who connects meanwhile waits in the socket.
+    // A release that is not proven shows first that it can be loaded.
+    let proven = belvedere_varlink::release_is_proven();
+    if proven {
+        belvedere_varlink::notify_ready();
+    }
+    let engine = OnnxRuntime::new(&library, threads).map_err(|error| error.to_string())?;
     let crashes = Crashes::open(&arguments.calls).unwrap_or_else(|error| {
         log::warn!("{}: {error}; crashes will not be remembered", arguments.calls.display());
         Crashes::forgetful()
@@ -60,7 +66,9 @@ fn run(arguments: Arguments) -> Result<std::convert::Infallible, String> {
         belvedere_sandbox::enter(belvedere_sandbox::Profile::Inference).map_err(|error| error.to_string())?;
     }
     log::info!("serving {} with {} threads a model", arguments.socket.display(), threads);
-    belvedere_varlink::notify_ready();
+    if !proven {
+        belvedere_varlink::notify_ready();
+    }
     let error = Server::remembering(Box::new(engine), crashes).serve(listener);
     Err(format!("accept connections on {}: {error}", arguments.socket.display()))
 }

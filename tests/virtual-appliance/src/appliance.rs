@@ -195,6 +195,16 @@ impl Appliance {
         console::read(&self.console_log(), self.since)
     }
 
+    /// CPU time that QEMU has used since power-on, s: the host's load does not change it much. 0 when it cannot be read.
+    #[must_use]
+    pub fn processor_time(&self) -> f64 {
+        let text = self.process_id().and_then(|id| fs::read_to_string(format!("/proc/{id}/stat")).ok()).unwrap_or_default();
+        // The second field is the program's name, in brackets and with anything inside.
+        let after = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+        let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+    }
+
     /// Process id of the running QEMU.
     pub fn process_id(&self) -> Option<u32> {
         self.power.as_ref().map(|power| power.qemu.id())

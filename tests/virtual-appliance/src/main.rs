@@ -36,6 +36,10 @@ enum Command {
         /// Keep a picture of the monitor in this PNG file, renewed every few seconds.
         #[arg(long)]
         monitor: Option<PathBuf>,
+        /// Put before each line of the console when it came (s since power-on), and how much of the processor QEMU had used by
+        /// then (s).
+        #[arg(long)]
+        times: bool,
         /// End after so many seconds.
         #[arg(long)]
         seconds: Option<u64>,
@@ -43,7 +47,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Run { image, state, stick, fresh, monitor, seconds } = Arguments::parse().command;
+    let Command::Run { image, state, stick, fresh, monitor, times, seconds } = Arguments::parse().command;
     let mut builder = Appliance::builder(image).state_dir(state);
     if fresh {
         builder = builder.fresh();
@@ -51,7 +55,7 @@ fn main() -> ExitCode {
     if let Some(stick) = stick {
         builder = builder.stick(stick);
     }
-    match builder.start().and_then(|appliance| run(appliance, monitor, seconds)) {
+    match builder.start().and_then(|appliance| run(appliance, monitor, times, seconds)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("belvedere-virtual-appliance: {error}");
@@ -60,17 +64,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(mut appliance: Appliance, monitor: Option<PathBuf>, seconds: Option<u64>) -> Result<(), Error> {
+fn run(mut appliance: Appliance, monitor: Option<PathBuf>, times: bool, seconds: Option<u64>) -> Result<(), Error> {
     let begun = Instant::now();
     let (mut shown, mut lights, mut next_picture) = (0, String::new(), begun);
     loop {
         let on = appliance.is_on();
         let console = appliance.console();
-        if let Some(new) = console.get(shown..) {
+        let mut new = console.get(shown..).unwrap_or_default();
+        if times {
+            // Whole lines.
+            new = new.get(..=new.rfind('\n').unwrap_or_default()).filter(|new| new.ends_with('\n')).unwrap_or_default();
+            for line in new.lines() {
+                println!("[{:6.2} s {:6.2} s] {line}", begun.elapsed().as_secs_f32(), appliance.processor_time());
+            }
+        } else {
             print!("{new}");
-            let _ = std::io::stdout().flush();
         }
-        shown = console.len();
+        let _ = std::io::stdout().flush();
+        shown += new.len();
         let now = appliance.lights().to_string();
         if now != lights {
             eprintln!("[{:7.1} s] lights: {now}", begun.elapsed().as_secs_f32());
@@ -89,6 +100,6 @@ fn run(mut appliance: Appliance, monitor: Option<PathBuf>, seconds: Option<u64>)
             }
             next_picture = Instant::now() + Duration::from_secs(3);
         }
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(Duration::from_millis(if times { 10 } else { 250 }));
     }
 }

@@ -189,7 +189,7 @@ fn measure(system: System, image: &Path, state: &Path, first: bool) -> Result<Bo
         let console = appliance.console();
         for (text, seen) in [(HANDED_OVER, &mut handed_over), (system.ready(), &mut ready)] {
             if seen.is_none() && console.contains(text) {
-                *seen = Some(Moment { wall: wall(), processor: processor_time(appliance.process_id()) });
+                *seen = Some(Moment { wall: wall(), processor: appliance.processor_time() });
             }
         }
         match (appliance.status_is_green_now(), green) {
@@ -221,15 +221,6 @@ fn measure(system: System, image: &Path, state: &Path, first: bool) -> Result<Bo
         System::Debian => None,
     };
     Ok(Boot { system, first, handed_over: handed_over.unwrap_or_default(), ready: ready.unwrap_or_default(), light })
-}
-
-/// CPU time that a process has used, s: the host's load does not change it much. 0 when it cannot be read.
-fn processor_time(process: Option<u32>) -> f64 {
-    let text = process.and_then(|id| std::fs::read_to_string(format!("/proc/{id}/stat")).ok()).unwrap_or_default();
-    // The second field is the program's name, in brackets and with anything inside.
-    let after = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Medians in Markdown, and how many times longer Debian takes.

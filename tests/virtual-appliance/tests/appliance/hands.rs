@@ -1,8 +1,6 @@
 //! What a person's hands do: stick, cable, plug. And what happens when the person walks away.
 //!
-//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test hands
-
-mod common;
+//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test appliance hands::
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -10,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use belvedere_virtual_appliance::stick::{Format, Stick};
 use belvedere_virtual_appliance::{Appliance, Colour, Light, Pattern};
-use common::{BOOT, appliance, image, must, scratch};
+
+use crate::common::{BOOT, appliance, image, must, scratch};
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();

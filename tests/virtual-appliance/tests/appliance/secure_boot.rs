@@ -1,8 +1,6 @@
 //! With Secure Boot on: what is signed starts, and what was changed does not; lights and console say why.
 //!
-//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test secure_boot
-
-mod common;
+//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test appliance secure_boot::
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +10,12 @@ use std::time::Duration;
 use belvedere_kernel_stub::{Image, LINUX};
 use belvedere_keys::{UefiKey, Validity, create};
 use belvedere_luks2::record::FACTORY_OFFSET;
-use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern, disk, variables};
-use common::{BOOT, appliance, copy, image, must, scratch};
+use belvedere_virtual_appliance::{Appliance, Fat, Light, Pattern, disk, variables};
 
-const BOOTLOADER: &str = "EFI/BOOT/BOOTAA64.EFI";
-const KERNEL: &str = "EFI/belvedere/slot-a.efi";
+use crate::common::{BOOT, BOOTLOADER, FAST_RED, KERNEL, appliance, copy, image, must, scratch};
+
 const STARTING: &str = "belvedere: slot a: starting";
 const VERIFIED: &str = "UEFI Secure Boot is enabled";
-const FAST_RED: Pattern = Pattern::Fast(Colour::Red);
 
 /// Runs a signing tool on files in `directory`.
 fn tool(program: &str, arguments: &[&str], directory: &Path) {

@@ -1,8 +1,6 @@
 //! The slot table on a real disk, under the real firmware.
 //!
-//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test slots
-
-mod common;
+//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test appliance slots::
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -13,7 +11,8 @@ use belvedere_luks2::record::{self, FACTORY_OFFSET, VolumeState};
 use belvedere_luks2::{DATA_OFFSET, RECORD_OFFSETS};
 use belvedere_virtual_appliance::disk::{self, Extent};
 use belvedere_virtual_appliance::{Appliance, Colour, Fat, Gesture, Light, Pattern};
-use common::{BOOT, appliance, copy, image, must, scratch};
+
+use crate::common::{BOOT, GREEN, appliance, copy, image, must, scratch, started_once_above};
 
 fn read(appliance: &Appliance, table: Extent) -> Copies {
     let [first, second] = COPY_OFFSETS.map(|offset| {
@@ -129,9 +128,8 @@ fn good_a_good_b_a_proven_slot_whose_root_is_damaged_gives_way_and_its_loss_is_t
     let image = copy(scratch.path());
     fill_slot_b(&image, |_| {});
     let extent = must(disk::partition(&image.join("disk.img"), PARTITION));
-    let mut appliance = must(appliance(&image, scratch.path()).start());
-    must(appliance.console_contains("belvedere: root image accepted from system-a", BOOT));
-    must(appliance.power_cut());
+    started_once_above(&image, scratch.path());
+    let mut appliance = must(appliance(&image, scratch.path()).prepare());
     let superblock = superblock(&image, "system-a");
     let whole = must(disk::read(&appliance.disk(), superblock));
     must(disk::write(&appliance.disk(), superblock.offset, &[0x5a; 512]));
@@ -150,7 +148,7 @@ fn good_a_good_b_a_proven_slot_whose_root_is_damaged_gives_way_and_its_loss_is_t
     must(appliance.power_on());
     must(appliance.console_contains("belvedere: slot b: starting", BOOT));
     must(appliance.console_contains("belvedere: slot a is lost: ", BOOT));
-    must(appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), BOOT));
+    must(appliance.wait_for_light(Light::Status, GREEN, BOOT));
     must(appliance.power_cut());
     let table = read(&appliance, extent).current().expect("a table");
     assert_eq!((table.record(Slot::A).starts, table.record(Slot::B).starts), (STARTS, 0));
@@ -177,7 +175,7 @@ fn a_damaged_root_image_gives_way_to_the_same_one_in_another_partition() {
     must(appliance.console_contains("belvedere: root image accepted from system-b", BOOT));
     must(appliance.console_contains("belvedere: slot a runs with the root image in system-b", BOOT));
     must(appliance.console_contains("belvedere: slot a operates after 1 starts", BOOT));
-    must(appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), BOOT));
+    must(appliance.wait_for_light(Light::Status, GREEN, BOOT));
     must(appliance.power_cut());
     assert_eq!(read(&appliance, extent).current().expect("a table").record(Slot::A).starts, 0);
 }
@@ -202,7 +200,7 @@ fn a_reset_that_was_asked_for_once_goes_on_after_a_power_cut_and_ends_when_the_a
     must(appliance.console_contains("belvedere: full reset: everything that was stored is destroyed", BOOT));
     must(appliance.console_contains("belvedere: made the data file system", BOOT));
     must(appliance.console_contains("belvedere: the reset is done, slot a operates", BOOT));
-    must(appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), BOOT));
+    must(appliance.wait_for_light(Light::Status, GREEN, BOOT));
     must(appliance.power_cut());
     for copy in read(&appliance, extent).found() {
         assert_eq!(copy.expect("a table").reset, Reset::None);

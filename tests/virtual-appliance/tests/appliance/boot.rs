@@ -1,13 +1,12 @@
 //! From power to green light, and back.
 //!
-//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test boot
-
-mod common;
+//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test appliance boot::
 
 use std::time::{Duration, Instant};
 
 use belvedere_virtual_appliance::{Colour, Light, Pattern};
-use common::{BOOT, appliance, image, must, scratch};
+
+use crate::common::{BOOT, appliance, image, must, scratch};
 
 const GREEN: Pattern = Pattern::Solid(Colour::Green);
 

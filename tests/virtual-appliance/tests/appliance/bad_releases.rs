@@ -6,12 +6,10 @@
 //!
 //! By default one case runs, the quickest; with `BELVEDERE_LONG` all of them.
 //!
-//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test bad_releases -- --nocapture
+//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test appliance bad_releases:: -- --nocapture
 //!
 //! The programs of the image are taken from `BELVEDERE_PROGRAMS` (`programs` beside the image), the keys from
 //! `BELVEDERE_KEYS` (where `scripts/build-appliance` has them).
-
-mod common;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -28,9 +26,9 @@ use belvedere_luks2::RECORD_OFFSETS;
 use belvedere_luks2::record::{self, FACTORY_OFFSET, VolumeState};
 use belvedere_virtual_appliance::disk::{self, Extent};
 use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern};
-use common::{BOOT, appliance, copy, image, must, scratch};
 
-const OPERATING: &str = "belvedere: operating (";
+use crate::common::{BOOT, OPERATING, appliance, copy, image, in_full, keys, must, scratch};
+
 /// What the appliance has for the way back.
 const PROMISED: Duration = Duration::from_secs(300);
 /// How much longer it may take here: an emulated machine beside others that work.
@@ -50,11 +48,6 @@ struct Bad {
 
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from)
-}
-
-fn keys() -> PathBuf {
-    let data = || variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
-    variable("BELVEDERE_KEYS").unwrap_or_else(|| data().expect("HOME is set").join("belvedere/keys"))
 }
 
 /// Compiles the bad programs for the board; gives where they are.
@@ -79,7 +72,7 @@ fn release(bad: &Bad, directory: &Path) -> PathBuf {
     fs::copy(misbehaving().join(format!("misbehaving-{}", bad.program)), &place).unwrap();
     let request = Request {
         board: board::find("qemu-aarch64").unwrap(),
-        keys: keys(),
+        keys: keys().path().to_owned(),
         programs,
         output: output.clone(),
         cache: cache::default_directory(),
@@ -206,14 +199,6 @@ fn gives_way(bad: &Bad) {
     must(appliance.power_cut());
     let table = table(&appliance, extent).current().expect("a table");
     assert_eq!((table.record(Slot::A).state, table.record(Slot::B).state), (State::Good, State::Bad));
-}
-
-fn in_full() -> bool {
-    let long = std::env::var_os("BELVEDERE_LONG").is_some();
-    if !long {
-        println!("left out; set BELVEDERE_LONG to run it");
-    }
-    long
 }
 
 /// The quickest case: the kernel panics with PID 1, and starts again after its 5 seconds.

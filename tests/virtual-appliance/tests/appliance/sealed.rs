@@ -1,9 +1,7 @@
 //! What lies on the disk is encrypted with keys of this appliance alone, which its TPM gives out to the signed start and to
 //! nothing else.
 //!
-//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test sealed
-
-mod common;
+//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test appliance sealed::
 
 use std::fs;
 use std::path::Path;
@@ -17,11 +15,10 @@ use belvedere_luks2::DATA_OFFSET;
 use belvedere_luks2::record::FACTORY_OFFSET;
 use belvedere_virtual_appliance::disk::{self, Extent};
 use belvedere_virtual_appliance::{Appliance, Colour, Fat, Gesture, Light, Pattern, variables};
-use common::{BOOT, appliance, copy, image, must, scratch, started_once};
 
-const OPERATING: &str = "belvedere: operating";
-const CLOSED: &str = "belvedere: volumes stay closed: ";
-const FAST_RED: Pattern = Pattern::Fast(Colour::Red);
+use crate::common::{
+    BOOT, CLOSED, FAST_RED, OPERATING, appliance, copy, image, must, scratch, started_once, started_once_above,
+};
 
 fn extent(image: &Path, partition: &str) -> Extent {
     must(disk::partition(&image.join("disk.img"), partition))
@@ -44,11 +41,6 @@ fn cryptsetup(appliance: &Appliance, image: &Path, partition: &str, directory: &
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn first_start(appliance: &mut Appliance) {
-    must(appliance.console_contains(OPERATING, BOOT));
-    must(appliance.power_cut());
-}
-
 /// tiiuae/ghaf#2200: every appliance flashed with one image had the same volume key.
 #[test]
 fn two_appliances_of_one_image_are_encrypted_with_different_keys_and_nothing_plain_is_left() {
@@ -64,7 +56,8 @@ fn two_appliances_of_one_image_are_encrypted_with_different_keys_and_nothing_pla
             must(appliance(&image, &directory).prepare())
         } else {
             let mut appliance = must(appliance(&image, &directory).start());
-            first_start(&mut appliance);
+            must(appliance.console_contains(OPERATING, BOOT));
+            must(appliance.power_cut());
             appliance
         };
         for partition in ["system-a", "data"] {
@@ -137,9 +130,7 @@ fn a_plain_data_volume_in_the_place_of_ours_is_refused_and_left_as_it_is() {
 fn with_other_secure_boot_keys_the_volumes_stay_closed() {
     let scratch = scratch();
     let image = copy(scratch.path());
-    let mut first = must(appliance(&image, scratch.path()).start());
-    first_start(&mut first);
-    drop(first);
+    started_once_above(&image, scratch.path());
 
     let stranger = create(scratch.path().join("stranger"), Validity::default()).unwrap();
     let files = [("EFI/BOOT/BOOTAA64.EFI", "boot.efi"), ("EFI/belvedere/slot-a.efi", "slot.efi")];

@@ -7,64 +7,30 @@
 //! `BELVEDERE_SKIP=N` from the boot after the N-th. With
 //! `BELVEDERE_STARTED=DIRECTORY` the appliance that was started once is kept there, and used again by the next run.
 //!
-//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test attacks -- --nocapture --test-threads=1
-
-mod common;
+//!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test appliance altered_bytes:: -- --nocapture --test-threads=1
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, Record, Slot, Table};
-use belvedere_image::{boot_policy, signing};
+use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, PARTITION};
 use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, POLICY, RELEASE};
-use belvedere_keys::KeyDirectory;
 use belvedere_luks2::record;
-use belvedere_luks2::{DATA_OFFSET, HEADER_SIZE, RECORD_OFFSETS};
-use belvedere_tpm::boot_policy::BootPolicy;
+use belvedere_luks2::{DATA_OFFSET, HEADER_SIZE, Header, RECORD_OFFSETS};
 use belvedere_virtual_appliance::disk::{self, Extent};
-use belvedere_virtual_appliance::{Appliance, Colour, Fat, Light, Pattern, variables};
-use common::{BOOT, appliance, copy, image, must, scratch};
+use belvedere_virtual_appliance::{Appliance, Fat, Light, Pattern, variables};
 
-const OPERATING: &str = "belvedere: operating (";
-/// The first stage ends: the volumes are open, and the verified root image's programs run from here on.
-const TAKES_OVER: &str = "takes over (";
-const CLOSED: &str = "belvedere: volumes stay closed: ";
-const FAST_RED: Pattern = Pattern::Fast(Colour::Red);
-const GREEN: Pattern = Pattern::Solid(Colour::Green);
-const BOOTLOADER: &str = "EFI/BOOT/BOOTAA64.EFI";
-const KERNEL: &str = "EFI/belvedere/slot-a.efi";
+use crate::common::{
+    BOOT, BOOTLOADER, CLOSED, Draw, FAST_RED, GREEN, KERNEL, OPERATING, TAKES_OVER, appliance, image, line_with, must,
+    number, scratch, section, started_once, two_at_a_time,
+};
+
 const SECTOR: u64 = 512;
 /// How long the firmware may say nothing after it refused a copy until it is certain that it looks for no other.
 const OTHER_COPY: Duration = Duration::from_secs(30);
-
-/// A small generator (xorshift): the places need to be repeatable, not unpredictable.
-struct Draw(u64);
-
-impl Draw {
-    /// Below `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % limit.max(1)
-    }
-
-    fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
-        range.start + self.below(range.end - range.start)
-    }
-
-    fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len() as u64) as usize]
-    }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
 
 /// Where the bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +38,19 @@ enum Store {
     Disk,
     Tpm,
     Variables,
+}
+
+/// What has to be true of the altered copies once it operates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mended {
+    /// Nothing: they may have been written anew with something newer.
+    NotAsked,
+    /// They are as they were before.
+    AsBefore,
+    /// Both copies of the LUKS2 header of the volume that begins here are whole and say the same; their salts may be others.
+    Header(u64),
+    /// Both copies of the record of the volume that begins here are whole and say the same; their numbers may be others.
+    Record(u64),
 }
 
 /// One byte, in each of the places where it lies.
@@ -82,8 +61,7 @@ struct Alteration {
     mask: u8,
     /// Whether an intact copy is left, so that the appliance has to operate.
     spared: bool,
-    /// Whether the copies that were altered are to be as they were before once it operates.
-    mended: bool,
+    mended: Mended,
     /// What may not be on the console when this byte was altered: it would say that the altered file ran.
     forbidden: Option<&'static str>,
     /// What has to be on the console when this byte was altered and the appliance operates: that the altered file was refused.
@@ -125,16 +103,8 @@ impl Template {
     fn make(directory: &Path) -> Self {
         let image = image();
         let state = directory.join("state");
-        let whole = directory.join("started");
-        if !whole.exists() {
-            let begun = Instant::now();
-            let mut first = must(appliance(&image, directory).fresh().start());
-            must(first.console_contains(OPERATING, BOOT * 3));
-            must(first.wait_for_light(Light::Status, GREEN, BOOT));
-            must(first.press_power_button());
-            must(first.wait_for_power_off(BOOT));
-            fs::write(&whole, "").unwrap();
-            println!("the appliance started once, and was switched off ({:.0} s)", begun.elapsed().as_secs_f64());
+        if !state.exists() {
+            started_once(directory);
         }
 
         let path = image.join("disk.img");
@@ -229,12 +199,6 @@ fn signed(file: &[u8], place: u64) -> bool {
 }
 
 /// Where a section of the unified kernel image lies in the file.
-fn section(file: &[u8], name: &str) -> std::ops::Range<u64> {
-    let found = Image::parse(file).unwrap().file_section(name).expect("a section");
-    let start = (found.as_ptr() as usize - file.as_ptr() as usize) as u64;
-    start..start + found.len() as u64
-}
-
 type Region = (&'static str, fn(&Template, &mut Draw) -> Vec<Alteration>);
 
 fn mask(draw: &mut Draw) -> u8 {
@@ -243,7 +207,7 @@ fn mask(draw: &mut Draw) -> u8 {
 }
 
 fn plain(store: Store, places: Vec<u64>, mask: u8) -> Alteration {
-    Alteration { store, places, mask, spared: false, mended: false, forbidden: None, required: None }
+    Alteration { store, places, mask, spared: false, mended: Mended::NotAsked, forbidden: None, required: None }
 }
 
 /// A byte of the kernel's file, on both ESPs.
@@ -264,7 +228,7 @@ fn one_kernel(template: &Template, draw: &mut Draw) -> Alteration {
 }
 
 fn spared(place: u64, mask: u8) -> Alteration {
-    Alteration { spared: true, mended: true, ..plain(Store::Disk, vec![place], mask) }
+    Alteration { spared: true, mended: Mended::AsBefore, ..plain(Store::Disk, vec![place], mask) }
 }
 
 /// A byte of the header or the entries of a partition table, the same in each of the copies.
@@ -286,18 +250,20 @@ fn header(draw: &mut Draw) -> u64 {
 }
 
 fn one_header(volume: Extent, draw: &mut Draw) -> Alteration {
-    spared(volume.offset + draw.below(2) * HEADER_SIZE as u64 + header(draw), mask(draw))
+    let place = volume.offset + draw.below(2) * HEADER_SIZE as u64 + header(draw);
+    Alteration { mended: Mended::Header(volume.offset), ..spared(place, mask(draw)) }
 }
 
 fn one_record(volume: Extent, draw: &mut Draw) -> Alteration {
     let limit = *draw.of(&[56, record::BLOCK as u64]);
-    spared(volume.offset + draw.of(&RECORD_OFFSETS) + draw.below(limit), mask(draw))
+    let place = volume.offset + draw.of(&RECORD_OFFSETS) + draw.below(limit);
+    Alteration { mended: Mended::Record(volume.offset), ..spared(place, mask(draw)) }
 }
 
 fn one_slot_table(template: &Template, draw: &mut Draw) -> Alteration {
     // What is written anew holds something newer than what was there.
     Alteration {
-        mended: false,
+        mended: Mended::NotAsked,
         ..spared(template.slots.offset + draw.of(&COPY_OFFSETS) + draw.below(BLOCK as u64), mask(draw))
     }
 }
@@ -424,11 +390,6 @@ enum Outcome {
     Dead(String),
 }
 
-/// The last line of the console with `text`.
-fn line_with(console: &str, text: &str) -> Option<String> {
-    console.lines().rev().find(|line| line.contains(text)).map(|line| line.trim().to_owned())
-}
-
 /// Whether bytes of this part are read by the bootloader and the first stage alone. Then all is decided when the root image
 /// takes over, and the services' start, which takes longest, need not be waited for.
 fn decided_early(region: &str) -> bool {
@@ -493,11 +454,29 @@ struct Counts {
     faults: Vec<String>,
 }
 
-fn try_one(template: &Template, (name, region): Region, draw: &mut Draw, counts: &mut Counts) {
+/// Whether the altered copies are in order again.
+fn is_mended(alteration: &Alteration, template: &Template, appliance: &Appliance) -> bool {
+    let now = |offset, length| must(disk::read(&appliance.disk(), Extent { offset, length }));
+    match alteration.mended {
+        Mended::NotAsked => true,
+        Mended::AsBefore => alteration.places.iter().all(|place| {
+            let sector = Extent { offset: place / SECTOR * SECTOR, length: SECTOR };
+            must(disk::read(&template.state.join("disk.qcow2"), sector)) == now(sector.offset, sector.length)
+        }),
+        Mended::Header(volume) => {
+            Header::decode(&now(volume, 2 * HEADER_SIZE as u64)).is_ok_and(|header| header.repair().is_none())
+        }
+        Mended::Record(volume) => {
+            let [first, second] = RECORD_OFFSETS.map(|offset| now(volume + offset, record::BLOCK as u64));
+            record::RecordCopies::read(&first, &second).settled()
+        }
+    }
+}
+
+fn try_one(template: &Template, name: &str, alterations: &[Alteration], counts: &Mutex<Counts>) {
     let directory = scratch();
-    let alterations = region(template, draw);
     let begun = Instant::now();
-    let mut appliance = template.altered(directory.path(), &alterations);
+    let mut appliance = template.altered(directory.path(), alterations);
     let outcome = outcome(&mut appliance, decided_early(name));
     let console = appliance.console();
     must(appliance.power_cut());
@@ -507,7 +486,8 @@ fn try_one(template: &Template, (name, region): Region, draw: &mut Draw, counts:
         .collect();
     let what = format!("{name}: {}", what.join(", "));
     println!("{what}: {outcome:?} ({:.0} s)", begun.elapsed().as_secs_f64());
-    for alteration in &alterations {
+    let mut counts = counts.lock().unwrap();
+    for alteration in alterations {
         counts.altered += 1;
         let ran = alteration.forbidden.filter(|text| console.contains(text));
         match &outcome {
@@ -521,15 +501,8 @@ fn try_one(template: &Template, (name, region): Region, draw: &mut Draw, counts:
             }
             Outcome::Operates => {
                 counts.without_effect += 1;
-                if alteration.mended {
-                    for &place in &alteration.places {
-                        let sector = Extent { offset: place / SECTOR * SECTOR, length: SECTOR };
-                        let [before, after] = [&template.state.join("disk.qcow2"), &appliance.disk()]
-                            .map(|disk| must(disk::read(disk, sector)));
-                        if before != after {
-                            counts.faults.push(format!("{what}: {place:x} was not mended"));
-                        }
-                    }
+                if !is_mended(alteration, template, &appliance) {
+                    counts.faults.push(format!("{what}: {:x?} was not mended", alteration.places));
                 }
             }
             Outcome::Refused(_) => counts.refused += 1,
@@ -544,10 +517,7 @@ fn try_one(template: &Template, (name, region): Region, draw: &mut Draw, counts:
 #[test]
 fn whatever_byte_is_altered_what_was_signed_runs_or_nothing() {
     let count = number("BELVEDERE_ALTERED_BYTES", if std::env::var_os("BELVEDERE_LONG").is_some() { 300 } else { 1 });
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64);
-    let seed = number("BELVEDERE_SEED", now).max(1);
-    println!("BELVEDERE_SEED={seed}");
-    let mut draw = Draw(seed);
+    let mut draw = Draw::begin();
     let wanted = std::env::var("BELVEDERE_REGION").unwrap_or_default();
     let mut regions: Vec<Region> =
         REGIONS.into_iter().filter(|(name, _)| wanted.split(';').any(|part| name.contains(part))).collect();
@@ -557,8 +527,9 @@ fn whatever_byte_is_altered_what_was_signed_runs_or_nothing() {
     let kept = std::env::var_os("BELVEDERE_STARTED").map(PathBuf::from);
     let template = Template::make(kept.as_deref().unwrap_or(scratch.path()));
     let skip = number("BELVEDERE_SKIP", 0);
-    let mut counts = Counts::default();
+    let counts = Mutex::new(Counts::default());
     let begun = Instant::now();
+    let mut work = Vec::new();
     for boot in 0..count {
         let turn = boot as usize % regions.len();
         if turn == 0 {
@@ -566,192 +537,18 @@ fn whatever_byte_is_altered_what_was_signed_runs_or_nothing() {
                 regions.swap(place, draw.below(place as u64 + 1) as usize);
             }
         }
-        if boot < skip {
-            let _ = regions[turn].1(&template, &mut draw);
-            continue;
+        let (name, region) = regions[turn];
+        let alterations = region(&template, &mut draw);
+        if boot >= skip {
+            work.push((name, alterations));
         }
-        try_one(&template, regions[turn], &mut draw, &mut counts);
     }
-    let Counts { altered, refused, without_effect, dead, ran, faults } = counts;
+    two_at_a_time(work, |(name, alterations)| try_one(&template, name, &alterations, &counts));
+    let Counts { altered, refused, without_effect, dead, ran, faults } = counts.into_inner().unwrap();
     println!(
         "measured: {altered} altered bytes: refused {refused}, repaired or without effect {without_effect}, altered ran {ran}; \
          firmware or TPM itself does not come up {dead}; {count} boots in {:.0} s",
         begun.elapsed().as_secs_f64()
     );
     assert!(faults.is_empty(), "{}", faults.join("\n\n"));
-}
-
-const OLDER_REFUSED: &str = "refused: its release has rollback level 0, and this machine has run releases of level 1";
-
-/// The keys that the image was signed with, where scripts/build-appliance takes them from.
-fn keys() -> KeyDirectory {
-    let home = || {
-        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
-        data.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/share"))
-            .join("belvedere/keys")
-    };
-    let directory = std::env::var_os("BELVEDERE_KEYS").map_or_else(home, PathBuf::from);
-    KeyDirectory::open(&directory).unwrap_or_else(|error| panic!("set BELVEDERE_KEYS to the image's keys: {error}"))
-}
-
-/// A release like the image's, but of rollback level 1, signed by the same keys.
-fn next_level(kernel: &[u8], directory: &Path) -> Vec<u8> {
-    let mut kernel = kernel.to_vec();
-    let level = section(&kernel, RELEASE);
-    let text = belvedere_kernel_stub::release_section(1);
-    assert_eq!(level.end - level.start, text.len() as u64);
-    kernel[level.start as usize..level.end as usize].copy_from_slice(text.as_bytes());
-    let file = Image::parse(&kernel).unwrap();
-    let secure_boot = BootPolicy::decode_section(file.file_section(POLICY).unwrap()).unwrap().entries[0].pcr7;
-    let measured: Vec<(&str, &[u8])> =
-        [LINUX, INITRD, CMDLINE, DTB, RELEASE].map(|name| (name, file.file_section(name).unwrap())).to_vec();
-    let document = boot_policy::make(&keys(), &secure_boot, &measured, 1).unwrap();
-    let policy = section(&kernel, POLICY);
-    assert_eq!(policy.end - policy.start, document.len() as u64);
-    kernel[policy.start as usize..policy.end as usize].copy_from_slice(&document);
-    let (unsigned, output) = (directory.join("unsigned.efi"), directory.join("signed.efi"));
-    fs::write(&unsigned, &kernel).unwrap();
-    assert!(Command::new("sbattach").arg("--remove").arg(&unsigned).status().unwrap().success());
-    signing::sign(&keys(), &unsigned, &output).unwrap();
-    fs::read(output).unwrap()
-}
-
-/// An appliance whose ESPs hold a release of rollback level 0 in slot a and one of level 1 in slot b, both proven, at two
-/// moments: after its first start, and after the newer release had started and moved the fuses. Made once for all tests.
-struct TwoReleases {
-    image: PathBuf,
-    before: PathBuf,
-    after: PathBuf,
-}
-
-fn two_releases() -> &'static TwoReleases {
-    static MADE: OnceLock<TwoReleases> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("two-releases");
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
-        let image = copy(&directory);
-        let path = image.join("disk.img");
-        let older = must(must(Fat::in_partition(&path, "esp-a")).read(KERNEL)).expect("slot a's kernel");
-        let newer = next_level(&older, &directory);
-        for esp in ["esp-a", "esp-b"] {
-            for (slot, kernel) in [(Slot::A, &older), (Slot::B, &newer)] {
-                let file = slot.kernel_path().trim_start_matches('\\').replace('\\', "/");
-                must(must(Fat::in_partition(&path, esp)).put(&file, kernel));
-            }
-        }
-        let mut appliance = must(appliance(&image, &directory).start());
-        must(appliance.console_contains(TAKES_OVER, BOOT * 3));
-        must(appliance.power_cut());
-        let state = directory.join("state");
-        copy_state(&state, &directory.join("before"));
-        write_table(&appliance, &image, both_good(Slot::B));
-        let console = starts(&mut appliance, Slot::B);
-        assert!(console.contains("rollback fuses: level 1"), "{console}");
-        drop(appliance);
-        copy_state(&state, &directory.join("after"));
-        TwoReleases { image, before: directory.join("before"), after: directory.join("after") }
-    })
-}
-
-fn copy_state(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    let parts = ["disk.qcow2", "variables.fd", "tpm"].map(|name| from.join(name));
-    assert!(Command::new("cp").args(["-a", "--sparse=always"]).args(parts).arg(to).status().unwrap().success());
-}
-
-fn write_table(appliance: &Appliance, image: &Path, table: Table) {
-    let extent = must(disk::partition(&image.join("disk.img"), PARTITION));
-    let [first, second] = COPY_OFFSETS
-        .map(|offset| must(disk::read(&appliance.disk(), Extent { offset: extent.offset + offset, length: BLOCK as u64 })));
-    for change in Copies::read(&first, &second).durable_changes(table) {
-        must(disk::write(&appliance.disk(), extent.offset + change.offset, &change.block));
-    }
-}
-
-/// Slots a and b are proven, and `slot` is preferred.
-fn both_good(slot: Slot) -> Table {
-    let mut table = Table::made_anew(0).emptied(Slot::Minimum);
-    (table.preferred, table.last_good) = (slot, Some(slot));
-    table
-}
-
-/// Switches on, and off again when the root image's programs run. Gives the console: the release in `slot` alone was started.
-fn starts(appliance: &mut Appliance, slot: Slot) -> String {
-    must(appliance.power_on());
-    must(appliance.console_contains(TAKES_OVER, BOOT));
-    let console = appliance.console();
-    must(appliance.power_cut());
-    for other in Slot::ALL {
-        let line = format!("belvedere: slot {}: starting", other.name());
-        assert_eq!(console.contains(&line), other == slot, "{line:?} on the console:\n{console}");
-    }
-    console
-}
-
-#[test]
-fn a_forged_slot_table_cannot_start_an_older_release() {
-    let scratch = scratch();
-    let releases = two_releases();
-    let state = scratch.path().join("state");
-    copy_state(&releases.after, &state);
-    let mut appliance = must(appliance(&releases.image, scratch.path()).prepare());
-    // The table praises the old release, and slanders the new one.
-    let mut forged = both_good(Slot::A);
-    forged = forged.with(Slot::A, Record { rollback_level: 63, ..forged.record(Slot::A) });
-    write_table(&appliance, &releases.image, forged);
-    let console = starts(&mut appliance, Slot::B);
-    assert!(console.contains(&format!("belvedere: slot a: {OLDER_REFUSED}")), "{console}");
-
-    // Past the bootloader: a boot entry for the old release itself, which the firmware starts, for it is signed.
-    let store = state.join("variables.fd");
-    fs::copy(releases.image.join("firmware-variables.fd"), &store).unwrap();
-    let esp = must(disk::entry(&releases.image.join("disk.img"), "esp-a"));
-    let entry = variables::boot_entry(&esp, Slot::A.kernel_path(), "");
-    must(variables::add(&store, "Boot0007", variables::GLOBAL, &entry));
-    must(variables::add(&store, "BootOrder", variables::GLOBAL, &7u16.to_le_bytes()));
-    must(appliance.power_on());
-    must(appliance.console_contains(CLOSED, BOOT));
-    let console = appliance.console();
-    println!("{}", line_with(&console, CLOSED).unwrap_or_default());
-    assert!(!console.contains("belvedere: slot "), "the bootloader ran, and not the entry:\n{console}");
-    must(appliance.wait_for_light(Light::Status, FAST_RED, BOOT));
-}
-
-#[test]
-fn both_slot_tables_lost_after_the_fuses_moved_starts_the_newest_and_not_the_old_release() {
-    if std::env::var_os("BELVEDERE_LONG").is_none() {
-        return println!("left out; set BELVEDERE_LONG to run it");
-    }
-    let scratch = scratch();
-    let releases = two_releases();
-    copy_state(&releases.after, &scratch.path().join("state"));
-    let mut appliance = must(appliance(&releases.image, scratch.path()).prepare());
-    let extent = must(disk::partition(&releases.image.join("disk.img"), PARTITION));
-    for offset in COPY_OFFSETS {
-        must(disk::write(&appliance.disk(), extent.offset + offset, &[0xa5; BLOCK]));
-    }
-    // Whose turn comes first is slot a's, and it holds the old release.
-    let console = starts(&mut appliance, Slot::B);
-    assert!(console.contains("belvedere: no valid slot table"), "{console}");
-    assert!(console.contains(&format!("belvedere: slot a: {OLDER_REFUSED}")), "{console}");
-}
-
-/// What a TPM does not forget keeps old releases out. So whoever can put back what it held at an earlier moment can start them:
-/// the host of a virtual appliance, and nobody with a TPM of silicon (docs/threat-model.md). This shows that nothing else does.
-#[test]
-fn a_tpm_put_back_to_an_older_moment_forgets_the_fuses_that_moved_since() {
-    if std::env::var_os("BELVEDERE_LONG").is_none() {
-        return println!("left out; set BELVEDERE_LONG to run it");
-    }
-    let scratch = scratch();
-    let releases = two_releases();
-    let state = scratch.path().join("state");
-    copy_state(&releases.after, &state);
-    let mut appliance = must(appliance(&releases.image, scratch.path()).prepare());
-    write_table(&appliance, &releases.image, both_good(Slot::A));
-    fs::remove_dir_all(state.join("tpm")).unwrap();
-    let copied = Command::new("cp").arg("-a").arg(releases.before.join("tpm")).arg(&state).status().unwrap();
-    assert!(copied.success());
-    starts(&mut appliance, Slot::A);
 }
