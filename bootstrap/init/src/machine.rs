@@ -183,14 +183,19 @@ pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<
     if made.map_err(text)? {
         console.say(&format!("made the data file system on {}", partition.device.display()));
     }
-    feed_during(watchdog, MOUNT_TIME, || mount_and_own(&partition))?;
+    let reserve = data::Reserve { user: users::RESERVE_NOBODY, group: users::RESERVE_GROUP };
+    let mount = || data::mount(&partition, paths::DATA, reserve);
+    if let Err(error) = feed_during(watchdog, MOUNT_TIME, mount) {
+        console.say(&format!("{error}; it is checked, and mounted again"));
+        feed_during(watchdog, data::LONGEST, || data::repair(&partition, &mut |line| console.say(line))).map_err(text)?;
+        feed_during(watchdog, MOUNT_TIME, mount).map_err(text)?;
+    }
+    feed_during(watchdog, MOUNT_TIME, own_directories)?;
     Ok(reset)
 }
 
-/// Mounts the partition, with the services' directories on it.
-fn mount_and_own(partition: &partitions::Partition) -> Result<()> {
-    let reserve = data::Reserve { user: users::RESERVE_NOBODY, group: users::RESERVE_GROUP };
-    data::mount(partition, paths::DATA, reserve).map_err(text)?;
+/// Makes the services' directories on the mounted partition, or gives them to their services.
+fn own_directories() -> Result<()> {
     directory(paths::DATA, 0, 0o755)?;
     for (path, name) in [
         (paths::IDENTITY, "provisioning"),

@@ -96,6 +96,27 @@ impl Content {
     }
 }
 
+/// Whether an ext4 file system wants to be checked before it is mounted, by what `e2fsck -p` itself goes by: its superblock is
+/// damaged, the kernel met an error in it, or somebody told it to be checked now and then. A power cut is no reason: the kernel
+/// replays the journal when it mounts. So an ordinary start does not wait for a program that finds nothing to do.
+pub fn wants_check(start: &[u8]) -> bool {
+    // Within the superblock (kernel, ext4/super.rst), little endian: mounts so far 0x34 and at most 0x36, state 0x3a (1: left in
+    // good order, 2: errors were met), seconds between checks 0x44, errors so far 0x194.
+    let field = |at: usize, length: usize| {
+        let bytes = start.get(0x400 + at..0x400 + at + length)?;
+        Some(bytes.iter().rev().fold(0u32, |all, &byte| all << 8 | u32::from(byte)))
+    };
+    const ERRORS: u32 = 2;
+    let (Some(mounts), Some(limit), Some(state), Some(interval), Some(errors)) =
+        (field(0x34, 2), field(0x36, 2), field(0x3a, 2), field(0x44, 4), field(0x194, 4))
+    else {
+        return true;
+    };
+    // The limit is signed: none is 0 or -1.
+    let often = (1..0x8000).contains(&limit) && mounts >= limit;
+    !is_ext4(start) || state & ERRORS != 0 || errors != 0 || interval != 0 || often
+}
+
 /// What to do with the partition before it is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -139,18 +160,20 @@ fn record_offset(device: Device<'_>) -> Result<u64, StorageError> {
     })
 }
 
-/// Makes or checks the file system. Returns whether it was made now. `report` gets a line now and then while that takes
+/// Makes the file system, or checks it where it [wants to be](wants_check). Returns whether it was made now. `report` gets a line now and then while that takes
 /// long.
 pub fn prepare<'a>(device: impl Into<Device<'a>>, report: &mut dyn FnMut(&str)) -> Result<bool, StorageError> {
     let device = device.into();
     let offset = record_offset(device)?;
     let device = device.path;
     let record = Record::parse(&read_block(device, offset, SECTOR)?);
-    let content = Content::of(&read_block(device, 0, BLANK)?);
-    match decide(record, content) {
+    let start = read_block(device, 0, BLANK)?;
+    match decide(record, Content::of(&start)) {
         Decision::Foreign => Err(StorageError::Foreign(device.display().to_string())),
         Decision::Check => {
-            check(device, report)?;
+            if wants_check(&start) {
+                check(device, report)?;
+            }
             if record == Record::None {
                 // From here on a lost superblock is the repair program's again.
                 write_block(device, offset, &Record::Formatted.bytes())?;
@@ -192,6 +215,11 @@ pub fn prepare<'a>(device: impl Into<Device<'a>>, report: &mut dyn FnMut(&str)) 
             Ok(true)
         }
     }
+}
+
+/// Checks and repairs what [`prepare`] passed, and [`mount`] then failed on.
+pub fn repair<'a>(device: impl Into<Device<'a>>, report: &mut dyn FnMut(&str)) -> Result<(), StorageError> {
+    check(device.into().path, report)
 }
 
 /// `e2fsck`, first carefully, then thoroughly: nobody is there to answer its questions. `-C 1` makes it print how far
@@ -295,6 +323,38 @@ mod tests {
         assert!(!prepare(&partition, &mut |line| told.push(line.to_owned())).unwrap());
         assert!(told.iter().any(|line| line.contains("needs a thorough repair")), "{told:?}");
         assert!(!prepare(&partition, &mut |_| ()).unwrap());
+    }
+
+    /// Writes a field of the superblock as the kernel and tune2fs do, its checksum as well.
+    fn superblock(file: &tempfile::NamedTempFile, field: &str, value: &str) {
+        let request = format!("set_super_value {field} {value}");
+        let done = Command::new("/usr/sbin/debugfs").args(["-w", "-R", &request]).arg(file.path()).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    #[test]
+    fn a_check_is_wanted_after_errors_and_for_a_lost_superblock_and_not_after_a_power_cut() {
+        let (file, partition) = partition(64 * 1024 * 1024);
+        assert!(prepare(&partition, &mut |_| ()).unwrap());
+        let wants = || wants_check(&read_block(file.path(), 0, BLANK).unwrap());
+        assert!(!wants());
+        // As it is while it is mounted.
+        superblock(&file, "state", "0");
+        assert!(!wants());
+        for (field, value, back) in
+            [("state", "3", "1"), ("error_count", "1", "0"), ("checkinterval", "86400", "0"), ("max_mnt_count", "1", "-1")]
+        {
+            superblock(&file, "mnt_count", "1");
+            superblock(&file, field, value);
+            assert!(wants(), "{field} {value}");
+            assert!(!prepare(&partition, &mut |_| ()).unwrap());
+            superblock(&file, field, back);
+            assert!(!wants(), "{field} {back}");
+        }
+        superblock(&file, "state", "3");
+        assert!(!prepare(&partition, &mut |_| ()).unwrap());
+        assert!(!wants(), "the check ended it");
+        assert!(wants_check(&[0; BLANK]) && wants_check(&[]));
     }
 
     /// boot L3: the record was never written again, and whatever ext4 was there before the first start was taken over.
