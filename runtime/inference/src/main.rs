@@ -6,6 +6,7 @@ use belvedere_inference::onnx_runtime::OnnxRuntime;
 use belvedere_inference::server::Server;
 use belvedere_interfaces::paths;
 use clap::Parser;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,6 +32,10 @@ struct Arguments {
     without_sandbox: bool,
 }
 
+/// When the library of a proven release is loaded, although nobody asked for it: the start is over by then, and a first
+/// application finds it loaded. Well below `init`'s time for a sign of life.
+const UNASKED: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
+
 fn main() -> ExitCode {
     belvedere_varlink::log_to_stderr();
     match run(Arguments::parse()) {
@@ -50,11 +55,13 @@ fn run(arguments: Arguments) -> Result<std::convert::Infallible, String> {
     };
     let listener =
         packet::listen(&arguments.socket).map_err(|error| format!("serve {}: {error}", arguments.socket.display()))?;
-    // Loading the library is what a start of the appliance would wait for longest. Who connects meanwhile waits in the socket.
-    // A release that is not proven shows first that it can be loaded.
+    // Loading the library takes longest in a start of the appliance, and without a client nobody needs it at once. Who connects
+    // waits in the socket. A release that is not proven shows first that it can be loaded.
     let proven = belvedere_varlink::release_is_proven();
     if proven {
         belvedere_varlink::notify_ready();
+        let mut sockets = [PollFd::new(&listener, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut sockets, Some(&UNASKED));
     }
     let engine = OnnxRuntime::new(&library, threads).map_err(|error| error.to_string())?;
     let crashes = Crashes::open(&arguments.calls).unwrap_or_else(|error| {

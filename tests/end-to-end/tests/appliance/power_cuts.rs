@@ -3,27 +3,13 @@
 //! It always comes back, and provisioning either holds or can be repeated. `BELVEDERE_POWER_CUTS` says how often
 //! (scripts/test: 4, with --long 20); the moments are drawn from a seed that is printed, and `BELVEDERE_SEED` repeats.
 
+use crate::chance::{Chance, number};
 use belvedere_end_to_end::{Scene, SceneConfiguration, Trouble};
 use belvedere_virtual_appliance::{Appliance, Colour, Light, Pattern};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A small generator (xorshift): the moments need to be repeatable, not unpredictable.
-struct Moments(u64);
-impl Moments {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
 
 fn new_appliance(scene: &mut Scene, image: &Path, stick: &Path) -> Result<(), Trouble> {
     // The one before is switched off before its directory is emptied.
@@ -64,20 +50,14 @@ fn run() -> Result<(), Trouble> {
     let whole = began.elapsed();
     println!("undisturbed: from power-on to provisioned in {:.1} s", whole.as_secs_f64());
 
-    let seed = number(
-        "BELVEDERE_SEED",
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64),
-    )
-    .max(1);
-    println!("BELVEDERE_SEED={seed}");
-    let mut moments = Moments(seed);
+    let mut chance = Chance::begin();
     let (mut held, mut repeated) = (0, 0);
     let count = number("BELVEDERE_POWER_CUTS", 4);
     for cut in 1..=count {
         forget(&scene, "cut")?;
         let stick = scene.make_stick("cut")?;
         new_appliance(&mut scene, &image, &stick)?;
-        let moment = whole.mul_f64(moments.next() * 1.1);
+        let moment = whole.mul_f64(chance.fraction() * 1.1);
         std::thread::sleep(moment);
         let before = scene.console_tail(3);
         let appliance = scene.appliance()?;
@@ -96,7 +76,7 @@ fn run() -> Result<(), Trouble> {
             appliance.unplug_stick().map_err(|error| Trouble::new("pulling the stick out", error))?;
             appliance.plug_stick(&again).map_err(|error| Trouble::new("plugging in a new stick", error))?;
             scene.wait_online("cut", 3 * MINUTE).map_err(|trouble| {
-                Trouble::new(format!("cut {cut} of {count} at {:.1} s (seed {seed})", moment.as_secs_f64()), trouble)
+                Trouble::new(format!("cut {cut} of {count} at {:.1} s", moment.as_secs_f64()), trouble)
             })?;
             repeated += 1;
             "was repeated"

@@ -1,5 +1,6 @@
 //! Sticks that an operator might plug in by mistake, and that an attacker might leave lying around.
 
+use crate::chance::Chance;
 use std::io::{Cursor, Read, Write};
 use zip::write::SimpleFileOptions;
 
@@ -54,6 +55,18 @@ fn configuration(archive: &[u8], change: impl FnOnce(&mut serde_json::Value)) ->
 fn utf_16(text: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(text);
     [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+}
+
+/// Three of them, drawn by lot; all with BELVEDERE_LONG. Each takes eight seconds of lights.
+pub fn some_of(mut sticks: Vec<BadStick>) -> Vec<BadStick> {
+    if std::env::var_os("BELVEDERE_LONG").is_none() {
+        let mut chance = Chance::begin();
+        while sticks.len() > 3 {
+            let place = (chance.fraction() * sticks.len() as f64) as usize;
+            sticks.swap_remove(place);
+        }
+    }
+    sticks
 }
 
 /// Bad sticks made from a good archive, which none of them uses up.

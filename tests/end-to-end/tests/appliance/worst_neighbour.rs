@@ -3,7 +3,7 @@
 //! with the AWS CLI.
 //!
 //! Half an hour of emulation, so it is run by `scripts/test --long` alone; by hand:
-//! `BELVEDERE_IMAGE=$PWD/build/appliance scripts/cargo test -p belvedere-end-to-end --test worst_neighbour -- --ignored --nocapture`
+//! `BELVEDERE_IMAGE=$PWD/build/appliance scripts/cargo test -p belvedere-end-to-end --test appliance worst_neighbour:: -- --ignored --nocapture`
 
 use belvedere_end_to_end::progress::Progress;
 use belvedere_end_to_end::{Scene, SceneConfiguration, Trouble, picture};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 const DEVICE: &str = "crowded";
 const MINUTE: Duration = Duration::from_secs(60);
-const PROGRAM: &str = include_str!("../src/worst_neighbour.py");
+const PROGRAM: &str = include_str!("../../src/worst_neighbour.py");
 
 fn seen(doing: &str) -> impl Fn(belvedere_virtual_appliance::Error) -> Trouble + '_ {
     move |error| Trouble::new(doing, error)

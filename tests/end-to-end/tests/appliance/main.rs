@@ -1,0 +1,8 @@
+//! The appliance in QEMU with the real service, the real tools and a real camera, as the people around it see them. Two tests
+//! at a time are well on two processors: each waits for much.
+
+mod chance;
+mod power_cuts;
+mod sticks;
+mod whole_line;
+mod worst_neighbour;
