@@ -18,6 +18,8 @@ pub struct Verdict {
     pub false_boxes: usize,
     /// Seconds from one new picture to the next.
     pub intervals: Vec<f64>,
+    /// Bytes that the appliance read from its disk meanwhile, and wrote: pictures never go there.
+    pub disk: [u64; 2],
 }
 
 impl Verdict {
@@ -45,7 +47,8 @@ impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} frames: {} of {} words have their box ({:.1} %), {} false boxes; a new picture every {:.1} s (median; longest {:.1} s)",
+            "{} frames: {} of {} words have their box ({:.1} %), {} false boxes; a new picture every {:.1} s (median; longest {:.1} s); \
+             disk: {} kB read, {} kB written",
             self.frames,
             self.found,
             self.words,
@@ -53,6 +56,8 @@ impl std::fmt::Display for Verdict {
             self.false_boxes,
             self.median_interval(),
             self.intervals.iter().copied().fold(0.0, f64::max),
+            self.disk[0] / 1000,
+            self.disk[1] / 1000,
         )
     }
 }
@@ -86,6 +91,9 @@ pub fn watch(scene: &mut Scene, png: &Path, time: Duration) -> Result<Verdict, T
     let truth = truth(scene)?;
     let mut verdict = Verdict::default();
     let (mut last, mut last_at) = (None, None::<Instant>);
+    let disk =
+        |scene: &mut Scene| scene.appliance()?.disk_bytes().map_err(|error| Trouble::new("asking for the disk", error));
+    let before = disk(scene)?;
     let deadline = Instant::now() + time;
     while Instant::now() < deadline {
         if let Ok(report) = look(scene, png, &truth)?
@@ -100,10 +108,15 @@ pub fn watch(scene: &mut Scene, png: &Path, time: Duration) -> Result<Verdict, T
         }
         std::thread::sleep(Duration::from_millis(200));
     }
+    let after = disk(scene)?;
+    verdict.disk = [after[0] - before[0], after[1] - before[1]];
     Ok(verdict)
 }
 
-/// Waits until the monitor shows a frame with the right boxes, then watches for 20 s: the whole must be right.
+/// How long a monitor that is right is watched.
+const WATCH: Duration = Duration::from_secs(10);
+
+/// Waits until the monitor shows a frame with the right boxes, then watches for 10 s: the whole must be right.
 ///
 /// # Errors
 /// When no right picture comes within `timeout`, or what follows is not right.
@@ -132,7 +145,7 @@ pub fn wait_right(scene: &mut Scene, png: &Path, timeout: Duration) -> Result<Ve
         }
         std::thread::sleep(Duration::from_millis(500));
     }
-    let verdict = watch(scene, png, Duration::from_secs(20))?;
+    let verdict = watch(scene, png, WATCH)?;
     if verdict.right() && verdict.frames >= 3 {
         return Ok(verdict);
     }

@@ -387,13 +387,27 @@ impl Appliance {
     /// # Errors
     /// When the appliance is off.
     pub fn stick_reads(&self) -> Result<u64, Error> {
-        let answer = self.order("query-blockstats", json!({}))?;
-        let is_stick = |device: &&Value| {
+        let stick = self.block_statistics(|device| {
             let name = device["qdev"].as_str().unwrap_or_default();
             name.split('/').any(|part| part == STICK)
-        };
-        let device = answer.as_array().and_then(|all| all.iter().find(is_stick).cloned());
-        Ok(device.and_then(|device| device["stats"]["rd_operations"].as_u64()).unwrap_or(0))
+        })?;
+        Ok(stick["rd_operations"].as_u64().unwrap_or(0))
+    }
+
+    /// Bytes that the appliance has read from its disk, and written to it, since power-on.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn disk_bytes(&self) -> Result<[u64; 2], Error> {
+        let disk = self.block_statistics(|device| device["device"] == "disk")?;
+        Ok(["rd_bytes", "wr_bytes"].map(|field| disk[field].as_u64().unwrap_or(0)))
+    }
+
+    /// QEMU's statistics of a block device.
+    fn block_statistics(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value, Error> {
+        let answer = self.order("query-blockstats", json!({}))?;
+        let device = answer.as_array().and_then(|all| all.iter().find(|device| wanted(device)));
+        Ok(device.map(|device| device["stats"].clone()).unwrap_or_default())
     }
 
     /// What the lights do now. Needs four seconds of looking before it is sure.
