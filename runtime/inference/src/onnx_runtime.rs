@@ -1,4 +1,4 @@
-//! ONNX Runtime as an engine: the shared library is loaded when the program starts.
+//! ONNX Runtime as an engine, from a shared library that is loaded once.
 
 use crate::engine::{ElementType, Elements, Engine, EngineError, Session, TensorValue};
 use belvedere_interfaces::channel::inference::{MAXIMUM_DIMENSIONS, Tensor};

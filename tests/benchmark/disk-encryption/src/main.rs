@@ -43,7 +43,7 @@ fn device(file: &str, line: &str) -> io::Result<PathBuf> {
 fn measure() -> io::Result<()> {
     let partition = |name: &str| device("uevent", &format!("PARTNAME={name}"));
     let mapped = |name: &str| device("dm/name", name);
-    let (plain, encrypted, verified) = (partition("data")?, mapped("data")?, mapped("belvedere-root")?);
+    let (plain, encrypted, verified) = (partition("data")?, mapped("belvedere-data")?, mapped("belvedere-root")?);
     // The two of one kind see the same places of the same disk. Beyond headers and everything that the first start wrote.
     let start = 64 << 20;
     for round in 1..=ROUNDS {
