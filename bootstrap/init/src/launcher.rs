@@ -46,7 +46,12 @@ fn prepare(service: &Service) -> Result<Infallible> {
     for (key, value) in [("PATH", "/usr/lib/belvedere/bin:/usr/sbin:/usr/bin"), ("HOME", "/"), ("LANG", "C.UTF-8")] {
         command.env(key, value);
     }
-    for key in [belvedere_varlink::READY_VARIABLE, belvedere_varlink::PROVEN_VARIABLE, "BELVEDERE_LOG"] {
+    for key in [
+        belvedere_varlink::READY_VARIABLE,
+        belvedere_varlink::PROVEN_VARIABLE,
+        belvedere_varlink::FULL_RESET_VARIABLE,
+        "BELVEDERE_LOG",
+    ] {
         if let Some(value) = std::env::var_os(key) {
             command.env(key, value);
         }

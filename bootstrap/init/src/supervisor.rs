@@ -12,6 +12,7 @@ use crate::supervision::{Action, Event, Fault, Policy, Supervision};
 use crate::table::{HEARTBEAT, PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
 use crate::{Result, early, kmsg, last_words, logs, machine, named, panel, restart, slots};
+use belvedere_boot_slots::Reset;
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_interfaces::paths;
 use belvedere_lights::pattern;
@@ -311,6 +312,7 @@ impl Supervisor {
             .args(["--start", service.name])
             .env(belvedere_varlink::READY_VARIABLE, ready_end.as_raw_fd().to_string())
             .env(belvedere_varlink::PROVEN_VARIABLE, if self.proven { "1" } else { "0" })
+            .env(belvedere_varlink::FULL_RESET_VARIABLE, if self.facts.reset == Reset::Full { "1" } else { "0" })
             .stdin(Stdio::null())
             .stdout(Stdio::from(output_end))
             .stderr(Stdio::from(second))

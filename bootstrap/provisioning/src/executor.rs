@@ -134,6 +134,9 @@ fn carry_out(
         }
     }
     world.light(Condition::Registering, false);
+    if progress.committed {
+        world.light(Condition::ReadyToProvision, false);
+    }
     if let Some(problem) = failed {
         if progress.tried
             && let Err(message) = world.network_revert()

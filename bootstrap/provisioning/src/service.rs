@@ -110,6 +110,9 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
 
     let pulse = Pulse::new("sticks", LONGEST_STEP);
     let mut appliance = Appliance { options: options.clone(), shared, pulse };
+    if belvedere_varlink::began_with_a_full_reset() && appliance.standing().identity().is_none() {
+        appliance.light(Condition::ReadyToProvision, true);
+    }
     appliance.finish_network();
     if let Some(directory) = &options.directory {
         let mut stick = DirectoryStick::new(directory, || Ok(()));

@@ -69,7 +69,10 @@ mod wire;
 pub use client::{CallError, Client, call};
 pub use logging::log_to_stderr;
 pub use pulse::Pulse;
-pub use ready::{PROVEN_VARIABLE, READY_VARIABLE, claim_ready_pipe, notify_ready, release_is_proven};
+pub use ready::{
+    FULL_RESET_VARIABLE, PROVEN_VARIABLE, READY_VARIABLE, began_with_a_full_reset, claim_ready_pipe, notify_ready,
+    release_is_proven,
+};
 pub use rights::may_connect;
 pub use server::{BindError, Peer, Server};
 

@@ -15,6 +15,15 @@ pub const READY_VARIABLE: &str = "BELVEDERE_READY_FD";
 /// The environment variable that `init` sets, to 1, when the release that runs has proven itself in an earlier start.
 pub const PROVEN_VARIABLE: &str = "BELVEDERE_RELEASE_PROVEN";
 
+/// The environment variable that `init` sets, to 1, when this start began with a full reset.
+pub const FULL_RESET_VARIABLE: &str = "BELVEDERE_FULL_RESET";
+
+/// Whether this start began with a full reset: everything that was stored is gone.
+#[must_use]
+pub fn began_with_a_full_reset() -> bool {
+    std::env::var_os(FULL_RESET_VARIABLE).is_some_and(|value| value == "1")
+}
+
 /// Whether the release that runs has proven itself in an earlier start. One that has not should show all that it can do before
 /// it calls itself ready, for that is what it is proven by; one that has may do what takes long afterwards.
 #[must_use]

@@ -13,6 +13,9 @@ use core::time::Duration;
 pub enum Condition {
     /// "The appliance is booting up": fast green.
     Booting,
+    /// Everything was reset, and nobody provisioned the appliance since: slow green. (Guide, "Reset an appliance": "Wait until the
+    /// status light blinks green before provisioning or disconnecting the appliance"; fast green is "booting".)
+    ReadyToProvision,
     /// "The appliance is operating normally": solid green.
     Operating,
     /// "The appliance is copying configuration files and attempting to register": slow blue.
@@ -105,6 +108,7 @@ impl Condition {
         use Rhythm::*;
         let (colour, rhythm) = match self {
             Condition::Booting => (Green, Fast),
+            Condition::ReadyToProvision => (Green, Slow),
             Condition::Operating => (Green, Solid),
             Condition::Registering => (Blue, Slow),
             Condition::CopyingLogs => (Blue, Fast),
@@ -121,13 +125,14 @@ impl Condition {
 /// An error hides everything: whoever looks must act. Restoring comes next, because cutting the power then is worst.
 /// What happens with the stick (logs before registering: it is the shorter and the stick may be pulled after it) hides
 /// how the machine is otherwise. `Booting` hides `Operating`, so that "operating" is never shown too early.
-pub const PRIORITY: [Condition; 7] = [
+pub const PRIORITY: [Condition; 8] = [
     Condition::Error,
     Condition::RestoringMinimum,
     Condition::RestoringLatest,
     Condition::CopyingLogs,
     Condition::Registering,
     Condition::Booting,
+    Condition::ReadyToProvision,
     Condition::Operating,
 ];
 
@@ -165,6 +170,7 @@ mod tests {
     fn the_guides_table() {
         assert_eq!(status(&[Condition::Booting]), (Colour::Green, Rhythm::Fast));
         assert_eq!(status(&[Condition::Operating]), (Colour::Green, Rhythm::Solid));
+        assert_eq!(status(&[Condition::ReadyToProvision, Condition::Operating]), (Colour::Green, Rhythm::Slow));
         assert_eq!(status(&[Condition::Registering]), (Colour::Blue, Rhythm::Slow));
         assert_eq!(status(&[Condition::CopyingLogs]), (Colour::Blue, Rhythm::Fast));
         assert_eq!(status(&[Condition::Error]), (Colour::Red, Rhythm::Fast));

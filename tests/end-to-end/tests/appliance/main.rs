@@ -3,6 +3,7 @@
 
 mod chance;
 mod power_cuts;
+mod resets;
 mod sticks;
 mod whole_line;
 mod worst_neighbour;

@@ -38,6 +38,18 @@ const STILL: Duration = Duration::from_secs(2);
 /// The bootloader has chosen: from here on the two differ.
 const HANDED_OVER: &str = "belvedere: slot a: starting";
 
+/// What the appliance says on its way, and what was done when it says it.
+const MILESTONES: [(&str, &str); 8] = [
+    ("UEFI firmware", "QEMU, TPM and flash"),
+    (HANDED_OVER, "firmware; bootloader: slot table, fuses, verified and measured kernel image"),
+    ("EFI stub: Booting Linux", "kernel stub: measures its sections"),
+    ("belvedere: version ", "Linux to /init"),
+    ("belvedere: TPM: measured as signed", "TPM: policy, secrets"),
+    ("belvedere: root image accepted", "volumes opened, root under dm-verity"),
+    (" takes over (", "second stage: mounts, control groups, data"),
+    ("belvedere: operating", "nine services"),
+];
+
 /// What is booted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum System {
@@ -77,6 +89,8 @@ struct Boot {
     first: bool,
     handed_over: Moment,
     ready: Moment,
+    /// When the console said what [`MILESTONES`] names; the appliance only.
+    milestones: [Option<Moment>; MILESTONES.len()],
     /// When the light had become solid green; the appliance only.
     light: Option<f64>,
 }
@@ -133,6 +147,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         }
     }
     print!("{}", table(&boots));
+    print!("{}", stages(&boots));
     Ok(())
 }
 
@@ -183,11 +198,14 @@ fn measure(system: System, image: &Path, state: &Path, first: bool) -> Result<Bo
     appliance.power_on()?;
     let wall = || begun.elapsed().as_secs_f64();
     let (mut handed_over, mut ready) = (None, None);
+    let mut milestones = [None; MILESTONES.len()];
     // Since when the light is green without a break.
     let mut green: Option<f64> = None;
     loop {
         let console = appliance.console();
-        for (text, seen) in [(HANDED_OVER, &mut handed_over), (system.ready(), &mut ready)] {
+        let both = [(HANDED_OVER, &mut handed_over), (system.ready(), &mut ready)];
+        let stages = MILESTONES.iter().map(|&(text, _)| text).zip(&mut milestones);
+        for (text, seen) in both.into_iter().chain(stages) {
             if seen.is_none() && console.contains(text) {
                 *seen = Some(Moment { wall: wall(), processor: appliance.processor_time() });
             }
@@ -220,7 +238,8 @@ fn measure(system: System, image: &Path, state: &Path, first: bool) -> Result<Bo
         System::Appliance => green,
         System::Debian => None,
     };
-    Ok(Boot { system, first, handed_over: handed_over.unwrap_or_default(), ready: ready.unwrap_or_default(), light })
+    let (handed_over, ready) = (handed_over.unwrap_or_default(), ready.unwrap_or_default());
+    Ok(Boot { system, first, handed_over, ready, milestones, light })
 }
 
 /// Medians in Markdown, and how many times longer Debian takes.
@@ -250,6 +269,30 @@ fn table(boots: &[Boot]) -> String {
             let (_, debian, _) = spread(&mut of(System::Debian, value));
             let (_, appliance, _) = spread(&mut of(System::Appliance, value));
             text += &format!(" {:.2} |", debian / appliance);
+        }
+        text += "\n";
+    }
+    text
+}
+
+/// Where the appliance's time goes: medians of each stage, in Markdown.
+fn stages(boots: &[Boot]) -> String {
+    let mut text =
+        String::from("\n| stage of the appliance's start | first: s, CPU s | second: s, CPU s |\n|---|---|---|\n");
+    for (stage, (_, what)) in MILESTONES.iter().enumerate() {
+        text += &format!("| {what} |");
+        for first in [true, false] {
+            let of = |value: fn(Moment) -> f64| {
+                let chosen = boots.iter().filter(|boot| boot.system == System::Appliance && boot.first == first);
+                let mut all: Vec<f64> = chosen
+                    .filter_map(|boot| {
+                        let before = stage.checked_sub(1).map_or(Some(Moment::default()), |before| boot.milestones[before]);
+                        Some(value(boot.milestones[stage]?) - value(before?))
+                    })
+                    .collect();
+                spread(&mut all).1
+            };
+            text += &format!(" {:.2}, {:.2} |", of(|moment| moment.wall), of(|moment| moment.processor));
         }
         text += "\n";
     }

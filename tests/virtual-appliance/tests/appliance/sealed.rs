@@ -181,7 +181,7 @@ fn after_a_full_reset_the_old_data_opens_with_nothing_not_even_with_a_kept_heade
     must(appliance.wait_for_light(Light::Status, Pattern::Fast(Colour::Orange), BOOT));
     must(appliance.console_contains("belvedere: TPM: the data secret is a new one", BOOT));
     must(appliance.console_contains("belvedere: the reset is done, slot a operates", BOOT));
-    must(appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), BOOT));
+    must(appliance.wait_for_light(Light::Status, Pattern::Slow(Colour::Green), BOOT));
     must(appliance.power_cut());
     let after = must(disk::read(&appliance.disk(), header));
     let same = kept

@@ -200,7 +200,8 @@ fn a_reset_that_was_asked_for_once_goes_on_after_a_power_cut_and_ends_when_the_a
     must(appliance.console_contains("belvedere: full reset: everything that was stored is destroyed", BOOT));
     must(appliance.console_contains("belvedere: made the data file system", BOOT));
     must(appliance.console_contains("belvedere: the reset is done, slot a operates", BOOT));
-    must(appliance.wait_for_light(Light::Status, GREEN, BOOT));
+    // Ready to be provisioned.
+    must(appliance.wait_for_light(Light::Status, Pattern::Slow(Colour::Green), BOOT));
     must(appliance.power_cut());
     for copy in read(&appliance, extent).found() {
         assert_eq!(copy.expect("a table").reset, Reset::None);
