@@ -256,9 +256,6 @@ pub(crate) fn rsa_modulus(path: &Path) -> Result<Vec<u8>, Error> {
             .map(<[u8]>::to_vec)
     };
     body(head(0x122, 0x10f, 0x10a, 0x101), 256).or_else(|| body(head(0x1a2, 0x18f, 0x18a, 0x181), 384)).ok_or(
-        Error::Malformed {
-            path: path.to_owned(),
-            expected: "an RSA key of 2048 or 3072 bits with the exponent 65537",
-        },
+        Error::Malformed { path: path.to_owned(), expected: "an RSA key of 2048 or 3072 bits with the exponent 65537" },
     )
 }

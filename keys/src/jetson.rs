@@ -117,7 +117,8 @@ fn words(bytes: &[u8]) -> Zeroizing<String> {
     // Long enough from the start: a string that grows leaves its old copies behind.
     let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 3 + 8));
     for word in bytes.chunks(4) {
-        text.push_str(if text.is_empty() { "0x" } else { " 0x" });
+        let between = if text.is_empty() { "0x" } else { " 0x" };
+        text.push_str(between);
         for byte in word {
             for digit in [byte >> 4, byte & 15] {
                 text.extend(char::from_digit(digit.into(), 16));
