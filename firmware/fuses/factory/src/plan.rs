@@ -557,9 +557,11 @@ pub(crate) mod tests {
     fn xaviers_own_key_is_known_however_its_program_spells_it() {
         let wanted = xavier();
         let base = "BootSecurityInfo: 00000000\nJtagDisable: 00000000\nReservedOdm4: 00000000\nReservedOdm5: 00000000\nOdmLock: 00000000\nSecurityMode: 00000000\n";
-        let words: Vec<u8> = (1..=32).collect();
-        for spelling in spellings(&words) {
-            let reading = parse(Jetson::Xavier, format!("{base}PublicKeyHash: {}\n", hex(&spelling)).as_bytes()).unwrap();
+        let straight = "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20";
+        let reversed = "201f1e1d1c1b1a191817161514131211100f0e0d0c0b0a090807060504030201";
+        let words = "0403020108070605".to_owned() + "0c0b0a09100f0e0d" + "1413121118171615" + "1c1b1a19201f1e1d";
+        for spelling in [straight, reversed, &words] {
+            let reading = parse(Jetson::Xavier, format!("{base}PublicKeyHash: {}\n", spelling).as_bytes()).unwrap();
             let plan = plan(&wanted, Some(&reading)).unwrap();
             assert!(plan.to_burn().all(|row| row.fuse.name != "PublicKeyHash"));
         }

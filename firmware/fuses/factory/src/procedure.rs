@@ -346,6 +346,13 @@ mod tests {
     }
 
     #[test]
+    fn a_board_that_was_exchanged_while_somebody_typed_is_not_burned() {
+        let mut bench = FakeBench { second_number: Some("80012344705df1172c0000000d020099".into()), ..bench() };
+        assert_eq!(carry_out(&mut bench, &order(true)), Err(Failure::OtherBoard));
+        assert_eq!(bench.burned, 0);
+    }
+
+    #[test]
     fn a_program_that_says_success_without_burning_is_not_believed() {
         for name in ["BootSecurityInfo", "SecurityMode", "PublicKeyHash"] {
             let mut bench = FakeBench { skips: Some(name), ..bench() };
