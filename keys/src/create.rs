@@ -133,7 +133,7 @@ pub fn complete(directory: impl AsRef<Path>) -> Result<Vec<&'static str>, Error>
     KeyDirectory::open(directory).map(|_| made)
 }
 
-fn put(directory: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
+pub(crate) fn put(directory: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
     let partial = directory.join(format!(".{name}.partial"));
     match fs::remove_file(&partial) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file_error("remove", &partial)(error)),
@@ -153,7 +153,7 @@ fn policy_key(staging: &Staging) -> Result<(), Error> {
 }
 
 /// A new private key, PKCS#8 PEM.
-fn generate(algorithm: &[&str]) -> Result<Vec<u8>, Error> {
+pub(crate) fn generate(algorithm: &[&str]) -> Result<Vec<u8>, Error> {
     let mut arguments = vec!["genpkey", "-algorithm"];
     arguments.extend_from_slice(algorithm);
     openssl::run(&arguments, &[])

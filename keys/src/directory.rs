@@ -159,18 +159,10 @@ impl KeyDirectory {
     /// When the file is not the public half of an RSA key of 2048 bits with that exponent.
     pub fn policy_modulus(&self) -> Result<[u8; 256], Error> {
         let path = self.policy_public_key();
-        let text = fs::read(&path).map_err(file_error("read", &path))?;
-        let der = crate::openssl::run(&["pkey", "-pubin", "-outform", "DER"], &text)?;
-        // RFC 8017, A.1.1, in an RFC 5280 SubjectPublicKeyInfo; for these sizes every length is fixed.
-        const HEAD: [u8; 33] = [
-            0x30, 0x82, 0x01, 0x22, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05,
-            0x00, 0x03, 0x82, 0x01, 0x0f, 0x00, 0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00,
-        ];
-        const TAIL: [u8; 5] = [0x02, 0x03, 0x01, 0x00, 0x01];
-        der.strip_prefix(&HEAD)
-            .and_then(|rest| rest.strip_suffix(&TAIL))
-            .and_then(|modulus| modulus.try_into().ok())
-            .ok_or(Error::Malformed { path, expected: "an RSA key of 2048 bits with the exponent 65537" })
+        let modulus = rsa_modulus(&path)?;
+        modulus
+            .try_into()
+            .map_err(|_| Error::Malformed { path, expected: "an RSA key of 2048 bits with the exponent 65537" })
     }
 
     /// Signs a text with the policy key: RSASSA-PKCS1-v1_5 over its SHA-256, 256 bytes.
@@ -233,4 +225,37 @@ impl KeyDirectory {
             });
         if right { Ok(guid.to_ascii_lowercase()) } else { Err(Error::Malformed { path, expected: "a GUID" }) }
     }
+}
+
+/// The modulus of an RSA public key of 2048 or 3072 bits (SubjectPublicKeyInfo PEM), big-endian. Its exponent is 65537.
+pub(crate) fn rsa_modulus(path: &Path) -> Result<Vec<u8>, Error> {
+    let text = fs::read(path).map_err(file_error("read", path))?;
+    let der = crate::openssl::run(&["pkey", "-pubin", "-outform", "DER"], &text)?;
+    // RFC 8017, A.1.1, in an RFC 5280 SubjectPublicKeyInfo; for a size every length is fixed: of everything, of the bit
+    // string, of the key, of the modulus with its leading zero.
+    let head = |whole: u16, string: u16, key: u16, modulus: u16| {
+        let [a, b, c, d] = [whole, string, key, modulus].map(u16::to_be_bytes);
+        [
+            &[0x30, 0x82][..],
+            &a,
+            &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00, 0x03, 0x82],
+            &b,
+            &[0x00, 0x30, 0x82],
+            &c,
+            &[0x02, 0x82],
+            &d,
+            &[0x00],
+        ]
+        .concat()
+    };
+    const TAIL: [u8; 5] = [0x02, 0x03, 0x01, 0x00, 0x01];
+    let body = |head: Vec<u8>, length: usize| {
+        der.strip_prefix(head.as_slice())
+            .and_then(|rest| rest.strip_suffix(&TAIL))
+            .filter(|modulus| modulus.len() == length)
+            .map(<[u8]>::to_vec)
+    };
+    body(head(0x122, 0x10f, 0x10a, 0x101), 256).or_else(|| body(head(0x1a2, 0x18f, 0x18a, 0x181), 384)).ok_or(
+        Error::Malformed { path: path.to_owned(), expected: "an RSA key of 2048 or 3072 bits with the exponent 65537" },
+    )
 }

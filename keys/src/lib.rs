@@ -13,14 +13,20 @@
 //! | `device-ca.{key,crt}` | ECDSA P-256, CA | issues claim certificates and device certificates |
 //! | `log.{key,pub}` | age X25519 (`AGE-SECRET-KEY-1…`, `age1…`) | appliances encrypt exported logs to it |
 //! | `owner-guid` | | the GUID that marks our entries in the firmware's key database |
+//! | `jetson-orin-{0,1,2}.{key,pub}` | RSA-3072 | sign a Jetson Orin's boot firmware; their hashes go into its fuses ([`jetson`]) |
+//! | `jetson-xavier.{key,pub}` | RSA-2048 | the same for a Jetson Xavier |
+//! | `jetson-*-sbk.key`, `jetson-orin-k1.key`, `jetson-xavier-kek2.key` | AES | encrypt that firmware, and wrap the keys of OP-TEE; go into the fuses |
 //!
-//! Every `.key` but `log.key` is PKCS#8 PEM, every `.crt` X.509 PEM, every `.pub` but `log.pub` SubjectPublicKeyInfo PEM.
+//! The keys of Jetson boards are not there until `belvedere-keys jetson` makes them.
+//!
+//! Every other `.key` but `log.key` is PKCS#8 PEM, every `.crt` X.509 PEM, every `.pub` but `log.pub` SubjectPublicKeyInfo PEM.
 //!
 //! RSA-2048 for UEFI because firmware and `sbsign` are certain to take nothing else.
 
 mod create;
 mod describe;
 mod directory;
+pub mod jetson;
 mod openssl;
 
 pub use create::{Validity, complete, create};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use belvedere_keys::jetson::{self, Jetson};
 use belvedere_keys::{Error, KeyDirectory, KeyFile, Validity, complete, create, describe};
 use clap::{Parser, Subcommand};
 
@@ -26,6 +27,15 @@ enum Command {
     Complete {
         /// A directory made by `init`.
         directory: PathBuf,
+    },
+    /// Add the keys that a Jetson board's boot ROM asks for: firmware signing keys, and the secrets that are burned into
+    /// its fuses. Changes nothing that is there.
+    Jetson {
+        /// A directory made by `init`.
+        directory: PathBuf,
+        /// Which generation.
+        #[arg(value_parser = |name: &str| Jetson::named(name).ok_or("orin or xavier"))]
+        generation: Jetson,
     },
     /// List the files of a hierarchy with fingerprints and expiry. Shows no private key.
     Show {
@@ -53,6 +63,12 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         }
         Command::Complete { directory } => {
             for name in complete(&directory)? {
+                println!("New: {}", directory.join(name).display());
+            }
+            Ok(())
+        }
+        Command::Jetson { directory, generation } => {
+            for name in jetson::create(&KeyDirectory::open(&directory)?, generation)? {
                 println!("New: {}", directory.join(name).display());
             }
             Ok(())

@@ -135,3 +135,33 @@ fn a_hierarchy_that_this_program_makes_says_that_it_is_for_development() {
     fs::remove_file(&file).unwrap();
     assert_eq!(keys.purpose().unwrap(), belvedere_keys::Purpose::Development);
 }
+
+#[test]
+fn keys_of_jetson_boards_are_made_once_and_are_private() {
+    use belvedere_keys::jetson::{self, FuseSecret, Jetson};
+    let scratch = tempfile::tempdir().unwrap();
+    let keys = create(scratch.path().join("keys"), Validity::default()).unwrap();
+    for (generation, files) in [(Jetson::Orin, 8), (Jetson::Xavier, 4)] {
+        assert_eq!(jetson::create(&keys, generation).unwrap().len(), files);
+        assert!(jetson::create(&keys, generation).unwrap().is_empty(), "made again");
+        for stem in generation.signing_keys() {
+            let modulus = keys.jetson_modulus(generation, stem).unwrap();
+            let private = keys.jetson_signing_key(stem);
+            let told = openssl(&["rsa", "-noout", "-modulus", "-in", private.to_str().unwrap()]);
+            let ours: String = modulus.iter().map(|byte| format!("{byte:02X}")).collect();
+            assert_eq!(told.trim(), format!("Modulus={ours}"));
+            assert_eq!(modulus.len() * 8, generation.signing_key_bits());
+        }
+        let path = keys.jetson_secret_file(generation, FuseSecret::Oem);
+        let secret = keys.jetson_secret(generation, FuseSecret::Oem).unwrap();
+        assert_ne!(secret, keys.jetson_secret(generation, FuseSecret::SecureBoot).unwrap());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(keys.jetson_secret(generation, FuseSecret::Oem), Err(Error::Exposed { .. })));
+    }
+    // A power cut between a private key and its public half.
+    let public = scratch.path().join("keys/jetson-xavier.pub");
+    let before = fs::read(&public).unwrap();
+    fs::remove_file(&public).unwrap();
+    assert_eq!(jetson::create(&keys, Jetson::Xavier).unwrap(), ["jetson-xavier.pub"]);
+    assert_eq!(fs::read(&public).unwrap(), before);
+}
