@@ -176,11 +176,12 @@ pub fn kill_group(group: &str) {
 
 /// Mounts the `data` volume, which the first stage opened, making its file system at the first start, and the services'
 /// directories on it. Gives the reset that is under way, whose part before that is done.
-pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<Reset> {
+pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<(Reset, bool)> {
     let partition = mapped::find(partitions::SYSFS, "data").map_err(text)?;
     let reset = slots::partition().map_or(Reset::None, |table| slots::reset_under_way(&table.device));
     let made = feed_during(watchdog, data::LONGEST, || data::prepare(&partition, &mut |line| console.say(line)));
-    if made.map_err(text)? {
+    let made = made.map_err(text)?;
+    if made {
         console.say(&format!("made the data file system on {}", partition.device.display()));
     }
     let reserve = data::Reserve { user: users::RESERVE_NOBODY, group: users::RESERVE_GROUP };
@@ -191,7 +192,7 @@ pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<
         feed_during(watchdog, MOUNT_TIME, mount).map_err(text)?;
     }
     feed_during(watchdog, MOUNT_TIME, own_directories)?;
-    Ok(reset)
+    Ok((reset, made && reset != Reset::None))
 }
 
 /// Makes the services' directories on the mounted partition, or gives them to their services.
@@ -222,6 +223,8 @@ pub struct Prepared {
     pub nodes: devices::Nodes,
     /// The reset that is under way.
     pub reset: Reset,
+    /// That nothing is left of what was stored before it.
+    pub emptied: bool,
 }
 
 /// Everything before the first service, and the services' device nodes.
@@ -236,10 +239,10 @@ pub fn prepare(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<Pre
     directory(view::WHOLE_PROC, 0, 0o700)?;
     devices::make_directories()?;
     make_control_groups(console)?;
-    let reset = mount_data(console, watchdog)?;
+    let (reset, emptied) = mount_data(console, watchdog)?;
     let mut nodes = devices::Nodes::default();
     for error in nodes.give().into_iter().chain(devices::give_lights()) {
         console.say(&error);
     }
-    Ok(Prepared { line, nodes, reset })
+    Ok(Prepared { line, nodes, reset, emptied })
 }

@@ -12,7 +12,6 @@ use crate::supervision::{Action, Event, Fault, Policy, Supervision};
 use crate::table::{HEARTBEAT, PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
 use crate::{Result, early, kmsg, last_words, logs, machine, named, panel, restart, slots};
-use belvedere_boot_slots::Reset;
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_interfaces::paths;
 use belvedere_lights::pattern;
@@ -73,6 +72,8 @@ struct Supervisor {
     development: bool,
     /// That the release that runs was proven in an earlier start.
     proven: bool,
+    /// That this start began with a full reset.
+    emptied: bool,
     /// Reasons of those who asked for a restart.
     restarts: Receiver<String>,
     nodes: Nodes,
@@ -93,7 +94,7 @@ pub fn run() -> ! {
     if let Some(watchdog) = &mut watchdog {
         watchdog.feed();
     }
-    let (machine::Prepared { line, nodes, reset }, signals) = match (prepared, signals) {
+    let (machine::Prepared { line, nodes, reset, emptied }, signals) = match (prepared, signals) {
         (Ok(prepared), Ok(signals)) => (prepared, signals),
         (Err(error), _) | (_, Err(error)) => fail(&console, watchdog, &error),
     };
@@ -122,6 +123,7 @@ pub fn run() -> ! {
     let mut supervisor = Supervisor {
         machine: Supervision::new(policies.collect(), uptime(), proven),
         proven,
+        emptied,
         processes: SERVICES.iter().map(|_| Process::default()).collect(),
         ends: vec![String::new(); SERVICES.len()],
         panel: panel::start(),
@@ -312,7 +314,7 @@ impl Supervisor {
             .args(["--start", service.name])
             .env(belvedere_varlink::READY_VARIABLE, ready_end.as_raw_fd().to_string())
             .env(belvedere_varlink::PROVEN_VARIABLE, if self.proven { "1" } else { "0" })
-            .env(belvedere_varlink::FULL_RESET_VARIABLE, if self.facts.reset == Reset::Full { "1" } else { "0" })
+            .env(belvedere_varlink::FULL_RESET_VARIABLE, if self.emptied { "1" } else { "0" })
             .stdin(Stdio::null())
             .stdout(Stdio::from(output_end))
             .stderr(Stdio::from(second))
