@@ -9,8 +9,12 @@ use belvedere_end_to_end::progress::Progress;
 use belvedere_end_to_end::{Scene, SceneConfiguration, Trouble, picture};
 use belvedere_virtual_appliance::disk::{self, Extent};
 use belvedere_virtual_appliance::{Colour, Gesture, Light, Pattern};
+use rustix::fs::SeekFrom;
 use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const DEVICE: &str = "reset";
@@ -34,19 +38,48 @@ fn reset(scene: &mut Scene, gesture: Gesture, light: Pattern) -> Result<(), Trou
     appliance.wait_for_light(Light::Status, light, 2 * MINUTE).map_err(seen("restoring"))
 }
 
-/// All that is written within an extent of the appliance's disk: (offset, bytes) of its blocks of 4 KiB that are not zero.
-fn written(disk: &Path, extent: Extent) -> Result<Vec<(u64, Vec<u8>)>, Trouble> {
-    const PIECE: u64 = 64 << 20;
-    let mut blocks = Vec::new();
-    let mut offset = 0;
-    while offset < extent.length {
-        let piece = Extent { offset: extent.offset + offset, length: PIECE.min(extent.length - offset) };
-        let bytes = disk::read(disk, piece).map_err(seen("reading the disk"))?;
+/// The appliance's disk as one sparse file.
+fn raw(scene: &Scene, disk: &Path) -> Result<File, Trouble> {
+    let path = scene.file("disk.raw");
+    let mut convert = Command::new("qemu-img");
+    convert.args(["convert", "-f", "qcow2", "-O", "raw"]).arg(disk).arg(&path);
+    let converted = convert.status().map_err(|error| Trouble::new("running qemu-img", error))?;
+    assert!(converted.success());
+    let file = File::open(&path).map_err(|error| Trouble::new("opening the converted disk", error))?;
+    // Nobody needs its name any more.
+    let _ = std::fs::remove_file(&path);
+    Ok(file)
+}
+
+/// The blocks of 4 KiB within an extent that are not zero, and where they are.
+fn written(file: &File, extent: Extent) -> Result<Vec<(u64, Vec<u8>)>, Trouble> {
+    let failed = |error: &dyn std::fmt::Display| Trouble::new("reading the converted disk", error);
+    let (mut blocks, mut place, end) = (Vec::new(), extent.offset, extent.offset + extent.length);
+    // From one piece that the sparse file holds to the next.
+    while let Ok(start) = rustix::fs::seek(file, SeekFrom::Data(place))
+        && start < end
+    {
+        let stop = rustix::fs::seek(file, SeekFrom::Hole(start)).map_err(|error| failed(&error))?.min(end);
+        let start = start / 4096 * 4096;
+        let mut bytes = vec![0; usize::try_from(stop - start).unwrap_or_default()];
+        file.read_exact_at(&mut bytes, start).map_err(|error| failed(&error))?;
         let filled = bytes.chunks(4096).enumerate().filter(|(_, block)| block.iter().any(|&byte| byte != 0));
-        blocks.extend(filled.map(|(number, block)| (offset + number as u64 * 4096, block.to_vec())));
-        offset += PIECE;
+        blocks.extend(filled.map(|(number, block)| (start - extent.offset + number as u64 * 4096, block.to_vec())));
+        place = stop;
     }
     Ok(blocks)
+}
+
+/// Whether the bytes are among others; the first one is looked for fast.
+fn memmem(block: &[u8], wanted: &[u8]) -> bool {
+    let mut rest = block;
+    while let Some(at) = rest.iter().position(|byte| Some(byte) == wanted.first()) {
+        if rest[at..].starts_with(wanted) {
+            return true;
+        }
+        rest = &rest[at + 1..];
+    }
+    false
 }
 
 /// Bits of entropy of a byte: 8 for random ones.
@@ -64,7 +97,7 @@ fn luks_dump(scene: &Scene, disk: &Path, extent: Extent) -> Result<String, Troub
     let header: PathBuf = scene.file("data.header");
     let bytes = disk::read(disk, Extent { offset: extent.offset, length: 16 << 20 }).map_err(seen("reading the disk"))?;
     std::fs::write(&header, bytes).map_err(|error| Trouble::new("writing the header", error))?;
-    let output = std::process::Command::new("/usr/sbin/cryptsetup").arg("luksDump").arg(&header).output();
+    let output = Command::new("/usr/sbin/cryptsetup").arg("luksDump").arg(&header).output();
     let output = output.map_err(|error| Trouble::new("running cryptsetup", error))?;
     assert!(output.status.success(), "{output:?}");
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -128,7 +161,7 @@ fn live() -> Result<(), Trouble> {
     // What the application stored is not overwritten, but the key to it is gone: nothing of it can be told from noise.
     scene.appliance()?.power_cut().map_err(seen("pulling the power"))?;
     let dump = luks_dump(&scene, &path, data)?;
-    let whole = written(&path, data)?;
+    let whole = written(&raw(&scene, &path)?, data)?;
     let encrypted: Vec<_> = whole.into_iter().filter(|(offset, _)| *offset >= 16 << 20).collect();
     let entropy = entropy(&encrypted);
     progress.note(&format!(
@@ -142,7 +175,7 @@ fn live() -> Result<(), Trouble> {
     let blocks: HashSet<&[u8]> = encrypted.iter().map(|(_, block)| block.as_slice()).collect();
     assert_eq!(blocks.len(), encrypted.len(), "two blocks are alike");
     for word in [device_id.as_str(), instance.as_str(), "-----BEGIN", "panoramasdk", "TEXT_FINDER"] {
-        let found = encrypted.iter().any(|(_, block)| block.windows(word.len()).any(|window| window == word.as_bytes()));
+        let found = encrypted.iter().any(|(_, block)| memmem(block, word.as_bytes()));
         assert!(!found, "{word} can be read on the disk");
     }
 
