@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use belvedere_keys::{Error, KeyDirectory, KeyFile, Validity, complete, create, describe};
+use belvedere_keys::{Error, KeyDirectory, KeyFile, Validity, complete, create, describe, renew_db};
 use clap::{Parser, Subcommand};
 
 /// Make and show a development key hierarchy: UEFI Secure Boot keys, release signing key, device certificate
@@ -24,6 +24,12 @@ enum Command {
     },
     /// Add the keys that an earlier version did not make. Changes nothing that is there.
     Complete {
+        /// A directory made by `init`.
+        directory: PathBuf,
+    },
+    /// Make a further key that signs what the firmware starts. Releases tell the firmware of it after
+    /// `belvedere-image trust`, and are signed with it by `belvedere-image build --db-key`.
+    RenewDb {
         /// A directory made by `init`.
         directory: PathBuf,
     },
@@ -55,6 +61,12 @@ fn run(arguments: Arguments) -> Result<(), Error> {
             for name in complete(&directory)? {
                 println!("New: {}", directory.join(name).display());
             }
+            Ok(())
+        }
+        Command::RenewDb { directory } => {
+            let keys = KeyDirectory::open(&directory)?;
+            let number = renew_db(&keys, Validity::default())?;
+            println!("New: {}", keys.db_key(number)?.certificate.display());
             Ok(())
         }
         Command::Show { directory } => show(&KeyDirectory::open(&directory)?),

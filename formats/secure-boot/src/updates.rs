@@ -11,15 +11,15 @@
 //! | for each: 1, 3, 4, … | database (1: `db`, 2: `dbx`), zero, length, the update ([`crate::update`]) |
 //!
 //! All, and in this order, because the TPM's register 7 depends on both: an appliance that has the first n of them measures
-//! one of n + 1 values, and the release's boot policy is signed for each.
+//! a value that follows from n, and the release's boot policy is signed for it.
 
 use crate::{Database, Malformed, lists, take, take_slice, update};
 use alloc::vec::Vec;
 
 /// The section of the release's image.
 pub const SECTION: &str = ".belvupd";
-/// The most updates: with the state before all of them, as many states as a boot policy has entries.
-pub const MAXIMUM: usize = 5;
+/// The most updates of one product.
+pub const MAXIMUM: usize = 64;
 
 const MAGIC: &[u8; 8] = b"belvupd\0";
 const VERSION: u16 = 1;
@@ -48,7 +48,7 @@ impl<'a> Update<'a> {
 /// The section's content.
 pub fn encode(updates: &[Update<'_>]) -> Result<Vec<u8>, Malformed> {
     if updates.is_empty() || updates.len() > MAXIMUM {
-        return Err(Malformed("a release has 1 to 5 updates of the firmware's databases, or no section for them"));
+        return Err(Malformed("a release has 1 to 64 updates of the firmware's databases, or no section for them"));
     }
     let mut bytes = MAGIC.to_vec();
     bytes.extend(VERSION.to_be_bytes());
@@ -151,7 +151,7 @@ mod tests {
         for length in 0..whole {
             assert!(decode_section(&bytes[..length]).is_err(), "{length}");
         }
-        for (at, byte) in [(0, b'B'), (9, 2), (11, 0), (11, 6), (12, 3), (13, 1), (16, 1), (12, 1)] {
+        for (at, byte) in [(0, b'B'), (9, 2), (11, 0), (11, 65), (12, 3), (13, 1), (16, 1), (12, 1)] {
             let mut wrong = bytes[..whole].to_vec();
             wrong[at] = byte;
             assert!(decode_section(&wrong).is_err(), "{at} {byte}");
