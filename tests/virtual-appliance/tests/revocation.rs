@@ -95,6 +95,11 @@ fn set_table(appliance: &Appliance, extent: Extent, change: impl Fn(Table) -> Ta
     }
 }
 
+fn preferring(mut table: Table, slot: Slot) -> Table {
+    table.preferred = slot;
+    table
+}
+
 fn mark(appliance: &Appliance) -> usize {
     fs::metadata(appliance.console_log()).unwrap().len() as usize
 }
@@ -138,7 +143,7 @@ fn a_revoked_release_starts_no_more_and_the_last_good_one_and_the_minimum_slot_o
     let mut appliance = must(appliance(&image, scratch.path()).start());
     operates(&mut appliance);
     off(&mut appliance);
-    set_table(&appliance, extent, |table| Table { preferred: Slot::B, ..table.written(Slot::B, 0) });
+    set_table(&appliance, extent, |table| preferring(table.written(Slot::B, 0), Slot::B));
     let start = mark(&appliance);
     must(appliance.power_on());
     must(appliance.console_contains("belvedere: slot b: starting ", BOOT));
@@ -160,7 +165,7 @@ fn a_revoked_release_starts_no_more_and_the_last_good_one_and_the_minimum_slot_o
     off(&mut appliance);
 
     // Whoever prefers the old one gets the last good one, and nothing is applied twice.
-    set_table(&appliance, extent, |table| Table { preferred: Slot::A, ..table });
+    set_table(&appliance, extent, |table| preferring(table, Slot::A));
     let start = mark(&appliance);
     must(appliance.power_on());
     must(appliance.console_contains("belvedere: slot a: refused by Secure Boot: ", BOOT));
@@ -232,7 +237,7 @@ fn a_revoked_key_starts_nothing_any_more_and_the_appliance_operates_with_the_nex
     must(appliance.console_contains("belvedere: slot b: the firmware's dbx is updated", BOOT));
     operates(&mut appliance);
     off(&mut appliance);
-    set_table(&appliance, extent, |table| Table { preferred: Slot::A, ..table });
+    set_table(&appliance, extent, |table| preferring(table, Slot::A));
     must(appliance.power_on());
     must(appliance.console_contains("belvedere: slot a: refused by Secure Boot: ", BOOT));
     must(appliance.console_contains("belvedere: slot b: starting ", BOOT));
