@@ -27,11 +27,11 @@ pub fn open(arguments: &[&str]) -> Result<Vec<Partition>> {
     if let Some(errors) = child.stderr.take() {
         // Ends with the program: nothing else holds the other end.
         for line in BufReader::new(errors).lines().map_while(std::result::Result::ok) {
-            say(&line);
             if line.starts_with(PREFIX) {
-                // The next start that operates puts it into the log ([`crate::last_words`]).
+                // On the console as well, and the next start that operates puts it into the log ([`crate::last_words`]).
                 kmsg::critical(&line);
             } else {
+                say(&line);
                 last = line;
             }
         }
