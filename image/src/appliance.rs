@@ -1,6 +1,6 @@
 //! All stages in order: what `belvedere-image build` does.
 
-use crate::board::Board;
+use crate::board::{Board, Sizes};
 use crate::cache::{Cache, Inputs, Stage, digest_file};
 use crate::error::{Error, Result};
 use crate::manifest::{DebianPackage, Kernel, Manifest};
@@ -8,13 +8,18 @@ use crate::programs::{MissingParts, Programs};
 use crate::progress::Progress;
 use crate::root_image::Facts;
 use crate::root_tree::Ingredients;
+use crate::secure_boot_measurement::{SecureBootVariables, Start};
 use crate::unified_kernel::{Parts, Release};
 use crate::{
-    boot_partition, debian, device_tree, disk, firmware_variables, initramfs, kernel, python, root_image, root_tree,
-    secure_boot_measurement, signing, unified_kernel,
+    boot_partition, debian, device_tree, disk, firmware_variables, initramfs, kernel, key_updates, python, root_image,
+    root_tree, secure_boot_measurement, signing, unified_kernel,
 };
 use belvedere_boot_slots::{self as boot_slots, Record, Slot, State, Table};
 use belvedere_keys::{KeyDirectory, Purpose, UefiKey};
+use belvedere_secure_boot::program::Program;
+use belvedere_secure_boot::updates::{self, Update};
+use belvedere_secure_boot::{Database, Malformed, lists};
+use belvedere_tpm::boot_policy::MAXIMUM_ENTRIES;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,13 +39,15 @@ pub struct Request {
     pub version: String,
     /// On an appliance whose fuses are above it, the release never starts.
     pub rollback_level: u32,
+    /// Which key of the key directory signs bootloader and unified kernel image; 1 is the factory's.
+    pub db_key: u32,
     /// What to do about parts that are not there.
     pub missing_parts: MissingParts,
     /// Whether the image is for development: it has a console, may lack parts, and may be signed with development keys.
     pub development: bool,
 }
 
-/// Builds the image. `output` then holds `disk.img`, `firmware-variables.fd`, `uki.efi`, `root.erofs` (with its
+/// Builds the image. `output` then holds `disk.img`, `firmware-variables.fd`, `uki.efi`, `bootloader.efi`, `root.erofs` (with its
 /// verity tree), `root-hash`, `device-tree.dtb`, `manifest.json` and `build-report.txt`.
 ///
 /// # Errors
@@ -105,6 +112,8 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
     }
     let signed = sign_all(&cache, &keys, &tools, request, &parts, &programs, &line, progress)?;
 
+    let bytes = |path: PathBuf| fs::metadata(&path).map(|found| found.len()).map_err(Error::file("look at", path));
+    board.sizes.check(board.name, bytes(signed.file("uki.efi"))?, bytes(root.file("root.erofs"))?)?;
     let begun = progress.begin("disk", "boot partitions and partition table");
     let output = &request.output;
     fs::create_dir_all(output).map_err(Error::file("create", output))?;
@@ -112,6 +121,7 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
         (root.file("root.erofs"), "root.erofs"),
         (root.file("manifest.json"), "manifest.json"),
         (signed.file("uki.efi"), "uki.efi"),
+        (signed.file("bootloader.efi"), "bootloader.efi"),
         (signed.file("firmware-variables.fd"), "firmware-variables.fd"),
         (device_tree.file("device-tree.dtb"), "device-tree.dtb"),
     ] {
@@ -119,7 +129,7 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
     }
     let hash_text = format!("{}\n", facts.root_hash);
     replace(&output.join("root-hash"), |path| fs::write(path, &hash_text).map_err(Error::file("write", path)))?;
-    replace(&output.join("disk.img"), |path| make_disk(path, &signed, &root, &facts, request.rollback_level))?;
+    replace(&output.join("disk.img"), |path| make_disk(path, board.sizes, &signed, &root, &facts, request.rollback_level))?;
     progress.done("disk", begun, "written");
 
     let report = output.join("build-report.txt");
@@ -172,7 +182,12 @@ fn sign_all(
 ) -> Result<Stage> {
     let board = request.board;
     let begun = progress.begin("signing", "bootloader, unified kernel image, firmware variables");
-    let mut inputs = Inputs::new("signed 4")
+    let db_key = keys.db_key(request.db_key)?;
+    let updates = key_updates::read(keys)?;
+    if request.db_key > 1 {
+        progress.warn("firmware that was never told of this db key does not start this: disk.img is for no new appliance");
+    }
+    let mut inputs = Inputs::new("signed 6")
         .with("policy key", keys.policy_modulus()?.as_slice())
         .with("command line", command_line)
         .with("rollback level", request.rollback_level.to_string())
@@ -180,6 +195,12 @@ fn sign_all(
         .with("variables", firmware_variables::settings());
     for key in UefiKey::ALL {
         inputs = inputs.with_file("certificate", &keys.uefi_certificate(key))?;
+    }
+    for number in 1..=request.db_key {
+        inputs = inputs.with_file("db key", &keys.db_key(number)?.certificate)?;
+    }
+    for (database, update) in &updates {
+        inputs = inputs.with("update", database.name()).with("update", update.as_slice());
     }
     for (label, path) in
         [("stub", parts.stub), ("kernel", parts.kernel), ("initramfs", parts.initramfs), ("device tree", parts.device_tree)]
@@ -190,28 +211,73 @@ fn sign_all(
     inputs = inputs.with_file("firmware variables", Path::new(board.firmware_variables_template))?;
     inputs = inputs.with("tools", tools.as_os_str().as_encoded_bytes());
     let stage = cache.stage("signed", &inputs, |directory| {
-        signing::sign(keys, &programs.bootloader(), &directory.join("bootloader.efi"))?;
-        let variables = firmware_variables::make(tools, keys, board, &directory.join("firmware-variables.fd"))?;
-        let secure_boot = secure_boot_measurement::expected(&variables);
-        let release = Release { command_line, rollback_level: request.rollback_level, secure_boot };
+        let bootloader = directory.join("bootloader.efi");
+        signing::sign(&db_key, &programs.bootloader(), &bootloader)?;
+        let factory = firmware_variables::make(tools, keys, board, &directory.join("firmware-variables.fd"))?;
+        let (updates, starts) = known_updates(keys, &updates, request.db_key, &factory, &bootloader)?;
+        let release = Release {
+            command_line,
+            rollback_level: request.rollback_level,
+            starts: &starts,
+            updates: updates.as_deref(),
+            db_key: &db_key,
+        };
         unified_kernel::make(keys, parts, &release, directory, &directory.join("uki.efi"))
     })?;
     progress.done("signing", begun, if stage.warm { "from the cache" } else { "done" });
     Ok(stage)
 }
 
-fn make_disk(path: &Path, signed: &Stage, root: &Stage, facts: &Facts, rollback_level: u32) -> Result<()> {
+/// The section with updates, if there are any, and every way in which the release starts.
+fn known_updates(
+    keys: &KeyDirectory,
+    updates: &[(Database, Vec<u8>)],
+    db_key: u32,
+    factory: &SecureBootVariables,
+    bootloader: &Path,
+) -> Result<(Option<Vec<u8>>, Vec<Start>)> {
+    let invalid = |error: Malformed| Error::invalid("the updates of the firmware's key databases", error.to_string());
+    let updates =
+        updates.iter().map(|(database, bytes)| Update::new(*database, bytes)).collect::<std::result::Result<Vec<_>, _>>();
+    let updates = updates.map_err(invalid)?;
+    let certificates = (1..=db_key)
+        .map(|number| {
+            let path = keys.db_key(number)?.certificate_der;
+            Ok((number, fs::read(&path).map_err(Error::file("read", path))?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut starts = secure_boot_measurement::starts(factory, &updates, &certificates)?;
+    // A policy has room for the latest ones. An appliance that is further behind keeps its release until it got one between.
+    starts.drain(..starts.len().saturating_sub(MAXIMUM_ENTRIES));
+    let program = fs::read(bootloader).map_err(Error::file("read", bootloader))?;
+    let program = Program::read(&program);
+    for update in updates.iter().filter(|update| update.database == Database::Dbx) {
+        let revoked = lists::signatures(update.lists).map_err(invalid)?;
+        if program.is_none_or(|program| program.is_forbidden_by(&revoked)) {
+            return Err(Error::invalid("the bootloader", "is revoked by the updates in the key directory"));
+        }
+    }
+    let section = if updates.is_empty() { None } else { Some(updates::encode(&updates).map_err(invalid)?) };
+    Ok((section, starts))
+}
+
+fn make_disk(path: &Path, sizes: Sizes, signed: &Stage, root: &Stage, facts: &Facts, rollback_level: u32) -> Result<()> {
     let (bootloader, uki) = (signed.file("bootloader.efi"), signed.file("uki.efi"));
     let mut partitions = Vec::new();
     let files = boot_files(&bootloader, &uki);
     let files: Vec<(&str, &Path)> = files.iter().map(|(name, source)| (name.as_str(), *source)).collect();
     for (slot, serial) in [(Slot::A, 0xbe1f_000a), (Slot::B, 0xbe1f_000b)] {
         let partition = path.with_extension(slot.esp());
-        boot_partition::make(&partition, &slot.esp().to_uppercase(), serial, &files)?;
+        boot_partition::make(&partition, sizes.esp, &slot.esp().to_uppercase(), serial, &files)?;
         partitions.push(partition);
     }
-    let slices =
-        disk::layout(partitions[0].clone(), partitions[1].clone(), slot_table(rollback_level), root.file("root.erofs"));
+    let slices = disk::layout(
+        sizes,
+        partitions[0].clone(),
+        partitions[1].clone(),
+        slot_table(rollback_level),
+        root.file("root.erofs"),
+    );
     disk::make(path, &slices, facts.root_hash.as_bytes())?;
     for partition in partitions {
         fs::remove_file(&partition).map_err(Error::file("remove", &partition))?;
@@ -271,11 +337,11 @@ mod tests {
             fs::write(stage.file(name), name).unwrap();
         }
         let facts = Facts { root_hash: "00".into(), data_blocks: 1, salt: String::new() };
-        let path = directory.path().join("disk.img");
-        make_disk(&path, &stage, &stage, &facts, 0).unwrap();
+        let (path, sizes) = (directory.path().join("disk.img"), crate::board::find("qemu-aarch64").unwrap().sizes);
+        make_disk(&path, sizes, &stage, &stage, &facts, 0).unwrap();
         for (number, esp) in [Slot::A, Slot::B].map(Slot::esp).into_iter().enumerate() {
             // The first partition begins at 1 MiB, the second one follows it.
-            let start = (1 << 20) + number as u64 * boot_partition::BYTES;
+            let start = (1 << 20) + number as u64 * sizes.esp;
             let read = |name: &str| {
                 let image = format!("{}@@{start}", path.display());
                 run(program("mtype").args(["-i", &image, &format!("::{name}")]), "reading").unwrap()

@@ -6,18 +6,14 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// FAT32 wants at least 65,525 clusters; with clusters of 4 KiB, which firmware reads faster than small ones, that
-/// is 256 MiB and a little. Room for many times the first kernel.
-pub const BYTES: u64 = 288 << 20;
-
-/// Writes the file system. `files` are paths on the partition (as in `EFI/BOOT/BOOTAA64.EFI`) and their sources.
+/// Writes the file system, of so many `bytes`. `files` are paths on the partition (as in `EFI/BOOT/BOOTAA64.EFI`) and their sources.
 /// Same content, same bytes: serial number and times are fixed.
 ///
 /// # Errors
 /// When a file cannot be read or a program fails.
-pub fn make(image: &Path, label: &str, serial: u32, files: &[(&str, &Path)]) -> Result<()> {
+pub fn make(image: &Path, bytes: u64, label: &str, serial: u32, files: &[(&str, &Path)]) -> Result<()> {
     let file = File::create(image).map_err(Error::file("create", image))?;
-    file.set_len(BYTES).map_err(Error::file("extend", image))?;
+    file.set_len(bytes).map_err(Error::file("extend", image))?;
     drop(file);
     run(
         program("mkfs.vfat")
@@ -66,7 +62,7 @@ mod tests {
         let mut hashes = Vec::new();
         for name in ["one", "two"] {
             let image = directory.path().join(name);
-            make(&image, "ESP-A", 0x1234_5678, &files).unwrap();
+            make(&image, 288 << 20, "ESP-A", 0x1234_5678, &files).unwrap();
             hashes.push(crate::cache::digest_file(&image).unwrap());
             // FAT's times have a grain of 2 s.
             std::thread::sleep(Duration::from_millis(2100));

@@ -16,11 +16,16 @@ pub fn release_register(sections: &[(&str, &[u8])]) -> Digest {
     events.iter().fold(START, |register, event| extend(&register, &sha256(&[event.as_bytes()])))
 }
 
-/// The `.belvpol` section of an image with these sections, for a machine whose Secure Boot register holds `secure_boot`.
+/// The `.belvpol` section of an image with these sections, for machines whose Secure Boot register holds one of `secure_boot`.
 ///
 /// # Errors
-/// When the policy key cannot be used, or the rollback level is above what fuses can hold.
-pub fn make(keys: &KeyDirectory, secure_boot: &Digest, sections: &[(&str, &[u8])], rollback_level: u32) -> Result<Vec<u8>> {
+/// When the policy key cannot be used, the rollback level is above what fuses can hold, or there are more values than entries.
+pub fn make(
+    keys: &KeyDirectory,
+    secure_boot: &[Digest],
+    sections: &[(&str, &[u8])],
+    rollback_level: u32,
+) -> Result<Vec<u8>> {
     if rollback_level > HIGHEST_LEVEL {
         return Err(Error::invalid(
             "the rollback level",
@@ -29,20 +34,21 @@ pub fn make(keys: &KeyDirectory, secure_boot: &Digest, sections: &[(&str, &[u8])
     }
     let key = PolicyKey(keys.policy_modulus()?);
     let (register, fuses) = (release_register(sections), fuses_name(&key.name()));
-    let sign = |purpose: Purpose| {
-        let policy = approved(purpose, secure_boot, &register, rollback_level, &fuses);
-        keys.sign_with_policy_key(&to_be_signed(&policy, purpose.policy_ref())).map(PolicySignature)
+    let entry = |secure_boot: &Digest| -> Result<Entry> {
+        let sign = |purpose: Purpose| {
+            let policy = approved(purpose, secure_boot, &register, rollback_level, &fuses);
+            keys.sign_with_policy_key(&to_be_signed(&policy, purpose.policy_ref())).map(PolicySignature)
+        };
+        Ok(Entry {
+            pcr7: *secure_boot,
+            pcr11: register,
+            level: rollback_level,
+            storage: sign(Purpose::Storage)?,
+            fuses: sign(Purpose::Fuses)?,
+        })
     };
-    let entry = Entry {
-        pcr7: *secure_boot,
-        pcr11: register,
-        level: rollback_level,
-        storage: sign(Purpose::Storage)?,
-        fuses: sign(Purpose::Fuses)?,
-    };
-    BootPolicy { key, entries: vec![entry] }
-        .encode()
-        .map_err(|error| Error::invalid("the signed boot policy", error.to_string()))
+    let entries = secure_boot.iter().map(entry).collect::<Result<_>>()?;
+    BootPolicy { key, entries }.encode().map_err(|error| Error::invalid("the signed boot policy", error.to_string()))
 }
 
 #[cfg(test)]
@@ -69,11 +75,13 @@ mod tests {
     fn the_same_release_is_signed_with_the_same_bytes_and_a_level_that_fuses_cannot_hold_is_refused() {
         let scratch = tempfile::tempdir().unwrap();
         let keys = belvedere_keys::create(scratch.path().join("keys"), belvedere_keys::Validity::default()).unwrap();
-        let made = |level| make(&keys, &[7; 32], &[(LINUX, b"kernel")], level);
+        let made = |level| make(&keys, &[[7; 32], [8; 32]], &[(LINUX, b"kernel")], level);
         let policy = made(3).unwrap();
         assert_eq!(policy, made(3).unwrap());
         let read = BootPolicy::decode_section(&policy).unwrap();
-        assert_eq!((read.entries.len(), read.entries[0].level, read.entries[0].pcr7), (1, 3, [7; 32]));
+        assert_eq!((read.entries.len(), read.entries[0].level, read.entries[0].pcr7), (2, 3, [7; 32]));
+        assert_eq!((read.entries[1].pcr7, read.entries[1].pcr11), ([8; 32], read.entries[0].pcr11));
+        assert_ne!(read.entries[0].storage, read.entries[1].storage);
         assert!(made(64).is_ok() && made(65).is_err());
     }
 }

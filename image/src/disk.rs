@@ -1,5 +1,6 @@
 //! The disk: a GPT with the appliance's partitions, as a sparse file.
 
+use crate::board::Sizes;
 use crate::error::{Error, Result};
 use belvedere_luks2::RECORD_OFFSETS;
 use belvedere_luks2::record::{self, VolumeState};
@@ -15,12 +16,8 @@ use std::path::{Path, PathBuf};
 
 const SECTOR: u64 = 512;
 const MEGABYTE: u64 = 1 << 20;
-/// Three times the first root image at the least, and what ten years may add.
-const SYSTEM_BYTES: u64 = 512 * MEGABYTE;
 /// The slot table's partition.
 pub const BOOT_SLOTS_BYTES: u64 = MEGABYTE;
-/// Applications, their storage and logs.
-const DATA_BYTES: u64 = 8 << 30;
 
 /// How much is zero at either end of a [`Content::Blank`] partition: the headers that `init` looks for, and its record.
 const BLANK: u64 = MEGABYTE;
@@ -55,17 +52,17 @@ pub struct Slice {
 }
 
 /// The appliance's partitions, in the order on the disk.
-pub fn layout(esp_a: PathBuf, esp_b: PathBuf, boot_slots: Vec<u8>, root_image: PathBuf) -> Vec<Slice> {
+pub fn layout(sizes: Sizes, esp_a: PathBuf, esp_b: PathBuf, boot_slots: Vec<u8>, root_image: PathBuf) -> Vec<Slice> {
     let slice = |name, bytes, efi, content| Slice { name, bytes, efi, content };
     vec![
-        slice("esp-a", crate::boot_partition::BYTES, true, Content::File(esp_a)),
-        slice("esp-b", crate::boot_partition::BYTES, true, Content::File(esp_b)),
+        slice("esp-a", sizes.esp, true, Content::File(esp_a)),
+        slice("esp-b", sizes.esp, true, Content::File(esp_b)),
         slice("boot-slots", BOOT_SLOTS_BYTES, false, Content::Bytes(boot_slots)),
-        slice("system-a", SYSTEM_BYTES, false, Content::Factory(root_image)),
-        slice("system-b", SYSTEM_BYTES, false, Content::Volume),
+        slice("system-a", sizes.system, false, Content::Factory(root_image)),
+        slice("system-b", sizes.system, false, Content::Volume),
         // Filled by the updater when a required release is committed.
-        slice("system-minimum", SYSTEM_BYTES, false, Content::Volume),
-        slice("data", DATA_BYTES, false, Content::Blank),
+        slice("system-minimum", sizes.system, false, Content::Volume),
+        slice("data", sizes.data, false, Content::Blank),
     ]
 }
 
@@ -248,6 +245,31 @@ mod tests {
         let image = &partition[record::FACTORY_OFFSET as usize..][..8193];
         assert!(image[..8192].iter().all(|&byte| byte == 7) && image[8192] == 0);
         assert!(make(&path, &slices(5 * MEGABYTE), b"identity").is_err());
+    }
+
+    /// The sizes are the board's: a second, larger one has them where its own table says.
+    #[test]
+    fn the_partitions_of_another_board_are_as_large_as_it_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let (esp, root) = (directory.path().join("esp"), directory.path().join("root"));
+        std::fs::write(&esp, b"esp").unwrap();
+        std::fs::write(&root, b"root").unwrap();
+        let sizes = Sizes { esp: 640 * MEGABYTE, system: 6144 * MEGABYTE, data: 20_480 * MEGABYTE };
+        let slices = layout(sizes, esp.clone(), esp, vec![1], root);
+        let path = directory.path().join("disk.img");
+        make(&path, &slices, b"identity").unwrap();
+        let listed = String::from_utf8(run(program("sgdisk").arg("-p").arg(&path), "listing").unwrap()).unwrap();
+        let sectors = |name: &str| {
+            let line = listed.lines().find(|line| line.ends_with(&format!(" {name}"))).unwrap();
+            let numbers: Vec<u64> = line.split_whitespace().take(3).map(|word| word.parse().unwrap()).collect();
+            (numbers[2] - numbers[1] + 1) * SECTOR
+        };
+        let found = ["esp-a", "esp-b", "system-a", "system-b", "system-minimum", "data"].map(sectors);
+        assert_eq!(found, [sizes.esp, sizes.esp, sizes.system, sizes.system, sizes.system, sizes.data]);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().len(),
+            slices.iter().map(|slice| slice.bytes).sum::<u64>() + 2 * MEGABYTE
+        );
     }
 
     #[test]

@@ -124,10 +124,7 @@ fn secure_boot_variables(found: &[Variable]) -> Result<SecureBootVariables> {
         let data = found.iter().find(|variable| variable.name == name).map_or("", |variable| variable.data.as_str());
         hex::decode(data).map_err(|error| Error::invalid(format!("the firmware's variable {name}"), error.to_string()))
     };
-    let db = content("db")?;
-    // One list with one entry (see `wanted`): what follows the list's head is the entry.
-    let authority = db.get(28..).unwrap_or_default().to_vec();
-    Ok(SecureBootVariables { pk: content("PK")?, kek: content("KEK")?, db, dbx: content("dbx")?, authority })
+    Ok(SecureBootVariables { pk: content("PK")?, kek: content("KEK")?, db: content("db")?, dbx: content("dbx")? })
 }
 
 #[cfg(test)]

@@ -3,10 +3,14 @@
 use belvedere_image::appliance::{Request, build};
 use belvedere_image::board;
 use belvedere_image::cache::default_directory;
+use belvedere_image::error::{Error, Result};
+use belvedere_image::key_updates::{self, Addition};
+use belvedere_image::measured;
 use belvedere_image::programs::MissingParts;
 use belvedere_image::progress::Progress;
+use belvedere_keys::KeyDirectory;
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Makes signed disk images of the Belvedere appliance.
@@ -42,6 +46,9 @@ enum Command {
         /// The release's rollback level: on an appliance whose fuses are above it, it never starts.
         #[arg(long, default_value_t = 0)]
         rollback_level: u32,
+        /// Which db key of the key directory signs bootloader and unified kernel image; 1 is the factory's.
+        #[arg(long, default_value_t = 1)]
+        db_key: u32,
         /// Leaves out programs that are not there, for development. Without init, bootloader and kernel stub there is no image.
         #[arg(long)]
         allow_missing: bool,
@@ -49,11 +56,104 @@ enum Command {
         #[arg(long)]
         development: bool,
     },
+    /// Prints what a start of a release measures into the TPM, event by event, and which values open the volumes.
+    Measured {
+        /// The release's uki.efi.
+        image: PathBuf,
+    },
+    /// Has every release from now on tell the firmware (`dbx`) what it may not start any more. Cannot be taken back.
+    Revoke {
+        /// Key directory made by `belvedere-keys init`.
+        #[arg(long)]
+        keys: PathBuf,
+        #[command(flatten)]
+        what: Revoked,
+    },
+    /// Has every release from now on tell the firmware (`db`) of a further certificate whose programs it may start.
+    Trust {
+        /// Key directory made by `belvedere-keys init`.
+        #[arg(long)]
+        keys: PathBuf,
+        /// The certificate, PEM or DER.
+        #[arg(long)]
+        certificate: PathBuf,
+    },
+}
+
+/// One of the three.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Revoked {
+    /// A program: a release's uki.efi or bootloader.efi.
+    #[arg(long)]
+    image: Option<PathBuf>,
+    /// The hash of a program, as Authenticode takes it: 64 hexadecimal digits.
+    #[arg(long)]
+    sha256: Option<String>,
+    /// A certificate, PEM or DER: everything that was signed with its key.
+    #[arg(long)]
+    certificate: Option<PathBuf>,
+}
+
+impl Revoked {
+    fn addition(self) -> Result<Addition> {
+        if let Some(path) = self.image {
+            return key_updates::hash_of(&path).map(Addition::RevokedProgram);
+        }
+        if let Some(path) = self.certificate {
+            return key_updates::certificate(&path).map(Addition::Revoked);
+        }
+        let text = self.sha256.unwrap_or_default();
+        let hash = hex::decode(&text).ok().and_then(|bytes| bytes.try_into().ok());
+        hash.map(Addition::RevokedProgram).ok_or_else(|| Error::invalid(text, "is no SHA-256"))
+    }
+}
+
+fn add(keys: &Path, addition: Result<Addition>) -> ExitCode {
+    let added = addition.and_then(|addition| key_updates::add(&KeyDirectory::open(keys)?, &addition));
+    match added {
+        Ok(Some(path)) => println!("{}: in every release from now on", path.display()),
+        Ok(None) => println!("it is in every release already"),
+        Err(error) => {
+            eprintln!("belvedere-image: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn main() -> ExitCode {
-    let Command::Build { board: name, keys, programs, output, cache, release, rollback_level, allow_missing, development } =
-        Arguments::parse().command;
+    let (name, keys, programs, output, cache, release, rollback_level, db_key, allow_missing, development) =
+        match Arguments::parse().command {
+            Command::Build {
+                board,
+                keys,
+                programs,
+                output,
+                cache,
+                release,
+                rollback_level,
+                db_key,
+                allow_missing,
+                development,
+            } => (board, keys, programs, output, cache, release, rollback_level, db_key, allow_missing, development),
+            Command::Measured { image } => {
+                return match measured::describe(&image) {
+                    Ok(lines) => {
+                        lines.iter().for_each(|line| println!("{line}"));
+                        ExitCode::SUCCESS
+                    }
+                    Err(error) => {
+                        eprintln!("belvedere-image: {error}");
+                        ExitCode::FAILURE
+                    }
+                };
+            }
+            Command::Revoke { keys, what } => return add(&keys, what.addition()),
+            Command::Trust { keys, certificate } => {
+                return add(&keys, key_updates::certificate(&certificate).map(Addition::Trusted));
+            }
+        };
     let Some(board) = board::find(&name) else {
         let names: Vec<&str> = board::BOARDS.iter().map(|board| board.name).collect();
         eprintln!("belvedere-image: there is no board {name}; there is {}", names.join(", "));
@@ -61,8 +161,18 @@ fn main() -> ExitCode {
     };
     let missing_parts = if allow_missing { MissingParts::Leave } else { MissingParts::Refuse };
     let cache = cache.unwrap_or_else(default_directory);
-    let request =
-        Request { board, keys, programs, output, cache, version: release, rollback_level, missing_parts, development };
+    let request = Request {
+        board,
+        keys,
+        programs,
+        output,
+        cache,
+        version: release,
+        rollback_level,
+        db_key,
+        missing_parts,
+        development,
+    };
     match build(&request, &mut Progress::new()) {
         Ok(()) => {
             println!("{}", request.output.join("disk.img").display());

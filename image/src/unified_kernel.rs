@@ -1,15 +1,19 @@
-//! The unified kernel image: stub, kernel, initramfs, command line, device tree, rollback level and the signed boot policy in
-//! one signed file.
+//! The unified kernel image: stub, kernel, initramfs, command line, device tree, rollback level, updates of the
+//! firmware's key databases and the signed boot policy in one signed file.
 //! Nothing inside carries a signature of its own: it could be cut out and started by itself.
 
 use crate::board::Board;
 use crate::boot_policy;
 use crate::error::{Error, Result};
 use crate::root_image::Facts;
+use crate::secure_boot_measurement::Start;
 use crate::signing::sign;
-use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, LINUX, POLICY, RELEASE, assemble, release_section};
-use belvedere_keys::KeyDirectory;
+use belvedere_event_log::expected::{self, Expected};
+use belvedere_kernel_stub::measured;
+use belvedere_kernel_stub::{CMDLINE, DTB, EXPECTED, INITRD, LINUX, POLICY, RELEASE, UPDATES, assemble, release_section};
+use belvedere_keys::{DbKey, KeyDirectory};
 use belvedere_tpm::Digest;
+use belvedere_tpm::policy::sha256;
 use std::fs;
 use std::path::Path;
 
@@ -44,8 +48,12 @@ pub struct Release<'a> {
     pub command_line: &'a str,
     /// See `Request::rollback_level`.
     pub rollback_level: u32,
-    /// What the TPM's register of Secure Boot holds on this board.
-    pub secure_boot: Digest,
+    /// What the TPM's register of Secure Boot may hold on this board, and why.
+    pub starts: &'a [Start],
+    /// The section with updates of the firmware's key databases, if there are any.
+    pub updates: Option<&'a [u8]>,
+    /// What the image is signed with.
+    pub db_key: &'a DbKey,
 }
 
 /// Assembles the image and signs it. Works in `scratch`.
@@ -63,14 +71,41 @@ pub fn make(keys: &KeyDirectory, parts: &Parts<'_>, release: &Release<'_>, scrat
         (DTB, &device_tree),
         (RELEASE, level.as_bytes()),
     ];
-    let policy = boot_policy::make(keys, &release.secure_boot, &sections, release.rollback_level)?;
+    sections.extend(release.updates.map(|updates| (UPDATES, updates)));
+    let expected = expected_events(release, &sections)?;
+    let secure_boot: Vec<Digest> = release.starts.iter().map(|start| start.register).collect();
+    let policy = boot_policy::make(keys, &secure_boot, &sections, release.rollback_level)?;
     sections.push((POLICY, &policy));
+    sections.push((EXPECTED, expected.as_bytes()));
     let image = assemble(&read(parts.stub)?, &sections)
         .map_err(|error| Error::invalid("unified kernel image", error.to_string()))?;
     let unsigned = scratch.join("uki.unsigned.efi");
     fs::write(&unsigned, image).map_err(Error::file("write", &unsigned))?;
-    sign(keys, &unsigned, output)?;
+    sign(release.db_key, &unsigned, output)?;
     fs::remove_file(&unsigned).map_err(Error::file("remove", &unsigned))
+}
+
+/// The section that says which events lead to the registers that the policy is signed for.
+fn expected_events(release: &Release<'_>, sections: &[(&str, &[u8])]) -> Result<String> {
+    let content = |name: &str| sections.iter().find(|(section, _)| *section == name).map(|(_, content)| *content);
+    let sections = measured::MEASURED.into_iter().filter_map(|name| {
+        let text = measured::event(name, content(name)?);
+        Some(expected::Event { register: measured::PCR, name: name.to_owned(), digest: sha256(&[text.as_bytes()]) })
+    });
+    let updates = release.starts.iter().map(|start| start.applied).max().unwrap_or_default();
+    let start = |start: &Start| expected::Start {
+        name: format!(
+            "with {} of {updates} updates of the firmware's keys, bootloader of db key {}",
+            start.applied, start.bootloader
+        ),
+        events: start
+            .events
+            .iter()
+            .map(|(name, digest)| expected::Event { register: 7, name: (*name).to_owned(), digest: *digest })
+            .collect(),
+    };
+    let document = Expected { release: sections.collect(), starts: release.starts.iter().map(start).collect() };
+    document.encode().ok_or_else(|| Error::invalid("the expected events", "are too many for their section"))
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ fn build_anew(directory: &Path, name: &str, keys: &Path) -> PathBuf {
         cache,
         version: "0.1.0".into(),
         rollback_level: 0,
+        db_key: 1,
         missing_parts: match std::env::var_os("BELVEDERE_ALLOW_MISSING") {
             Some(_) => MissingParts::Leave,
             None => MissingParts::Refuse,

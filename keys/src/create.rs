@@ -133,6 +133,27 @@ pub fn complete(directory: impl AsRef<Path>) -> Result<Vec<&'static str>, Error>
     KeyDirectory::open(directory).map(|_| made)
 }
 
+/// Makes a further key that signs bootloader and unified kernel images; gives its number. The firmware takes its signatures
+/// once a release brought its certificate along.
+///
+/// Write order: private key, certificate in both forms; a key without them is none, and the next call makes it anew.
+///
+/// # Errors
+/// When a file cannot be written or a key cannot be made.
+pub fn renew_db(keys: &KeyDirectory, validity: Validity) -> Result<u32, Error> {
+    let number = keys.db_keys()?.len() as u32 + 1;
+    let stem = crate::DbKey::stem(number);
+    let directory = keys.path();
+    put(directory, &format!("{stem}.key"), &generate(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"])?)?;
+    let name = format!("Belvedere development UEFI db {number}");
+    let key = directory.join(format!("{stem}.key"));
+    let certificate = certificate(&key, &name, validity.uefi_days, "")?;
+    let der = openssl::run(&["x509", "-outform", "DER"], &certificate)?;
+    put(directory, &format!("{stem}.crt"), &certificate)?;
+    put(directory, &format!("{stem}.der"), &der)?;
+    Ok(number)
+}
+
 pub(crate) fn put(directory: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
     let partial = directory.join(format!(".{name}.partial"));
     match fs::remove_file(&partial) {
@@ -162,12 +183,19 @@ pub(crate) fn generate(algorithm: &[&str]) -> Result<Vec<u8>, Error> {
 /// Writes `<stem>.crt`, signed by `<stem>.key`, and returns it (PEM).
 fn self_sign(staging: &Staging, stem: &str, common_name: &str, days: u32, extensions: &str) -> Result<Vec<u8>, Error> {
     let key = staging.path.join(format!("{stem}.key"));
+    let certificate = certificate(&key, common_name, days, extensions)?;
+    staging.write(&format!("{stem}.crt"), &certificate)?;
+    Ok(certificate)
+}
+
+/// A certificate of a key for itself, PEM.
+fn certificate(key: &Path, common_name: &str, days: u32, extensions: &str) -> Result<Vec<u8>, Error> {
     // `-config /dev/stdin`: nothing but keys and certificates is ever written to the directory.
     let configuration = format!(
         "[req]\ndistinguished_name=name\nprompt=no\nx509_extensions=extensions\n\
          [name]\nCN={common_name}\n[extensions]\n{extensions}"
     );
-    let certificate = openssl::run(
+    openssl::run(
         &[
             "req",
             "-new",
@@ -181,9 +209,7 @@ fn self_sign(staging: &Staging, stem: &str, common_name: &str, days: u32, extens
             &key.to_string_lossy(),
         ],
         configuration.as_bytes(),
-    )?;
-    staging.write(&format!("{stem}.crt"), &certificate)?;
-    Ok(certificate)
+    )
 }
 
 /// An age identity: 32 random bytes are an X25519 private key. OpenSSL derives the public half; the two bech32

@@ -30,6 +30,25 @@ impl UefiKey {
     }
 }
 
+/// A key whose signatures the firmware takes, or took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DbKey {
+    /// Counted from 1, the factory's.
+    pub number: u32,
+    /// Private key, PKCS#8 PEM.
+    pub key: PathBuf,
+    /// Certificate, PEM.
+    pub certificate: PathBuf,
+    /// Certificate, DER.
+    pub certificate_der: PathBuf,
+}
+
+impl DbKey {
+    pub(crate) fn stem(number: u32) -> String {
+        if number == 1 { UefiKey::Db.stem().to_owned() } else { format!("{}-{number}", UefiKey::Db.stem()) }
+    }
+}
+
 /// What a file of the hierarchy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFile {
@@ -138,6 +157,75 @@ impl KeyDirectory {
     /// UEFI certificate, DER (what firmware set-up screens take).
     pub fn uefi_certificate_der(&self, key: UefiKey) -> PathBuf {
         self.directory.join(format!("{}.der", key.stem()))
+    }
+
+    /// A key whose signatures the firmware takes. 1 is the factory's ([`UefiKey::Db`]); later ones are made by
+    /// [`crate::renew_db`].
+    ///
+    /// # Errors
+    /// When there is none of this number, or it can be read by others than its owner.
+    pub fn db_key(&self, number: u32) -> Result<DbKey, Error> {
+        let stem = DbKey::stem(number);
+        let file = |extension: &str| self.directory.join(format!("{stem}.{extension}"));
+        let (key, certificate, certificate_der) = (file("key"), file("crt"), file("der"));
+        for path in [&key, &certificate, &certificate_der] {
+            let metadata = fs::metadata(path).map_err(|source| match source.kind() {
+                std::io::ErrorKind::NotFound => Error::Missing(path.clone()),
+                _ => Error::File { operation: "look at", path: path.clone(), source },
+            })?;
+            let mode = metadata.permissions().mode() & 0o777;
+            if path.ends_with(format!("{stem}.key")) && mode & 0o077 != 0 {
+                return Err(Error::Exposed { path: path.clone(), mode });
+            }
+        }
+        Ok(DbKey { number, key, certificate, certificate_der })
+    }
+
+    /// Every key of [`Self::db_key`], in the order in which they were made.
+    ///
+    /// # Errors
+    /// As there; the first one must be there.
+    pub fn db_keys(&self) -> Result<Vec<DbKey>, Error> {
+        let mut keys = vec![self.db_key(1)?];
+        for number in 2.. {
+            match self.db_key(number) {
+                Err(Error::Missing(_)) => break,
+                key => keys.push(key?),
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Where the updates of the firmware's key databases lie that every release brings along; there need not be any.
+    pub fn updates(&self) -> PathBuf {
+        self.directory.join("updates")
+    }
+
+    /// Signs a text with the key exchange key: PKCS#7 SignedData (RFC 2315, 9.1), DER, detached, SHA-256, with the
+    /// certificate. Same text, same bytes.
+    ///
+    /// # Errors
+    /// When the key cannot be used.
+    pub fn sign_with_key_exchange_key(&self, text: &[u8]) -> Result<Vec<u8>, Error> {
+        let (key, certificate) = (self.uefi_key(UefiKey::Kek), self.uefi_certificate(UefiKey::Kek));
+        let (key, certificate) = (key.to_string_lossy(), certificate.to_string_lossy());
+        let message = crate::openssl::run(
+            &[
+                "smime", "-sign", "-binary", "-noattr", "-md", "sha256", "-outform", "DER", "-signer", &certificate,
+                "-inkey", &key,
+            ],
+            text,
+        )?;
+        // A ContentInfo (RFC 2315, 7) around it: SEQUENCE, the object identifier of SignedData, [0]. UEFI wants what is inside.
+        const SIGNED_DATA: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
+        let inside = match message.as_slice() {
+            [0x30, 0x82, _, _, rest @ ..] => rest.strip_prefix(&SIGNED_DATA),
+            _ => None,
+        };
+        match inside {
+            Some([0xa0, 0x82, _, _, signed_data @ ..]) => Ok(signed_data.to_vec()),
+            _ => Err(Error::Openssl { command: "smime".into(), message: "unexpected PKCS#7 encoding".into() }),
+        }
     }
 
     /// Private policy key, RSA 2048, PKCS#8 PEM: signs what a release's start looks like to the TPM, which gives out an

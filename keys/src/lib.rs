@@ -8,6 +8,8 @@
 //! | `uefi-pk.{key,crt,der}` | RSA-2048, self-signed | UEFI platform key: owns the firmware's key database |
 //! | `uefi-kek.{key,crt,der}` | RSA-2048, self-signed | UEFI key exchange key: may change `db` and `dbx` |
 //! | `uefi-db.{key,crt,der}` | RSA-2048, self-signed | signs the bootloader and every UKI; the kernel inside carries no signature of its own |
+//! | `uefi-db-<n>.{key,crt,der}` | the same, from n = 2 | later ones, once the firmware was told of them |
+//! | `updates/<n>-{db,dbx}.auth` | signed by `uefi-kek` | changes of the firmware's key databases, which every release brings along |
 //! | `policy.{key,pub}` | RSA-2048 | signs what a release's start looks like to the TPM, which gives storage secrets to nothing else |
 //! | `release.{key,pub}` | Ed25519 | signs release metadata |
 //! | `device-ca.{key,crt}` | ECDSA P-256, CA | issues claim certificates and device certificates |
@@ -29,9 +31,9 @@ mod directory;
 pub mod jetson;
 mod openssl;
 
-pub use create::{Validity, complete, create};
+pub use create::{Validity, complete, create, renew_db};
 pub use describe::{Description, describe};
-pub use directory::{KeyDirectory, KeyFile, Purpose, UefiKey};
+pub use directory::{DbKey, KeyDirectory, KeyFile, Purpose, UefiKey};
 
 use std::path::PathBuf;
 

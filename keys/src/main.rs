@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use belvedere_keys::jetson::{self, Jetson};
-use belvedere_keys::{Error, KeyDirectory, KeyFile, Validity, complete, create, describe};
+use belvedere_keys::{Error, KeyDirectory, KeyFile, Validity, complete, create, describe, renew_db};
 use clap::{Parser, Subcommand};
 
 /// Make and show a development key hierarchy: UEFI Secure Boot keys, release signing key, device certificate
@@ -36,6 +36,12 @@ enum Command {
         /// Which generation.
         #[arg(value_parser = |name: &str| Jetson::named(name).ok_or("orin or xavier"))]
         generation: Jetson,
+    },
+    /// Make a further key that signs what the firmware starts. Releases tell the firmware of it after
+    /// `belvedere-image trust`, and are signed with it by `belvedere-image build --db-key`.
+    RenewDb {
+        /// A directory made by `init`.
+        directory: PathBuf,
     },
     /// List the files of a hierarchy with fingerprints and expiry. Shows no private key.
     Show {
@@ -71,6 +77,12 @@ fn run(arguments: Arguments) -> Result<(), Error> {
             for name in jetson::create(&KeyDirectory::open(&directory)?, generation)? {
                 println!("New: {}", directory.join(name).display());
             }
+            Ok(())
+        }
+        Command::RenewDb { directory } => {
+            let keys = KeyDirectory::open(&directory)?;
+            let number = renew_db(&keys, Validity::default())?;
+            println!("New: {}", keys.db_key(number)?.certificate.display());
             Ok(())
         }
         Command::Show { directory } => show(&KeyDirectory::open(&directory)?),

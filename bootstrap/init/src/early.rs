@@ -5,7 +5,7 @@ use crate::console::{say, say_when};
 use crate::root::{self, Care, NEW_ROOT};
 use crate::watchdog::{Watchdog, feed_during};
 use crate::{PROGRAM, Result, kmsg, last_words, named, power, reset, slots, volumes};
-use belvedere_boot_slots::{POLICY_VARIABLE, Reset, Slot, VENDOR_GUID};
+use belvedere_boot_slots::{EXPECTED_VARIABLE, POLICY_VARIABLE, Reset, Slot, VENDOR_GUID};
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_lights::{Leds, Lights, SysfsLeds, pattern};
 use belvedere_storage::partitions::Partition;
@@ -133,7 +133,8 @@ impl Disk {
     /// gives out keys.
     fn open(&mut self, more: &[&str]) -> Result<()> {
         let policy = format!("{}/{POLICY_VARIABLE}-{VENDOR_GUID}", slots::VARIABLES);
-        let mut arguments = vec!["open", "--policy-key", "/policy-key", "--policy", &policy];
+        let expected = format!("{}/{EXPECTED_VARIABLE}-{VENDOR_GUID}", slots::VARIABLES);
+        let mut arguments = vec!["open", "--policy-key", "/policy-key", "--policy", &policy, "--expected", &expected];
         if let Some(slot) = self.started {
             arguments.extend(["--slot", slot.name()]);
         }

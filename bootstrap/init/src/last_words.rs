@@ -2,6 +2,7 @@
 //! alone (`ramoops`, in the board's device tree). Gone with the power.
 
 use crate::{Result, named};
+use belvedere_storage::measured::PREFIX;
 use belvedere_storage::mounts;
 use std::fs::File;
 use std::io::Read;
@@ -65,6 +66,8 @@ fn read(directory: &Path) -> Result<Vec<(String, String)>> {
 
 /// How the lines begin that are not the kernel's.
 const SUMMARY: &str = "the start before this one ";
+/// How many lines of that table are told.
+const MEASURED_LINES: usize = 64;
 /// What the kernel says when it panics, before the reason.
 const PANIC: &str = "Kernel panic - not syncing";
 /// What PID 1 says to the kernel's log before it gives a start up ([`crate::kmsg`]).
@@ -75,6 +78,8 @@ const GAVE_UP: [&str; 2] = ["belvedere: starting again: ", "belvedere: start fai
 fn told(records: &[(String, String)]) -> Vec<String> {
     let of = |kind: &'static str| records.iter().filter(move |(name, _)| name.starts_with(kind)).map(|(_, text)| text);
     let mut lines: Vec<String> = of("console").filter_map(|text| text.lines().rev().find_map(gave_up)).collect();
+    // Which event kept the volumes closed: the table, line by line.
+    lines.extend(of("console").flat_map(|text| text.lines()).filter_map(measured).take(MEASURED_LINES));
     let mut panicked = false;
     for text in of("dmesg") {
         panicked = true;
@@ -108,6 +113,12 @@ pub fn shown(lines: &[String], most: usize) -> impl Iterator<Item = &String> {
         .enumerate()
         .filter(move |(number, line)| *number >= first || line.starts_with(SUMMARY))
         .map(|(_, line)| line)
+}
+
+/// A line of the table that says what was measured and what should have been.
+fn measured(line: &str) -> Option<String> {
+    let said = line.split_once("belvedere: ")?.1.strip_prefix(PREFIX)?;
+    Some(format!("{SUMMARY}{PREFIX}{}", said.trim_end()))
 }
 
 /// The reason in a line with which PID 1 gave a start up.
@@ -164,6 +175,20 @@ mod tests {
         assert_eq!(
             told(&[record("console-ramoops-0", failed)]),
             ["the start before this one gave up: root image refused: system-b"]
+        );
+    }
+
+    /// Volumes stayed closed, and which event was the reason was on the console alone, which nobody had looked at.
+    #[test]
+    fn what_was_measured_is_told_in_the_next_start_that_operates() {
+        let said = "[1] belvedere: measured: register  7  db DIFFERENT 00\n[2] measured: of somebody else\n\
+                    [3] belvedere: starting again: volumes stay closed: x\n[4] reboot: Restarting system\n";
+        assert_eq!(
+            told(&[record("console-ramoops-0", said)]),
+            [
+                "the start before this one gave up: volumes stay closed: x",
+                "the start before this one measured: register  7  db DIFFERENT 00",
+            ]
         );
     }
 

@@ -2,7 +2,8 @@
 //! keys, PID 1 does neither.
 
 use crate::console::say;
-use crate::{Result, named};
+use crate::{Result, kmsg, named};
+use belvedere_storage::measured::PREFIX;
 use belvedere_storage::partitions::Partition;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -26,8 +27,13 @@ pub fn open(arguments: &[&str]) -> Result<Vec<Partition>> {
     if let Some(errors) = child.stderr.take() {
         // Ends with the program: nothing else holds the other end.
         for line in BufReader::new(errors).lines().map_while(std::result::Result::ok) {
-            say(&line);
-            last = line;
+            if line.starts_with(PREFIX) {
+                // On the console as well, and the next start that operates puts it into the log ([`crate::last_words`]).
+                kmsg::critical(&line);
+            } else {
+                say(&line);
+                last = line;
+            }
         }
     }
     let mut answer = String::new();

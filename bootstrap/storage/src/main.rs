@@ -25,8 +25,9 @@ use belvedere_storage::encrypt::{self, Prepared, Request, Surroundings, kernel_r
 use belvedere_storage::mapped::PREFIX;
 use belvedere_storage::partitions::{self, Partition};
 use belvedere_storage::secrets::linux::{DEADLINE, DEVICE, DeviceTpm};
-use belvedere_storage::secrets::{self, Secrets};
+use belvedere_storage::secrets::{self, Closed, Secrets, SecretsError};
 use belvedere_storage::volume::{Geometry, Purpose};
+use belvedere_storage::{measured, mounts};
 use belvedere_tpm::boot_policy::{BootPolicy, LIMIT};
 use belvedere_tpm::layout::{RELEASE_PCR, SECURE_BOOT_PCR};
 use belvedere_tpm::{PolicyKey, commands};
@@ -41,7 +42,8 @@ const DISK_TIME: Duration = Duration::from_secs(20);
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// Attributes that come before the content of a firmware variable in `efivarfs`, bytes.
 const ATTRIBUTES: usize = 4;
-const USAGE: &str = "usage: belvedere-storage open --policy-key FILE --policy FILE [--slot a|b|minimum] [--destroy data]";
+const USAGE: &str =
+    "usage: belvedere-storage open --policy-key FILE --policy FILE [--expected FILE] [--slot a|b|minimum] [--destroy data]";
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -74,6 +76,8 @@ fn main() -> ExitCode {
 struct Arguments {
     policy_key: PathBuf,
     policy: PathBuf,
+    /// What the release says should be measured.
+    expected: Option<PathBuf>,
     slot: Option<Slot>,
     /// Everything in `data` is destroyed first: its secret in the TPM, and its header.
     destroy_data: bool,
@@ -84,8 +88,9 @@ impl Arguments {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let Some((&"open", options)) = words.split_first() else { return Err(USAGE.to_owned()) };
         let value = |name: &str| options.chunks(2).find(|pair| pair[0] == name).and_then(|pair| pair.get(1).copied());
-        let known =
-            |pair: &[&str]| pair.len() == 2 && ["--policy-key", "--policy", "--slot", "--destroy"].contains(&pair[0]);
+        let known = |pair: &[&str]| {
+            pair.len() == 2 && ["--policy-key", "--policy", "--expected", "--slot", "--destroy"].contains(&pair[0])
+        };
         if !options.chunks(2).all(known) {
             return Err(USAGE.to_owned());
         }
@@ -96,7 +101,13 @@ impl Arguments {
             Some("data") => true,
             Some(_) => return Err(USAGE.to_owned()),
         };
-        Ok(Arguments { policy_key: file("--policy-key")?, policy: file("--policy")?, slot, destroy_data })
+        Ok(Arguments {
+            policy_key: file("--policy-key")?,
+            policy: file("--policy")?,
+            expected: value("--expected").map(PathBuf::from),
+            slot,
+            destroy_data,
+        })
     }
 }
 
@@ -112,6 +123,9 @@ fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
     } else {
         secrets::ensure(&mut tpm, &policy, &key, &mut kernel_random, &mut say)
     };
+    if let Err(SecretsError::Closed(Closed::Measured(_))) = &secrets {
+        tell_measured(&mut tpm, arguments.expected.as_deref());
+    }
     let secrets = secrets.map_err(words)?;
     let level = report_measured(&mut tpm, &policy)?;
 
@@ -240,6 +254,32 @@ fn report_measured(tpm: &mut DeviceTpm, policy: &BootPolicy) -> Result<u32> {
         entry.level
     ));
     Ok(entry.level)
+}
+
+/// Says which event is the reason. What cannot be read is said instead.
+fn tell_measured(tpm: &mut DeviceTpm, expected: Option<&Path>) {
+    let registers = [SECURE_BOOT_PCR, RELEASE_PCR];
+    let values = commands::pcr_read(tpm, registers).map(|values| [0, 1].map(|at| (u32::from(registers[at]), values[at])));
+    let told = values.map_err(words).and_then(|values| {
+        let expected = expected.ok_or("the boot program did not say what should be measured")?;
+        let expected = read_bounded(expected, belvedere_event_log::expected::LIMIT + ATTRIBUTES)?;
+        Ok(measured::lines(&event_log()?, expected.get(ATTRIBUTES..).unwrap_or_default(), &values))
+    });
+    match told {
+        Ok(lines) => lines.iter().for_each(|line| say(line)),
+        Err(error) => say(&format!("{}no event can be compared: {error}", measured::PREFIX)),
+    }
+}
+
+/// The firmware's event log, as the kernel keeps it.
+fn event_log() -> Result<Vec<u8>> {
+    const SECURITY: &str = "/sys/kernel/security";
+    let flags = mounts::DATA_ONLY | rustix::mount::MountFlags::RDONLY;
+    mounts::mount("securityfs", SECURITY, "securityfs", flags, "").map_err(words)?;
+    let path = Path::new(SECURITY).join("tpm0/binary_bios_measurements");
+    let log = read_bounded(&path, belvedere_event_log::log::LIMIT);
+    let _ = mounts::unmount(SECURITY, false);
+    log
 }
 
 /// Moves the fuses to the level that is signed for the running release: it is proven, so nothing older is needed any more.

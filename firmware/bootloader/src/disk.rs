@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, PARTITION, PARTITION_SIZE, Slot};
@@ -11,8 +12,10 @@ use uefi::proto::ProtocolPointer;
 use uefi::proto::device_path::{DevicePath, DeviceSubType, DeviceType};
 use uefi::proto::loaded_image::LoadedImage;
 use uefi::proto::media::block::BlockIO;
+use uefi::proto::media::file::{File, FileAttribute, FileInfo, FileMode};
+use uefi::proto::media::fs::SimpleFileSystem;
 use uefi::proto::media::partition::{GptPartitionType, PartitionInfo};
-use uefi::{Handle, Status};
+use uefi::{CStr16, CString16, Handle, Status};
 
 /// A block where firmware may want it aligned.
 #[repr(align(4096))]
@@ -98,6 +101,20 @@ impl Disk {
         Ok((device, id, block_size))
     }
 
+    /// Gives `look` the content of a file on each ESP that has it, with a name for people.
+    pub fn files(&self, path: &str, look: &mut dyn FnMut(&str, &[u8])) -> Result<(), String> {
+        let name = CString16::try_from(path).map_err(|error| format!("{error:?}"))?;
+        for partition in self.partitions.iter().filter(|partition| partition.esp) {
+            let place = format!("{path} on {}", partition.name);
+            match read_file(partition.handle, &name) {
+                Ok(content) => look(&place, &content),
+                Err(Status::NOT_FOUND) => {}
+                Err(status) => return Err(format!("{place} cannot be read: {status}")),
+            }
+        }
+        Ok(())
+    }
+
     /// Device paths at which the slot's kernel may lie: its own ESP first, then the disk's other ESPs.
     pub fn kernel_paths(&self, slot: Slot) -> Vec<(String, Vec<u8>)> {
         let mut esps: Vec<&Partition> = self.partitions.iter().filter(|partition| partition.esp).collect();
@@ -115,6 +132,29 @@ impl Disk {
             })
             .collect()
     }
+}
+
+/// Longest file that is read: many times our largest.
+const FILE_LIMIT: u64 = 512 << 20;
+
+fn read_file(partition: Handle, path: &CStr16) -> Result<Vec<u8>, Status> {
+    let mut system = shared::<SimpleFileSystem>(partition)?;
+    let mut root = system.open_volume().map_err(|error| error.status())?;
+    let file = root.open(path, FileMode::Read, FileAttribute::empty()).map_err(|error| error.status())?;
+    let mut file = file.into_regular_file().ok_or(Status::NOT_FOUND)?;
+    let size = file.get_boxed_info::<FileInfo>().map_err(|error| error.status())?.file_size();
+    if size > FILE_LIMIT {
+        return Err(Status::BAD_BUFFER_SIZE);
+    }
+    let mut content = vec![0; usize::try_from(size).map_err(|_| Status::BAD_BUFFER_SIZE)?];
+    let mut done = 0;
+    while let Some(rest) = content.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest).map_err(|error| error.status())? {
+            0 => return Err(Status::END_OF_FILE),
+            read => done += read,
+        }
+    }
+    Ok(content)
 }
 
 const END: [u8; 4] = [0x7f, 0xff, 4, 0];

@@ -7,6 +7,8 @@
 //! 1. the slot table with one try less, or one start more, for the slot about to start (flushed and read back): that
 //!    try or start counts as used;
 //! 2. the slot's image is loaded, which verifies it, and its signed rollback level is compared with the fuses: the same;
+//!    when a proven release brings updates of the firmware's key databases along that are not there yet, they are applied
+//!    and the machine restarts ([`updates`]);
 //! 3. the choice is measured into the TPM, and the volatile UEFI variables name it: gone with the power;
 //! 4. the slot is started. From here on the slot table belongs to what runs in it.
 //!
@@ -23,6 +25,7 @@ extern crate std;
 mod device_tree;
 mod partition_name;
 pub mod pl061;
+pub mod updates;
 pub mod virtual_buttons;
 
 pub use device_tree::root_is_compatible;
@@ -30,11 +33,13 @@ pub use partition_name::partition_name;
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use belvedere_boot_slots::{
     BACK_OFF, BLOCK, Buttons, Change, Copies, Inputs, Next, Refusal, Slot, State, Table, decide, refused,
 };
 use belvedere_panel::Condition;
+use belvedere_secure_boot::Database;
 
 /// Everything the bootloader touches.
 pub trait Machine {
@@ -60,6 +65,14 @@ pub trait Machine {
     fn load(&mut self, slot: Slot, place: usize) -> Result<(Self::Image, u32), (Refusal, String)>;
     /// Lets go of an image that is not to be started.
     fn unload(&mut self, image: Self::Image);
+    /// The section of a loaded image with updates of the firmware's key databases; nothing when it has none.
+    fn updates(&mut self, image: &Self::Image) -> Option<Vec<u8>>;
+    /// What a key database holds; nothing when there is no such variable. The error says in words why it cannot be read.
+    fn database(&mut self, database: Database) -> Result<Vec<u8>, String>;
+    /// Has the firmware check a signed update and append it, wholly or not at all. The error says in words why not.
+    fn append(&mut self, database: Database, update: &[u8]) -> Result<(), String>;
+    /// Gives `look` the name and content of a file on each ESP that has it. The error says in words which cannot be read.
+    fn files(&mut self, file: updates::File, look: &mut dyn FnMut(&str, &[u8])) -> Result<(), String>;
     /// Measures the choice. Once in a power-on: what is sealed to it must not depend on what was tried before. The error
     /// says in words why not.
     fn measure(&mut self, slot: Slot) -> Result<(), String>;
@@ -147,7 +160,7 @@ impl Rounds {
                     // An uncounted try could repeat for ever; after a back-off there is nothing better left.
                     machine.say(&format!("slot {}: not started, for its try could not be counted", slot.name()));
                 } else {
-                    start(machine, slot, fuses);
+                    start(machine, slot, fuses, copies.current());
                 }
                 self.refused[slot as usize] = true;
             }
@@ -156,11 +169,22 @@ impl Rounds {
 }
 
 /// Loads and starts. Comes back when the slot cannot be loaded, and the next one has its turn; restarts the machine when it
-/// was started and came back.
-fn start<M: Machine>(machine: &mut M, slot: Slot, fuses: u32) {
+/// was started and came back, or when the firmware's key databases were updated.
+fn start<M: Machine>(machine: &mut M, slot: Slot, fuses: u32, table: Option<Table>) {
     match load(machine, slot, fuses) {
         Err((why, reason)) => note(machine, slot, why, &reason),
         Ok(image) => {
+            // A table that was made anew takes every slot for proven, and none for the last one.
+            let table = table.filter(|table| table.last_good == Some(slot) && table.record(slot).state == State::Good);
+            if let Some(table) = table {
+                let minimum = !matches!(table.record(Slot::Minimum).state, State::Empty | State::Bad);
+                if updates::apply(machine, slot, &image, fuses, minimum) {
+                    machine.unload(image);
+                    machine.say("restarting: the TPM is to measure what the firmware's key databases hold now");
+                    machine.restart();
+                    return;
+                }
+            }
             let measured = machine.measure(slot);
             if let Err(reason) = &measured {
                 // What is sealed to the slot stays closed: no reason not to start.

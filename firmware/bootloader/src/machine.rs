@@ -9,11 +9,13 @@ use core::time::Duration;
 use belvedere_boot_slots::{
     BLOCK, Buttons, Change, MEASURED, MEASUREMENT_VARIABLE, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID,
 };
+use belvedere_bootloader::updates::File;
 use belvedere_bootloader::{Machine, Rounds};
 use belvedere_firmware_console::say;
 use belvedere_fuses::Fuses;
-use belvedere_kernel_stub::{Image, RELEASE, rollback_level};
+use belvedere_kernel_stub::{Image, RELEASE, UPDATES, rollback_level};
 use belvedere_panel::Condition;
+use belvedere_secure_boot::{Database, update};
 use uefi::boot::{self, LoadImageSource};
 use uefi::proto::BootPolicy;
 use uefi::proto::device_path::DevicePath;
@@ -30,6 +32,9 @@ use crate::tpm::FirmwareTpm;
 /// The firmware restarts the machine when nothing happens for so long, seconds.
 const WATCHDOG: usize = 300;
 const WATCHDOG_CODE: u64 = 0x1_0000;
+
+/// Where the firmware looks for this program.
+const BOOTLOADER: &str = "\\EFI\\BOOT\\BOOTAA64.EFI";
 
 /// Runs for ever: until a slot's kernel takes over.
 pub fn run() -> ! {
@@ -116,6 +121,34 @@ impl Machine for Uefi {
         let _ = boot::unload_image(image.handle);
     }
 
+    fn updates(&mut self, image: &Loaded) -> Option<Vec<u8>> {
+        loaded_section(image.handle, UPDATES).ok()?
+    }
+
+    fn database(&mut self, database: Database) -> Result<Vec<u8>, String> {
+        let name = CString16::try_from(database.name()).map_err(|error| format!("{error:?}"))?;
+        match runtime::get_variable_boxed(&name, &VariableVendor::IMAGE_SECURITY_DATABASE) {
+            Ok((content, _)) => Ok(content.into_vec()),
+            Err(error) if error.status() == Status::NOT_FOUND => Ok(Vec::new()),
+            Err(error) => Err(format!("{} cannot be read: {}", database.name(), error.status())),
+        }
+    }
+
+    fn append(&mut self, database: Database, content: &[u8]) -> Result<(), String> {
+        let name = CString16::try_from(database.name()).map_err(|error| format!("{error:?}"))?;
+        let attributes = VariableAttributes::from_bits_retain(update::ATTRIBUTES);
+        runtime::set_variable(&name, &VariableVendor::IMAGE_SECURITY_DATABASE, attributes, content)
+            .map_err(|error| format!("the firmware refuses the update: {}", error.status()))
+    }
+
+    fn files(&mut self, file: File, look: &mut dyn FnMut(&str, &[u8])) -> Result<(), String> {
+        let path = match file {
+            File::Bootloader => BOOTLOADER,
+            File::Kernel(slot) => slot.kernel_path(),
+        };
+        self.disk.as_ref().map_err(String::clone)?.files(path, look)
+    }
+
     fn measure(&mut self, slot: Slot) -> Result<(), String> {
         measure(slot)
     }
@@ -156,9 +189,18 @@ fn load(path: &[u8]) -> Result<(Handle, u32), Status> {
     level.map(|level| (handle, level))
 }
 
-/// The rollback level in an image as the firmware loaded it: in the bytes that it verified, not in the file, which may
-/// have changed since. An image without the section was made before there were levels: level 0.
+/// The rollback level in an image as the firmware loaded it. An image without the section was made before there were levels:
+/// level 0.
 fn signed_level(image: Handle) -> Result<u32, Status> {
+    match loaded_section(image, RELEASE)? {
+        None => Ok(0),
+        Some(section) => rollback_level(&section).ok_or(Status::LOAD_ERROR),
+    }
+}
+
+/// A section of an image as the firmware loaded it: of the bytes that it verified, not of the file, which may have changed
+/// since.
+fn loaded_section(image: Handle, name: &str) -> Result<Option<Vec<u8>>, Status> {
     let loaded = shared::<LoadedImage>(image)?;
     let (base, size) = loaded.info();
     let size = usize::try_from(size).map_err(|_| Status::LOAD_ERROR)?;
@@ -169,10 +211,7 @@ fn signed_level(image: Handle) -> Result<u32, Status> {
     // before this function returns.
     let memory = unsafe { core::slice::from_raw_parts(base.cast::<u8>(), size) };
     let sections = Image::parse(memory).map_err(|_| Status::LOAD_ERROR)?;
-    match sections.loaded_section(RELEASE) {
-        None => Ok(0),
-        Some(section) => rollback_level(section).ok_or(Status::LOAD_ERROR),
-    }
+    Ok(sections.loaded_section(name).map(<[u8]>::to_vec))
 }
 
 fn not_loaded(file: &str, from: &str, status: Status) -> (Refusal, String) {

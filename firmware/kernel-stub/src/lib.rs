@@ -32,6 +32,12 @@ pub const RELEASE: &str = ".belvrel";
 /// only it, has started.
 pub const POLICY: &str = ".belvpol";
 
+/// Section with the updates of the firmware's key databases (`belvedere-secure-boot`).
+pub const UPDATES: &str = ".belvupd";
+
+/// Section with the events that should be measured when the release starts (`belvedere-event-log`). Not measured itself.
+pub const EXPECTED: &str = ".belvexp";
+
 /// The command line of a `.cmdline` section without the newline or NULs an editor or linker left behind; nothing when
 /// it is not UTF-8 or holds a NUL inside.
 pub fn command_line(section: &[u8]) -> Option<&str> {

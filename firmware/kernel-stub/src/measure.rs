@@ -1,8 +1,8 @@
 //! Measures the image's sections, and hands the operating system the signed policy.
 
-use belvedere_boot_slots::{POLICY_VARIABLE, VENDOR_GUID};
+use belvedere_boot_slots::{EXPECTED_VARIABLE, POLICY_VARIABLE, VENDOR_GUID};
 use belvedere_firmware_console::say;
-use belvedere_kernel_stub::{Image, POLICY, measured};
+use belvedere_kernel_stub::{EXPECTED, Image, POLICY, measured};
 use uefi::boot;
 use uefi::proto::tcg::v2::{HashLogExtendEventFlags, PcrEventInputs, Tcg};
 use uefi::proto::tcg::{EventType, PcrIndex};
@@ -32,16 +32,21 @@ fn said(status: Status) {
     say(format_args!("belvedere: kernel stub: the sections cannot be measured: {status}"));
 }
 
-/// Gives the operating system the `.belvpol` section as a volatile variable: signatures over what the TPM's registers must
-/// hold. It needs no protection of its own.
-pub fn hand_over_policy(image: &Image<'_>) {
-    let Some(policy) = image.loaded_section(POLICY) else { return };
-    let (Ok(name), Ok(guid)) = (CString16::try_from(POLICY_VARIABLE), Guid::try_parse(VENDOR_GUID)) else { return };
+/// Gives the operating system two sections as volatile variables: signatures over what the TPM's registers must hold, and the
+/// events that lead there. They need no protection of their own.
+pub fn hand_over(image: &Image<'_>) {
+    set(image, POLICY, POLICY_VARIABLE);
+    set(image, EXPECTED, EXPECTED_VARIABLE);
+}
+
+fn set(image: &Image<'_>, section: &str, variable: &str) {
+    let Some(content) = image.loaded_section(section) else { return };
+    let (Ok(name), Ok(guid)) = (CString16::try_from(variable), Guid::try_parse(VENDOR_GUID)) else { return };
     let vendor = VariableVendor(guid);
     // A left-over with other attributes would make the firmware refuse ours.
     let _ = runtime::delete_variable(&name, &vendor);
     let attributes = VariableAttributes::BOOTSERVICE_ACCESS | VariableAttributes::RUNTIME_ACCESS;
-    if let Err(error) = runtime::set_variable(&name, &vendor, attributes, policy) {
-        say(format_args!("belvedere: kernel stub: cannot set {POLICY_VARIABLE}: {}", error.status()));
+    if let Err(error) = runtime::set_variable(&name, &vendor, attributes, content) {
+        say(format_args!("belvedere: kernel stub: cannot set {variable}: {}", error.status()));
     }
 }

@@ -12,13 +12,13 @@ use alloc::vec::Vec;
 
 use sha2::{Digest, Sha256};
 
-use crate::{CMDLINE, DTB, INITRD, LINUX, RELEASE};
+use crate::{CMDLINE, DTB, INITRD, LINUX, RELEASE, UPDATES};
 
 /// The TPM's register for a unified kernel image and what follows its start, as in the UAPI group's list.
 pub const PCR: u32 = 11;
 
-/// Every section that decides what runs. [`crate::POLICY`] is not among them: it holds the signature over the result.
-pub const MEASURED: [&str; 5] = [LINUX, INITRD, CMDLINE, DTB, RELEASE];
+/// Every section that decides what runs, in this start or the next one. [`crate::POLICY`] is not among them: it holds the signature over the result.
+pub const MEASURED: [&str; 6] = [LINUX, INITRD, CMDLINE, DTB, RELEASE, UPDATES];
 
 /// The event of one section.
 pub fn event(section: &str, content: &[u8]) -> String {

@@ -122,7 +122,7 @@ fn start() -> Result<Status, Failure> {
         .and_then(command_line)
         .ok_or(("there is no valid .cmdline section", Status::NOT_FOUND))?;
     measure::sections(&image);
-    measure::hand_over_policy(&image);
+    measure::hand_over(&image);
     let tree = image.loaded_section(DTB);
     tree.into_iter().flat_map(device_tree::reserved_memory).for_each(reserve);
     let kernel = Kernel::place(kernel)?;

@@ -56,6 +56,8 @@ pub const SLOT_VARIABLE: &str = "BelvedereBootSlot";
 /// Volatile UEFI variable, of the same vendor and attributes, with the signed policy of the release that was started
 /// (section `.belvpol` of its unified kernel image).
 pub const POLICY_VARIABLE: &str = "BelvedereBootPolicy";
+/// Another one, with what should be measured when that release starts (section `.belvexp`), for people.
+pub const EXPECTED_VARIABLE: &str = "BelvedereExpectedEvents";
 /// Another one, which says whether the choice was measured into the TPM: [`MEASURED`], or in words why not.
 pub const MEASUREMENT_VARIABLE: &str = "BelvedereBootMeasurement";
 /// See [`MEASUREMENT_VARIABLE`].

@@ -78,6 +78,7 @@ fn release(bad: &Bad, directory: &Path) -> PathBuf {
         cache: cache::default_directory(),
         version: "0.2.0".into(),
         rollback_level: 0,
+        db_key: 1,
         missing_parts: MissingParts::Refuse,
         development: true,
     };

@@ -11,6 +11,7 @@ mod common;
 mod hands;
 mod old_releases;
 mod power_cuts;
+mod revocation;
 mod sealed;
 mod secure_boot;
 mod slots;

@@ -33,14 +33,14 @@ fn next_level(kernel: &[u8], directory: &Path) -> Vec<u8> {
     let secure_boot = BootPolicy::decode_section(file.file_section(POLICY).unwrap()).unwrap().entries[0].pcr7;
     let measured: Vec<(&str, &[u8])> =
         [LINUX, INITRD, CMDLINE, DTB, RELEASE].map(|name| (name, file.file_section(name).unwrap())).to_vec();
-    let document = boot_policy::make(&keys(), &secure_boot, &measured, 1).unwrap();
+    let document = boot_policy::make(&keys(), &[secure_boot], &measured, 1).unwrap();
     let policy = section(&kernel, POLICY);
     assert_eq!(policy.end - policy.start, document.len() as u64);
     kernel[policy.start as usize..policy.end as usize].copy_from_slice(&document);
     let (unsigned, output) = (directory.join("unsigned.efi"), directory.join("signed.efi"));
     fs::write(&unsigned, &kernel).unwrap();
     assert!(Command::new("sbattach").arg("--remove").arg(&unsigned).status().unwrap().success());
-    signing::sign(&keys(), &unsigned, &output).unwrap();
+    signing::sign(&keys().db_key(1).unwrap(), &unsigned, &output).unwrap();
     fs::read(output).unwrap()
 }
 

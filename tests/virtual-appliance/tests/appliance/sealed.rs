@@ -162,7 +162,14 @@ fn with_other_secure_boot_keys_the_volumes_stay_closed() {
     must(appliance.console_contains("belvedere: slot a: starting", BOOT));
     must(appliance.console_contains(CLOSED, BOOT));
     let console = appliance.console();
-    assert!(console.contains("register 7") || console.contains("PCR 7"), "{console}");
+    assert!(console.contains("PCR 7 differs"), "{console}");
+    // Event by event, and which one is the reason.
+    assert!(console.contains("measured: the reason is PK in register 7"), "{console}");
+    let row = |name: &str, verdict: &str| {
+        console.lines().any(|line| line.contains(&format!("measured: register  7  {name} ")) && line.contains(verdict))
+    };
+    assert!(row("SecureBoot", " same ") && row("db", " DIFFERENT "), "{console}");
+    assert!(console.contains("measured: register 11  .linux ") && !console.contains("measured: register 11  .linux  DIFF"));
 }
 
 /// The guide: a full reset deletes everything. What is on the disk afterwards is looked at from outside: nothing of the old
@@ -211,5 +218,6 @@ fn with_secure_boot_off_the_volumes_stay_closed() {
     must(appliance.power_on());
     must(appliance.console_contains("belvedere: Secure Boot is off", BOOT));
     must(appliance.console_contains(CLOSED, BOOT));
+    must(appliance.console_contains("measured: the reason is SecureBoot in register 7", BOOT));
     must(appliance.wait_for_light(Light::Status, FAST_RED, BOOT));
 }
