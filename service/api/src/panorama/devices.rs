@@ -76,7 +76,7 @@ async fn taken(api: &Api, name: &str) -> Result<ApiError, ApiError> {
              (delete-device --device-id {}) and provision it again",
             device.device_id
         ),
-        None => format!("a device with the name {name} exists already"),
+        None => format!("a device with the name {name} exists already; choose another name, or delete that device first"),
     };
     Ok(ApiError::conflict("DEVICE", name, text))
 }

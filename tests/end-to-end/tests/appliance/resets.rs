@@ -18,6 +18,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const DEVICE: &str = "reset";
+/// The same appliance once more: "Resetting an appliance does not delete it from the AWS Panorama service", so its old name is taken.
+const AGAIN: &str = "reset-again";
 const MINUTE: Duration = Duration::from_secs(60);
 /// "The shutdown sequence takes about 10 seconds" (guide, "Power and reset buttons").
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -179,12 +181,13 @@ fn live() -> Result<(), Trouble> {
         assert!(!found, "{word} can be read on the disk");
     }
 
-    progress.stage("the service knows the device still; it is provisioned again");
+    progress.stage("the service knows the device still; it is provisioned again, under another name");
     scene.appliance()?.power_on().map_err(seen("switching on"))?;
-    let again = scene.stick_again(DEVICE)?;
+    let again = scene.make_stick(AGAIN)?;
     scene.appliance()?.plug_stick(&again).map_err(seen("plugging in a new stick"))?;
     scene.appliance()?.console_contains("(provisioned)", 5 * MINUTE).map_err(seen("provisioning again"))?;
-    scene.wait_online(DEVICE, 5 * MINUTE)?;
+    scene.wait_online(AGAIN, 5 * MINUTE)?;
+    assert_eq!(scene.describe_device(DEVICE)?["DeviceId"], *device_id, "a reset does not delete it from the service");
     let green = Pattern::Solid(Colour::Green);
     scene.appliance()?.wait_for_light(Light::Status, green, 2 * MINUTE).map_err(seen("operating again"))?;
     println!("{}", progress.summary());
