@@ -24,6 +24,7 @@ mod device_tree;
 mod partition_name;
 pub mod pl061;
 pub mod virtual_buttons;
+pub mod watchdog;
 
 pub use device_tree::root_is_compatible;
 pub use partition_name::partition_name;
