@@ -94,6 +94,7 @@ pub fn run() -> ! {
         (Ok(prepared), Ok(signals)) => (prepared, signals),
         (Err(error), _) | (_, Err(error)) => fail(&console, watchdog, &error),
     };
+    kmsg::reached(&format!("the services of {}", line.version));
     console.say(&format!("root image {} takes over ({:.2} s)", line.version, uptime().as_secs_f64()));
     let spool = Arc::new(Mutex::new(Spool::default()));
     let (restart_requests, restarts) = restart::requests();
@@ -116,7 +117,7 @@ pub fn run() -> ! {
         first_to_end: service.first_to_end,
     });
     let mut supervisor = Supervisor {
-        machine: Supervision::new(policies.collect(), uptime(), slots::started_is_proven()),
+        machine: Supervision::new(policies.collect(), uptime(), slots::started_trial()),
         processes: SERVICES.iter().map(|_| Process::default()).collect(),
         ends: vec![String::new(); SERVICES.len()],
         panel: panel::start(),
@@ -131,8 +132,9 @@ pub fn run() -> ! {
         spool,
     };
     supervisor.tell_last_words();
+    // The console has them from the first stage.
     for line in warnings {
-        supervisor.say(&line);
+        supervisor.store("syslog", &line);
     }
     supervisor.find_missing_programs();
     supervisor.serve(&signals, &mut watchdog);
@@ -272,6 +274,7 @@ impl Supervisor {
                 return Some(Event::Stop);
             }
             Action::Operating => {
+                kmsg::reached("the green light");
                 self.say(&format!("operating ({:.2} s)", uptime().as_secs_f64()));
                 self.note_operating();
                 self.facts.operating = true;
