@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// How long to wait for a disk to appear.
 const DISK_TIME: Duration = Duration::from_secs(20);
 /// How long the error light can be seen before the machine starts again and the bootloader counts the start.
-const ERROR_TIME: Duration = Duration::from_secs(8);
+pub const ERROR_TIME: Duration = Duration::from_secs(8);
 /// How long opening the volumes may take: at the first start gigabytes are encrypted, at a minute each on a slow disk.
 const VOLUMES_TIME: Duration = Duration::from_secs(60 * 60);
 /// How long one image may take to be read whole. It is read at a few hundred megabytes a second; a dying disk that

@@ -29,8 +29,6 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long the error light can be seen before the machine starts again.
-const ERROR_TIME: Duration = Duration::from_secs(20);
 /// What is read from one service in one round, so that a talkative one does not starve the others.
 const ROUND_BYTES: usize = 32 * 1024;
 /// Longest call that PID 1 reads, in bytes; the longest of its methods has one line of text.
@@ -154,11 +152,11 @@ fn fail(console: &Console, mut watchdog: Option<Watchdog>, error: &str) -> ! {
     say(&format!("start failed: {error}"));
     kmsg::critical(&format!("start failed: {error}"));
     early::show(pattern([Condition::Error], []));
-    say(&format!("starting again in {} s", ERROR_TIME.as_secs()));
+    say(&format!("starting again in {} s", early::ERROR_TIME.as_secs()));
     if let Some(watchdog) = &mut watchdog {
         watchdog.feed();
     }
-    std::thread::sleep(ERROR_TIME);
+    std::thread::sleep(early::ERROR_TIME);
     power::restart_now()
 }
 
