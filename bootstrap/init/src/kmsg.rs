@@ -15,8 +15,8 @@ pub fn critical(text: &str) {
 /// What [`reached`] says before it says where.
 pub const REACHED: &str = "belvedere: reached ";
 
-/// Says how far this start has come, with priority 4 (warning: the least that the copy in ramoops gets): should nothing be heard of it any more, that is
-/// what the next start can tell of it.
+/// Says how far this start has come, with priority 4 (warning: the least that the copy in ramoops gets). Should nothing be
+/// heard of it any more, that is what the next start can tell of it.
 pub fn reached(place: &str) {
     write_to("/dev/kmsg", 4, &format!("reached {place}"));
 }

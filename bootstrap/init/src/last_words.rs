@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn what_the_watchdog_ended_is_told_with_how_far_it_had_come() {
         let of = |text: &str| told(&[record("console-ramoops-0", text)], true);
-        let said = "[1] line\n[2] belvedere: reached the first stage of 0.2.0\n[3] belvedere: reached the root image of 0.2.0\n[4] line\n";
+        let said = "[1] line\n[2] belvedere: reached the first stage of 0.2.0\n\
+                    [3] belvedere: reached the root image of 0.2.0\n[4] line\n";
         let how = "was ended by the watchdog: nothing was heard after it had reached the root image of 0.2.0; ";
         assert_eq!(
             of(said),
@@ -223,8 +224,8 @@ mod tests {
         assert!(of("[1] line\n")[0].contains("by the watchdog: nothing was ever heard of PID 1; the kernel's last"));
         // In the firmware: what memory holds is of a start before that.
         let silent = format!("{SUMMARY}was ended by the watchdog, and its kernel had not said anything");
-        assert_eq!(of("[1] reboot: Restarting system\n"), [silent.clone()]);
-        assert_eq!(told(&[], true), [silent]);
+        assert_eq!(of("[1] reboot: Restarting system\n"), [silent.as_str()]);
+        assert_eq!(told(&[], true), [silent.as_str()]);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! Each bad release is a whole image, built and signed like a good one, with one bad program (`tests/misbehaving`) in the
 //! place of a good one. It lies in slot b as an updater leaves it there, of an appliance that operated in slot a before.
 //!
-//! By default one case runs, the quickest; with `BELVEDERE_LONG` all of them.
+//! By default one case runs, the quickest; with `BELVEDERE_LONG` all of them, and two releases that are bad in another way: one
+//! that meets a wrong block of its root image while it operates, and one whose services somebody has taken over.
 //!
 //!     BELVEDERE_IMAGE=… scripts/cargo test -p belvedere-virtual-appliance --test bad_releases -- --nocapture
 //!
@@ -256,7 +257,7 @@ fn a_release_whose_pid_1_hangs_is_back_on_the_good_one() {
         gives_way(&Bad {
             program: "init-hangs",
             replaces: "init",
-            told: "was ended by the watchdog: nothing was heard after it had reached the root image of 0.2.0; the kernel's last",
+            told: "was ended by the watchdog: nothing was heard after it had reached the root image of 0.2.0; the kernel",
             power_cut: false,
         });
     }
