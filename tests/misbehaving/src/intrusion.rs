@@ -11,9 +11,12 @@ use std::path::{Path, PathBuf};
 
 /// The name of what is left behind.
 pub const MARK: &str = "belvedere-intruder";
-/// What is tried, in this order. The first one changes nothing.
-pub const ATTEMPTS: [&str; 9] =
-    ["find", "find-uncovered", "leave", "remount", "settings", "disks", "variables", "leave-uncovered", "table"];
+/// What is tried, in this order: what others' data is hidden behind is taken away last.
+pub const ATTEMPTS: [&str; 8] = ["find", "leave", "remount", "settings", "devices", "disks", "variables", "uncovered"];
+/// Names each start of the kernel.
+const START: &str = "/proc/sys/kernel/random/boot_id";
+/// Where the service that makes containers has a second `/proc`.
+const WHOLE_PROC: &str = "/run/belvedere-proc";
 const DATA: &str = "/var/lib/belvedere";
 const VARIABLES: &str = "/sys/firmware/efi/efivars";
 
@@ -21,14 +24,12 @@ const VARIABLES: &str = "/sys/firmware/efi/efivars";
 pub fn attempt(name: &str) {
     match name {
         "find" => find(),
-        "find-uncovered" => {
-            uncover();
-            find();
-        }
         "leave" => leave(Path::new("/")),
-        "leave-uncovered" => {
-            uncover();
-            leave(Path::new(DATA));
+        "uncovered" => {
+            if rustix::mount::unmount(DATA, UnmountFlags::DETACH).is_ok() {
+                find();
+                leave(Path::new(DATA));
+            }
         }
         "remount" => {
             for path in ["/", "/usr", "/etc"] {
@@ -47,6 +48,7 @@ pub fn attempt(name: &str) {
         "disks" => disks(),
         "variables" => variables(),
         _ => {
+            // "devices"
             for path in ["/dev/kmsg", "/dev/watchdog0", "/dev/mem", "/dev/tpm0", "/dev/mapper/control"] {
                 opens(Path::new(path));
             }
@@ -60,14 +62,9 @@ fn opens(path: &Path) {
     }
 }
 
-/// What hides others' data, taken away by who may do that.
-fn uncover() {
-    while rustix::mount::unmount(DATA, UnmountFlags::DETACH).is_ok() {}
-}
-
 /// Calls `each` for every directory below one, not for the kernel's.
 fn directories(top: &Path, each: &mut impl FnMut(&Path)) {
-    if ["/proc", "/sys", "/dev"].iter().any(|kernels| top == Path::new(kernels)) {
+    if ["/proc", "/sys", "/dev", WHOLE_PROC].iter().any(|kernels| top == Path::new(kernels)) {
         return;
     }
     each(top);
@@ -79,11 +76,17 @@ fn directories(top: &Path, each: &mut impl FnMut(&Path)) {
     }
 }
 
+fn this_start() -> String {
+    std::fs::read_to_string(START).unwrap_or_default()
+}
+
+/// Marks of an earlier start.
 fn find() {
     for top in ["/", "/dev/shm"] {
         directories(Path::new(top), &mut |directory| {
             let path = directory.join(MARK);
-            if path.symlink_metadata().is_ok() {
+            let of_now = std::fs::read_to_string(&path).is_ok_and(|text| text == this_start());
+            if path.symlink_metadata().is_ok() && !of_now {
                 println!("intruder: found {}", path.display());
             }
         });
@@ -93,7 +96,7 @@ fn find() {
 fn leave(top: &Path) {
     directories(top, &mut |directory| {
         let path = directory.join(MARK);
-        let written = std::fs::File::create(&path).and_then(|mut file| file.write_all(MARK.as_bytes()));
+        let written = std::fs::File::create(&path).and_then(|mut file| file.write_all(this_start().as_bytes()));
         if written.is_ok() {
             println!("intruder: left {}", path.display());
         }
@@ -109,7 +112,6 @@ fn leave(top: &Path) {
             }
         }
     });
-    // As a last resort all of what is written is written now.
     rustix::fs::sync();
 }
 
