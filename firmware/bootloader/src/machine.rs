@@ -35,8 +35,8 @@ const WATCHDOG_CODE: u64 = 0x1_0000;
 /// The board's own watchdog does the same, and also when the firmware hangs, seconds: verifying and loading one image is
 /// the longest that is done without a sign of life, 10 s on an emulated board.
 const HARDWARE_WATCHDOG: u16 = 120;
-/// How long a slot has from its start to its kernel's watchdog driver, seconds: an emulated board needs a few. Three of them, with
-/// what comes before, are over within five minutes.
+/// How long a slot has from its start to its kernel's watchdog driver, seconds: an emulated board needs a few. Three of
+/// them, with what comes before, are over within five minutes.
 const KERNEL_TIME: u16 = 75;
 
 /// Runs for ever: until a slot's kernel takes over.
