@@ -35,8 +35,13 @@ fn line(priority: u8, text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// As the kernel's log has it.
+    pub fn critical_line(text: &str) -> String {
+        line(2, text)
+    }
 
     #[test]
     fn one_line_whatever_the_text_and_never_too_long() {

@@ -28,7 +28,11 @@ pub fn take() -> Result<Vec<String>> {
 /// What the kernel says when it restarts the machine over a block of the root image that is not as signed.
 const WRONG_BLOCK: &str = "dm-verity device corrupted";
 
-/// Whether the start before this one met a wrong block of its root image. Forgets nothing.
+/// What the first stage says, through [`crate::kmsg`], when it refuses one.
+const REFUSED: &str = "belvedere: starting again: root image refused";
+
+/// Whether the start before this one met a wrong block of its root image, while it ran or when it read the whole of it: one
+/// that is found once is looked for until the slot works or has lost its turns. Forgets nothing.
 pub fn met_a_wrong_block() -> bool {
     if mounts::mount("pstore", PSTORE, "pstore", mounts::DATA_ONLY, "").is_err() {
         return false;
@@ -37,10 +41,14 @@ pub fn met_a_wrong_block() -> bool {
         entries
             .flatten()
             .take(MAXIMUM_RECORDS)
-            .any(|entry| text(&entry.path()).is_some_and(|text| text.contains(WRONG_BLOCK)))
+            .any(|entry| text(&entry.path()).is_some_and(|text| tells_of_a_wrong_block(&text)))
     });
     let _ = mounts::unmount(PSTORE, false);
     met
+}
+
+fn tells_of_a_wrong_block(text: &str) -> bool {
+    [WRONG_BLOCK, REFUSED].iter().any(|said| text.contains(said))
 }
 
 fn text(path: &Path) -> Option<String> {
@@ -226,6 +234,16 @@ mod tests {
         let silent = format!("{SUMMARY}was ended by the watchdog, and its kernel had not said anything");
         assert_eq!(of("[1] reboot: Restarting system\n"), [silent.as_str()]);
         assert_eq!(told(&[], true), [silent.as_str()]);
+    }
+
+    /// The start after one that refused its image did not read it, operated, met the block again: for ever, for an operating
+    /// slot does not lose its turns.
+    #[test]
+    fn a_wrong_block_is_looked_for_again_after_a_start_that_found_it() {
+        assert!(tells_of_a_wrong_block("[9] reboot: Restarting system with command 'dm-verity device corrupted'\n"));
+        let refused = crate::kmsg::tests::critical_line("starting again: root image refused: system-a: read the image");
+        assert!(tells_of_a_wrong_block(&refused));
+        assert!(!tells_of_a_wrong_block("[9] belvedere: starting again: agent is silent\n[10] reboot: Restarting system\n"));
     }
 
     #[test]
