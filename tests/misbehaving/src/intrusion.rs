@@ -85,7 +85,8 @@ fn find() {
     for top in ["/", "/dev/shm"] {
         directories(Path::new(top), &mut |directory| {
             let path = directory.join(MARK);
-            let of_now = std::fs::read_to_string(&path).is_ok_and(|text| text == this_start());
+            // One that somebody is just writing is empty.
+            let of_now = std::fs::read_to_string(&path).is_ok_and(|text| text.is_empty() || text == this_start());
             if path.symlink_metadata().is_ok() && !of_now {
                 println!("intruder: found {}", path.display());
             }
