@@ -43,6 +43,7 @@ pub fn hang() -> ! {
 pub fn fill_memory() -> ! {
     loop {
         // Small pieces: a large one would be refused before there is no memory any more.
-        std::mem::forget(vec![0x5a_u8; 1 << 20]);
+        // Looked at, or the compiler sees that nobody needs it and takes none.
+        std::mem::forget(std::hint::black_box(vec![0x5a_u8; 1 << 20]));
     }
 }
