@@ -87,8 +87,10 @@ pub const BOARDS: &[Board] = &[Board {
         include_str!("../boards/qemu-aarch64/kernel.config"),
     ],
     // acpi=off: the appliance is described by its device tree, as real boards are. panic=5: a person can read why.
-    // events_dfl_poll_msecs: a card put into a reader is noticed (elsewhere udev asks for it).
-    kernel_command_line: "acpi=off panic=5 loglevel=5 sysctl.kernel.io_uring_disabled=2 block.events_dfl_poll_msecs=2000",
+    // events_dfl_poll_msecs: a card put into a reader is noticed (elsewhere udev asks for it). heartbeat: how long the
+    // watchdog, which the bootloader armed, waits from its driver on for PID 1.
+    kernel_command_line: "acpi=off panic=5 loglevel=5 sysctl.kernel.io_uring_disabled=2 block.events_dfl_poll_msecs=2000 \
+        i6300esb.heartbeat=60",
     development_console: "console=ttyAMA0",
     device_tree_additions: include_str!("../boards/qemu-aarch64/device-tree.dtsi"),
     machine: "virt,acpi=off,gic-version=3",

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// How long to wait for a disk to appear.
 const DISK_TIME: Duration = Duration::from_secs(20);
 /// How long the error light can be seen before the machine starts again and the bootloader counts the start.
-const ERROR_TIME: Duration = Duration::from_secs(8);
+pub const ERROR_TIME: Duration = Duration::from_secs(8);
 /// How long opening the volumes may take: at the first start gigabytes are encrypted, at a minute each on a slow disk.
 const VOLUMES_TIME: Duration = Duration::from_secs(60 * 60);
 /// How long one image may take to be read whole. It is read at a few hundred megabytes a second; a dying disk that
@@ -86,6 +86,7 @@ fn switch() -> std::result::Result<Infallible, Stop> {
     let line = std::fs::read_to_string("/proc/cmdline").map_err(named("read", "/proc/cmdline"))?;
     let line = command_line::parse(&line)?;
     say_when(&format!("version {} on board {}", line.version, line.board));
+    kmsg::reached(&format!("the first stage of {}", line.version));
     say(&lockdown());
 
     let started = started_slot();
@@ -106,6 +107,7 @@ fn switch() -> std::result::Result<Infallible, Stop> {
         say_when("every block of the root image is as signed");
     }
     opened.restart_on_corruption(&partition).map_err(text)?;
+    kmsg::reached(&format!("the root image of {}", line.version));
     say_when(&format!("root image accepted from {} ({})", partition.name, partition.device.display()));
     switch_root().map_err(Stop::Failed)
 }

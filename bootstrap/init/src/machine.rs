@@ -3,7 +3,7 @@
 use crate::command_line::{self, CommandLine};
 use crate::console::Console;
 use crate::device_filter::{Blocks, SCSI_DISKS};
-use crate::table::{Kernel, SERVICES, Service, user_of};
+use crate::table::{Kernel, SERVICES, SERVICES_WEIGHT, Service, user_of};
 use crate::watchdog::{Watchdog, feed_during};
 use crate::{Result, device_filter, devices, named, slots, view};
 use belvedere_boot_slots::Reset;
@@ -154,10 +154,17 @@ pub fn make_control_groups(console: &Console) -> Result<()> {
         std::fs::create_dir_all(&group).map_err(named("make", &group))?;
         enable(&group);
     }
+    if let Err(error) = write_kernel_file(&format!("{CGROUPS}/services/cpu.weight"), &SERVICES_WEIGHT.to_string()) {
+        console.say(&error);
+    }
     for service in SERVICES {
         let group = cgroup_of(service);
         std::fs::create_dir_all(&group).map_err(named("make", &group))?;
-        let limits = [("memory.max", service.memory * 1024 * 1024), ("pids.max", service.tasks)];
+        let limits = [
+            ("memory.max", service.memory * 1024 * 1024),
+            ("cpu.weight", service.processor_weight),
+            ("pids.max", service.tasks),
+        ];
         for (file, value) in limits {
             if let Err(error) = write_kernel_file(&format!("{group}/{file}"), &value.to_string()) {
                 console.say(&error);

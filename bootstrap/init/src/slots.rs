@@ -12,6 +12,7 @@
 //!
 //! Nobody else writes the table meanwhile: the bootloader is gone, the updater waits until the appliance operates.
 
+use crate::supervision::Trial;
 use crate::{Result, named};
 use belvedere_boot_slots::{
     BLOCK, COPY_OFFSETS, Copies, MEASURED, MEASUREMENT_VARIABLE, PARTITION, Reset, SLOT_VARIABLE, STARTS, Slot, State,
@@ -123,11 +124,20 @@ pub fn is_proven(device: &Path, slot: Slot) -> bool {
     read(device).current().is_some_and(|table| table.record(slot).state == State::Good)
 }
 
-/// Whether the slot that was started is proven. One that nothing is known of is taken for proven and gets the longer time to
+/// What is known of the slot that was started. One that nothing is known of is taken for proven and gets the longer time to
 /// operate.
-pub fn started_is_proven() -> bool {
+pub fn started_trial() -> Trial {
     let table = partition().map_err(drop);
-    started().zip(table.ok()).is_none_or(|(slot, table)| is_proven(&table.device, slot))
+    started().zip(table.ok()).map_or(Trial::Proven, |(slot, table)| trial(&table.device, slot))
+}
+
+/// The bootloader counted this start already. Without a table nothing is proven.
+fn trial(device: &Path, slot: Slot) -> Trial {
+    match read(device).current().map(|table| table.record(slot).state) {
+        Some(State::Good) => Trial::Proven,
+        Some(State::Trying { left }) if left + 1 < TRIES => Trial::Later,
+        _ => Trial::First,
+    }
 }
 
 /// Notes in the table on `device` that `slot` operates. Gives what people should be told.
@@ -210,7 +220,7 @@ pub fn report_operating(say: impl Fn(&str) + Send + 'static) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belvedere_boot_slots::{PARTITION_SIZE, Record, Table, initial};
+    use belvedere_boot_slots::{Buttons, Inputs, PARTITION_SIZE, Record, Table, decide, initial};
 
     fn device(table: Table) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -228,6 +238,23 @@ mod tests {
     fn table(path: &Path) -> Table {
         let [first, second] = copies(path);
         Copies::read(&first, &second).current().unwrap()
+    }
+
+    #[test]
+    fn the_first_of_the_tries_is_told_from_the_later_ones() {
+        let good = Table::empty(Slot::A).committed(Slot::A).written(Slot::B, 0);
+        let mut now = good;
+        now.preferred = Slot::B;
+        let starts = [(); TRIES as usize].map(|()| {
+            let [first, second] = initial(now);
+            let copies = Copies::read(&first, &second);
+            let (buttons, refused) = (Buttons::None, [false; 3]);
+            now = decide(Inputs { copies: &copies, fuses: 0, buttons, refused, back_offs: 0 }).write.unwrap();
+            trial(device(now).path(), Slot::B)
+        });
+        assert_eq!(starts, [Trial::First, Trial::Later, Trial::Later]);
+        assert_eq!(trial(device(good).path(), Slot::A), Trial::Proven);
+        assert_eq!(trial(tempfile::NamedTempFile::new().unwrap().path(), Slot::A), Trial::First);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::panel::Facts;
 use crate::power::{self, End};
 use crate::signs::{self, Sign};
 use crate::spool::Spool;
-use crate::supervision::{Action, Event, Fault, Policy, Supervision};
+use crate::supervision::{Action, Event, Fault, Policy, Supervision, Trial};
 use crate::table::{HEARTBEAT, PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
 use crate::{Result, early, kmsg, last_words, logs, machine, named, panel, restart, slots};
@@ -29,8 +29,6 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long the error light can be seen before the machine starts again.
-const ERROR_TIME: Duration = Duration::from_secs(20);
 /// What is read from one service in one round, so that a talkative one does not starve the others.
 const ROUND_BYTES: usize = 32 * 1024;
 /// Longest call that PID 1 reads, in bytes; the longest of its methods has one line of text.
@@ -98,6 +96,7 @@ pub fn run() -> ! {
         (Ok(prepared), Ok(signals)) => (prepared, signals),
         (Err(error), _) | (_, Err(error)) => fail(&console, watchdog, &error),
     };
+    kmsg::reached(&format!("the services of {}", line.version));
     console.say(&format!("root image {} takes over ({:.2} s)", line.version, uptime().as_secs_f64()));
     let spool = Arc::new(Mutex::new(Spool::default()));
     let (restart_requests, restarts) = restart::requests();
@@ -119,9 +118,10 @@ pub fn run() -> ! {
         patience: PATIENCE,
         first_to_end: service.first_to_end,
     });
-    let proven = slots::started_is_proven();
+    let trial = slots::started_trial();
+    let proven = trial == Trial::Proven;
     let mut supervisor = Supervisor {
-        machine: Supervision::new(policies.collect(), uptime(), proven),
+        machine: Supervision::new(policies.collect(), uptime(), trial),
         proven,
         emptied,
         processes: SERVICES.iter().map(|_| Process::default()).collect(),
@@ -138,8 +138,9 @@ pub fn run() -> ! {
         spool,
     };
     supervisor.tell_last_words();
+    // The console has them from the first stage.
     for line in warnings {
-        supervisor.say(&line);
+        supervisor.store("syslog", &line);
     }
     supervisor.find_missing_programs();
     supervisor.serve(&signals, &mut watchdog);
@@ -159,11 +160,11 @@ fn fail(console: &Console, mut watchdog: Option<Watchdog>, error: &str) -> ! {
     say(&format!("start failed: {error}"));
     kmsg::critical(&format!("start failed: {error}"));
     early::show(pattern([Condition::Error], []));
-    say(&format!("starting again in {} s", ERROR_TIME.as_secs()));
+    say(&format!("starting again in {} s", early::ERROR_TIME.as_secs()));
     if let Some(watchdog) = &mut watchdog {
         watchdog.feed();
     }
-    std::thread::sleep(ERROR_TIME);
+    std::thread::sleep(early::ERROR_TIME);
     power::restart_now()
 }
 
@@ -279,6 +280,7 @@ impl Supervisor {
                 return Some(Event::Stop);
             }
             Action::Operating => {
+                kmsg::reached("the green light");
                 self.say(&format!("operating ({:.2} s)", uptime().as_secs_f64()));
                 self.note_operating();
                 self.facts.operating = true;

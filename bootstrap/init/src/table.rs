@@ -53,6 +53,9 @@ pub struct Service {
     pub required: bool,
     /// Memory in MiB; more ends it.
     pub memory: u64,
+    /// Its share of the processors when several want them, as the kernel's `cpu.weight`: 100 is usual. Nobody's share is
+    /// taken while nobody else wants it, and nobody can take the others' all.
+    pub processor_weight: u64,
     /// Processes and threads.
     pub tasks: u64,
     /// Open files.
@@ -71,6 +74,11 @@ pub const HEARTBEAT: Duration = Duration::from_secs(90);
 /// How long a service waits for those it is to be started after.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Share of a service that computes much on bytes from outside: a flood of them leaves the others what they need.
+const MUCH: u64 = 25;
+/// Share of all services together, beside the containers' usual 100.
+pub const SERVICES_WEIGHT: u64 = 200;
+
 const PLAIN: Service = Service {
     name: "",
     root: false,
@@ -83,6 +91,7 @@ const PLAIN: Service = Service {
     after: &[],
     required: true,
     memory: 128,
+    processor_weight: 100,
     tasks: 64,
     open_files: 1024,
     stream: "syslog",
@@ -145,10 +154,33 @@ pub const SERVICES: &[Service] = &[
         memory: 256,
         ..PLAIN
     },
-    Service { name: "decoder", devices: &["video*"], memory: 1024, tasks: 256, open_files: 4096, ..PLAIN },
-    Service { name: "camera", network: Network::Appliance, memory: 512, tasks: 256, open_files: 4096, ..PLAIN },
-    Service { name: "inference", memory: 2048, tasks: 256, open_files: 4096, ..PLAIN },
-    Service { name: "display", devices: &["dri/card*", "dri/renderD*"], memory: 256, open_files: 4096, ..PLAIN },
+    Service {
+        name: "decoder",
+        devices: &["video*"],
+        memory: 1024,
+        processor_weight: MUCH,
+        tasks: 256,
+        open_files: 4096,
+        ..PLAIN
+    },
+    Service {
+        name: "camera",
+        network: Network::Appliance,
+        memory: 512,
+        processor_weight: MUCH,
+        tasks: 256,
+        open_files: 4096,
+        ..PLAIN
+    },
+    Service { name: "inference", memory: 2048, processor_weight: MUCH, tasks: 256, open_files: 4096, ..PLAIN },
+    Service {
+        name: "display",
+        devices: &["dri/card*", "dri/renderD*"],
+        memory: 256,
+        processor_weight: MUCH,
+        open_files: 4096,
+        ..PLAIN
+    },
     Service {
         name: "applications",
         // `root`, because crun gives a container its range of users by writing `uid_map` itself, which it does as user 0
@@ -225,6 +257,16 @@ mod tests {
         }
         for name in ["decoder", "inference", "display", "front-panel"] {
             assert_eq!(SERVICES[number_of(name).unwrap()].network, Network::None, "{name}");
+        }
+    }
+
+    /// boot L10: a decoder that was given too much to do took the processors from those that keep the appliance manageable.
+    #[test]
+    fn who_computes_on_bytes_from_outside_cannot_take_the_processors_from_the_others() {
+        let weight = |name: &str| SERVICES[number_of(name).unwrap()].processor_weight;
+        let much: u64 = ["decoder", "camera", "inference", "display"].map(weight).iter().sum();
+        for name in ["front-panel", "network", "provisioning", "applications", "agent"] {
+            assert!(weight(name) >= much, "{name}");
         }
     }
 

@@ -20,6 +20,20 @@ const DEVICE: &str = "/dev/watchdog0";
 /// Whether it stays armed when it is closed: 1 with CONFIG_WATCHDOG_NOWAYOUT.
 const NO_WAY_OUT: &str = "/sys/class/watchdog/watchdog0/nowayout";
 
+/// Why the machine started: [`ENDED_BY_IT`] is among the bits when the watchdog had ended the start before.
+const START_STATUS: &str = "/sys/class/watchdog/watchdog0/bootstatus";
+/// WDIOF_CARDRESET of `linux/watchdog.h`.
+const ENDED_BY_IT: u32 = 0x20;
+
+/// Whether the watchdog ended the start before this one. The device says so, where it knows.
+pub fn ended_the_start_before() -> bool {
+    std::fs::read_to_string(START_STATUS).is_ok_and(|text| says_ended(&text))
+}
+
+fn says_ended(status: &str) -> bool {
+    status.trim().parse::<u32>().is_ok_and(|status| status & ENDED_BY_IT != 0)
+}
+
 /// An armed watchdog. Closing it leaves it armed, on purpose: between the two stages, and when PID 1 dies. That is the
 /// kernel's promise (CONFIG_WATCHDOG_NOWAYOUT); without it the driver alone decides what a close means.
 pub struct Watchdog(File);
@@ -160,6 +174,12 @@ mod tests {
         std::fs::write(&no_way_out, "1\n").unwrap();
         assert_eq!(arm(), (true, String::new()));
         assert!(!std::fs::read(&device).unwrap().contains(&b'V'), "the byte that disarms");
+    }
+
+    #[test]
+    fn the_device_says_whether_it_ended_the_start_before() {
+        assert!(says_ended("32\n") && says_ended("33\n"));
+        assert!(!says_ended("0\n") && !says_ended("1\n") && !says_ended("") && !says_ended("0x20\n"));
     }
 
     #[test]

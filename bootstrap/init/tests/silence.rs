@@ -4,7 +4,7 @@
 //! A test starts this program again as the service.
 
 use belvedere_init::signs::{self, Sign};
-use belvedere_init::supervision::{Action, Event, Fault, Policy, Supervision};
+use belvedere_init::supervision::{Action, Event, Fault, Policy, Supervision, Trial};
 use belvedere_varlink::{Pulse, READY_VARIABLE, notify_ready};
 use rustix::pipe::PipeFlags;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -119,7 +119,7 @@ fn supervise(kind: &str, time: Duration, done: impl Fn(&[Action]) -> bool) -> Ve
         first_to_end: false,
     };
     let began = Instant::now();
-    let mut machine = Supervision::new(vec![policy], Duration::ZERO, true);
+    let mut machine = Supervision::new(vec![policy], Duration::ZERO, Trial::Proven);
     let mut service: Option<Service> = None;
     let mut happened = Vec::new();
     while began.elapsed() < time && !done(&happened) {

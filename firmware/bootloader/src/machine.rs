@@ -10,6 +10,7 @@ use belvedere_boot_slots::{
     BLOCK, Buttons, Change, MEASURED, MEASUREMENT_VARIABLE, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID,
 };
 use belvedere_bootloader::updates::File;
+use belvedere_bootloader::watchdog::Watchdog;
 use belvedere_bootloader::{Machine, Rounds};
 use belvedere_firmware_console::say;
 use belvedere_fuses::Fuses;
@@ -27,25 +28,37 @@ use uefi::{CString16, Guid, Handle, Status, cstr16};
 
 use crate::disk::{Disk, shared};
 use crate::panel::{self, Panel};
+use crate::pci;
 use crate::tpm::FirmwareTpm;
 
 /// The firmware restarts the machine when nothing happens for so long, seconds.
 const WATCHDOG: usize = 300;
 const WATCHDOG_CODE: u64 = 0x1_0000;
+/// The board's own watchdog does the same, and also when the firmware hangs, seconds: verifying and loading one image is
+/// the longest that is done without a sign of life, 10 s on an emulated board.
+const HARDWARE_WATCHDOG: u16 = 120;
+/// How long a slot has from its start to its kernel's watchdog driver, seconds: an emulated board needs a few. Three of
+/// them, with what comes before, are over within five minutes.
+const KERNEL_TIME: u16 = 75;
 
 /// Where the firmware looks for this program.
 const BOOTLOADER: &str = "\\EFI\\BOOT\\BOOTAA64.EFI";
 
 /// Runs for ever: until a slot's kernel takes over.
 pub fn run() -> ! {
-    let mut machine = Uefi { disk: Disk::find(), panel: panel::find(), places: Vec::new() };
+    let watchdog = pci::arm_watchdog(HARDWARE_WATCHDOG);
+    let (watchdog, unarmed) = watchdog.map_or_else(|why| (None, Some(why)), |watchdog| (watchdog, None));
+    let mut machine = Uefi { disk: Disk::find(), panel: panel::find(), places: Vec::new(), watchdog };
     machine.show(Condition::Booting);
+    if let Some(why) = unarmed {
+        machine.say(&format!("the watchdog is not armed before the kernel arms it: {why}"));
+    }
     if !secure_boot() {
         machine.say("Secure Boot is off: no signature is checked");
     }
     let mut rounds = Rounds::begin(&mut machine);
     loop {
-        let _ = boot::set_watchdog_timer(WATCHDOG, WATCHDOG_CODE, None);
+        machine.sign_of_life(HARDWARE_WATCHDOG);
         rounds.round(&mut machine);
         if machine.disk.is_err() {
             // It may have been slow to appear.
@@ -65,6 +78,19 @@ struct Uefi {
     panel: Box<dyn Panel>,
     /// Where the image of the slot whose turn it is may lie.
     places: Vec<(String, Vec<u8>)>,
+    /// The board's own, where it has one.
+    watchdog: Option<Watchdog<pci::Device>>,
+}
+
+impl Uefi {
+    /// To both watchdogs; `seconds` is what the board's own waits for the next one.
+    fn sign_of_life(&mut self, seconds: u16) {
+        let _ = boot::set_watchdog_timer(WATCHDOG, WATCHDOG_CODE, None);
+        if let Some(watchdog) = &mut self.watchdog {
+            // Who does not get it through is restarted.
+            let _ = watchdog.set(seconds);
+        }
+    }
 }
 
 impl Machine for Uefi {
@@ -95,7 +121,7 @@ impl Machine for Uefi {
 
     fn wait(&mut self, seconds: u32) {
         for _ in 0..seconds {
-            let _ = boot::set_watchdog_timer(WATCHDOG, WATCHDOG_CODE, None);
+            self.sign_of_life(HARDWARE_WATCHDOG);
             boot::stall(Duration::from_secs(1));
         }
     }
@@ -111,7 +137,10 @@ impl Machine for Uefi {
             return Err((Refusal::Missing, format!("no ESP of this disk has {file}")));
         };
         let from = format!("{file} on {partition}");
-        match load(path) {
+        let path = path.clone();
+        // Each place has its own time.
+        self.sign_of_life(HARDWARE_WATCHDOG);
+        match load(&path) {
             Ok((handle, level)) => Ok((Loaded { handle, from }, level)),
             Err(status) => Err(not_loaded(file, &from, status)),
         }
@@ -168,6 +197,7 @@ impl Machine for Uefi {
 
     fn start(&mut self, slot: Slot, image: Loaded) -> String {
         self.say(&format!("slot {}: starting {}", slot.name(), image.from));
+        self.sign_of_life(KERNEL_TIME);
         let status = boot::start_image(image.handle).err().map_or(Status::SUCCESS, |error| error.status());
         format!("came back: {status}")
     }

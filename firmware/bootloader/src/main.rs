@@ -11,6 +11,8 @@ mod machine;
 #[cfg(target_os = "uefi")]
 mod panel;
 #[cfg(target_os = "uefi")]
+mod pci;
+#[cfg(target_os = "uefi")]
 mod tpm;
 
 #[cfg(target_os = "uefi")]
