@@ -443,7 +443,8 @@ fn what_services_that_were_taken_over_leave_behind_does_not_outlive_a_restart_ex
     }
     for [service, what, path] in first.iter().chain(&second).filter(|[_, what, _]| what == "opened") {
         let of_this_start = ["/run/belvedere/", "/tmp/", "/dev/shm/"].iter().any(|top| path.starts_with(top));
-        // The container runtime needs a whole `/proc` (`bootstrap/init`): what is set there is gone with the restart.
+        // The container runtime needs a whole `/proc` (`bootstrap/init`): what is set there is gone with the restart, and the
+        // kernel starts no program that it names (CONFIG_STATIC_USERMODEHELPER).
         let settings = service == "applications" && path == "/run/belvedere-proc/sys/kernel/core_pattern";
         assert!(of_this_start || settings || may_keep(service, path), "{service} {what} {path}");
     }
