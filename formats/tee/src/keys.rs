@@ -120,6 +120,11 @@ pub fn open_session(slot: u32) -> Command {
     command(6, words(&[slot, SERIAL | WRITABLE]), 4)
 }
 
+/// Closes a session (`C_CloseSession`).
+pub fn close_session(session: u32) -> Command {
+    command(7, words(&[session]), 0)
+}
+
 /// Logs in (`C_Login`).
 pub fn login(session: u32, user: User, pin: &[u8]) -> Command {
     let mut arguments = words(&[session, user as u32, pin.len() as u32]);
