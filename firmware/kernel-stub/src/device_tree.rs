@@ -1,4 +1,5 @@
-//! Reads flattened device trees (Devicetree Specification 0.4, chapter 5), as far as firmware needs it.
+//! Reads flattened device trees (Devicetree Specification 0.4, chapter 5), as far as firmware needs it, and changes in them
+//! the two things that the firmware knows better than the release: see [`SecureWorld`].
 
 const MAGIC: u32 = 0xd00d_feed;
 const BEGIN_NODE: u32 = 1;
@@ -25,6 +26,11 @@ pub struct Tokens<'tree> {
     at: usize,
 }
 
+/// The size of a whole tree by its first eight bytes, bytes. Nothing when this is no device tree.
+pub fn size(header: &[u8]) -> Option<u32> {
+    (word(header, 0)? == MAGIC).then(|| word(header, 4)).flatten()
+}
+
 /// Reads a tree from its first token on. Nothing when this is no device tree.
 pub fn tokens(tree: &[u8]) -> Option<Tokens<'_>> {
     (word(tree, 0)? == MAGIC).then_some(())?;
@@ -35,19 +41,27 @@ impl<'tree> Iterator for Tokens<'tree> {
     type Item = Token<'tree>;
 
     fn next(&mut self) -> Option<Token<'tree>> {
+        self.step().map(|(_, token)| token)
+    }
+}
+
+impl<'tree> Tokens<'tree> {
+    /// The next token, and where in the tree it begins, bytes.
+    fn step(&mut self) -> Option<(usize, Token<'tree>)> {
         loop {
-            let token = word(self.tree, self.at)?;
-            let start = self.at.checked_add(4)?;
+            let begin = self.at;
+            let token = word(self.tree, begin)?;
+            let start = begin.checked_add(4)?;
             match token {
                 NOP => self.at = start,
                 BEGIN_NODE => {
                     let name = text(self.tree.get(start..)?)?;
                     self.at = start.checked_add((name.len() + 1).next_multiple_of(4))?;
-                    return Some(Token::Node(name));
+                    return Some((begin, Token::Node(name)));
                 }
                 END_NODE => {
                     self.at = start;
-                    return Some(Token::End);
+                    return Some((begin, Token::End));
                 }
                 PROPERTY => {
                     let length = word(self.tree, start)? as usize;
@@ -55,7 +69,7 @@ impl<'tree> Iterator for Tokens<'tree> {
                     let value = start.checked_add(8)?;
                     let content = self.tree.get(value..value.checked_add(length)?)?;
                     self.at = value.checked_add(length.next_multiple_of(4))?;
-                    return Some(Token::Property(text(self.tree.get(name..)?)?, content));
+                    return Some((begin, Token::Property(text(self.tree.get(name..)?)?, content)));
                 }
                 _ => return None,
             }
@@ -85,6 +99,80 @@ pub fn reserved_memory(tree: &[u8]) -> impl Iterator<Item = (u64, u64)> {
         }
         Token::Property(..) => None,
     })
+}
+
+/// What the firmware's device tree says of the secure world (EL3 and secure EL1), which a release cannot know: the same
+/// release starts with and without one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SecureWorld {
+    /// PSCI, with which processors are started and the power goes off, is called with SMC (trusted firmware) and not with
+    /// HVC (a hypervisor): `/psci`, property `method`.
+    pub psci_by_smc: bool,
+    /// There is an OP-TEE: `/firmware/optee` of the kind `linaro,optee-tz`, called with SMC.
+    pub op_tee: bool,
+}
+
+impl SecureWorld {
+    /// As the firmware's tree has it; nothing in a tree that is damaged.
+    pub fn of(tree: &[u8]) -> Self {
+        let has = |path: &[&str], name: &str, value: &[u8]| {
+            property(tree, path, name).is_some_and(|(_, found)| found.split(|&byte| byte == 0).any(|word| word == value))
+        };
+        let op_tee = ["firmware", "optee"];
+        Self {
+            psci_by_smc: has(&["psci"], "method", b"smc"),
+            op_tee: has(&op_tee, "compatible", b"linaro,optee-tz")
+                && has(&op_tee, "method", b"smc")
+                && property(tree, &op_tee, "status").is_none_or(|(_, value)| matches!(value, b"okay\0" | b"ok\0")),
+        }
+    }
+
+    /// Makes a release's tree say the same, in place: `method` of `/psci` is written over, `status` of `/firmware/optee`,
+    /// which is `disabled` in the release's, is taken out. A tree without the one or the other stays as it is.
+    pub fn write_to(self, tree: &mut [u8]) {
+        let method = property(tree, &["psci"], "method").filter(|(_, value)| *value == b"hvc\0").map(|(at, _)| at);
+        if let Some(at) = method.filter(|_| self.psci_by_smc)
+            && let Some(value) = tree.get_mut(at + PROPERTY_HEADER..at + PROPERTY_HEADER + 4)
+        {
+            value.copy_from_slice(b"smc\0");
+        }
+        let status = property(tree, &["firmware", "optee"], "status").map(|(at, value)| (at, value.len()));
+        if let Some((at, length)) = status.filter(|_| self.op_tee)
+            && let Some(whole) = tree.get_mut(at..at + PROPERTY_HEADER + length.next_multiple_of(4))
+        {
+            whole.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&NOP.to_be_bytes()));
+        }
+    }
+}
+
+/// Token, length and name of a property, bytes; its value follows.
+const PROPERTY_HEADER: usize = 12;
+
+/// The first property of this name in the node at `path` (names below the root): where its token begins, and its value.
+fn property<'tree>(tree: &'tree [u8], path: &[&str], wanted: &str) -> Option<(usize, &'tree [u8])> {
+    let mut tokens = tokens(tree)?;
+    // How many nodes we are in, with the root, and how many of them are the path's.
+    let (mut depth, mut matched) = (0usize, 0usize);
+    while let Some((at, token)) = tokens.step() {
+        match token {
+            Token::Node(name) => {
+                if depth == 0 || (matched == depth && path.get(depth - 1) == Some(&name)) {
+                    matched += 1;
+                }
+                depth += 1;
+            }
+            Token::End => {
+                depth = depth.checked_sub(1)?;
+                matched = matched.min(depth);
+            }
+            Token::Property(name, value) => {
+                if name == wanted && depth == matched && depth == path.len() + 1 {
+                    return Some((at, value));
+                }
+            }
+        }
+    }
+    None
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -137,8 +225,83 @@ mod tests {
         assert_eq!(reserved_memory(b"").count(), 0);
     }
 
+    /// As the release's tree, before anything is known of the firmware.
+    const RELEASE: &str = r#"/dts-v1/; / { psci { compatible = "arm,psci-1.0"; method = "hvc"; migrate = <5>; };
+        other { method = "hvc"; psci { method = "hvc"; }; optee { status = "disabled"; }; };
+        firmware { method = "hvc";
+            optee { compatible = "linaro,optee-tz"; method = "smc"; status = "disabled"; inner { status = "disabled"; }; }; };
+        last { x; };
+    };"#;
+
+    fn with_world(firmware: &str) -> (SecureWorld, Vec<u8>) {
+        let world = SecureWorld::of(&compiled(firmware));
+        let mut tree = compiled(RELEASE);
+        world.write_to(&mut tree);
+        (world, tree)
+    }
+
+    /// What the compiler makes of it again, without what is between tokens.
+    fn same(tree: &[u8], source: &str) -> bool {
+        let source = compiled(source);
+        tokens(tree).unwrap().eq(tokens(&source).unwrap())
+    }
+
+    #[test]
+    fn a_secure_world_is_taken_over_from_the_firmware_s_tree() {
+        let (world, tree) = with_world(
+            r#"/dts-v1/; / { firmware { optee { method = "smc"; compatible = "linaro,optee-tz"; }; };
+            psci { method = "smc"; }; };"#,
+        );
+        assert_eq!(world, SecureWorld { psci_by_smc: true, op_tee: true });
+        let expected = RELEASE.replacen(r#"method = "hvc""#, r#"method = "smc""#, 1).replacen(
+            r#"method = "smc"; status = "disabled";"#,
+            r#"method = "smc";"#,
+            1,
+        );
+        assert!(same(&tree, &expected));
+        assert_eq!(SecureWorld::of(&tree), world);
+    }
+
+    #[test]
+    fn without_one_the_release_s_tree_stays_as_it_was_signed() {
+        for firmware in [
+            r#"/dts-v1/; / { psci { method = "hvc"; }; };"#,
+            r#"/dts-v1/; / { x { psci { method = "smc"; }; }; firmware { x { optee { compatible = "linaro,optee-tz"; method = "smc"; }; }; }; };"#,
+            r#"/dts-v1/; / { firmware { optee { compatible = "linaro,optee-tz"; method = "hvc"; }; }; };"#,
+            r#"/dts-v1/; / { firmware { optee { compatible = "linaro,optee-tz"; method = "smc"; status = "disabled"; }; }; };"#,
+            r#"/dts-v1/; / { firmware { optee { compatible = "other"; method = "smc"; }; }; };"#,
+        ] {
+            let (world, tree) = with_world(firmware);
+            assert_eq!(world, SecureWorld::default(), "{firmware}");
+            assert_eq!(tree, compiled(RELEASE), "{firmware}");
+        }
+        let (world, tree) = with_world(r#"/dts-v1/; / { psci { method = "smc"; }; };"#);
+        assert_eq!(world, SecureWorld { psci_by_smc: true, op_tee: false });
+        assert!(same(&tree, &RELEASE.replacen(r#"method = "hvc""#, r#"method = "smc""#, 1)));
+    }
+
+    #[test]
+    fn a_tree_that_has_neither_is_not_changed() {
+        let mut tree = compiled(SOURCE);
+        SecureWorld { psci_by_smc: true, op_tee: true }.write_to(&mut tree);
+        assert_eq!(tree, compiled(SOURCE));
+    }
+
     #[test]
     fn a_damaged_tree_ends_early_and_does_no_harm() {
+        let tree = compiled(RELEASE);
+        for length in 0..tree.len() {
+            let _ = SecureWorld::of(&tree[..length]);
+            SecureWorld { psci_by_smc: true, op_tee: true }.write_to(&mut tree[..length].to_vec());
+        }
+        for place in 0..tree.len() {
+            for bit in [0x01, 0x80] {
+                let mut damaged = tree.clone();
+                damaged[place] ^= bit;
+                let _ = SecureWorld::of(&damaged);
+                SecureWorld { psci_by_smc: true, op_tee: true }.write_to(&mut damaged);
+            }
+        }
         let tree = compiled(SOURCE);
         for length in 0..tree.len() {
             assert!(reserved_memory(&tree[..length]).count() <= 2);

@@ -9,6 +9,7 @@ use core::ffi::c_void;
 use core::ptr;
 
 use belvedere_firmware_console::say;
+use belvedere_kernel_stub::device_tree::SecureWorld;
 use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, command_line, device_tree};
 use uefi::boot::{self, AllocateType, MemoryType};
 use uefi::{Guid, Handle, Status, guid, system};
@@ -149,6 +150,23 @@ fn reserve((start, size): (u64, u64)) {
     let _ = boot::allocate_pages(AllocateType::Address(start), MemoryType::RESERVED, pages);
 }
 
+/// The bytes of the firmware's device tree; nothing when there is none.
+///
+/// # Safety
+/// `table` is null, or the firmware's table with a device tree, which stays as it is.
+unsafe fn firmware_tree<'tree>(table: *const c_void) -> Option<&'tree [u8]> {
+    /// As the kernel, which takes no larger one (Documentation/arch/arm64/booting.rst).
+    const LARGEST: u32 = 2 << 20;
+    if table.is_null() {
+        return None;
+    }
+    // SAFETY: a tree begins with a header of 40 bytes.
+    let header: [u8; 8] = unsafe { *table.cast() };
+    let size = device_tree::size(&header).filter(|size| (40..=LARGEST).contains(size))?;
+    // SAFETY: so long is the tree by its own header, and the firmware gives no other.
+    Some(unsafe { core::slice::from_raw_parts(table.cast(), size as usize) })
+}
+
 /// The device tree while this slot's kernel is the one that starts: a copy in memory that the kernel keeps.
 ///
 /// When the kernel gives up, the one before is *the* device tree again: whatever starts next and brings none of its own
@@ -167,11 +185,14 @@ impl Tree {
         let before = system::with_config_table(|tables| {
             tables.iter().find(|table| table.guid == DEVICE_TREE_TABLE).map_or(ptr::null(), |table| table.address)
         });
+        let mut copy = tree.to_vec();
+        // SAFETY: what the firmware gives as its tree, which nothing changes while this runs.
+        unsafe { firmware_tree(before) }.map_or_else(SecureWorld::default, SecureWorld::of).write_to(&mut copy);
         let memory = boot::allocate_pool(MemoryType::ACPI_RECLAIM, tree.len()).map_err(failed)?;
         let installed = Self { memory, before };
         // SAFETY: freshly allocated with this length; it is freed only after it is no table any more.
         unsafe {
-            ptr::copy_nonoverlapping(tree.as_ptr(), memory.as_ptr(), tree.len());
+            ptr::copy_nonoverlapping(copy.as_ptr(), memory.as_ptr(), copy.len());
             boot::install_configuration_table(&DEVICE_TREE_TABLE, memory.as_ptr().cast()).map_err(failed)?;
         }
         Ok(installed)

@@ -13,6 +13,7 @@ use crate::board::{Acceleration, FIRMWARE, Gesture, Machine, SECOND_PORT, STICK}
 use crate::lights::{INTERVAL, Samples};
 use crate::process::{self, Owned};
 use crate::qmp::Qmp;
+use crate::secure_world::SecureWorld;
 use crate::{Error, Light, Lights, Pattern, console, disk, file_error};
 
 /// How long QEMU and the TPM may take to come up on an overloaded machine.
@@ -29,6 +30,7 @@ pub struct Builder {
     state: Option<PathBuf>,
     stick: Option<PathBuf>,
     firmware: PathBuf,
+    secure_world: Option<SecureWorld>,
     second_port: bool,
     fresh: bool,
 }
@@ -70,6 +72,14 @@ impl Builder {
         self
     }
 
+    /// A board whose processor has a secure world: Trusted Firmware-A, OP-TEE and UEFI out of the directory that
+    /// `firmware/secure-world/build` printed. All else is the same board. Always emulated.
+    #[must_use]
+    pub fn secure_world(mut self, firmware: impl Into<PathBuf>) -> Self {
+        self.secure_world = Some(SecureWorld::new(firmware));
+        self
+    }
+
     /// Makes the state, without switching on. For tests that change the disk before.
     ///
     /// # Errors
@@ -82,7 +92,8 @@ impl Builder {
         let state = fs::canonicalize(&state).map_err(file_error("find", &state))?;
         let (disk, variables) = (state.join("disk.qcow2"), state.join("variables.fd"));
         if self.fresh {
-            for path in [&disk, &variables, &state.join("console.log")] {
+            let (console, secure_console) = (state.join("console.log"), state.join("secure-console.log"));
+            for path in [&disk, &variables, &console, &secure_console, &state.join("board-fuses")] {
                 match fs::remove_file(path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                         return Err(file_error("remove", path)(error));
@@ -110,6 +121,7 @@ impl Builder {
         Ok(Appliance {
             state,
             firmware: self.firmware,
+            secure_world: self.secure_world,
             second_port: self.second_port,
             stick: self.stick,
             power: None,
@@ -141,6 +153,7 @@ fn make_tpm(directory: &Path) -> Result<(), Error> {
 pub struct Appliance {
     state: PathBuf,
     firmware: PathBuf,
+    secure_world: Option<SecureWorld>,
     second_port: bool,
     stick: Option<PathBuf>,
     power: Option<Power>,
@@ -175,6 +188,7 @@ impl Appliance {
             state: None,
             stick: None,
             firmware: FIRMWARE.into(),
+            secure_world: None,
             second_port: false,
             fresh: false,
         }
@@ -203,6 +217,15 @@ impl Appliance {
         let after = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
         let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+    }
+
+    /// What the secure world said over all power-ons; nothing on a board without one.
+    pub fn secure_console(&self) -> String {
+        console::read(&self.secure_console_log(), 0)
+    }
+
+    fn secure_console_log(&self) -> PathBuf {
+        self.state.join("secure-console.log")
     }
 
     /// Process id of the running QEMU.
@@ -264,9 +287,11 @@ impl Appliance {
             std::thread::sleep(Duration::from_millis(20));
         }
 
+        let flash = self.secure_world.as_ref().map(|world| world.flash(&self.state)).transpose()?;
         let machine = Machine {
-            acceleration: Acceleration::detect(),
-            firmware: self.firmware.clone(),
+            acceleration: if flash.is_some() { Acceleration::Tcg } else { Acceleration::detect() },
+            secure_console: flash.is_some().then(|| self.secure_console_log()),
+            firmware: flash.unwrap_or_else(|| self.firmware.clone()),
             variables: self.state.join("variables.fd"),
             disk: self.disk(),
             console: self.console_log(),

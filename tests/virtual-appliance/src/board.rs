@@ -14,6 +14,8 @@ pub enum Acceleration {
 
 impl Acceleration {
     /// The fastest that this host has.
+    ///
+    /// Not for a board with a secure world: no host lends that out.
     pub fn detect() -> Self {
         let usable = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
         if cfg!(target_arch = "aarch64") && usable { Self::Kvm } else { Self::Tcg }
@@ -41,6 +43,9 @@ pub struct Machine {
     pub stick: Option<PathBuf>,
     /// What is held while the power comes on.
     pub gesture: Option<Gesture>,
+    /// The processor has a secure world, and `firmware` is what it starts with (see `firmware/secure-world`): where that
+    /// world's own console goes; appended to.
+    pub secure_console: Option<PathBuf>,
 }
 
 /// Buttons that are held while the power comes on (developer guide, "Power and reset buttons").
@@ -83,7 +88,8 @@ impl Machine {
             Acceleration::Kvm => ("host", "kvm"),
         };
         push(&["-nodefaults", "-no-user-config", "-display", "none"]);
-        push(&["-machine", "virt,acpi=off,gic-version=3", "-cpu", processor]);
+        let world = if self.secure_console.is_some() { ",secure=on" } else { "" };
+        push(&["-machine", &format!("virt,acpi=off,gic-version=3{world}"), "-cpu", processor]);
         push(&["-accel", acceleration, "-smp", "2", "-m", "1536"]);
         push(&["-action", "watchdog=reset"]);
         push(&["-device", "qemu-xhci,id=xhci", "-device", "virtio-gpu-pci"]);
@@ -97,6 +103,9 @@ impl Machine {
         push(&["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
         push(&["-device", "tpm-tis-device,tpmdev=tpm0", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
         push(&["-serial", "chardev:console"]);
+        if self.secure_console.is_some() {
+            push(&["-serial", "chardev:secure-console"]);
+        }
         if let Some(gesture) = self.gesture {
             push(&["-fw_cfg", &format!("name=opt/org.belvedere/buttons,string={}", gesture.name())]);
         }
@@ -111,6 +120,9 @@ impl Machine {
         with_path("-drive", "if=pflash,format=raw,unit=1,file=", &self.variables, "");
         with_path("-drive", "if=none,id=disk,format=qcow2,file=", &self.disk, "");
         with_path("-chardev", "file,id=console,append=on,path=", &self.console, "");
+        if let Some(console) = &self.secure_console {
+            with_path("-chardev", "file,id=secure-console,append=on,path=", console, "");
+        }
         with_path("-chardev", "socket,id=tpm,path=", &self.tpm, "");
         with_path("-qmp", "unix:", &self.monitor, ",server=on,wait=off");
         if let Some(stick) = &self.stick {
@@ -142,9 +154,11 @@ mod tests {
             tpm: "t".into(),
             stick: None,
             gesture: None,
+            secure_console: None,
         };
         let arguments = machine.arguments();
         assert!(arguments.iter().any(|argument| argument.to_string_lossy().ends_with("file=v,,readonly=off")));
         assert!(!arguments.iter().any(|argument| argument.to_string_lossy().contains("stick")));
+        assert!(!arguments.iter().any(|argument| argument.to_string_lossy().contains("secure")));
     }
 }

@@ -26,6 +26,7 @@ mod fat;
 mod lights;
 mod process;
 mod qmp;
+pub mod secure_world;
 pub mod stick;
 pub mod variables;
 

@@ -30,6 +30,9 @@ enum Command {
         /// A stick's image that is in the port from the start.
         #[arg(long)]
         stick: Option<PathBuf>,
+        /// A board with a secure world: the directory that firmware/secure-world/build printed.
+        #[arg(long)]
+        secure_world: Option<PathBuf>,
         /// Forget an earlier appliance in the state directory.
         #[arg(long)]
         fresh: bool,
@@ -47,13 +50,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Run { image, state, stick, fresh, monitor, times, seconds } = Arguments::parse().command;
+    let Command::Run { image, state, stick, secure_world, fresh, monitor, times, seconds } = Arguments::parse().command;
     let mut builder = Appliance::builder(image).state_dir(state);
     if fresh {
         builder = builder.fresh();
     }
     if let Some(stick) = stick {
         builder = builder.stick(stick);
+    }
+    if let Some(firmware) = secure_world {
+        builder = builder.secure_world(firmware);
     }
     match builder.start().and_then(|appliance| run(appliance, monitor, times, seconds)) {
         Ok(()) => ExitCode::SUCCESS,

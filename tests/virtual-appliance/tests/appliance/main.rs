@@ -14,4 +14,5 @@ mod power_cuts;
 mod revocation;
 mod sealed;
 mod secure_boot;
+mod secure_world;
 mod slots;

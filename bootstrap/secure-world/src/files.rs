@@ -1,0 +1,131 @@
+//! Files for the secure world's storage: what is in them is encrypted and authenticated there.
+
+use belvedere_tee::Code;
+use rustix::fs::{Mode, OFlags, RenameFlags};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// What the secure world asks of files. What a write, truncation, creation, removal or renaming did is durable when it returns:
+/// OP-TEE counts on the order of them.
+pub trait Files {
+    /// Opens a file; with `create`, makes it, or empties it.
+    ///
+    /// # Errors
+    /// [`Code::NOT_FOUND`] where none is.
+    fn open(&mut self, name: &str, create: bool) -> Result<u32, Code>;
+    /// Forgets a handle.
+    fn close(&mut self, handle: u32);
+    /// Reads from a place on, as far as there is something; gives how many bytes came.
+    ///
+    /// # Errors
+    /// When the medium fails, or there is no such handle.
+    fn read(&mut self, handle: u32, offset: u64, into: &mut [u8]) -> Result<usize, Code>;
+    /// Writes all of it.
+    ///
+    /// # Errors
+    /// As reading.
+    fn write(&mut self, handle: u32, offset: u64, bytes: &[u8]) -> Result<(), Code>;
+    /// Sets the length.
+    ///
+    /// # Errors
+    /// As reading.
+    fn truncate(&mut self, handle: u32, length: u64) -> Result<(), Code>;
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// As opening.
+    fn remove(&mut self, name: &str) -> Result<(), Code>;
+    /// Gives a file another name.
+    ///
+    /// # Errors
+    /// As opening; also when there is a file of the new name, and it is not to be replaced.
+    fn rename(&mut self, from: &str, to: &str, replace: bool) -> Result<(), Code>;
+}
+
+/// Files in a directory.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    open: BTreeMap<u32, File>,
+    next: u32,
+}
+
+fn code(error: &io::Error) -> Code {
+    if error.kind() == ErrorKind::NotFound { Code::NOT_FOUND } else { Code::GENERIC }
+}
+
+impl Directory {
+    /// An existing directory, which nobody else uses.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned(), open: BTreeMap::new(), next: 1 }
+    }
+
+    fn file(&self, handle: u32) -> Result<&File, Code> {
+        self.open.get(&handle).ok_or(Code::BAD_PARAMETERS)
+    }
+
+    /// Makes durable what names there are.
+    fn settle(&self) -> Result<(), Code> {
+        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(|error| code(&error))
+    }
+}
+
+impl Files for Directory {
+    fn open(&mut self, name: &str, create: bool) -> Result<u32, Code> {
+        let flags = if create { OFlags::CREATE | OFlags::TRUNC } else { OFlags::empty() };
+        let flags = flags | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::open(self.path.join(name), flags, Mode::RUSR | Mode::WUSR);
+        let file = File::from(file.map_err(|error| code(&error.into()))?);
+        if create {
+            file.sync_all().map_err(|error| code(&error))?;
+            self.settle()?;
+        }
+        let handle = self.next;
+        self.next = handle.checked_add(1).ok_or(Code::OUT_OF_MEMORY)?;
+        self.open.insert(handle, file);
+        Ok(handle)
+    }
+
+    fn close(&mut self, handle: u32) {
+        self.open.remove(&handle);
+    }
+
+    fn read(&mut self, handle: u32, offset: u64, into: &mut [u8]) -> Result<usize, Code> {
+        let file = self.file(handle)?;
+        let mut done = 0;
+        while done < into.len() {
+            match file.read_at(&mut into[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(length) => done += length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(code(&error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write(&mut self, handle: u32, offset: u64, bytes: &[u8]) -> Result<(), Code> {
+        let file = self.file(handle)?;
+        file.write_all_at(bytes, offset).and_then(|()| file.sync_all()).map_err(|error| code(&error))
+    }
+
+    fn truncate(&mut self, handle: u32, length: u64) -> Result<(), Code> {
+        let file = self.file(handle)?;
+        file.set_len(length).and_then(|()| file.sync_all()).map_err(|error| code(&error))
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), Code> {
+        std::fs::remove_file(self.path.join(name)).map_err(|error| code(&error))?;
+        self.settle()
+    }
+
+    fn rename(&mut self, from: &str, to: &str, replace: bool) -> Result<(), Code> {
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let (from, to) = (self.path.join(from), self.path.join(to));
+        rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags).map_err(|error| code(&error.into()))?;
+        self.settle()
+    }
+}

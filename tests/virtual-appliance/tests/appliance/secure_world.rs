@@ -1,0 +1,87 @@
+//! The same image on a board with a secure world (Trusted Firmware-A, OP-TEE, UEFI): what is signed starts to green light,
+//! with Secure Boot, TPM and OP-TEE.
+//!
+//!     BELVEDERE_IMAGE=… BELVEDERE_SECURE_WORLD=$(firmware/secure-world/build) \
+//!         scripts/cargo test -p belvedere-virtual-appliance --test appliance secure_world::
+//!
+//! Without `BELVEDERE_SECURE_WORLD` the firmware is built first when `BELVEDERE_LONG` is set (about ten minutes), and the
+//! test does nothing otherwise.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{BOOT, appliance, copy, image, must, scratch};
+use belvedere_virtual_appliance::{Builder, Colour, Fat, Light, Pattern};
+
+const GREEN: Pattern = Pattern::Solid(Colour::Green);
+
+/// The board's firmware; nothing when it is not to be tested.
+fn firmware() -> Option<PathBuf> {
+    if let Some(directory) = std::env::var_os("BELVEDERE_SECURE_WORLD") {
+        return Some(directory.into());
+    }
+    std::env::var_os("BELVEDERE_LONG")?;
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../firmware/secure-world/build");
+    let output = Command::new(&build).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{}", build.display());
+    Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end()))
+}
+
+/// As [`firmware`], saying what a test that does nothing did.
+macro_rules! firmware_or_leave {
+    () => {
+        match firmware() {
+            Some(firmware) => firmware,
+            None => return println!("left out: set BELVEDERE_SECURE_WORLD or BELVEDERE_LONG"),
+        }
+    };
+}
+
+fn board(firmware: &Path, image: &Path, directory: &Path) -> Builder {
+    appliance(image, directory).secure_world(firmware)
+}
+
+#[test]
+fn the_same_image_starts_to_green_light_with_secure_boot_tpm_and_op_tee() {
+    let firmware = firmware_or_leave!();
+    let scratch = scratch();
+    let mut appliance = must(board(&firmware, &image(), scratch.path()).start());
+    let begun = Instant::now();
+    must(appliance.wait_for_light(Light::Status, GREEN, 2 * BOOT));
+    println!("measured: power to solid green light, with a secure world, {:.1} s", begun.elapsed().as_secs_f32());
+    let console = appliance.console();
+    for said in ["UEFI Secure Boot is enabled", "TPM: measured as signed"] {
+        assert!(console.contains(said), "{said:?} is not on the console:\n{console}");
+    }
+    // OP-TEE says this when Linux's driver asks what it can: the kernel found it.
+    let secure = appliance.secure_console();
+    assert!(secure.contains("Dynamic shared memory is enabled"), "{secure}");
+
+    // What the first start made is opened again, and the power goes off through the trusted firmware.
+    must(appliance.power_cut());
+    must(appliance.power_on());
+    must(appliance.wait_for_light(Light::Status, GREEN, 2 * BOOT));
+    must(appliance.press_power_button());
+    must(appliance.wait_for_power_off(Duration::from_secs(60)));
+}
+
+/// The keys in the variables are the ones that count here too.
+#[test]
+fn a_changed_bootloader_is_refused_on_this_board_too() {
+    let firmware = firmware_or_leave!();
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    for name in ["esp-a", "esp-b"] {
+        let esp = must(Fat::in_partition(&image.join("disk.img"), name));
+        let mut program = must(esp.read("EFI/BOOT/BOOTAA64.EFI")).expect("each ESP has a bootloader");
+        let place = program.len() / 2;
+        program[place] ^= 1;
+        must(esp.put("EFI/BOOT/BOOTAA64.EFI", &program));
+    }
+    let mut appliance = must(board(&firmware, &image, scratch.path()).start());
+    must(appliance.console_contains_any(&["Access Denied", "Security Violation"], BOOT));
+    std::thread::sleep(Duration::from_secs(5));
+    let console = appliance.console();
+    assert!(!console.contains("belvedere:"), "our bootloader ran:\n{console}");
+}
