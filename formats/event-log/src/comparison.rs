@@ -89,7 +89,7 @@ pub fn compare(events: &[Event<'_>], expected: &Expected, values: &[(u32, Digest
         );
         let same = pairs(&digests.0, &digests.1);
         let (mut m, mut e) = (0, 0);
-        for (until_m, until_e) in same.iter().copied().map(|(m, e)| (m, e)).chain([(measured.len(), wanted.len())]) {
+        for (until_m, until_e) in same.iter().copied().chain([(measured.len(), wanted.len())]) {
             between(
                 &mut rows,
                 register,
