@@ -29,10 +29,11 @@ impl Row {
 
 /// The way of a start that is nearest to what was measured: it has the most events in common.
 fn nearest<'e>(expected: &'e Expected, events: &[Event<'_>]) -> Option<&'e Start> {
+    let measured = events.iter().filter(|event| event.register == 7).take(MEASURED);
+    let measured: Vec<Digest> = measured.map(|event| event.digest).collect();
     let common = |start: &Start| {
-        let digests: Vec<Digest> = start.events.iter().map(|event| event.digest).collect();
-        let measured: Vec<Digest> = events.iter().filter(|event| event.register == 7).map(|event| event.digest).collect();
-        pairs(&measured, &digests).len()
+        let expected: Vec<Digest> = start.events.iter().take(MEASURED).map(|event| event.digest).collect();
+        pairs(&measured, &expected).len()
     };
     // The first of the nearest: without updates there is one.
     expected.starts.iter().rev().max_by_key(|start| common(start))
