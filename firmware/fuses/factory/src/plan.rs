@@ -220,6 +220,11 @@ fn known(reading: Option<&Reading>, name: &'static str) -> Result<Option<u32>, R
     reading.map(|reading| reading.word(name).ok_or(Refusal::NotRead(name))).transpose()
 }
 
+/// A fuse of flags with its lowest one set, beside those that are there: none of them can be taken back.
+fn with_flag(reading: Option<&Reading>, name: &'static str) -> Result<(&'static str, Value), Refusal> {
+    Ok((name, word(known(reading, name)?.unwrap_or(0) | 1)))
+}
+
 /// Makes the plan.
 ///
 /// # Errors
@@ -233,7 +238,7 @@ pub fn plan(wanted: &Wanted, reading: Option<&Reading>) -> Result<Plan, Refusal>
     }
     if chip.key_hash_fuses().len() > 1 {
         // Without it the boot ROM takes back no key.
-        after.push(("OptInEnable", word(1)));
+        after.push(with_flag(reading, "OptInEnable")?);
     }
     for (name, secret) in [("SecureBootKey", &wanted.secure_boot_key), (chip.oem_key_fuse(), &wanted.oem_key)] {
         match secret {
@@ -247,7 +252,7 @@ pub fn plan(wanted: &Wanted, reading: Option<&Reading>) -> Result<Plan, Refusal>
         after.push(("OdmId", Value::Open(odm_id(number, reading)?)));
     }
     if wanted.close_debug {
-        after.push((chip.debug_fuse(), word(known(reading, chip.debug_fuse())?.unwrap_or(0) | 1)));
+        after.push(with_flag(reading, chip.debug_fuse())?);
     }
     let [low, high] = [known(reading, LEVEL[0])?, known(reading, LEVEL[1])?];
     let lock = known(reading, "OdmLock")?.unwrap_or(0);
@@ -264,7 +269,7 @@ pub fn plan(wanted: &Wanted, reading: Option<&Reading>) -> Result<Plan, Refusal>
     }
     let closed = known(reading, "SecurityMode")?.is_some_and(|mode| mode != 0);
     if wanted.close {
-        after.push(("SecurityMode", word(known(reading, "SecurityMode")?.unwrap_or(0) | 1)));
+        after.push(with_flag(reading, "SecurityMode")?);
     }
 
     let mut rows = Vec::new();
@@ -272,6 +277,11 @@ pub fn plan(wanted: &Wanted, reading: Option<&Reading>) -> Result<Plan, Refusal>
         let Some((_, value)) = after.iter().find(|(name, _)| *name == fuse.name) else { continue };
         let now = reading.and_then(|reading| reading.fuses.get(fuse.name).cloned());
         let row = Row { fuse, now, after: value.clone() };
+        if let (Some(Found::Open(now)), Value::Open(after)) = (&row.now, &row.after)
+            && (now.len() != after.len() || now.iter().zip(after).any(|(now, after)| now & !after != 0))
+        {
+            return Err(Refusal::Burned { name: fuse.name, now: hex(now), wanted: hex(after) });
+        }
         if frozen(lock, fuse.name) && row.burns() {
             return Err(Refusal::Locked(fuse.name));
         }
@@ -432,6 +442,20 @@ pub(crate) mod tests {
         assert!(plan.closes() && plan.level_now == Some(0));
     }
 
+    /// Found by fuzzing: a plan to burn `OptInEnable` 0xaaaaaaaa to 1.
+    #[test]
+    fn flags_that_are_there_already_stay_in_the_plan() {
+        for name in ["OptInEnable", "ArmJtagDisable", "SecurityMode"] {
+            let plan = planned(&[(name, "aaaaaaaa")]);
+            // A SecurityMode that is not zero closes the board: then nothing may have to change, that fuse included.
+            let Ok(plan) = plan else {
+                assert!(name == "SecurityMode" && matches!(plan, Err(Refusal::Closed(_))), "{name}: {plan:?}");
+                continue;
+            };
+            assert!(burned(&plan).contains(&(name, "aaaaaaab".to_owned())), "{name}: {:?}", burned(&plan));
+        }
+    }
+
     #[test]
     fn a_plan_without_a_reading_burns_on_no_board() {
         let plan = plan(&orin(), None).unwrap();
@@ -521,7 +545,8 @@ pub(crate) mod tests {
     #[test]
     fn what_must_be_known_and_was_not_read_is_refused() {
         for name in [
-            "PublicKeyHash", "BootSecurityInfo", "ArmJtagDisable", "ReservedOdm4", "ReservedOdm5", "OdmLock", "SecurityMode",
+            "PublicKeyHash", "BootSecurityInfo", "ArmJtagDisable", "OptInEnable", "ReservedOdm4", "ReservedOdm5", "OdmLock",
+            "SecurityMode",
         ] {
             let mut reading = reading(&[]);
             reading.fuses.remove(name);
