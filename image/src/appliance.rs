@@ -105,7 +105,8 @@ pub fn build(request: &Request, progress: &mut Progress) -> Result<()> {
         initramfs: &initramfs.file("initramfs.zst"),
         device_tree: &device_tree.file("device-tree.dtb"),
     };
-    let mut line = unified_kernel::command_line(board, &facts, &request.version, request.development);
+    let mut line =
+        unified_kernel::command_line(board, &facts, &request.version, request.rollback_level, request.development);
     if !programs.missing.is_empty() {
         // `init` does not take the missing programs for a fault.
         line += " belvedere.development";

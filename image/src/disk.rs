@@ -18,6 +18,8 @@ const SECTOR: u64 = 512;
 const MEGABYTE: u64 = 1 << 20;
 /// The slot table's partition.
 pub const BOOT_SLOTS_BYTES: u64 = MEGABYTE;
+/// What OP-TEE keeps, encrypted and authenticated by itself, where the board has one ([`belvedere_tee::STORE`]).
+const SECURE_WORLD_BYTES: u64 = 2 * MEGABYTE;
 
 /// How much is zero at either end of a [`Content::Blank`] partition: the headers that `init` looks for, and its record.
 const BLANK: u64 = MEGABYTE;
@@ -58,6 +60,7 @@ pub fn layout(sizes: Sizes, esp_a: PathBuf, esp_b: PathBuf, boot_slots: Vec<u8>,
         slice("esp-a", sizes.esp, true, Content::File(esp_a)),
         slice("esp-b", sizes.esp, true, Content::File(esp_b)),
         slice("boot-slots", BOOT_SLOTS_BYTES, false, Content::Bytes(boot_slots)),
+        slice(belvedere_tee::STORE, SECURE_WORLD_BYTES, false, Content::Blank),
         slice("system-a", sizes.system, false, Content::Factory(root_image)),
         slice("system-b", sizes.system, false, Content::Volume),
         // Filled by the updater when a required release is committed.

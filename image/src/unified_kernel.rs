@@ -22,10 +22,11 @@ use std::path::Path;
 const NO_CONSOLE: &str = "console=null";
 
 /// The kernel's command line. `init` finds the system partition by its name and opens it with these facts.
-pub fn command_line(board: &Board, facts: &Facts, version: &str, development: bool) -> String {
+pub fn command_line(board: &Board, facts: &Facts, version: &str, level: u32, development: bool) -> String {
     let console = if development { board.development_console } else { NO_CONSOLE };
     format!(
-        "{console} {} belvedere.root_hash={} belvedere.root_blocks={} belvedere.root_salt={} belvedere.board={} belvedere.version={version}",
+        "{console} {} belvedere.root_hash={} belvedere.root_blocks={} belvedere.root_salt={} belvedere.board={} \
+         belvedere.version={version} belvedere.rollback_level={level}",
         board.kernel_command_line, facts.root_hash, facts.data_blocks, facts.salt, board.name
     )
 }
@@ -116,10 +117,10 @@ mod tests {
     fn the_command_line_says_what_init_needs() {
         let board = crate::board::find("qemu-aarch64").unwrap();
         let facts = Facts { data_blocks: 12, root_hash: "ab".into(), salt: "cd".into() };
-        let line = command_line(board, &facts, "1.2.3", true);
+        let line = command_line(board, &facts, "1.2.3", 7, true);
         for word in [
             "belvedere.root_hash=ab", "belvedere.root_blocks=12", "belvedere.root_salt=cd", "belvedere.board=qemu-aarch64",
-            "belvedere.version=1.2.3", "acpi=off",
+            "belvedere.version=1.2.3", "belvedere.rollback_level=7", "acpi=off",
         ] {
             assert!(line.split(' ').any(|other| other == word), "{word} in {line}");
         }
@@ -132,7 +133,7 @@ mod tests {
         let facts = Facts { data_blocks: 12, root_hash: "ab".into(), salt: "cd".into() };
         for board in crate::board::BOARDS {
             let words = |development| {
-                let line = command_line(board, &facts, "1.2.3", development);
+                let line = command_line(board, &facts, "1.2.3", 0, development);
                 line.split(' ').map(str::to_owned).partition::<Vec<String>, _>(|word| word.starts_with("console="))
             };
             let ((production, others), (development, same)) = (words(false), words(true));

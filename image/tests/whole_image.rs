@@ -106,7 +106,7 @@ fn the_same_parts_give_the_same_bytes_and_one_flipped_bit_is_refused() {
     assert!(String::from_utf8_lossy(&verdict).contains("No problems found"));
     let table = gpt::GptConfig::new().open(&disk).unwrap();
     let names: Vec<&str> = table.partitions().values().map(|partition| partition.name.as_str()).collect();
-    assert_eq!(names, ["esp-a", "esp-b", "boot-slots", "system-a", "system-b", "system-minimum", "data"]);
+    assert_eq!(names, ["esp-a", "esp-b", "boot-slots", "secure-world", "system-a", "system-b", "system-minimum", "data"]);
     let system = table.partitions().values().find(|partition| partition.name == "system-a").unwrap();
     // Plain, as it leaves the factory.
     let offset = system.first_lba * 512 + belvedere_luks2::record::FACTORY_OFFSET;

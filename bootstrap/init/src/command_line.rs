@@ -11,6 +11,8 @@ pub struct CommandLine {
     pub board: String,
     /// `belvedere.version` of the release.
     pub version: String,
+    /// `belvedere.rollback_level` of the release: what a keeper is told that does not know what was measured.
+    pub rollback_level: u32,
     /// `belvedere.development`: programs may be missing without it being an error. Never in a production image.
     pub development: bool,
 }
@@ -35,6 +37,9 @@ pub fn parse(text: &str) -> Result<CommandLine, String> {
         .ok_or_else(|| wrong("belvedere.root_blocks", "a number of blocks from 1 to 2^40"))?;
     let salt = hex::decode(required("belvedere.root_salt")?).ok().filter(|salt| salt.len() <= MAXIMUM_SALT);
     let salt = salt.ok_or_else(|| wrong("belvedere.root_salt", "an even number of at most 512 hexadecimal digits"))?;
+    let level = required("belvedere.rollback_level")?;
+    let level = level.bytes().all(|byte| byte.is_ascii_digit()).then(|| level.parse::<u32>().ok()).flatten();
+    let rollback_level = level.ok_or_else(|| wrong("belvedere.rollback_level", "a number"))?;
     let word = |key: &str| {
         let word = required(key)?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte);
@@ -45,6 +50,7 @@ pub fn parse(text: &str) -> Result<CommandLine, String> {
         root: RootImage { root_hash, data_blocks, salt },
         board: word("belvedere.board")?,
         version: word("belvedere.version")?,
+        rollback_level,
         development: text.split_ascii_whitespace().any(|word| word == "belvedere.development"),
     })
 }
@@ -58,7 +64,7 @@ mod tests {
     fn line(extra: &str) -> String {
         format!(
             "console=ttyAMA0 quiet belvedere.root_hash={HASH} belvedere.root_blocks=25000 belvedere.root_salt=abcd \
-             belvedere.board=qemu-aarch64 belvedere.version=0.1.0-rc.1 panic=5{extra}\n"
+             belvedere.board=qemu-aarch64 belvedere.version=0.1.0-rc.1 belvedere.rollback_level=12 panic=5{extra}\n"
         )
     }
 
@@ -68,14 +74,14 @@ mod tests {
         assert_eq!(read.root.root_hash[..2], [0x00, 0x11]);
         assert_eq!((read.root.data_blocks, read.root.salt), (25000, vec![0xab, 0xcd]));
         assert_eq!((read.board.as_str(), read.version.as_str()), ("qemu-aarch64", "0.1.0-rc.1"));
-        assert!(!read.development);
+        assert!(!read.development && read.rollback_level == 12);
         assert!(parse(&line(" belvedere.development")).unwrap().development);
         assert!(!parse(&line(" belvedere.developments")).unwrap().development);
     }
 
     #[test]
     fn missing_doubled_and_wrong_words_are_named() {
-        for key in ["root_hash", "root_blocks", "root_salt", "board", "version"] {
+        for key in ["root_hash", "root_blocks", "root_salt", "board", "version", "rollback_level"] {
             let without: Vec<String> =
                 line("").split(' ').map(|word| word.replace(&format!("belvedere.{key}="), "x=")).collect();
             let error = parse(&without.join(" ")).unwrap_err();
@@ -91,6 +97,9 @@ mod tests {
             ("=25000", "=+1"),
             ("=25000", "=99999999999999999999"),
             ("=abcd", "=abc"),
+            ("level=12", "level="),
+            ("level=12", "level=+1"),
+            ("level=12", "level=4294967296"),
             ("=qemu-aarch64", "="),
             ("=qemu-aarch64", "=../../etc"),
         ] {

@@ -90,7 +90,7 @@ fn switch() -> std::result::Result<Infallible, Stop> {
     say(&lockdown());
 
     let started = started_slot();
-    let (volumes, reset) = feed_during(&mut watchdog, VOLUMES_TIME, || open_volumes(started));
+    let (volumes, reset) = feed_during(&mut watchdog, VOLUMES_TIME, || open_volumes(started, line.rollback_level));
     // The second stage mounts the firmware's variables where its own mounts are.
     let _ = mounts::unmount(slots::VARIABLES, false);
     let volumes = volumes.map_err(Stop::Closed)?;
@@ -126,6 +126,8 @@ fn started_slot() -> Option<Slot> {
 struct Disk {
     table: Result<Partition>,
     started: Option<Slot>,
+    /// The release's rollback level.
+    level: String,
     /// What the storage program opened.
     volumes: Option<Vec<Partition>>,
 }
@@ -137,6 +139,7 @@ impl Disk {
         let policy = format!("{}/{POLICY_VARIABLE}-{VENDOR_GUID}", slots::VARIABLES);
         let expected = format!("{}/{EXPECTED_VARIABLE}-{VENDOR_GUID}", slots::VARIABLES);
         let mut arguments = vec!["open", "--policy-key", "/policy-key", "--policy", &policy, "--expected", &expected];
+        arguments.extend(["--level", &self.level]);
         if let Some(slot) = self.started {
             arguments.extend(["--slot", slot.name()]);
         }
@@ -169,8 +172,8 @@ impl reset::Disk for Disk {
 }
 
 /// Opens the volumes, and carries out what a reset asks for before they are used. Gives the reset that is under way.
-fn open_volumes(started: Option<Slot>) -> (Result<Vec<Partition>>, Reset) {
-    let mut disk = Disk { table: wait_for_table(), started, volumes: None };
+fn open_volumes(started: Option<Slot>, level: u32) -> (Result<Vec<Partition>>, Reset) {
+    let mut disk = Disk { table: wait_for_table(), started, level: level.to_string(), volumes: None };
     let reset = match reset::carry_out(&mut disk) {
         Ok(reset) => reset,
         Err(error) => return (Err(error), Reset::Full),

@@ -146,7 +146,7 @@ pub const SERVICES: &[Service] = &[
         capabilities: CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_TIME),
         network: Network::Appliance,
         // The device's key: made there, and signs there.
-        devices: &["tpmrm0"],
+        devices: &["tpmrm0", "tee0"],
         sticks: true,
         sandbox: Some(Launched::Provisioning),
         after: &["front-panel"],
@@ -290,13 +290,16 @@ mod tests {
         for service in SERVICES {
             assert!(!service.capabilities.intersects(never), "{}", service.name);
             for pattern in service.devices {
-                let known = ["video*", "dri/card*", "dri/renderD*", "tpmrm0"];
+                let known = ["video*", "dri/card*", "dri/renderD*", "tpmrm0", "tee0"];
                 assert!(known.contains(pattern), "{}: {pattern}", service.name);
             }
         }
-        // The TPM without the kernel's resource manager (tpm0) is nobody's: its users would see one another's keys.
-        let with_tpm = SERVICES.iter().filter(|service| service.devices.iter().any(|pattern| pattern.starts_with("tpm")));
-        assert_eq!(with_tpm.map(|service| service.name).collect::<Vec<_>>(), ["provisioning"]);
+        // The TPM without the kernel's resource manager (tpm0) is nobody's: its users would see one another's keys. Nor is
+        // OP-TEE's way to its storage (teepriv0), which is served before there is any service.
+        for keeper in ["tpm", "tee"] {
+            let with = SERVICES.iter().filter(|service| service.devices.iter().any(|name| name.starts_with(keeper)));
+            assert_eq!(with.map(|service| service.name).collect::<Vec<_>>(), ["provisioning"]);
+        }
         let overriding = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
         let names: Vec<&str> = SERVICES
             .iter()

@@ -36,6 +36,8 @@ fn lay_out() {
     node("watchdog0", FileType::CharacterDevice, 1, 3);
     node("tpm0", FileType::CharacterDevice, 1, 3);
     node("tpmrm0", FileType::CharacterDevice, 1, 3);
+    node("tee0", FileType::CharacterDevice, 1, 3);
+    node("teepriv0", FileType::CharacterDevice, 1, 3);
     // Stands for a camera's decoder: reads as zeros.
     node("video0", FileType::CharacterDevice, 1, 5);
     mounts::mount("tmpfs", "/sys/firmware", "tmpfs", MountFlags::empty(), "mode=755").unwrap();
@@ -92,7 +94,10 @@ fn forbidden(service: &str) -> Vec<(String, bool)> {
     }
     if service != "provisioning" {
         tried.push(("write /dev/tpmrm0".into(), opens("/dev/tpmrm0", true)));
+        tried.push(("write /dev/tee0".into(), opens("/dev/tee0", true)));
     }
+    // Who serves OP-TEE's storage could serve it an older one.
+    tried.push(("write /dev/teepriv0".into(), opens("/dev/teepriv0", true)));
     tried
 }
 
@@ -113,6 +118,7 @@ fn needed(service: &Service) -> Vec<(&'static str, bool)> {
     }
     if service.name == "provisioning" {
         tried.push(("write /dev/tpmrm0", opens("/dev/tpmrm0", true)));
+        tried.push(("write /dev/tee0", opens("/dev/tee0", true)));
     }
     if service.kernel != Kernel::Containers {
         let flags = rustix::fs::statvfs("/sys").unwrap().f_flag;

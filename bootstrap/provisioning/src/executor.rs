@@ -3,7 +3,7 @@
 use crate::claim::ClaimError;
 use crate::clock;
 use crate::identity::StoredIdentity;
-use crate::key::{DeviceKey, WrappedKey};
+use crate::key::{DeviceKey, KeptKey};
 use crate::plan::{Observation, Plan, Step, plan};
 use crate::result::{Outcome, RESULT_FILE, log_files};
 use crate::survey::Elsewhere;
@@ -104,7 +104,7 @@ fn find(stick: &mut impl Stick, elsewhere: &Elsewhere) -> Result<(String, String
 struct Progress {
     status: Option<NetworkStatus>,
     key: Option<Box<dyn DeviceKey>>,
-    identity: Option<(Identity, Option<WrappedKey>)>,
+    identity: Option<(Identity, Option<KeptKey>)>,
     tried: bool,
     committed: bool,
     details: Vec<String>,
@@ -319,7 +319,7 @@ fn register(world: &mut impl World, archive: &Archive, progress: &mut Progress) 
         mqtt_password,
         generation: standing.generation() + 1,
     };
-    progress.identity = Some((identity, key.wrapped()));
+    progress.identity = Some((identity, key.kept()));
     Ok(())
 }
 

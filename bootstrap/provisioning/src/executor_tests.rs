@@ -1,7 +1,7 @@
 use super::*;
 use crate::claim::Registration;
 use crate::identity::Standing;
-use crate::key::{SoftwareKey, WrappedKey};
+use crate::key::{KeptKey, SoftwareKey, WrappedKey};
 use belvedere_device_protocol::provisioning::Broker;
 use belvedere_device_protocol::{Endpoint, Endpoints, EthernetStatus, NetworkConfiguration};
 use belvedere_interfaces::logs::LogEntry;
@@ -77,13 +77,13 @@ impl StoredIdentity {
     pub fn keep_key(&mut self, key: &dyn DeviceKey) {
         self.identity.key = key.reference();
         let (archive, network) = (self.archive_sha256.clone(), self.network.clone());
-        *self = StoredIdentity::new(self.identity.clone(), key.wrapped(), archive, network, self.provisioned);
+        *self = StoredIdentity::new(self.identity.clone(), key.kept(), archive, network, self.provisioned);
     }
 }
 
 /// What stands for a key that the TPM wrapped.
-pub fn wrapped() -> WrappedKey {
-    WrappedKey { private: vec![1; 40], public_area: vec![2; 88], authorization: [3; 32] }
+pub fn wrapped() -> KeptKey {
+    KeptKey::Tpm(WrappedKey { private: vec![1; 40], public_area: vec![2; 88], authorization: [3; 32] })
 }
 
 /// A key whose private half nobody gets.
@@ -106,7 +106,7 @@ impl DeviceKey for FakeTpmKey {
         let algorithm = KeyAlgorithm::EcdsaP256Sha256;
         DeviceKeyReference::Provisioning { algorithm, public_key: self.public_key_der() }
     }
-    fn wrapped(&self) -> Option<WrappedKey> {
+    fn kept(&self) -> Option<KeptKey> {
         Some(wrapped())
     }
 }

@@ -25,13 +25,13 @@
 //! 5. `cleared: true` — a stick of any service is taken.
 //! 6. The machine restarts: what services hold in memory (lines of logs, frames) goes — the same.
 //!
-//! The key needs no step of its own: the TPM keeps nothing of it, and what makes it usable ([`WrappedKey`]) comes and goes with
+//! The key needs no step of its own: the TPM keeps nothing of it, and what makes it usable ([`KeptKey`]) comes and goes with
 //! `identity.json`. One that was made before a power cut and not stored is nothing.
 //!
 //! What stays: the network's kept configuration, until the next stick brings another, and the count of identities. Files are
 //! removed, not overwritten: who takes the disk out may find old bytes, until it is encrypted.
 
-use crate::key::WrappedKey;
+use crate::key::KeptKey;
 use crate::owner::Owner;
 use belvedere_device_protocol::NetworkConfiguration;
 use belvedere_interfaces::provisioning::{DeviceKeyReference, Identity};
@@ -45,11 +45,21 @@ const LIMIT: usize = 512 << 10;
 const FORMAT_VERSION: u32 = 1;
 /// Of a [`StoredIdentity`] whose key is in the TPM: a release that does not know of such keys takes it for a newer one's.
 const FORMAT_VERSION_TPM: u32 = 2;
+/// The same of one whose key is in OP-TEE.
+const FORMAT_VERSION_SECURE_WORLD: u32 = 3;
+
+fn format_of(key: Option<&KeptKey>) -> u32 {
+    match key {
+        None => FORMAT_VERSION,
+        Some(KeptKey::Tpm(_)) => FORMAT_VERSION_TPM,
+        Some(KeptKey::SecureWorld(_)) => FORMAT_VERSION_SECURE_WORLD,
+    }
+}
 
 /// The content of [`FILE`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredIdentity {
-    /// 1 with a key in software, 2 with one in the TPM.
+    /// 1 with a key in software, 2 with one in the TPM, 3 with one in OP-TEE.
     pub format_version: u32,
     /// What [`belvedere_interfaces::provisioning::GetIdentity`] answers.
     pub identity: Identity,
@@ -61,9 +71,9 @@ pub struct StoredIdentity {
     pub network_kept: bool,
     /// Seconds since 1970.
     pub provisioned: i64,
-    /// Of a key in the TPM: what makes it usable. Never leaves this process.
+    /// Of a key in the TPM or in OP-TEE: what makes it usable. Never leaves this process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wrapped_key: Option<WrappedKey>,
+    pub wrapped_key: Option<KeptKey>,
 }
 
 impl core::fmt::Debug for StoredIdentity {
@@ -79,23 +89,19 @@ impl StoredIdentity {
     /// A new one. `identity` names the key that `wrapped_key` is.
     pub fn new(
         identity: Identity,
-        wrapped_key: Option<WrappedKey>,
+        wrapped_key: Option<KeptKey>,
         archive_sha256: String,
         network: NetworkConfiguration,
         provisioned: i64,
     ) -> Self {
-        let format_version = if wrapped_key.is_some() { FORMAT_VERSION_TPM } else { FORMAT_VERSION };
+        let format_version = format_of(wrapped_key.as_ref());
         Self { format_version, identity, archive_sha256, network, network_kept: false, provisioned, wrapped_key }
     }
 
     /// Whether this release wrote it: the format, the kind of the key and where that is go together.
     fn is_ours(&self) -> bool {
-        match &self.identity.key {
-            DeviceKeyReference::Software { .. } => self.format_version == FORMAT_VERSION && self.wrapped_key.is_none(),
-            DeviceKeyReference::Provisioning { .. } => {
-                self.format_version == FORMAT_VERSION_TPM && self.wrapped_key.is_some()
-            }
-        }
+        let is_software = matches!(self.identity.key, DeviceKeyReference::Software { .. });
+        self.format_version == format_of(self.wrapped_key.as_ref()) && is_software == self.wrapped_key.is_none()
     }
 }
 

@@ -15,6 +15,7 @@ pub mod key;
 pub mod owner;
 pub mod plan;
 pub mod result;
+pub mod secure_world_key;
 pub mod service;
 pub mod signing;
 pub mod stick;

@@ -34,10 +34,13 @@ struct Arguments {
     /// Directory of the release, with the file "version".
     #[arg(long, default_value = paths::RELEASE)]
     release: PathBuf,
-    /// The TPM that makes and keeps the device's key, or the socket of a software TPM. Where nothing is, the key is made in
-    /// software and kept in a file.
+    /// The TPM that makes and keeps the device's key, or the socket of a software TPM. Where neither is nor
+    /// OP-TEE, the key is made in software and kept in a file.
     #[arg(long, default_value = paths::TPM)]
     tpm: PathBuf,
+    /// OP-TEE, which does the same on a board without a TPM.
+    #[arg(long, default_value = paths::SECURE_WORLD)]
+    secure_world: PathBuf,
     /// Provision once from this directory instead of from sticks, then end (for tests).
     #[arg(long)]
     directory: Option<PathBuf>,
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         mount_point: a.mount_point,
         version: Path::new(&a.release).join("version"),
         tpm: a.tpm,
+        secure_world: a.secure_world,
         directory: a.directory,
     };
     match run(options) {

@@ -5,12 +5,11 @@ use crate::devices::{Change, Uevents, Volume, is_behind_usb, is_stick, look_at_m
 use crate::executor::{keep_network, provision};
 use crate::identity::{self, Released, Standing, StoredIdentity};
 use crate::key::{DeviceKey, SoftwareKey};
-use crate::signing::{SignDigest, Signing, TpmSigner};
+use crate::signing::{Keepers, SignDigest, Signing};
 use crate::stick::{DirectoryStick, Mounted};
 use crate::survey::{Elsewhere, Surveyed, choose_volume};
-use crate::tpm;
-use crate::tpm_key::TpmKey;
 use crate::world::{Stick, World};
+use crate::{secure_world_key, tpm, tpm_key};
 use belvedere_device_protocol::{Endpoint, NetworkConfiguration, NetworkStatus};
 use belvedere_interfaces::front_panel::{Condition, SetCondition};
 use belvedere_interfaces::logs::{LogEntry, ReadLogs};
@@ -18,6 +17,7 @@ use belvedere_interfaces::network::{Keep, Revert, ServiceAddress, Try};
 use belvedere_interfaces::provisioning::{DeviceKeyReference, FinishRelease, GetIdentity, RELEASED, Release, Sign};
 use belvedere_interfaces::{Done, Failure, Method};
 use belvedere_provisioning_archive::Archive;
+use belvedere_secure_world::device::OpTee;
 use belvedere_varlink::{CallError, Client, Pulse, Server};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -65,6 +65,8 @@ pub struct Options {
     pub version: PathBuf,
     /// The TPM's node.
     pub tpm: PathBuf,
+    /// OP-TEE's.
+    pub secure_world: PathBuf,
     /// A directory that stands for a plugged-in stick: provision from it once and end (for tests on a host).
     pub directory: Option<PathBuf>,
 }
@@ -104,7 +106,7 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
         None => Some(Uevents::open().map_err(ServiceError::Uevents)?),
         Some(_) => None,
     };
-    let signer = TpmSigner(tpm::Device::opener(options.tpm.clone()));
+    let signer = Keepers { tpm: tpm::Device::opener(options.tpm.clone()), secure_world: options.secure_world.clone() };
     serve(&options, &shared, Box::new(signer))?.spawn();
     belvedere_varlink::notify_ready();
 
@@ -346,9 +348,19 @@ impl World for Appliance {
         if tpm::is_there(node, Path::new(SYS))? {
             wait_for(node);
             // Whatever is wrong with it: a key on the disk instead is not what anybody was promised.
-            return Ok(Box::new(TpmKey::create(tpm::Device::opener(node.clone()))?));
+            return Ok(Box::new(tpm_key::make(tpm::Device::opener(node.clone()))?));
         }
-        log::warn!("NO TPM at {}: the device's private key is made in software and kept in a file", node.display());
+        let secure_world = self.options.secure_world.clone();
+        if secure_world_key::is_there(&secure_world, Path::new(SYS))? {
+            wait_for(&secure_world);
+            let open = move || OpTee::at(&secure_world).map_err(|error| error.to_string());
+            return Ok(Box::new(secure_world_key::make(open)?));
+        }
+        log::warn!(
+            "NO TPM at {} and no OP-TEE at {}: the device's private key is made in software and kept in a file",
+            node.display(),
+            secure_world.display()
+        );
         Ok(Box::new(SoftwareKey::generate()?))
     }
 
@@ -403,7 +415,7 @@ impl World for Appliance {
 mod tests {
     use super::*;
     use crate::executor::tests::{FakeTpmKey, stored};
-    use crate::key::WrappedKey;
+    use crate::key::KeptKey;
     use belvedere_interfaces::provisioning::Signed;
     use belvedere_interfaces::rights::Host;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -419,6 +431,7 @@ mod tests {
             mount_point: path("mount"),
             version: path("version"),
             tpm: path(tpm),
+            secure_world: path("no-op-tee"),
             directory: None,
         };
         let mut stored = stored(1);
@@ -433,7 +446,7 @@ mod tests {
     struct Counting(Arc<AtomicUsize>);
 
     impl SignDigest for Counting {
-        fn sign(&self, _: &WrappedKey, digest: &[u8; 32]) -> Result<Vec<u8>, String> {
+        fn sign(&self, _: &KeptKey, digest: &[u8; 32]) -> Result<Vec<u8>, String> {
             self.0.fetch_add(1, Ordering::SeqCst);
             Ok(digest.to_vec())
         }
@@ -461,7 +474,7 @@ mod tests {
     fn a_key_is_made_in_software_only_where_there_is_no_tpm() {
         let directory = tempfile::tempdir().unwrap();
         let key = appliance(directory.path(), "none").make_key().unwrap();
-        assert!(key.wrapped().is_none() && matches!(key.reference(), DeviceKeyReference::Software { .. }));
+        assert!(key.kept().is_none() && matches!(key.reference(), DeviceKeyReference::Software { .. }));
         // Something is there, and it is no TPM that answers.
         std::fs::create_dir(directory.path().join("broken")).unwrap();
         let error = appliance(directory.path(), "broken").make_key().err().unwrap();

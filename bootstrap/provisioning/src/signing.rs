@@ -4,12 +4,15 @@
 //! needs, whatever the agent does: the rest is answered `busy` at no cost.
 
 use crate::identity::Standing;
-use crate::key::WrappedKey;
+use crate::key::KeptKey;
+use crate::secure_world_key;
 use crate::tpm::Open;
 use crate::tpm_key::{self, SIGN_TIME};
 use belvedere_interfaces::Failure;
 use belvedere_interfaces::provisioning::{ANOTHER_KEY, BUSY, SIGNATURES_A_SECOND, Sign, Signed};
+use belvedere_secure_world::device::OpTee;
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,15 +23,26 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Who makes signatures.
 pub trait SignDigest: Send + Sync {
     /// Signs a SHA-256 digest: `Ecdsa-Sig-Value`, DER. One line of error.
-    fn sign(&self, key: &WrappedKey, digest: &[u8; 32]) -> Result<Vec<u8>, String>;
+    fn sign(&self, key: &KeptKey, digest: &[u8; 32]) -> Result<Vec<u8>, String>;
 }
 
-/// The TPM, opened anew for each signature.
-pub struct TpmSigner(pub Box<Open>);
+/// The keeper that has the key, opened anew for each signature.
+pub struct Keepers {
+    /// The TPM.
+    pub tpm: Box<Open>,
+    /// OP-TEE's device.
+    pub secure_world: PathBuf,
+}
 
-impl SignDigest for TpmSigner {
-    fn sign(&self, key: &WrappedKey, digest: &[u8; 32]) -> Result<Vec<u8>, String> {
-        tpm_key::sign(&mut *(self.0)(SIGN_TIME)?, key, digest)
+impl SignDigest for Keepers {
+    fn sign(&self, key: &KeptKey, digest: &[u8; 32]) -> Result<Vec<u8>, String> {
+        match key {
+            KeptKey::Tpm(key) => tpm_key::sign(&mut *(self.tpm)(SIGN_TIME)?, key, digest),
+            KeptKey::SecureWorld(key) => {
+                let world = OpTee::at(&self.secure_world).map_err(|error| error.to_string())?;
+                secure_world_key::sign(&world, key, digest)
+            }
+        }
     }
 }
 
@@ -95,7 +109,7 @@ impl Signing {
 }
 
 /// The key that this caller may use.
-fn key_of(standing: &Standing, generation: u64) -> Result<WrappedKey, Failure> {
+fn key_of(standing: &Standing, generation: u64) -> Result<KeptKey, Failure> {
     let Some(stored) = standing.identity() else {
         return Err(fail("not_provisioned", "the appliance has no identity to sign for"));
     };
@@ -116,7 +130,7 @@ mod tests {
     struct Fake(Arc<AtomicUsize>, bool);
 
     impl SignDigest for Fake {
-        fn sign(&self, key: &WrappedKey, digest: &[u8; 32]) -> Result<Vec<u8>, String> {
+        fn sign(&self, key: &KeptKey, digest: &[u8; 32]) -> Result<Vec<u8>, String> {
             assert_eq!(key, &wrapped());
             self.0.fetch_add(1, Ordering::SeqCst);
             if self.1 { Ok(digest.to_vec()) } else { Err("the TPM refuses Sign: x".into()) }

@@ -31,12 +31,17 @@ pub type Open = dyn Fn(Duration) -> Result<Box<dyn Tpm<Error = String>>, String>
 /// # Errors
 /// It cannot be told.
 pub fn is_there(node: &Path, sys: &Path) -> Result<bool, String> {
+    is_there_in(node, sys, "class/tpmrm")
+}
+
+/// The same for a node whose device belongs to this class of the kernel's.
+pub(crate) fn is_there_in(node: &Path, sys: &Path, class: &str) -> Result<bool, String> {
     let found = |path: &Path| match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(format!("look for {}: {error}", path.display())),
     };
-    let known = sys.join("class/tpmrm").join(node.file_name().unwrap_or_default());
+    let known = sys.join(class).join(node.file_name().unwrap_or_default());
     Ok(found(node)? || found(&known)?)
 }
 

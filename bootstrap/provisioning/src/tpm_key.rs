@@ -23,14 +23,10 @@
 //!
 //! A TPM that is cleared keeps its endorsement hierarchy's seed, but the data partition's key goes: a new stick makes a new key.
 
-use crate::key::{DeviceKey, WrappedKey, certificate_request_pem};
+use crate::key::{KeptKey, RemoteKey, WrappedKey, der};
 use crate::tpm::Open;
-use belvedere_interfaces::provisioning::{DeviceKeyReference, KeyAlgorithm};
 use belvedere_tpm::commands::{self, CreatedKey, Hierarchy, LoadedObject};
-use belvedere_tpm::{Authorization, P256Key, P256Signature, Tpm, TpmError};
-use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
-use sha2::{Digest, Sha256};
-use std::cell::RefCell;
+use belvedere_tpm::{Authorization, P256Key, Tpm, TpmError};
 use std::time::Duration;
 
 /// To make a key; a chip of its own may take seconds for each of the two.
@@ -55,7 +51,9 @@ pub fn sign(tpm: &mut (impl Tpm + ?Sized), key: &WrappedKey, digest: &[u8; 32]) 
         let signature = commands::sign(tpm, loaded, Authorization::Password(&key.authorization), digest);
         unload(tpm, loaded, signature)
     });
-    signature.map(|signature| der(&signature)).map_err(|error| format!("sign with the device's key: {error}"))
+    signature
+        .map(|signature| der(&signature.r, &signature.s))
+        .map_err(|error| format!("sign with the device's key: {error}"))
 }
 
 /// With the parent loaded, which is the same one each time.
@@ -74,115 +72,17 @@ fn unload<R>(tpm: &mut (impl Tpm + ?Sized), object: LoadedObject, result: Result
     result.and_then(|result| unloaded.map(|()| result))
 }
 
-/// `Ecdsa-Sig-Value` (RFC 3279, 2.2.3): a SEQUENCE of two INTEGERs, at most 72 bytes.
-fn der(signature: &P256Signature) -> Vec<u8> {
-    let integer = |number: &[u8; 32]| {
-        let zeros = number.iter().take_while(|byte| **byte == 0).count().min(31);
-        let digits = &number[zeros..];
-        // A number whose first bit is set would be negative.
-        let sign = usize::from(digits[0] >= 0x80);
-        let mut bytes = vec![2, (digits.len() + sign) as u8];
-        bytes.extend(std::iter::repeat_n(0, sign));
-        bytes.extend_from_slice(digits);
-        bytes
+/// Makes a new key in the TPM.
+///
+/// # Errors
+/// One line; the TPM's own reason is in it.
+pub fn make(open: Box<Open>) -> Result<RemoteKey, String> {
+    let wrapped = create(&mut *open(CREATE_TIME)?)?;
+    let P256Key { x, y } = P256Key::of_public_area(&wrapped.public_area)
+        .ok_or("make the device's key: the TPM gave a key of another kind than asked for")?;
+    let sign = move |key: &KeptKey, digest: &[u8; 32]| match key {
+        KeptKey::Tpm(key) => sign(&mut *open(CREATE_TIME)?, key, digest),
+        KeptKey::SecureWorld(_) => Err("the key is not in the TPM".into()),
     };
-    let numbers = [integer(&signature.r), integer(&signature.s)].concat();
-    [vec![0x30, numbers.len() as u8], numbers].concat()
-}
-
-/// A new key in the TPM.
-pub struct TpmKey {
-    open: Box<Open>,
-    wrapped: WrappedKey,
-    /// Uncompressed point (SEC 1, 2.3.3).
-    point: [u8; 65],
-    /// rcgen's errors carry no reason.
-    problem: RefCell<Option<String>>,
-}
-
-impl TpmKey {
-    /// Makes one.
-    ///
-    /// # Errors
-    /// One line; the TPM's own reason is in it.
-    pub fn create(open: Box<Open>) -> Result<Self, String> {
-        let wrapped = create(&mut *open(CREATE_TIME)?)?;
-        let key = P256Key::of_public_area(&wrapped.public_area)
-            .ok_or("make the device's key: the TPM gave a key of another kind than asked for")?;
-        let mut point = [4; 65];
-        point[1..33].copy_from_slice(&key.x);
-        point[33..].copy_from_slice(&key.y);
-        Ok(Self { open, wrapped, point, problem: RefCell::default() })
-    }
-}
-
-impl PublicKeyData for TpmKey {
-    fn der_bytes(&self) -> &[u8] {
-        &self.point
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &PKCS_ECDSA_P256_SHA256
-    }
-}
-
-impl SigningKey for TpmKey {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let digest = Sha256::digest(message).into();
-        let signature = (self.open)(CREATE_TIME).and_then(|mut tpm| sign(&mut *tpm, &self.wrapped, &digest));
-        signature.map_err(|problem| {
-            self.problem.replace(Some(problem));
-            rcgen::Error::RemoteKeyError
-        })
-    }
-}
-
-impl DeviceKey for TpmKey {
-    fn certificate_request_pem(&self, common_name: &str) -> Result<String, String> {
-        certificate_request_pem(self, common_name).map_err(|error| {
-            let problem = self.problem.take().unwrap_or_else(|| error.to_string());
-            format!("make the certificate request: {problem}")
-        })
-    }
-
-    fn public_key_der(&self) -> Vec<u8> {
-        self.subject_public_key_info()
-    }
-
-    fn reference(&self) -> DeviceKeyReference {
-        let algorithm = KeyAlgorithm::EcdsaP256Sha256;
-        DeviceKeyReference::Provisioning { algorithm, public_key: self.public_key_der() }
-    }
-
-    fn wrapped(&self) -> Option<WrappedKey> {
-        Some(self.wrapped.clone())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_as_short_as_they_can_be_and_never_negative() {
-        let number = |digits: &[u8]| {
-            let mut number = [0; 32];
-            number[32 - digits.len()..].copy_from_slice(digits);
-            number
-        };
-        let cases: [(&[u8], &[u8]); 5] = [
-            (&[], &[2, 1, 0]),
-            (&[0x7f], &[2, 1, 0x7f]),
-            (&[0x80], &[2, 2, 0, 0x80]),
-            (&[1, 0], &[2, 2, 1, 0]),
-            (&[0xff, 0, 0], &[2, 4, 0, 0xff, 0, 0]),
-        ];
-        for (digits, expected) in cases {
-            let signature = P256Signature { r: number(digits), s: number(&[1]) };
-            let one = [2, 1, 1];
-            assert_eq!(der(&signature), [&[0x30, expected.len() as u8 + 3][..], expected, &one].concat());
-        }
-        let longest = der(&P256Signature { r: [0xff; 32], s: [0xff; 32] });
-        assert_eq!((longest.len(), longest[1]), (72, 70));
-    }
+    Ok(RemoteKey::new(KeptKey::Tpm(wrapped), &x, &y, Box::new(sign)))
 }

@@ -5,9 +5,9 @@ mod swtpm;
 use belvedere_device_protocol::{Endpoint, Endpoints, NetworkConfiguration};
 use belvedere_interfaces::provisioning::{DeviceKeyReference, Identity};
 use belvedere_provisioning::identity::{FILE, Standing, StoredIdentity, write};
-use belvedere_provisioning::key::{DeviceKey, SoftwareKey, WrappedKey};
+use belvedere_provisioning::key::{DeviceKey, KeptKey, SoftwareKey, WrappedKey};
 use belvedere_provisioning::tpm::{Device, Open};
-use belvedere_provisioning::tpm_key::{TpmKey, create, sign};
+use belvedere_provisioning::tpm_key::{create, make, sign};
 use belvedere_tpm::{MAXIMUM, Tpm};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, UnparsedPublicKey};
@@ -53,6 +53,13 @@ fn overhear(tpm: &Swtpm, heard: &Arc<Mutex<Vec<Vec<u8>>>>) -> Box<Open> {
     })
 }
 
+fn wrapped(key: &impl DeviceKey) -> WrappedKey {
+    match key.kept() {
+        Some(KeptKey::Tpm(wrapped)) => wrapped,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn verifies(public_key_der: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let point = &public_key_der[public_key_der.len() - POINT..];
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).verify(message, signature).is_ok()
@@ -81,14 +88,14 @@ fn stored(key: &dyn DeviceKey) -> StoredIdentity {
         mqtt_password: None,
         generation: 1,
     };
-    StoredIdentity::new(identity, key.wrapped(), "00".into(), NetworkConfiguration::default(), 0)
+    StoredIdentity::new(identity, key.kept(), "00".into(), NetworkConfiguration::default(), 0)
 }
 
 #[test]
 fn the_private_key_is_in_no_file_and_in_no_message() {
     let tpm = Swtpm::start();
     let heard = Arc::default();
-    let key = TpmKey::create(overhear(&tpm, &heard)).unwrap();
+    let key = make(overhear(&tpm, &heard)).unwrap();
     let public = key.public_key_der();
     let request = key.certificate_request_pem("device-a").unwrap();
 
@@ -112,7 +119,7 @@ fn the_private_key_is_in_no_file_and_in_no_message() {
         assert!(!holds_the_private_key_of(&public, bytes));
     }
     // Who reads the agent's copy has not even the wrapped key.
-    let wrapped = hex::encode(key.wrapped().unwrap().private);
+    let wrapped = hex::encode(wrapped(&key).private);
     assert!(String::from_utf8_lossy(&file).contains(&wrapped) && !String::from_utf8_lossy(&told).contains(&wrapped));
 }
 
@@ -130,8 +137,8 @@ fn a_private_key_in_software_is_found_in_its_file() {
 #[test]
 fn signatures_verify_and_nothing_stays_in_the_tpm() {
     let tpm = Swtpm::start();
-    let key = TpmKey::create(Device::opener(tpm.node())).unwrap();
-    let (public, wrapped) = (key.public_key_der(), key.wrapped().unwrap());
+    let key = make(Device::opener(tpm.node())).unwrap();
+    let (public, wrapped) = (key.public_key_der(), wrapped(&key));
     // A TPM has three places for loaded objects, and a software TPM no resource manager: one that stays is soon missing.
     let (count, began) = (20u32, Instant::now());
     for number in 0..count {
@@ -143,7 +150,7 @@ fn signatures_verify_and_nothing_stays_in_the_tpm() {
     }
     println!("a signature takes {:?} over swtpm", began.elapsed() / count);
     // Made anew it is another key.
-    let another = TpmKey::create(Device::opener(tpm.node())).unwrap();
+    let another = make(Device::opener(tpm.node())).unwrap();
     assert_ne!(another.public_key_der(), public);
 }
 

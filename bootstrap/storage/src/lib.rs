@@ -6,6 +6,7 @@ pub mod crypt;
 pub mod data;
 pub mod device_mapper;
 pub mod encrypt;
+pub mod keeper;
 pub mod mapped;
 pub mod measured;
 pub mod mounts;

@@ -3,36 +3,30 @@
 //!
 //! Order:
 //! 1. wait for the disk's partitions;
-//! 2. get the storage secrets from the TPM, making them at the first start (`secrets`); for a full reset the secret of `data`
-//!    is written anew, and everything that was encrypted with the old one is gone;
+//! 2. get the storage secrets from their keeper, the TPM or OP-TEE (`keeper`), which makes them at the first start; for a full
+//!    reset the secret of `data` is written anew, and everything that was encrypted with the old one is gone;
 //! 3. open each system volume, encrypting in place what left the factory plain; one that cannot be opened is told and left
 //!    out, for another slot may start;
 //! 4. open the `data` volume, making it at the first start;
 //! 5. move the rollback fuses to the level of this release, when the slot table says that it is proven;
-//! 6. close the phase: from here on the TPM gives out nothing until the next start.
+//! 6. close the phase: from here on the keeper gives out nothing until the next start.
 //!
 //! A power cut after any of them: the next start does it again, from where it was. What was opened is written to standard
 //! output, a line `NAME DEVICE BYTES` for each volume; what people should know goes to standard error.
 
 use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, Slot, State};
 use belvedere_durable::{DeviceFile, read_block};
-use belvedere_fuses::Confirmation;
 use belvedere_luks2::Passphrase;
 use belvedere_storage::StorageError;
 use belvedere_storage::crypt;
 use belvedere_storage::device_mapper::Access;
 use belvedere_storage::encrypt::{self, Prepared, Request, Surroundings, kernel_random};
+use belvedere_storage::keeper::{Keeper, Kind, RunningRelease, SecureWorldKeeper, TpmKeeper, kind};
 use belvedere_storage::mapped::PREFIX;
 use belvedere_storage::partitions::{self, Partition};
-use belvedere_storage::secrets::linux::{DEADLINE, DEVICE, DeviceTpm};
-use belvedere_storage::secrets::{self, Closed, Secrets, SecretsError};
+use belvedere_storage::secrets::{Secrets, linux};
 use belvedere_storage::volume::{Geometry, Purpose};
-use belvedere_storage::{measured, mounts};
-use belvedere_tpm::boot_policy::{BootPolicy, LIMIT};
-use belvedere_tpm::layout::{RELEASE_PCR, SECURE_BOOT_PCR};
-use belvedere_tpm::{PolicyKey, commands};
 use std::fmt::Display;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -40,10 +34,8 @@ use std::time::{Duration, Instant};
 /// How long to wait for the disk, and then for further partitions once there is one: they appear together.
 const DISK_TIME: Duration = Duration::from_secs(20);
 const SETTLE_TIME: Duration = Duration::from_secs(1);
-/// Attributes that come before the content of a firmware variable in `efivarfs`, bytes.
-const ATTRIBUTES: usize = 4;
-const USAGE: &str =
-    "usage: belvedere-storage open --policy-key FILE --policy FILE [--expected FILE] [--slot a|b|minimum] [--destroy data]";
+const USAGE: &str = "usage: belvedere-storage open --policy-key FILE --policy FILE --level NUMBER [--expected FILE] \
+                     [--slot a|b|minimum] [--destroy data]";
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -74,10 +66,7 @@ fn main() -> ExitCode {
 
 /// What `init` asks for.
 struct Arguments {
-    policy_key: PathBuf,
-    policy: PathBuf,
-    /// What the release says should be measured.
-    expected: Option<PathBuf>,
+    release: RunningRelease,
     slot: Option<Slot>,
     /// Everything in `data` is destroyed first: its secret in the TPM, and its header.
     destroy_data: bool,
@@ -89,7 +78,8 @@ impl Arguments {
         let Some((&"open", options)) = words.split_first() else { return Err(USAGE.to_owned()) };
         let value = |name: &str| options.chunks(2).find(|pair| pair[0] == name).and_then(|pair| pair.get(1).copied());
         let known = |pair: &[&str]| {
-            pair.len() == 2 && ["--policy-key", "--policy", "--expected", "--slot", "--destroy"].contains(&pair[0])
+            pair.len() == 2
+                && ["--policy-key", "--policy", "--level", "--expected", "--slot", "--destroy"].contains(&pair[0])
         };
         if !options.chunks(2).all(known) {
             return Err(USAGE.to_owned());
@@ -101,33 +91,21 @@ impl Arguments {
             Some("data") => true,
             Some(_) => return Err(USAGE.to_owned()),
         };
-        Ok(Arguments {
+        let release = RunningRelease {
             policy_key: file("--policy-key")?,
             policy: file("--policy")?,
+            level: value("--level").and_then(|level| level.parse().ok()).ok_or_else(|| USAGE.to_owned())?,
             expected: value("--expected").map(PathBuf::from),
-            slot,
-            destroy_data,
-        })
+        };
+        Ok(Arguments { release, slot, destroy_data })
     }
 }
 
 /// Everything, in the order that the head of this file gives.
 fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
     let found = on_own_disk(wait_for_disk()?)?;
-    let key = read_key(&arguments.policy_key)?;
-    let policy = read_policy(&arguments.policy)?;
-    let mut tpm = DeviceTpm::open(DEVICE, DEADLINE)
-        .map_err(|error| format!("there is no TPM ({DEVICE}: {error}); without one nothing gives out the volumes' keys"))?;
-    let secrets = if arguments.destroy_data {
-        secrets::renew_data_secret(&mut tpm, &policy, &key, &mut kernel_random, &mut say)
-    } else {
-        secrets::ensure(&mut tpm, &policy, &key, &mut kernel_random, &mut say)
-    };
-    if let Err(SecretsError::Closed(Closed::Measured(_))) = &secrets {
-        tell_measured(&mut tpm, arguments.expected.as_deref());
-    }
-    let secrets = secrets.map_err(words)?;
-    let level = report_measured(&mut tpm, &policy)?;
+    let mut keeper = keeper(&arguments.release, &found)?;
+    let secrets = keeper.secrets(arguments.destroy_data, &mut say)?;
 
     let mut volumes = Vec::new();
     for slot in Slot::ALL {
@@ -148,12 +126,21 @@ fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
 
     if arguments.slot.is_some_and(|slot| is_proven(&found, slot)) {
         // What keeps an old release out is no reason to keep this one from starting.
-        if let Err(error) = raise_fuses(&mut tpm, &policy, level) {
+        if let Err(error) = keeper.raise_fuses(&mut say) {
             say(&error);
         }
     }
-    secrets::close_phase(&mut tpm).map_err(|error| format!("the TPM still gives out keys: {error}"))?;
+    keeper.close()?;
     Ok(volumes)
+}
+
+/// Who keeps the secrets on this board.
+fn keeper(release: &RunningRelease, found: &[Partition]) -> Result<Box<dyn Keeper>> {
+    let is_there = |device: &str| Path::new(device).exists();
+    Ok(match kind(is_there(linux::DEVICE), is_there(belvedere_secure_world::DEVICE))? {
+        Kind::Tpm => Box::new(TpmKeeper::open(release)?),
+        Kind::SecureWorld => Box::new(SecureWorldKeeper::open(release, found)?),
+    })
 }
 
 /// The disk's partitions, once all that an appliance has are there.
@@ -188,25 +175,6 @@ fn on_own_disk(found: Vec<Partition>) -> Result<Vec<Partition>> {
     partitions::list_on(partitions::SYSFS, disk.as_deref()).map_err(words)
 }
 
-fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes));
-    read.map_err(|error| format!("read {}: {error}", path.display()))?;
-    if bytes.len() > limit { Err(format!("{} is longer than {limit} bytes", path.display())) } else { Ok(bytes) }
-}
-
-fn read_key(path: &Path) -> Result<PolicyKey> {
-    let bytes = read_bounded(path, 256)?;
-    let modulus = bytes.try_into().map_err(|_| format!("{} is no policy key of 256 bytes", path.display()))?;
-    Ok(PolicyKey(modulus))
-}
-
-fn read_policy(path: &Path) -> Result<BootPolicy> {
-    let bytes = read_bounded(path, LIMIT + ATTRIBUTES)
-        .map_err(|error| format!("the boot program handed over no signed policy: {error}"))?;
-    BootPolicy::decode_section(bytes.get(ATTRIBUTES..).unwrap_or_default()).map_err(words)
-}
-
 /// [`encrypt::prepare`], or [`encrypt::recreate`].
 type Prepare = fn(&mut DeviceFile, &Request<'_>, &mut Surroundings<'_>) -> std::result::Result<Prepared, StorageError>;
 
@@ -237,60 +205,4 @@ fn is_proven(found: &[Partition], slot: Slot) -> bool {
     let read = |offset| read_block(&partition.device, offset, BLOCK).unwrap_or_default();
     let copies = Copies::read(&read(COPY_OFFSETS[0]), &read(COPY_OFFSETS[1]));
     copies.current().is_some_and(|table| table.record(slot).state == State::Good)
-}
-
-/// Says what was measured and what of it is signed, for people who compare. Gives the rollback level of the running release.
-///
-/// That both are the same is certain here: else the TPM had given out no secret, and what differs would have been said.
-fn report_measured(tpm: &mut DeviceTpm, policy: &BootPolicy) -> Result<u32> {
-    let [secure_boot, release] = commands::pcr_read(tpm, [SECURE_BOOT_PCR, RELEASE_PCR]).map_err(words)?;
-    let entry = policy.entry(&secure_boot, &release).ok_or("what was measured is not what is signed")?;
-    let fuses = belvedere_fuses::read(tpm, Some(&policy.key.name())).map_err(words)?.level();
-    say(&format!(
-        "TPM: measured as signed: register {SECURE_BOOT_PCR} (Secure Boot) {}, register {RELEASE_PCR} (release) {}, rollback \
-         level {}; fuses at level {fuses}",
-        hex::encode(secure_boot),
-        hex::encode(release),
-        entry.level
-    ));
-    Ok(entry.level)
-}
-
-/// Says which event is the reason. What cannot be read is said instead.
-fn tell_measured(tpm: &mut DeviceTpm, expected: Option<&Path>) {
-    let registers = [SECURE_BOOT_PCR, RELEASE_PCR];
-    let values = commands::pcr_read(tpm, registers).map(|values| [0, 1].map(|at| (u32::from(registers[at]), values[at])));
-    let told = values.map_err(words).and_then(|values| {
-        let expected = expected.ok_or("the boot program did not say what should be measured")?;
-        let expected = read_bounded(expected, belvedere_event_log::expected::LIMIT + ATTRIBUTES)?;
-        Ok(measured::lines(&event_log()?, expected.get(ATTRIBUTES..).unwrap_or_default(), &values))
-    });
-    match told {
-        Ok(lines) => lines.iter().for_each(|line| say(line)),
-        Err(error) => say(&format!("{}no event can be compared: {error}", measured::PREFIX)),
-    }
-}
-
-/// The firmware's event log, as the kernel keeps it.
-fn event_log() -> Result<Vec<u8>> {
-    const SECURITY: &str = "/sys/kernel/security";
-    let flags = mounts::DATA_ONLY | rustix::mount::MountFlags::RDONLY;
-    mounts::mount("securityfs", SECURITY, "securityfs", flags, "").map_err(words)?;
-    let path = Path::new(SECURITY).join("tpm0/binary_bios_measurements");
-    let log = read_bounded(&path, belvedere_event_log::log::LIMIT);
-    let _ = mounts::unmount(SECURITY, false);
-    log
-}
-
-/// Moves the fuses to the level that is signed for the running release: it is proven, so nothing older is needed any more.
-///
-/// Here and not when the updater commits: in this phase alone the TPM lets anybody set them, and what is set is the level
-/// of what really runs. Whoever breaks into the running system can neither set nor clear them.
-fn raise_fuses(tpm: &mut DeviceTpm, policy: &BootPolicy, level: u32) -> Result<()> {
-    if belvedere_fuses::read(tpm, Some(&policy.key.name())).map_err(words)?.level() >= level {
-        return Ok(());
-    }
-    let Some(raise) = belvedere_fuses::prepare(tpm, policy, level, &mut say).map_err(words)? else { return Ok(()) };
-    let agreed = Confirmation::words(raise.words());
-    raise.confirm(tpm, agreed, &mut say).map(drop).map_err(words)
 }

@@ -92,6 +92,11 @@ fn derive(secret: &[u8; SECRET], pieces: &[&[u8]]) -> Zeroizing<[u8; 32]> {
 }
 
 impl Secrets {
+    /// What another keeper than the TPM has kept.
+    pub fn kept(system: Zeroizing<[u8; SECRET]>, data: Zeroizing<[u8; SECRET]>) -> Secrets {
+        Secrets { system, data }
+    }
+
     /// The passphrase of an encrypted partition: HMAC-SHA256 over `belvedere luks ` and its name, with the data secret for
     /// the partition `data` and with the system secret for all others.
     pub fn volume_passphrase(&self, partition_name: &str) -> Zeroizing<[u8; 32]> {

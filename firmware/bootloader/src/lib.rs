@@ -22,14 +22,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-mod device_tree;
 mod partition_name;
 pub mod pl061;
 pub mod updates;
 pub mod virtual_buttons;
 pub mod watchdog;
 
-pub use device_tree::root_is_compatible;
 pub use partition_name::partition_name;
 
 use alloc::format;

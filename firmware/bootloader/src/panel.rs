@@ -7,13 +7,11 @@ use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use core::time::Duration;
 
 use belvedere_boot_slots::Buttons;
-use belvedere_bootloader::{pl061, root_is_compatible, virtual_buttons};
+use belvedere_bootloader::{pl061, virtual_buttons};
+use belvedere_device_tree::root_is_compatible;
 use belvedere_panel::{Condition, PRIORITY};
+use uefi::Event;
 use uefi::boot::{self, EventType, TimerTrigger, Tpl};
-use uefi::{Event, Guid, guid, system};
-
-/// EFI_DTB_TABLE_GUID.
-const DEVICE_TREE_TABLE: Guid = guid!("b1b621d5-f19c-41a5-830b-d9152c69aae0");
 
 static CONDITION: AtomicU8 = AtomicU8::new(0);
 static TICK: AtomicU32 = AtomicU32::new(0);
@@ -116,16 +114,6 @@ fn draw() {
 
 /// The panel of the board that this runs on.
 pub fn find() -> alloc::boxed::Box<dyn Panel> {
-    let virtual_board = system::with_config_table(|tables| {
-        tables.iter().find(|table| table.guid == DEVICE_TREE_TABLE).is_some_and(|table| {
-            // SAFETY: the firmware's device tree; its header says how long it is, and the firmware is trusted.
-            let tree = unsafe {
-                let start = table.address.cast::<u8>();
-                let size = u32::from_be(start.add(4).cast::<u32>().read_unaligned()) as usize;
-                core::slice::from_raw_parts(start, size.min(2 << 20))
-            };
-            root_is_compatible(tree, "linux,dummy-virt")
-        })
-    });
+    let virtual_board = crate::tree::with(|tree| root_is_compatible(tree, "linux,dummy-virt"));
     if virtual_board { alloc::boxed::Box::new(Pl061 { blinking: false }) } else { alloc::boxed::Box::new(NoPanel) }
 }

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use belvedere_tpm::{MAXIMUM, Tpm};
+use uefi::Status;
 use uefi::boot::{self, ScopedProtocol};
 use uefi::proto::tcg::v2::Tcg;
 
@@ -11,16 +12,19 @@ use uefi::proto::tcg::v2::Tcg;
 pub struct FirmwareTpm(ScopedProtocol<Tcg>);
 
 impl FirmwareTpm {
-    /// The TPM of this machine.
+    /// The TPM of this machine, if it has one.
     ///
     /// # Errors
-    /// In words, when there is none.
-    pub fn find() -> Result<Self, String> {
-        let handle = boot::get_handle_for_protocol::<Tcg>()
-            .map_err(|error| format!("rollback fuses: there is no TPM ({})", error.status()))?;
+    /// In words, when it cannot be used.
+    pub fn find() -> Result<Option<Self>, String> {
+        let handle = match boot::get_handle_for_protocol::<Tcg>() {
+            Ok(handle) => handle,
+            Err(error) if error.status() == Status::NOT_FOUND => return Ok(None),
+            Err(error) => return Err(format!("rollback fuses: the TPM cannot be found: {}", error.status())),
+        };
         let protocol = boot::open_protocol_exclusive::<Tcg>(handle)
             .map_err(|error| format!("rollback fuses: the TPM cannot be used: {}", error.status()))?;
-        Ok(Self(protocol))
+        Ok(Some(Self(protocol)))
     }
 }
 

@@ -153,10 +153,23 @@ pub struct Raise {
 #[derive(Debug)]
 pub struct Confirmation(String);
 
+/// What a [`Confirmation`] must say, wherever the fuses are: in the TPM or in OP-TEE.
+pub fn words(from: u32, to: u32) -> String {
+    format!("raise the rollback fuses from level {from} to level {to} for ever")
+}
+
 impl Confirmation {
     /// The words; they are compared with [`Raise::words`].
     pub fn words(words: impl Into<String>) -> Confirmation {
         Confirmation(words.into())
+    }
+
+    /// Whether they are the [`words`] for this.
+    ///
+    /// # Errors
+    /// [`FuseError::NotConfirmed`] when they are others.
+    pub fn agrees(&self, from: u32, to: u32) -> Result<(), FuseError> {
+        if self.0 == words(from, to) { Ok(()) } else { Err(FuseError::NotConfirmed) }
     }
 }
 
@@ -201,7 +214,7 @@ impl Raise {
 
     /// What a [`Confirmation`] must say.
     pub fn words(&self) -> String {
-        format!("raise the rollback fuses from level {} to level {} for ever", self.from, self.to)
+        words(self.from, self.to)
     }
 
     /// Sets the fuses, reads them back and gives their level. A power cut leaves the old level or the new one.
@@ -214,9 +227,7 @@ impl Raise {
         confirmation: Confirmation,
         log: &mut dyn FnMut(&str),
     ) -> Result<u32, FuseError> {
-        if confirmation.0 != self.words() {
-            return Err(FuseError::NotConfirmed);
-        }
+        confirmation.agrees(self.from, self.to)?;
         log(&format!("rollback fuses: raising from level {} to level {}, for ever", self.from, self.to));
         let approval = Approval::verify(tpm, &self.key, &self.entry, Purpose::Fuses)?;
         let bits = layout::level_bits(self.to);

@@ -6,7 +6,6 @@
 extern crate alloc;
 
 mod assemble;
-pub mod device_tree;
 mod image;
 mod layout;
 pub mod measured;

@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr;
 
+use belvedere_device_tree::{self as device_tree, SecureWorld};
 use belvedere_firmware_console::say;
-use belvedere_kernel_stub::device_tree::SecureWorld;
-use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, command_line, device_tree};
+use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, command_line};
 use uefi::boot::{self, AllocateType, MemoryType};
 use uefi::{Guid, Handle, Status, guid, system};
 

@@ -30,6 +30,8 @@ pub const DISPLAY: &str = "/run/belvedere/display/display.sock";
 pub const RESOLV_CONF: &str = "/run/belvedere/network/resolv.conf";
 /// The TPM, through the kernel's resource manager; `provisioning`'s.
 pub const TPM: &str = "/dev/tpmrm0";
+/// OP-TEE, on boards that have one; `provisioning`'s.
+pub const SECURE_WORLD: &str = "/dev/tee0";
 /// Where `provisioning` mounts a stick, in its own name space.
 pub const STICK: &str = "/run/belvedere/provisioning/stick";
 

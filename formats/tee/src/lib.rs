@@ -11,6 +11,9 @@ pub mod supplicant;
 
 use core::fmt;
 
+/// The partition that holds the secure world's storage, by its name.
+pub const STORE: &str = "secure-world";
+
 /// A trusted application's UUID, its 16 bytes in the order of its text.
 pub type Uuid = [u8; 16];
 

@@ -10,9 +10,9 @@ use belvedere_agent::web::Web;
 use belvedere_device_protocol::{Endpoint, Endpoints};
 use belvedere_interfaces::Failure;
 use belvedere_interfaces::provisioning::{ANOTHER_KEY, BUSY, DeviceKeyReference, Identity, Sign, Signed};
-use belvedere_provisioning::key::{DeviceKey, SoftwareKey, WrappedKey};
+use belvedere_provisioning::key::{DeviceKey, KeptKey, SoftwareKey};
 use belvedere_provisioning::tpm::Device;
-use belvedere_provisioning::tpm_key::{TpmKey, sign};
+use belvedere_provisioning::tpm_key::{make, sign};
 use belvedere_varlink::Server;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -89,7 +89,7 @@ fn play(key: &dyn DeviceKey, node: PathBuf, requests: usize) -> Played {
     let directory = tempfile::tempdir().unwrap();
     let provisioning = directory.path().join("provisioning.sock");
     let (asked, failures) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-    let (count, fail, wrapped) = (Arc::clone(&asked), Arc::clone(&failures), key.wrapped());
+    let (count, fail, wrapped) = (Arc::clone(&asked), Arc::clone(&failures), key.kept());
     let server = Server::bind(&provisioning).unwrap();
     server.route(move |call: Sign, _| signed(&call, &count, &fail, wrapped.as_ref(), &node)).spawn();
     Played { identity, provisioning, asked, failures, taken, _directory: directory }
@@ -112,7 +112,7 @@ fn signed(
     call: &Sign,
     asked: &AtomicUsize,
     failures: &Mutex<Vec<&'static str>>,
-    key: Option<&WrappedKey>,
+    key: Option<&KeptKey>,
     node: &std::path::Path,
 ) -> Result<Signed, Failure> {
     asked.fetch_add(1, Ordering::SeqCst);
@@ -120,14 +120,14 @@ fn signed(
     if let Some(reason) = failures.lock().unwrap().pop() {
         return Err(fail(reason));
     }
-    let key = key.filter(|_| call.generation == 1).ok_or(fail(ANOTHER_KEY))?;
+    let Some(KeptKey::Tpm(key)) = key.filter(|_| call.generation == 1) else { return Err(fail(ANOTHER_KEY)) };
     let signature = sign(&mut Device::open(node, Duration::from_secs(60)).unwrap(), key, &call.digest);
     signature.map(|signature| Signed { signature }).map_err(|_| fail("tpm"))
 }
 
 fn in_the_tpm(requests: usize) -> (Swtpm, Played) {
     let tpm = Swtpm::start();
-    let key = TpmKey::create(Device::opener(tpm.node())).unwrap();
+    let key = make(Device::opener(tpm.node())).unwrap();
     let played = play(&key, tpm.node(), requests);
     (tpm, played)
 }

@@ -33,6 +33,8 @@ pub struct SceneConfiguration {
     pub tools: PathBuf,
     /// Development keys.
     pub keys: PathBuf,
+    /// The appliance is the board with a secure world and without a TPM: directory of its firmware (`firmware/secure-world`).
+    pub op_tee: Option<PathBuf>,
 }
 
 impl SceneConfiguration {
@@ -62,6 +64,7 @@ impl SceneConfiguration {
             keys: variable("BELVEDERE_KEYS").unwrap_or_else(|| {
                 variable("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share")).join("belvedere/keys")
             }),
+            op_tee: None,
         })
     }
 }
@@ -240,8 +243,11 @@ impl Scene {
         if let Some(appliance) = &mut self.appliance {
             return appliance.power_on().map_err(|error| Trouble::new("switching the appliance on", error));
         }
-        let appliance = Appliance::builder(&self.configuration.image)
-            .state_dir(self.file("appliance"))
+        let mut builder = Appliance::builder(&self.configuration.image).state_dir(self.file("appliance"));
+        if let Some(firmware) = &self.configuration.op_tee {
+            builder = builder.secure_world(firmware).without_tpm();
+        }
+        let appliance = builder
             .start()
             .map_err(|error| Trouble::new("switching the appliance on", error))?;
         self.appliance = Some(appliance);

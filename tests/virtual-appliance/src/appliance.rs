@@ -31,6 +31,7 @@ pub struct Builder {
     stick: Option<PathBuf>,
     firmware: PathBuf,
     secure_world: Option<SecureWorld>,
+    has_tpm: bool,
     second_port: bool,
     fresh: bool,
 }
@@ -80,6 +81,13 @@ impl Builder {
         self
     }
 
+    /// A board without a TPM, as some have that have a secure world.
+    #[must_use]
+    pub fn without_tpm(mut self) -> Self {
+        self.has_tpm = false;
+        self
+    }
+
     /// Makes the state, without switching on. For tests that change the disk before.
     ///
     /// # Errors
@@ -105,7 +113,7 @@ impl Builder {
             fs::remove_dir_all(&tpm).map_err(file_error("remove", &tpm))?;
             make.create(&tpm).map_err(file_error("create", &tpm))?;
         }
-        if !state.join("tpm/tpm2-00.permall").exists() {
+        if self.has_tpm && !state.join("tpm/tpm2-00.permall").exists() {
             make_tpm(&state.join("tpm"))?;
         }
         if !disk.exists() {
@@ -122,6 +130,7 @@ impl Builder {
             state,
             firmware: self.firmware,
             secure_world: self.secure_world,
+            has_tpm: self.has_tpm,
             second_port: self.second_port,
             stick: self.stick,
             power: None,
@@ -141,6 +150,10 @@ impl Builder {
     }
 }
 
+fn append(path: &Path) -> Result<fs::File, Error> {
+    fs::OpenOptions::new().create(true).append(true).open(path).map_err(file_error("open", path))
+}
+
 /// A new TPM, with the SHA-256 bank alone: the firmware hashes everything that it measures once for each bank.
 fn make_tpm(directory: &Path) -> Result<(), Error> {
     let mut make = Command::new("swtpm_setup");
@@ -154,6 +167,7 @@ pub struct Appliance {
     state: PathBuf,
     firmware: PathBuf,
     secure_world: Option<SecureWorld>,
+    has_tpm: bool,
     second_port: bool,
     stick: Option<PathBuf>,
     power: Option<Power>,
@@ -175,7 +189,7 @@ struct Shared {
 #[derive(Debug)]
 struct Power {
     qemu: Owned,
-    tpm: Owned,
+    tpm: Option<Owned>,
     /// Where the sockets are, if not in the state directory.
     _sockets: Option<tempfile::TempDir>,
 }
@@ -189,6 +203,7 @@ impl Appliance {
             stick: None,
             firmware: FIRMWARE.into(),
             secure_world: None,
+            has_tpm: true,
             second_port: false,
             fresh: false,
         }
@@ -267,26 +282,7 @@ impl Appliance {
             let _ = fs::remove_file(socket);
         }
         let log = self.state.join("qemu.log");
-        let errors =
-            |path: &Path| fs::OpenOptions::new().create(true).append(true).open(path).map_err(file_error("open", path));
-
-        let mut tpm = Command::new("swtpm");
-        tpm.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"])
-            .arg(format!("dir={}", self.state.join("tpm").display()))
-            .arg("--ctrl")
-            .arg(format!("type=unixio,path={}", tpm_socket.display()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors(&log)?);
-        let mut tpm = Owned::spawn(tpm, "swtpm")?;
-        let deadline = Instant::now() + START;
-        while !tpm_socket.exists() {
-            if tpm.ended().is_some() || Instant::now() > deadline {
-                return Err(failed("swtpm", &log));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-
+        let tpm = if self.has_tpm { Some(self.start_tpm(&tpm_socket, &log)?) } else { None };
         let flash = self.secure_world.as_ref().map(|world| world.flash(&self.state)).transpose()?;
         let machine = Machine {
             acceleration: if flash.is_some() { Acceleration::Tcg } else { Acceleration::detect() },
@@ -296,13 +292,13 @@ impl Appliance {
             disk: self.disk(),
             console: self.console_log(),
             monitor: monitor.clone(),
-            tpm: tpm_socket,
+            tpm: self.has_tpm.then_some(tpm_socket),
             stick: self.stick.clone(),
             gesture,
         };
         self.since = fs::metadata(self.console_log()).map_or(0, |metadata| metadata.len());
         let mut qemu = Command::new("qemu-system-aarch64");
-        qemu.args(machine.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors(&log)?);
+        qemu.args(machine.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(append(&log)?);
         let mut qemu = Owned::spawn(qemu, "qemu-system-arm")?;
         let mut connected = match Qmp::connect(&monitor, START, || qemu.ended().is_none()) {
             Ok(connected) => connected,
@@ -319,6 +315,27 @@ impl Appliance {
         Ok(())
     }
 
+    /// The software TPM, once it listens.
+    fn start_tpm(&self, socket: &Path, log: &Path) -> Result<Owned, Error> {
+        let mut tpm = Command::new("swtpm");
+        tpm.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"])
+            .arg(format!("dir={}", self.state.join("tpm").display()))
+            .arg("--ctrl")
+            .arg(format!("type=unixio,path={}", socket.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(append(log)?);
+        let mut tpm = Owned::spawn(tpm, "swtpm")?;
+        let deadline = Instant::now() + START;
+        while !socket.exists() {
+            if tpm.ended().is_some() || Instant::now() > deadline {
+                return Err(failed("swtpm", log));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(tpm)
+    }
+
     /// Cuts the power: QEMU ends at once, nothing is flushed. Does nothing when it is off.
     ///
     /// # Errors
@@ -328,7 +345,9 @@ impl Appliance {
         if let Some(mut power) = self.power.take() {
             power.qemu.kill();
             // The TPM loses its power with the rest; what it was told to keep, it wrote before it answered.
-            power.tpm.kill();
+            if let Some(tpm) = &mut power.tpm {
+                tpm.kill();
+            }
         }
         *lock(&self.shared.monitor) = None;
         lock(&self.shared.samples).clear();

@@ -37,8 +37,8 @@ pub struct Machine {
     pub console: PathBuf,
     /// Socket on which QEMU listens for orders.
     pub monitor: PathBuf,
-    /// Socket on which the TPM listens.
-    pub tpm: PathBuf,
+    /// Socket on which the TPM listens; nothing on a board without one.
+    pub tpm: Option<PathBuf>,
     /// A stick that is in the port when the power comes on.
     pub stick: Option<PathBuf>,
     /// What is held while the power comes on.
@@ -101,7 +101,9 @@ impl Machine {
         push(&["-netdev", "user,id=net1,net=10.0.3.0/24"]);
         push(&["-device", "virtio-net-pci,netdev=net1,id=port1,romfile=,mac=52:54:00:be:17:01"]);
         push(&["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
-        push(&["-device", "tpm-tis-device,tpmdev=tpm0", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
+        if self.tpm.is_some() {
+            push(&["-device", "tpm-tis-device,tpmdev=tpm0", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
+        }
         push(&["-serial", "chardev:console"]);
         if self.secure_console.is_some() {
             push(&["-serial", "chardev:secure-console"]);
@@ -123,7 +125,9 @@ impl Machine {
         if let Some(console) = &self.secure_console {
             with_path("-chardev", "file,id=secure-console,append=on,path=", console, "");
         }
-        with_path("-chardev", "socket,id=tpm,path=", &self.tpm, "");
+        if let Some(tpm) = &self.tpm {
+            with_path("-chardev", "socket,id=tpm,path=", tpm, "");
+        }
         with_path("-qmp", "unix:", &self.monitor, ",server=on,wait=off");
         if let Some(stick) = &self.stick {
             with_path("-blockdev", "driver=raw,node-name=stick,file.driver=file,file.filename=", stick, "");
@@ -151,7 +155,7 @@ mod tests {
             disk: "d".into(),
             console: "c".into(),
             monitor: "m".into(),
-            tpm: "t".into(),
+            tpm: None,
             stick: None,
             gesture: None,
             secure_console: None,
@@ -160,5 +164,6 @@ mod tests {
         assert!(arguments.iter().any(|argument| argument.to_string_lossy().ends_with("file=v,,readonly=off")));
         assert!(!arguments.iter().any(|argument| argument.to_string_lossy().contains("stick")));
         assert!(!arguments.iter().any(|argument| argument.to_string_lossy().contains("secure")));
+        assert!(!arguments.iter().any(|argument| argument.to_string_lossy().contains("tpm")));
     }
 }

@@ -33,6 +33,9 @@ enum Command {
         /// A board with a secure world: the directory that firmware/secure-world/build printed.
         #[arg(long)]
         secure_world: Option<PathBuf>,
+        /// A board without a TPM; only with a secure world is there another keeper of its secrets.
+        #[arg(long)]
+        without_tpm: bool,
         /// Forget an earlier appliance in the state directory.
         #[arg(long)]
         fresh: bool,
@@ -50,13 +53,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Run { image, state, stick, secure_world, fresh, monitor, times, seconds } = Arguments::parse().command;
+    let Command::Run { image, state, stick, secure_world, without_tpm, fresh, monitor, times, seconds } =
+        Arguments::parse().command;
     let mut builder = Appliance::builder(image).state_dir(state);
     if fresh {
         builder = builder.fresh();
     }
     if let Some(stick) = stick {
         builder = builder.stick(stick);
+    }
+    if without_tpm {
+        builder = builder.without_tpm();
     }
     if let Some(firmware) = secure_world {
         builder = builder.secure_world(firmware);

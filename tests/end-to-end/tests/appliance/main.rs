@@ -2,6 +2,7 @@
 //! at a time are well on two processors: each waits for much.
 
 mod chance;
+mod op_tee;
 mod power_cuts;
 mod resets;
 mod sticks;

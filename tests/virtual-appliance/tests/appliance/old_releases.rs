@@ -23,12 +23,18 @@ use crate::common::{
 const OLDER_REFUSED: &str = "refused: its release has rollback level 0, and this machine has run releases of level 1";
 
 /// A release like the image's, but of rollback level 1, signed by the same keys.
-fn next_level(kernel: &[u8], directory: &Path) -> Vec<u8> {
+pub fn next_level(kernel: &[u8], directory: &Path) -> Vec<u8> {
     let mut kernel = kernel.to_vec();
     let level = section(&kernel, RELEASE);
     let text = belvedere_kernel_stub::release_section(1);
     assert_eq!(level.end - level.start, text.len() as u64);
     kernel[level.start as usize..level.end as usize].copy_from_slice(text.as_bytes());
+    // A keeper that does not know what was measured is told by the command line.
+    let (line, told) = (section(&kernel, CMDLINE), b"belvedere.rollback_level=");
+    let line = &mut kernel[line.start as usize..line.end as usize];
+    let digit = line.windows(told.len()).position(|word| word == told).unwrap() + told.len();
+    assert_eq!(line[digit], b'0');
+    line[digit] = b'1';
     let file = Image::parse(&kernel).unwrap();
     let secure_boot = BootPolicy::decode_section(file.file_section(POLICY).unwrap()).unwrap().entries[0].pcr7;
     let measured: Vec<(&str, &[u8])> =
@@ -61,13 +67,7 @@ fn two_releases() -> &'static TwoReleases {
         let image = copy(&directory);
         let path = image.join("disk.img");
         let older = must(must(Fat::in_partition(&path, "esp-a")).read(KERNEL)).expect("slot a's kernel");
-        let newer = next_level(&older, &directory);
-        for esp in ["esp-a", "esp-b"] {
-            for (slot, kernel) in [(Slot::A, &older), (Slot::B, &newer)] {
-                let file = slot.kernel_path().trim_start_matches('\\').replace('\\', "/");
-                must(must(Fat::in_partition(&path, esp)).put(&file, kernel));
-            }
-        }
+        put_both(&path, &older, &next_level(&older, &directory));
         started_once_above(&image, &directory);
         let mut appliance = must(appliance(&image, &directory).prepare());
         let state = directory.join("state");
@@ -81,7 +81,17 @@ fn two_releases() -> &'static TwoReleases {
     })
 }
 
-fn write_table(appliance: &Appliance, image: &Path, table: Table) {
+/// Puts the one kernel into slot a's places and the other into slot b's.
+pub fn put_both(disk: &Path, older: &[u8], newer: &[u8]) {
+    for esp in ["esp-a", "esp-b"] {
+        for (slot, kernel) in [(Slot::A, older), (Slot::B, newer)] {
+            let file = slot.kernel_path().trim_start_matches('\\').replace('\\', "/");
+            must(must(Fat::in_partition(disk, esp)).put(&file, kernel));
+        }
+    }
+}
+
+pub fn write_table(appliance: &Appliance, image: &Path, table: Table) {
     let extent = must(disk::partition(&image.join("disk.img"), PARTITION));
     let [first, second] = COPY_OFFSETS
         .map(|offset| must(disk::read(&appliance.disk(), Extent { offset: extent.offset + offset, length: BLOCK as u64 })));
@@ -91,7 +101,7 @@ fn write_table(appliance: &Appliance, image: &Path, table: Table) {
 }
 
 /// Slots a and b are proven, and `slot` is preferred.
-fn both_good(slot: Slot) -> Table {
+pub fn both_good(slot: Slot) -> Table {
     let mut table = Table::made_anew(0).emptied(Slot::Minimum);
     (table.preferred, table.last_good) = (slot, Some(slot));
     table

@@ -7,14 +7,17 @@
 //! Without `BELVEDERE_SECURE_WORLD` the firmware is built first when `BELVEDERE_LONG` is set (about ten minutes), and the
 //! test does nothing otherwise.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{BOOT, appliance, copy, image, must, scratch};
-use belvedere_virtual_appliance::{Builder, Colour, Fat, Light, Pattern};
-
-const GREEN: Pattern = Pattern::Solid(Colour::Green);
+use crate::common::{
+    BOOT, CLOSED, GREEN, KERNEL, appliance, copy, copy_state, image, line_with, must, scratch,
+};
+use crate::old_releases::{both_good, next_level, put_both, write_table};
+use belvedere_boot_slots::Slot;
+use belvedere_virtual_appliance::{Builder, Fat, Light};
 
 /// The board's firmware; nothing when it is not to be tested.
 fn firmware() -> Option<PathBuf> {
@@ -64,6 +67,60 @@ fn the_same_image_starts_to_green_light_with_secure_boot_tpm_and_op_tee() {
     must(appliance.wait_for_light(Light::Status, GREEN, 2 * BOOT));
     must(appliance.press_power_button());
     must(appliance.wait_for_power_off(Duration::from_secs(60)));
+}
+
+/// What a start said of the keeper.
+const GIVEN_OUT: &str = "OP-TEE: secrets given out; rollback level ";
+
+/// Boards such as Jetson Xavier have no TPM: OP-TEE keeps the volumes' secrets and the rollback level then.
+#[test]
+fn without_a_tpm_op_tee_opens_the_volumes_for_this_board_and_for_no_older_release() {
+    let firmware = firmware_or_leave!();
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    let disk = image.join("disk.img");
+    let older = must(must(Fat::in_partition(&disk, "esp-a")).read(KERNEL)).expect("slot a's kernel");
+    put_both(&disk, &older, &next_level(&older, scratch.path()));
+    let begun = Instant::now();
+    let mut appliance = must(board(&firmware, &image, scratch.path()).without_tpm().start());
+    must(appliance.wait_for_light(Light::Status, GREEN, 2 * BOOT));
+    println!("measured: power to solid green light, first start with OP-TEE alone, {:.1} s", begun.elapsed().as_secs_f64());
+    let console = appliance.console();
+    assert!(console.contains(&format!("{GIVEN_OUT}0; fuses at level 0")), "{console}");
+    assert!(console.contains("system-a: made a new encrypted volume") || console.contains("encrypt"), "{console}");
+    must(appliance.power_cut());
+
+    // The newer release opens what the older one encrypted, and moves the fuses.
+    write_table(&appliance, &image, both_good(Slot::B));
+    must(appliance.power_on());
+    must(appliance.wait_for_light(Light::Status, GREEN, 2 * BOOT));
+    let console = appliance.console();
+    assert!(console.contains(&format!("{GIVEN_OUT}1; fuses at level 0")), "{console}");
+    assert!(console.contains("rollback fuses: level 1"), "{console}");
+    must(appliance.power_cut());
+    let kept = scratch.path().join("kept");
+    copy_state(&scratch.path().join("state"), &kept);
+
+    // The bootloader cannot ask OP-TEE, so the older one begins; it gets no secret, and the newer one has its turn again.
+    write_table(&appliance, &image, both_good(Slot::A));
+    must(appliance.power_on());
+    must(appliance.console_contains(CLOSED, 2 * BOOT));
+    let line = line_with(&appliance.console(), CLOSED).unwrap_or_default();
+    assert!(line.contains("OP-TEE") && line.contains('1'), "{line}");
+    println!("{line}");
+    must(appliance.console_contains("belvedere: slot b: starting", 4 * BOOT));
+    must(appliance.wait_for_light(Light::Status, GREEN, 2 * BOOT));
+    must(appliance.power_cut());
+    drop(appliance);
+
+    // The stolen disk in another board of the same kind, with other fuses.
+    let foreign = scratch.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::rename(&kept, foreign.join("state")).unwrap();
+    assert!(!foreign.join("state/board-fuses").exists());
+    let mut appliance = must(board(&firmware, &image, &foreign).without_tpm().start());
+    must(appliance.console_contains(CLOSED, 2 * BOOT));
+    println!("{}", line_with(&appliance.console(), CLOSED).unwrap_or_default());
 }
 
 /// The keys in the variables are the ones that count here too.

@@ -1,5 +1,6 @@
 //! Reads flattened device trees (Devicetree Specification 0.4, chapter 5), as far as firmware needs it, and changes in them
-//! the two things that the firmware knows better than the release: see [`SecureWorld`].
+//! the two things that the firmware knows better than the release: see [`SecureWorld`]. Bytes alone, no I/O, no allocation.
+#![cfg_attr(not(test), no_std)]
 
 const MAGIC: u32 = 0xd00d_feed;
 const BEGIN_NODE: u32 = 1;
@@ -101,6 +102,16 @@ pub fn reserved_memory(tree: &[u8]) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
+/// Whether `name` is among the strings of the root node's `compatible`. False for anything that is no device tree.
+pub fn root_is_compatible(tree: &[u8], name: &str) -> bool {
+    property(tree, &[], "compatible").is_some_and(|(_, value)| has_string(value, name.as_bytes()))
+}
+
+/// Whether a property that is a list of strings has this one.
+fn has_string(value: &[u8], string: &[u8]) -> bool {
+    value.split(|&byte| byte == 0).any(|found| found == string)
+}
+
 /// What the firmware's device tree says of the secure world (EL3 and secure EL1), which a release cannot know: the same
 /// release starts with and without one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,7 +127,7 @@ impl SecureWorld {
     /// As the firmware's tree has it; nothing in a tree that is damaged.
     pub fn of(tree: &[u8]) -> Self {
         let has = |path: &[&str], name: &str, value: &[u8]| {
-            property(tree, path, name).is_some_and(|(_, found)| found.split(|&byte| byte == 0).any(|word| word == value))
+            property(tree, path, name).is_some_and(|(_, found)| has_string(found, value))
         };
         let op_tee = ["firmware", "optee"];
         Self {
@@ -190,7 +201,6 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::process::{Command, Stdio};
-    use std::vec::Vec;
 
     /// What the real compiler makes of a source.
     fn compiled(source: &str) -> Vec<u8> {
@@ -223,6 +233,22 @@ mod tests {
         assert_eq!(found, [(0x6000_0000, 0x10_0000), (1 << 32, 0x2000)]);
         assert_eq!(reserved_memory(&compiled("/dts-v1/; / { x { reg = <0 9 0 9>; }; };")).count(), 0);
         assert_eq!(reserved_memory(b"").count(), 0);
+    }
+
+    #[test]
+    fn a_board_is_known_by_the_compatible_of_its_root_and_by_nothing_else() {
+        let tree = compiled(
+            r#"/dts-v1/; / { #size-cells = <2>; compatible = "linux,dummy-virt", "x,y"; child { compatible = "z"; }; };"#,
+        );
+        for (name, is) in [("linux,dummy-virt", true), ("x,y", true), ("linux,dummy", false), ("z", false), ("", false)] {
+            // The list ends with a NUL, so an empty string would seem to be in it.
+            assert_eq!(root_is_compatible(&tree, name) && !name.is_empty(), is, "{name}");
+        }
+        assert!(!root_is_compatible(b"", "linux,dummy-virt"));
+        assert!(!root_is_compatible(&compiled(r#"/dts-v1/; / { child { compatible = "z"; }; };"#), "z"));
+        for length in 0..tree.len() {
+            let _ = root_is_compatible(&tree[..length], "linux,dummy-virt");
+        }
     }
 
     /// As the release's tree, before anything is known of the firmware.
