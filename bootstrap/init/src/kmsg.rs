@@ -35,7 +35,7 @@ fn line(priority: u8, text: &str) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// As the kernel's log has it.

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::ffi::c_void;
+use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 
@@ -123,9 +124,9 @@ impl Drop for SharedMemory {
 }
 
 /// Opens one of the two devices.
-pub(crate) fn open_device(path: &'static str) -> Result<OwnedFd, Error> {
+pub(crate) fn open_device(path: &Path) -> Result<OwnedFd, Error> {
     rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| Error::Driver { what: path, source: error.into() })
+        .map_err(|error| Error::Driver { what: "open the secure world's device", source: error.into() })
 }
 
 /// OP-TEE, behind `/dev/tee0`.
@@ -140,7 +141,15 @@ impl OpTee {
     /// # Errors
     /// When there is none, or another secure world.
     pub fn open() -> Result<Self, Error> {
-        let device = open_device(DEVICE)?;
+        Self::at(Path::new(DEVICE))
+    }
+
+    /// Opens the device where it is.
+    ///
+    /// # Errors
+    /// As [`OpTee::open`].
+    pub fn at(path: &Path) -> Result<Self, Error> {
+        let device = open_device(path)?;
         let mut version = [0; call::VERSION_SIZE];
         run(device.as_fd(), "ask which secure world there is", call::VERSION, &mut version)?;
         if call::is_op_tee(&version) { Ok(Self { device: Arc::new(device) }) } else { Err(Error::Other) }

@@ -9,6 +9,7 @@ use belvedere_tee::call::{Memory, RECEIVE, SEND};
 use belvedere_tee::supplicant::{Call, FileCall, NAME, Request, Value, file_name, receive};
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Most memory that the secure world is given, for one piece and in all, bytes. It asks for a few pages at a time.
 const LARGEST: u64 = 256 << 10;
@@ -92,7 +93,7 @@ impl Device {
     /// # Errors
     /// When there is none, or another process has it.
     pub fn open() -> Result<Self, Error> {
-        open_device(PRIVILEGED_DEVICE).map(Self)
+        open_device(Path::new(PRIVILEGED_DEVICE)).map(Self)
     }
 }
 
