@@ -1,10 +1,11 @@
-//! A secure world, or a kernel, that says anything: every message is understood or refused, and what is answered to it has the
-//! shape that it came in.
+//! A secure world, its storage, or a kernel, that says anything: every message is understood or refused, and what is answered
+//! to it has the shape that it came in.
 #![no_main]
 
 use belvedere_tee::call;
 use belvedere_tee::supplicant::{Request, Value, file_name};
-use belvedere_tee::{Code, keys, rollback};
+use belvedere_tee::Code;
+use belvedere_tee::keeper::{Kept, Refusal, Standing, Wrapped};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -21,10 +22,25 @@ fuzz_target!(|data: &[u8]| {
             }
         }
     }
-    if let Ok(Ok(parameters)) = call::invoked(data) {
-        let _ = rollback::value(&parameters);
+    let _ = (call::invoked(data), call::opened(data));
+    if let Ok(kept) = Kept::decode(data) {
+        assert_eq!(kept.encode(), data);
     }
-    let _ = (call::opened(data), keys::result(data), keys::handle(data), keys::point(data), keys::signature(data));
+    if let Ok(wrapped) = Wrapped::decode(data) {
+        assert_eq!(wrapped.encode(), data);
+    }
+    if let Some((numbers, rest)) = data.split_first_chunk::<16>() {
+        let number = |at: usize| numbers[at..].iter().take(8).rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
+        let (a, b) = (number(0), number(8));
+        if let Ok(standing) = Standing::decode((a, b)) {
+            let (c, d) = standing.encode();
+            assert_eq!((a, b), (c.into(), d.into()));
+        }
+        if let Some(code) = rest.first_chunk() {
+            let code = Code(u32::from_le_bytes(*code));
+            assert!(Refusal::from_code(code).is_none_or(|refusal| refusal.code() == code));
+        }
+    }
     if let Some(name) = file_name(data) {
         assert!(!name.is_empty() && !name.contains(['/', '\0']) && name != ".." && name != ".");
     }

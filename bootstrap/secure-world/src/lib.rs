@@ -1,16 +1,16 @@
 //! The way to OP-TEE: trusted applications are called through `/dev/tee0`, and what the secure world needs of the normal one,
 //! memory and files, is given to it through `/dev/teepriv0`.
 //!
-//! On top: rollback indices ([`rollback`]) and a device key ([`device_key`]), both kept by trusted applications of OP-TEE.
+//! On top: the keeper ([`keeper`]), our trusted application.
 
 pub mod device;
-pub mod device_key;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 pub mod files;
-pub mod rollback;
+pub mod keeper;
 pub mod store;
 pub mod supplicant;
 
-use belvedere_tee::keys::Result32;
 use belvedere_tee::{Code, Malformed, Uuid};
 use std::io;
 
@@ -42,28 +42,12 @@ pub enum Error {
         /// The answer.
         code: Code,
     },
-    /// The trusted application PKCS#11 refused.
-    #[error("{what}: {result}")]
-    Key {
-        /// What was tried.
-        what: &'static str,
-        /// The answer.
-        result: Result32,
-    },
     /// The answer is not what it must be.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// More than fits the memory that both worlds see.
     #[error("{0}: it is too long")]
     TooLong(&'static str),
-    /// A rollback index reads differently than it was written.
-    #[error("the secure world agreed to rollback index {wanted} and then reads {found}")]
-    NotRaised {
-        /// Asked for.
-        wanted: u64,
-        /// Read back.
-        found: u64,
-    },
 }
 
 /// One of the four arguments of a command.

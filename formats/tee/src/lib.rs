@@ -1,12 +1,14 @@
-//! What goes between Linux and OP-TEE: calls of trusted applications, and what the secure world asks of the normal one. Bytes
-//! alone; no I/O.
+//! What goes between Linux and OP-TEE: calls of trusted applications, what the secure world asks of the normal one, and the
+//! keeper, a trusted application of ours. Bytes and decisions alone; no I/O.
 #![cfg_attr(not(test), no_std)]
 
+#[cfg(feature = "messages")]
 extern crate alloc;
 
+#[cfg(feature = "messages")]
 pub mod call;
-pub mod keys;
-pub mod rollback;
+pub mod keeper;
+#[cfg(feature = "messages")]
 pub mod supplicant;
 
 use core::fmt;
@@ -74,6 +76,7 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_le_bytes)
 }
 
+#[cfg(feature = "messages")]
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at.checked_add(8)?)?.try_into().ok().map(u64::from_le_bytes)
 }
