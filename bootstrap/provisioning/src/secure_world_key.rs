@@ -48,3 +48,61 @@ pub fn sign(world: &impl SecureWorld, key: &SealedKey, digest: &[u8; 32]) -> Res
     s.copy_from_slice(&signature[32..]);
     Ok(der(&r, &s))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::DeviceKey;
+    use belvedere_secure_world::fake::World;
+    use rcgen::SigningKey;
+    use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+
+    fn open_world() -> World {
+        let world = World::new();
+        let mut keeper = Keeper::open(&world).unwrap();
+        keeper.secrets(0).unwrap();
+        // As after the first stage.
+        keeper.close().unwrap();
+        world
+    }
+
+    fn kept(key: &RemoteKey) -> SealedKey {
+        match key.kept() {
+            Some(KeptKey::SecureWorld(key)) => key,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_key_signs_requests_and_digests_and_is_nowhere_else() {
+        let world = open_world();
+        let opened = world.clone();
+        let key = make(move || Ok(opened.clone())).unwrap();
+        let public = key.public_key_der();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &public[public.len() - 65..]);
+        public.verify(b"request", &SigningKey::sign(&key, b"request").unwrap()).unwrap();
+        assert!(key.certificate_request_pem("thing").unwrap().contains("BEGIN CERTIFICATE REQUEST"));
+        let kept = kept(&key);
+        let digest = ring::digest::digest(&ring::digest::SHA256, b"later");
+        let signature = sign(&world, &kept, digest.as_ref().try_into().unwrap()).unwrap();
+        public.verify(b"later", &signature).unwrap();
+        // What is kept reads as what it is, beside keys of the TPM.
+        let text = serde_json::to_string(&KeptKey::SecureWorld(kept.clone())).unwrap();
+        assert_eq!(serde_json::from_str::<KeptKey>(&text).unwrap(), KeptKey::SecureWorld(kept));
+        let tpm = crate::executor::tests::wrapped();
+        assert_eq!(serde_json::from_str::<KeptKey>(&serde_json::to_string(&tpm).unwrap()).unwrap(), tpm);
+    }
+
+    #[test]
+    fn a_key_of_before_a_full_reset_or_of_another_board_signs_nothing_and_says_so() {
+        let (world, other) = (open_world(), open_world());
+        let opened = world.clone();
+        let kept = kept(&make(move || Ok(opened.clone())).unwrap());
+        assert!(sign(&other, &kept, &[7; 32]).unwrap_err().contains("no device key of this appliance"));
+        world.restart();
+        Keeper::open(&world).unwrap().renew_data(0).unwrap();
+        assert!(sign(&world, &kept, &[7; 32]).unwrap_err().contains("no device key of this appliance"));
+        let error = make(|| Err::<World, _>("played: no device".to_owned())).err().unwrap();
+        assert!(error.contains("no device"), "{error}");
+    }
+}

@@ -21,7 +21,7 @@ use belvedere_storage::StorageError;
 use belvedere_storage::crypt;
 use belvedere_storage::device_mapper::Access;
 use belvedere_storage::encrypt::{self, Prepared, Request, Surroundings, kernel_random};
-use belvedere_storage::keeper::{Keeper, Kind, RunningRelease, SecureWorldKeeper, TpmKeeper, kind};
+use belvedere_storage::keeper::{Keeper, Kind, RunningRelease, SecureWorldKeeper, TpmKeeper, kind, secure_world};
 use belvedere_storage::mapped::PREFIX;
 use belvedere_storage::partitions::{self, Partition};
 use belvedere_storage::secrets::{Secrets, linux};
@@ -131,13 +131,26 @@ fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
         }
     }
     keeper.close()?;
+    if has_tpm()
+        && has_op_tee()
+        && let Err(error) = secure_world::close_unused()
+    {
+        say(&format!("OP-TEE, which keeps nothing here, is not closed: {error}"));
+    }
     Ok(volumes)
+}
+
+fn has_tpm() -> bool {
+    Path::new(linux::DEVICE).exists()
+}
+
+fn has_op_tee() -> bool {
+    Path::new(belvedere_secure_world::DEVICE).exists()
 }
 
 /// Who keeps the secrets on this board.
 fn keeper(release: &RunningRelease, found: &[Partition]) -> Result<Box<dyn Keeper>> {
-    let is_there = |device: &str| Path::new(device).exists();
-    Ok(match kind(is_there(linux::DEVICE), is_there(belvedere_secure_world::DEVICE))? {
+    Ok(match kind(has_tpm(), has_op_tee())? {
         Kind::Tpm => Box::new(TpmKeeper::open(release)?),
         Kind::SecureWorld => Box::new(SecureWorldKeeper::open(release, found)?),
     })

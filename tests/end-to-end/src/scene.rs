@@ -247,9 +247,7 @@ impl Scene {
         if let Some(firmware) = &self.configuration.op_tee {
             builder = builder.secure_world(firmware).without_tpm();
         }
-        let appliance = builder
-            .start()
-            .map_err(|error| Trouble::new("switching the appliance on", error))?;
+        let appliance = builder.start().map_err(|error| Trouble::new("switching the appliance on", error))?;
         self.appliance = Some(appliance);
         Ok(())
     }

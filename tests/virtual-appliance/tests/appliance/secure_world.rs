@@ -12,9 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{
-    BOOT, CLOSED, GREEN, KERNEL, appliance, copy, copy_state, image, line_with, must, scratch,
-};
+use crate::common::{BOOT, CLOSED, GREEN, KERNEL, appliance, copy, copy_state, image, line_with, must, scratch};
 use crate::old_releases::{both_good, next_level, put_both, write_table};
 use belvedere_boot_slots::Slot;
 use belvedere_virtual_appliance::{Builder, Fat, Light};
