@@ -14,6 +14,7 @@ mod panel;
 mod pci;
 #[cfg(target_os = "uefi")]
 mod tpm;
+#[cfg(target_os = "uefi")]
 mod tree;
 
 #[cfg(target_os = "uefi")]
