@@ -14,7 +14,7 @@ use belvedere_virtual_appliance::{Appliance, Colour, Fat, Gesture, Light, Patter
 
 use crate::common::{BOOT, GREEN, appliance, copy, image, must, scratch, started_once_above};
 
-fn read(appliance: &Appliance, table: Extent) -> Copies {
+pub fn read(appliance: &Appliance, table: Extent) -> Copies {
     let [first, second] = COPY_OFFSETS.map(|offset| {
         let extent = Extent { offset: table.offset + offset, length: BLOCK as u64 };
         must(disk::read(&appliance.disk(), extent))
