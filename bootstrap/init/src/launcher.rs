@@ -49,7 +49,7 @@ fn prepare(service: &Service) -> Result<Infallible> {
     for key in [
         belvedere_varlink::READY_VARIABLE,
         belvedere_varlink::PROVEN_VARIABLE,
-        belvedere_varlink::FULL_RESET_VARIABLE,
+        belvedere_varlink::RESTORED_VARIABLE,
         "BELVEDERE_LOG",
     ] {
         if let Some(value) = std::env::var_os(key) {

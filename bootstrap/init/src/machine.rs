@@ -183,7 +183,7 @@ pub fn kill_group(group: &str) {
 
 /// Mounts the `data` volume, which the first stage opened, making its file system at the first start, and the services'
 /// directories on it. Gives the reset that is under way, whose part before that is done.
-pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<(Reset, bool)> {
+pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<Reset> {
     let partition = mapped::find(partitions::SYSFS, "data").map_err(text)?;
     let reset = slots::partition().map_or(Reset::None, |table| slots::reset_under_way(&table.device));
     let made = feed_during(watchdog, data::LONGEST, || data::prepare(&partition, &mut |line| console.say(line)));
@@ -199,7 +199,7 @@ pub fn mount_data(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<
         feed_during(watchdog, MOUNT_TIME, mount).map_err(text)?;
     }
     feed_during(watchdog, MOUNT_TIME, own_directories)?;
-    Ok((reset, made && reset != Reset::None))
+    Ok(reset)
 }
 
 /// Makes the services' directories on the mounted partition, or gives them to their services.
@@ -230,8 +230,6 @@ pub struct Prepared {
     pub nodes: devices::Nodes,
     /// The reset that is under way.
     pub reset: Reset,
-    /// That nothing is left of what was stored before it.
-    pub emptied: bool,
 }
 
 /// Everything before the first service, and the services' device nodes.
@@ -246,10 +244,10 @@ pub fn prepare(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<Pre
     directory(view::WHOLE_PROC, 0, 0o700)?;
     devices::make_directories()?;
     make_control_groups(console)?;
-    let (reset, emptied) = mount_data(console, watchdog)?;
+    let reset = mount_data(console, watchdog)?;
     let mut nodes = devices::Nodes::default();
     for error in nodes.give().into_iter().chain(devices::give_lights()) {
         console.say(&error);
     }
-    Ok(Prepared { line, nodes, reset, emptied })
+    Ok(Prepared { line, nodes, reset })
 }

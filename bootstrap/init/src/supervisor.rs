@@ -70,8 +70,8 @@ struct Supervisor {
     development: bool,
     /// That the release that runs was proven in an earlier start.
     proven: bool,
-    /// That this start began with a full reset.
-    emptied: bool,
+    /// That this start restores the minimum release.
+    restores_minimum: bool,
     /// Reasons of those who asked for a restart.
     restarts: Receiver<String>,
     nodes: Nodes,
@@ -92,7 +92,7 @@ pub fn run() -> ! {
     if let Some(watchdog) = &mut watchdog {
         watchdog.feed();
     }
-    let (machine::Prepared { line, nodes, reset, emptied }, signals) = match (prepared, signals) {
+    let (machine::Prepared { line, nodes, reset }, signals) = match (prepared, signals) {
         (Ok(prepared), Ok(signals)) => (prepared, signals),
         (Err(error), _) | (_, Err(error)) => fail(&console, watchdog, &error),
     };
@@ -123,7 +123,7 @@ pub fn run() -> ! {
     let mut supervisor = Supervisor {
         machine: Supervision::new(policies.collect(), uptime(), trial),
         proven,
-        emptied,
+        restores_minimum: reset.restores_the_minimum(),
         processes: SERVICES.iter().map(|_| Process::default()).collect(),
         ends: vec![String::new(); SERVICES.len()],
         panel: panel::start(),
@@ -316,7 +316,7 @@ impl Supervisor {
             .args(["--start", service.name])
             .env(belvedere_varlink::READY_VARIABLE, ready_end.as_raw_fd().to_string())
             .env(belvedere_varlink::PROVEN_VARIABLE, if self.proven { "1" } else { "0" })
-            .env(belvedere_varlink::FULL_RESET_VARIABLE, if self.emptied { "1" } else { "0" })
+            .env(belvedere_varlink::RESTORED_VARIABLE, if self.restores_minimum { "1" } else { "0" })
             .stdin(Stdio::null())
             .stdout(Stdio::from(output_end))
             .stderr(Stdio::from(second))

@@ -112,7 +112,7 @@ pub fn run(options: Options) -> Result<(), ServiceError> {
 
     let pulse = Pulse::new("sticks", LONGEST_STEP);
     let mut appliance = Appliance { options: options.clone(), shared, pulse };
-    if belvedere_varlink::began_with_a_full_reset() && appliance.standing().identity().is_none() {
+    if belvedere_varlink::restores_the_minimum() && appliance.standing().identity().is_none() {
         appliance.light(Condition::ReadyToProvision, true);
     }
     appliance.finish_network();

@@ -70,8 +70,8 @@ pub use client::{CallError, Client, call};
 pub use logging::log_to_stderr;
 pub use pulse::Pulse;
 pub use ready::{
-    FULL_RESET_VARIABLE, PROVEN_VARIABLE, READY_VARIABLE, began_with_a_full_reset, claim_ready_pipe, notify_ready,
-    release_is_proven,
+    PROVEN_VARIABLE, READY_VARIABLE, RESTORED_VARIABLE, claim_ready_pipe, notify_ready, release_is_proven,
+    restores_the_minimum,
 };
 pub use rights::may_connect;
 pub use server::{BindError, Peer, Server};

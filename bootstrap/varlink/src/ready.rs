@@ -15,13 +15,14 @@ pub const READY_VARIABLE: &str = "BELVEDERE_READY_FD";
 /// The environment variable that `init` sets, to 1, when the release that runs has proven itself in an earlier start.
 pub const PROVEN_VARIABLE: &str = "BELVEDERE_RELEASE_PROVEN";
 
-/// The environment variable that `init` sets, to 1, when this start began with a full reset.
-pub const FULL_RESET_VARIABLE: &str = "BELVEDERE_FULL_RESET";
+/// The environment variable that `init` sets, to 1, when this start restores the minimum release.
+pub const RESTORED_VARIABLE: &str = "BELVEDERE_MINIMUM_RESTORED";
 
-/// Whether this start began with a full reset: everything that was stored is gone.
+/// Whether this start restores the minimum release: by a long press reset, or by a full one, perhaps in an earlier start that a
+/// power cut ended. An appliance that has no owner then is ready for one.
 #[must_use]
-pub fn began_with_a_full_reset() -> bool {
-    std::env::var_os(FULL_RESET_VARIABLE).is_some_and(|value| value == "1")
+pub fn restores_the_minimum() -> bool {
+    std::env::var_os(RESTORED_VARIABLE).is_some_and(|value| value == "1")
 }
 
 /// Whether the release that runs has proven itself in an earlier start. One that has not should show all that it can do before

@@ -93,14 +93,9 @@ impl Life {
         if pending != Reset::None {
             must(self.appliance.console_contains("belvedere: the reset is done", BOOT));
         }
-        // What a cut left to do of a full reset may be all of it, or what comes after the data is destroyed.
-        let destroyed = self.appliance.console().contains("belvedere: full reset: everything that was stored is destroyed");
-        let begun = Instant::now();
-        let is_right = |light| light == READY_TO_PROVISION || (light == GREEN && !destroyed);
-        while !is_right(self.appliance.lights().of(Light::Status)) {
-            assert!(begun.elapsed() < BOOT, "{:?}\n{}", self.appliance.lights(), self.appliance.console());
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        // Nobody owns it. What a cut left to do of a full reset may be all of it, or what comes after the data is destroyed.
+        let light = if pending.restores_the_minimum() { READY_TO_PROVISION } else { GREEN };
+        must(self.appliance.wait_for_light(Light::Status, light, BOOT));
         let console = self.appliance.console();
         must(self.appliance.power_cut());
         for wrong in ["volumes stay closed", "root image refused", "no valid slot table", "is left as it is"] {
