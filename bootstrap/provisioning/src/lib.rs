@@ -21,7 +21,6 @@ pub mod signing;
 pub mod stick;
 pub mod survey;
 pub mod tls;
-pub mod tpm;
 pub mod tpm_key;
 pub mod world;
 

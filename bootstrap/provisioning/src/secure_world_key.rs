@@ -15,7 +15,7 @@ use std::path::Path;
 /// # Errors
 /// It cannot be told.
 pub fn is_there(node: &Path, sys: &Path) -> Result<bool, String> {
-    crate::tpm::is_there_in(node, sys, "class/tee")
+    belvedere_tpm_device::is_there_in(node, sys, "class/tee")
 }
 
 /// Makes a new key.

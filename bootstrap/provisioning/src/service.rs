@@ -9,7 +9,7 @@ use crate::signing::{Keepers, SignDigest, Signing};
 use crate::stick::{DirectoryStick, Mounted};
 use crate::survey::{Elsewhere, Surveyed, choose_volume};
 use crate::world::{Stick, World};
-use crate::{secure_world_key, tpm, tpm_key};
+use crate::{secure_world_key, tpm_key};
 use belvedere_device_protocol::{Endpoint, NetworkConfiguration, NetworkStatus};
 use belvedere_interfaces::front_panel::{Condition, SetCondition};
 use belvedere_interfaces::logs::{LogEntry, ReadLogs};
@@ -18,6 +18,7 @@ use belvedere_interfaces::provisioning::{DeviceKeyReference, FinishRelease, GetI
 use belvedere_interfaces::{Done, Failure, Method};
 use belvedere_provisioning_archive::Archive;
 use belvedere_secure_world::device::OpTee;
+use belvedere_tpm_device as tpm;
 use belvedere_varlink::{CallError, Client, Pulse, Server};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -6,11 +6,11 @@
 use crate::identity::Standing;
 use crate::key::KeptKey;
 use crate::secure_world_key;
-use crate::tpm::Open;
 use crate::tpm_key::{self, SIGN_TIME};
 use belvedere_interfaces::Failure;
 use belvedere_interfaces::provisioning::{ANOTHER_KEY, BUSY, SIGNATURES_A_SECOND, Sign, Signed};
 use belvedere_secure_world::device::OpTee;
+use belvedere_tpm_device::Open;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};

@@ -24,9 +24,9 @@
 //! A TPM that is cleared keeps its endorsement hierarchy's seed, but the data partition's key goes: a new stick makes a new key.
 
 use crate::key::{KeptKey, RemoteKey, WrappedKey, der};
-use crate::tpm::Open;
 use belvedere_tpm::commands::{self, CreatedKey, Hierarchy, LoadedObject};
 use belvedere_tpm::{Authorization, P256Key, Tpm, TpmError};
+use belvedere_tpm_device::Open;
 use std::time::Duration;
 
 /// To make a key; a chip of its own may take seconds for each of the two.

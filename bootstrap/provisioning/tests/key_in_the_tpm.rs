@@ -6,9 +6,9 @@ use belvedere_device_protocol::{Endpoint, Endpoints, NetworkConfiguration};
 use belvedere_interfaces::provisioning::{DeviceKeyReference, Identity};
 use belvedere_provisioning::identity::{FILE, Standing, StoredIdentity, write};
 use belvedere_provisioning::key::{DeviceKey, KeptKey, SoftwareKey, WrappedKey};
-use belvedere_provisioning::tpm::{Device, Open};
 use belvedere_provisioning::tpm_key::{create, make, sign};
 use belvedere_tpm::{MAXIMUM, Tpm};
+use belvedere_tpm_device::{Device, Limit, Open};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, UnparsedPublicKey};
 use rustls_pki_types::PrivateKeyDer;
@@ -48,7 +48,7 @@ impl Tpm for Overheard {
 fn overhear(tpm: &Swtpm, heard: &Arc<Mutex<Vec<Vec<u8>>>>) -> Box<Open> {
     let (node, heard) = (tpm.node(), Arc::clone(heard));
     Box::new(move |time| {
-        let device = Device::open(&node, time)?;
+        let device = Device::open(&node, Limit::All(time))?;
         Ok(Box::new(Overheard { device, heard: Arc::clone(&heard), fail: None, count: 0 }))
     })
 }
@@ -143,7 +143,7 @@ fn signatures_verify_and_nothing_stays_in_the_tpm() {
     let (count, began) = (20u32, Instant::now());
     for number in 0..count {
         let message = number.to_be_bytes();
-        let mut device = Device::open(&tpm.node(), TIME).unwrap();
+        let mut device = Device::open(&tpm.node(), Limit::All(TIME)).unwrap();
         let signature = sign(&mut device, &wrapped, &Sha256::digest(message).into()).unwrap();
         assert!(verifies(&public, &message, &signature));
         assert!(!verifies(&public, b"another", &signature));
@@ -157,11 +157,11 @@ fn signatures_verify_and_nothing_stays_in_the_tpm() {
 #[test]
 fn another_tpm_cannot_use_it_and_neither_can_who_lacks_the_authorization() {
     let (tpm, other) = (Swtpm::start(), Swtpm::start());
-    let wrapped = create(&mut Device::open(&tpm.node(), TIME).unwrap()).unwrap();
-    let mut elsewhere = Device::open(&other.node(), TIME).unwrap();
+    let wrapped = create(&mut Device::open(&tpm.node(), Limit::All(TIME)).unwrap()).unwrap();
+    let mut elsewhere = Device::open(&other.node(), Limit::All(TIME)).unwrap();
     let error = sign(&mut elsewhere, &wrapped, &[7; 32]).unwrap_err();
     assert!(error.contains("refuses Load"), "{error}");
-    let mut here = Device::open(&tpm.node(), TIME).unwrap();
+    let mut here = Device::open(&tpm.node(), Limit::All(TIME)).unwrap();
     let error = sign(&mut here, &WrappedKey { authorization: [0; 32], ..wrapped.clone() }, &[7; 32]).unwrap_err();
     assert!(error.contains("refuses Sign"), "{error}");
     let mut damaged = wrapped.clone();
@@ -181,7 +181,7 @@ fn a_tpm_that_does_not_answer_is_an_error_at_every_command_and_leaves_nothing_lo
     let tpm = Swtpm::start();
     let heard: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
     let connect = |fail| {
-        let device = Device::open(&tpm.node(), TIME).unwrap();
+        let device = Device::open(&tpm.node(), Limit::All(TIME)).unwrap();
         Overheard { device, heard: Arc::clone(&heard), fail, count: 0 }
     };
     let wrapped = create(&mut connect(None)).unwrap();

@@ -77,7 +77,7 @@ pub fn kind(has_tpm: bool, has_op_tee: bool) -> Result<Kind, String> {
         (false, true) => Ok(Kind::SecureWorld),
         (false, false) => Err(format!(
             "there is no TPM ({}) and no OP-TEE ({}); without one of them nothing gives out the volumes' keys",
-            crate::secrets::linux::DEVICE,
+            belvedere_tpm_device::DEVICE,
             belvedere_secure_world::DEVICE
         )),
     }

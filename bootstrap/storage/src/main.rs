@@ -24,7 +24,7 @@ use belvedere_storage::encrypt::{self, Prepared, Request, Surroundings, kernel_r
 use belvedere_storage::keeper::{Keeper, Kind, RunningRelease, SecureWorldKeeper, TpmKeeper, kind, secure_world};
 use belvedere_storage::mapped::PREFIX;
 use belvedere_storage::partitions::{self, Partition};
-use belvedere_storage::secrets::{Secrets, linux};
+use belvedere_storage::secrets::Secrets;
 use belvedere_storage::volume::{Geometry, Purpose};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -141,7 +141,7 @@ fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
 }
 
 fn has_tpm() -> bool {
-    Path::new(linux::DEVICE).exists()
+    Path::new(belvedere_tpm_device::DEVICE).exists()
 }
 
 fn has_op_tee() -> bool {

@@ -21,7 +21,6 @@
 //! what it held is gone.
 
 pub mod closed;
-pub mod linux;
 pub mod plan;
 
 pub use crate::encrypt::kernel_random;

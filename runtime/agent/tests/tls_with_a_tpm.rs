@@ -11,8 +11,8 @@ use belvedere_device_protocol::{Endpoint, Endpoints};
 use belvedere_interfaces::Failure;
 use belvedere_interfaces::provisioning::{ANOTHER_KEY, BUSY, DeviceKeyReference, Identity, Sign, Signed};
 use belvedere_provisioning::key::{DeviceKey, KeptKey, SoftwareKey};
-use belvedere_provisioning::tpm::Device;
 use belvedere_provisioning::tpm_key::{make, sign};
+use belvedere_tpm_device::{Device, Limit};
 use belvedere_varlink::Server;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -121,7 +121,7 @@ fn signed(
         return Err(fail(reason));
     }
     let Some(KeptKey::Tpm(key)) = key.filter(|_| call.generation == 1) else { return Err(fail(ANOTHER_KEY)) };
-    let signature = sign(&mut Device::open(node, Duration::from_secs(60)).unwrap(), key, &call.digest);
+    let signature = sign(&mut Device::open(node, Limit::All(Duration::from_secs(60))).unwrap(), key, &call.digest);
     signature.map(|signature| Signed { signature }).map_err(|_| fail("tpm"))
 }
 

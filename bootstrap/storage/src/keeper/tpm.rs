@@ -2,21 +2,26 @@
 
 use super::{Keeper, RunningRelease, Say, read_bounded, words};
 use crate::encrypt::kernel_random;
-use crate::secrets::linux::{DEADLINE, DEVICE, DeviceTpm};
 use crate::secrets::{self, Closed, Secrets, SecretsError};
 use crate::{measured, mounts};
 use belvedere_fuses::Confirmation;
 use belvedere_tpm::boot_policy::{BootPolicy, LIMIT};
 use belvedere_tpm::layout::{RELEASE_PCR, SECURE_BOOT_PCR};
 use belvedere_tpm::{PolicyKey, commands};
+use belvedere_tpm_device::{DEVICE, Device, Limit};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Attributes that come before the content of a firmware variable in `efivarfs`, bytes.
 const ATTRIBUTES: usize = 4;
 
+/// How long one command may take. The longest that are sent (a primary key, a signature) take a slow TPM under ten
+/// seconds; the kernel itself gives up after 2 minutes.
+const COMMAND_TIME: Duration = Duration::from_secs(30);
+
 /// The machine's TPM, and what the running release is to it.
 pub struct TpmKeeper {
-    tpm: DeviceTpm,
+    tpm: Device,
     key: PolicyKey,
     policy: BootPolicy,
     expected: Option<PathBuf>,
@@ -31,8 +36,7 @@ impl TpmKeeper {
     /// When one of them cannot be read.
     pub fn open(release: &RunningRelease) -> Result<Self, String> {
         let (key, policy) = (read_key(&release.policy_key)?, read_policy(&release.policy)?);
-        let tpm =
-            DeviceTpm::open(DEVICE, DEADLINE).map_err(|error| format!("the TPM cannot be used ({DEVICE}: {error})"))?;
+        let tpm = Device::open(Path::new(DEVICE), Limit::Command(COMMAND_TIME))?;
         Ok(Self { tpm, key, policy, expected: release.expected.clone(), level: 0 })
     }
 

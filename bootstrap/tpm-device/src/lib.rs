@@ -1,7 +1,7 @@
 //! The way to the TPM: the kernel's `/dev/tpmrm0`, or the socket of a software TPM on a development host.
 //!
-//! A connection is for one use of a key and has one deadline. The kernel's resource manager gives each its own space: what
-//! was loaded over it is unloaded when it closes, also when the process ends in the middle.
+//! The kernel's device is the one with the resource manager, which gives each connection its own space: what was loaded over
+//! it is unloaded when it closes, also when the process ends in the middle, and programs do not see each other's sessions.
 
 use belvedere_tpm::{MAXIMUM, Tpm};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,7 +20,19 @@ const HEADER: usize = 10;
 const PAUSE: Duration = Duration::from_millis(1);
 /// The first pause before a command is sent again that the TPM had no time for; it doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
-const LAST_WAIT: Duration = Duration::from_millis(500);
+const LAST_WAIT: Duration = Duration::from_millis(1280);
+
+/// The kernel's device.
+pub const DEVICE: &str = "/dev/tpmrm0";
+
+/// How long a TPM may take.
+#[derive(Debug, Clone, Copy)]
+pub enum Limit {
+    /// For each command.
+    Command(Duration),
+    /// For all that is done over a connection.
+    All(Duration),
+}
 
 /// Opens a connection with so much time for everything that is done over it.
 pub type Open = dyn Fn(Duration) -> Result<Box<dyn Tpm<Error = String>>, String> + Send + Sync;
@@ -35,7 +47,10 @@ pub fn is_there(node: &Path, sys: &Path) -> Result<bool, String> {
 }
 
 /// The same for a node whose device belongs to this class of the kernel's.
-pub(crate) fn is_there_in(node: &Path, sys: &Path, class: &str) -> Result<bool, String> {
+///
+/// # Errors
+/// It cannot be told.
+pub fn is_there_in(node: &Path, sys: &Path, class: &str) -> Result<bool, String> {
     let found = |path: &Path| match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -50,15 +65,19 @@ pub struct Device {
     node: PathBuf,
     descriptor: OwnedFd,
     is_socket: bool,
+    limit: Limit,
+    /// When the command that was sent, or everything, must be over.
     deadline: Instant,
+    /// An answer was not waited for: the next one to come would be another command's.
+    late: bool,
 }
 
 impl Device {
-    /// Opens `/dev/tpmrm0`, or connects to a software TPM's socket. Every command must be answered within `time` from now.
+    /// Opens [`DEVICE`], or connects to a software TPM's socket.
     ///
     /// # Errors
     /// One line with the node.
-    pub fn open(node: &Path, time: Duration) -> Result<Self, String> {
+    pub fn open(node: &Path, limit: Limit) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("open the TPM at {}: {error}", node.display());
         let is_socket = std::fs::metadata(node).map_err(failed)?.file_type().is_socket();
         let descriptor = if is_socket {
@@ -70,12 +89,13 @@ impl Device {
             let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
             rustix::fs::open(node, flags, Mode::empty()).map_err(|error| failed(error.into()))?
         };
-        Ok(Self { node: node.to_owned(), descriptor, is_socket, deadline: Instant::now() + time })
+        let (Limit::Command(time) | Limit::All(time)) = limit;
+        Ok(Self { node: node.to_owned(), descriptor, is_socket, limit, deadline: Instant::now() + time, late: false })
     }
 
-    /// [`Device::open`] for whoever opens more than once.
+    /// [`Device::open`], for one use within a time, for whoever opens more than once.
     pub fn opener(node: PathBuf) -> Box<Open> {
-        Box::new(move |time| Ok(Box::new(Device::open(&node, time)?)))
+        Box::new(move |time| Ok(Box::new(Device::open(&node, Limit::All(time))?)))
     }
 
     fn left(&self) -> Duration {
@@ -105,8 +125,20 @@ impl Tpm for Device {
     type Error = String;
 
     fn exchange(&mut self, command: &[u8], response: &mut [u8; MAXIMUM]) -> Result<usize, String> {
+        if self.late {
+            return Err(self.failed("write to", "an earlier command was not answered in time"));
+        }
+        if let Limit::Command(time) = self.limit {
+            self.deadline = Instant::now() + time;
+        }
+        self.late = true;
         // The kernel takes a command in one write; so does a socket, for which it is far below its buffer.
-        let written = rustix::io::write(&self.descriptor, command).map_err(|error| self.failed("write to", error))?;
+        let written = loop {
+            match rustix::io::write(&self.descriptor, command) {
+                Err(Errno::INTR) => {}
+                written => break written.map_err(|error| self.failed("write to", error))?,
+            }
+        };
         if written != command.len() {
             return Err(self.failed("write to", "it took a part of the command"));
         }
@@ -124,6 +156,7 @@ impl Tpm for Device {
             if let Some(&[_, _, a, b, c, d, ..]) = response.first_chunk::<HEADER>().filter(|_| got >= HEADER)
                 && got >= u32::from_be_bytes([a, b, c, d]) as usize
             {
+                self.late = false;
                 return Ok(got);
             }
             if got == MAXIMUM {
@@ -133,7 +166,9 @@ impl Tpm for Device {
     }
 
     fn wait(&mut self, attempt: u32) {
-        std::thread::sleep(FIRST_WAIT.saturating_mul(1 << attempt.min(8)).min(LAST_WAIT).min(self.left()));
+        let pause = FIRST_WAIT.saturating_mul(1 << attempt.min(8)).min(LAST_WAIT);
+        // Between two commands nothing runs but the time for everything.
+        std::thread::sleep(if let Limit::All(_) = self.limit { pause.min(self.left()) } else { pause });
     }
 }
 
@@ -170,14 +205,29 @@ mod tests {
         let answer = [0x80, 1, 0, 0, 0, 12, 0, 0, 0, 0, 7, 8];
         let (_directory, node) = played(vec![answer.to_vec()]);
         let began = Instant::now();
-        let mut tpm = Device::open(&node, Duration::from_secs(3)).unwrap();
+        let mut tpm = Device::open(&node, Limit::All(Duration::from_secs(3))).unwrap();
         let mut response = [0; MAXIMUM];
         assert_eq!(tpm.exchange(b"command", &mut response), Ok(12));
         assert_eq!(response[..12], answer);
         let error = tpm.exchange(b"another", &mut response).unwrap_err();
         assert!(error.contains("no answer in time") && error.contains(node.to_str().unwrap()), "{error}");
+        // Its answer may still come, and is not taken for the next command's.
+        let error = tpm.exchange(b"third", &mut response).unwrap_err();
+        assert!(error.contains("earlier command"), "{error}");
         let passed = began.elapsed();
         assert!(passed >= Duration::from_secs(3) && passed < Duration::from_secs(20), "{passed:?}");
+    }
+
+    #[test]
+    fn each_command_has_its_own_time_where_that_is_asked_for() {
+        let answer = [0x80, 1, 0, 0, 0, 12, 0, 0, 0, 0, 7, 8];
+        let (_directory, node) = played(vec![answer.to_vec(), answer.to_vec()]);
+        let mut tpm = Device::open(&node, Limit::Command(Duration::from_secs(2))).unwrap();
+        let mut response = [0; MAXIMUM];
+        for _ in 0..2 {
+            std::thread::sleep(Duration::from_millis(1200));
+            assert_eq!(tpm.exchange(b"command", &mut response), Ok(12));
+        }
     }
 
     #[test]
@@ -185,7 +235,7 @@ mod tests {
         let mut endless = vec![0xff; MAXIMUM + 10];
         endless[2..6].copy_from_slice(&u32::MAX.to_be_bytes());
         let (_directory, node) = played(vec![endless]);
-        let mut tpm = Device::open(&node, Duration::from_secs(60)).unwrap();
+        let mut tpm = Device::open(&node, Limit::All(Duration::from_secs(60))).unwrap();
         let error = tpm.exchange(b"command", &mut [0; MAXIMUM]).unwrap_err();
         assert!(error.contains("too long"), "{error}");
     }
@@ -201,7 +251,7 @@ mod tests {
         std::fs::remove_dir_all(&sys).unwrap();
         std::os::unix::fs::symlink("nowhere", &node).unwrap();
         assert_eq!(is_there(&node, &sys), Ok(true));
-        assert!(Device::open(&node, Duration::from_secs(1)).is_err());
+        assert!(Device::open(&node, Limit::All(Duration::from_secs(1))).is_err());
         // A directory that cannot be looked into.
         assert!(is_there(&node.join("\0"), &sys).is_err());
     }
