@@ -44,8 +44,22 @@ impl<W: SecureWorld> SecureWorldKeeper<W> {
     /// # Errors
     /// When it has no such application.
     pub fn of(world: &W, level: u32) -> Result<Self, String> {
-        Ok(Self { application: Application::open(world).map_err(words)?, level, fuses: 0 })
+        let application = Application::open(world).map_err(|error| {
+            if is_missing(&error) {
+                "there is no TPM, and this board's OP-TEE has no keeper; build its firmware with firmware/secure-world/keeper, \
+                 or nothing gives out the volumes' keys"
+                    .to_owned()
+            } else {
+                format!("OP-TEE's keeper cannot be asked: {error}")
+            }
+        })?;
+        Ok(Self { application, level, fuses: 0 })
     }
+}
+
+/// That this OP-TEE has no such application.
+fn is_missing(error: &KeeperError) -> bool {
+    matches!(error, KeeperError::World(Error::Refused { code: Code::NOT_FOUND, .. }))
 }
 
 /// Closes the application on a board whose TPM keeps the secrets, so that nobody has it make any or raise its level. Nothing to
@@ -56,7 +70,7 @@ impl<W: SecureWorld> SecureWorldKeeper<W> {
 pub fn close_unused() -> Result<(), String> {
     match Application::open(&OpTee::open().map_err(words)?) {
         Ok(mut application) => application.close().map_err(words),
-        Err(KeeperError::World(Error::Refused { code: Code::NOT_FOUND, .. })) => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
         Err(error) => Err(words(error)),
     }
 }
@@ -153,6 +167,24 @@ mod tests {
         let error = start(&world, 0, false, true).unwrap_err();
         assert!(error.contains("OP-TEE gives out no secrets") && error.contains("level 0"), "{error}");
         assert!(!start(&world, 1, false, true).unwrap().1.contains("raising"), "they are there");
+    }
+
+    #[test]
+    fn a_board_without_the_application_says_what_to_do_and_one_that_crashed_what_happened() {
+        /// OP-TEE as others build it.
+        struct Other;
+        impl SecureWorld for Other {
+            type Session = belvedere_secure_world::fake::Session;
+            fn open(&self, _: &belvedere_tee::Uuid) -> Result<Self::Session, Error> {
+                Err(Error::Refused { what: "open", code: Code::NOT_FOUND })
+            }
+        }
+        let error = SecureWorldKeeper::of(&Other, 0).err().unwrap();
+        assert!(error.contains("has no keeper") && error.contains("firmware/secure-world"), "{error}");
+        let world = World::new();
+        world.crash();
+        let error = SecureWorldKeeper::of(&world, 0).err().unwrap();
+        assert!(error.contains("crashed"), "{error}");
     }
 
     #[test]
