@@ -3,6 +3,9 @@
 //! and, for tests, in any process.
 #![no_std]
 
+#[cfg(target_os = "none")]
+mod op_tee;
+
 use belvedere_tee::Code;
 use belvedere_tee::keeper::{
     Command, DIGEST, FRESH, Fresh, KEY_PAIR, Kept, Kind, NONCE, POINT, Refusal, SECRET, SIGNATURE, Standing, State, TAG,
