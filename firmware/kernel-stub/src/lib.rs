@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod assemble;
 pub mod device_tree;
+pub mod exchange;
 mod image;
 mod layout;
 pub mod measured;

@@ -166,6 +166,32 @@ fn a_machine_that_stood_still_blames_nobody() {
     assert_eq!(done[0], (3740.0, Action::Silent(1)));
 }
 
+/// Who had become ready meanwhile was ended for it, before the sign in its pipe was read.
+#[test]
+fn who_was_starting_while_the_machine_stood_still_has_the_rest_of_its_time() {
+    let policies = vec![policy("camera", &[]), policy("applications", &[])];
+    let mut machine = Supervision::new(policies, at(1.0), Trial::Proven);
+    machine.step(at(1.0), &Event::Tick);
+    machine.step(at(11.0), &Event::Tick);
+    run(&mut machine, 11.5, 21.0, |_| vec![]);
+    assert_eq!(machine.step(at(3621.0), &Event::Ready(0)), []);
+    assert_eq!(machine.step(at(3621.0), &Event::Tick), []);
+    // It had been waited for for 10 s (the first look was late as well) and has 80 s left.
+    let done = run(&mut machine, 3621.5, 3710.0, |_| vec![Event::Beat(0)]);
+    assert_eq!(done[..2], [(3701.0, Action::NotReady(1)), (3701.0, Action::Kill(1))]);
+}
+
+/// The first that was told after it took the green light, and showed an error.
+#[test]
+fn a_service_that_was_down_while_the_machine_stood_still_takes_no_light() {
+    let mut machine = operating(Trial::Later);
+    machine.step(at(3.0), &Event::Exited(0));
+    assert_eq!(machine.step(at(3.5), &Event::Tick), [Action::Start(0)]);
+    assert_eq!(machine.step(at(3600.0), &Event::Beat(1)), []);
+    assert_eq!(machine.step(at(3600.0), &Event::Tick), []);
+    assert_eq!(machine.step(at(3601.0), &Event::Ready(0)), []);
+}
+
 #[test]
 fn a_service_down_for_long_takes_the_green_light_and_a_short_fall_does_not() {
     let mut machine = operating(Trial::Proven);
