@@ -78,6 +78,23 @@ pub struct Board {
     pub firmware_variables_template: &'static str,
 }
 
+impl Board {
+    /// The same board with larger system partitions, of so many MiB: for measurements with a root image that its own do not
+    /// hold.
+    ///
+    /// # Errors
+    /// When they would be smaller than the board's own.
+    pub fn with_system_partitions(&self, mebibytes: u64) -> Result<Board> {
+        let system = mebibytes.saturating_mul(MEGABYTE);
+        if system < self.sizes.system {
+            let own = self.sizes.system / MEGABYTE;
+            let text = format!("its system partitions have {own} MiB, and cannot be made smaller ({mebibytes} MiB)");
+            return Err(Error::invalid(format!("board {}", self.name), text));
+        }
+        Ok(Board { sizes: Sizes { system, ..self.sizes }, ..*self })
+    }
+}
+
 /// Every board.
 pub const BOARDS: &[Board] = &[Board {
     name: "qemu-aarch64",
@@ -130,5 +147,17 @@ mod tests {
         for board in BOARDS {
             board.sizes.check(board.name, MEGABYTE, MEGABYTE).unwrap();
         }
+    }
+
+    #[test]
+    fn larger_system_partitions_change_nothing_else_and_smaller_ones_are_refused() {
+        let board = find("qemu-aarch64").unwrap();
+        let own = board.sizes.system / MEGABYTE;
+        let larger = board.with_system_partitions(own + 1).unwrap();
+        assert_eq!(larger.sizes, Sizes { system: board.sizes.system + MEGABYTE, ..board.sizes });
+        assert_eq!((larger.name, larger.kernel_command_line), (board.name, board.kernel_command_line));
+        assert!(board.with_system_partitions(own).is_ok());
+        assert!(board.with_system_partitions(own - 1).is_err());
+        assert!(board.with_system_partitions(0).is_err());
     }
 }

@@ -10,6 +10,7 @@ pub mod board;
 pub mod boot_partition;
 pub mod boot_policy;
 pub mod cache;
+pub mod compression_hints;
 pub mod debian;
 pub mod device_tree;
 pub mod disk;

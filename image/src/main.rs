@@ -1,6 +1,6 @@
 //! `belvedere-image`: makes signed disk images.
 
-use belvedere_image::appliance::{Request, build};
+use belvedere_image::appliance::{self, Request};
 use belvedere_image::board;
 use belvedere_image::cache::default_directory;
 use belvedere_image::error::{Error, Result};
@@ -24,38 +24,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Builds an image from compiled programs, Debian packages and keys. A second run is warm.
-    Build {
-        /// For which board (qemu-aarch64).
-        #[arg(long)]
-        board: String,
-        /// Key directory made by `belvedere-keys init`.
-        #[arg(long)]
-        keys: PathBuf,
-        /// Directory with bin/, efi/, lib/ and python/ as gathered by scripts/build-appliance.
-        #[arg(long)]
-        programs: PathBuf,
-        /// Where disk.img and what belongs to it go.
-        #[arg(long)]
-        output: PathBuf,
-        /// Where results of stages are kept (default: belvedere in the user's cache directory).
-        #[arg(long)]
-        cache: Option<PathBuf>,
-        /// The release's version, as in 1.2.3.
-        #[arg(long = "version", default_value = env!("CARGO_PKG_VERSION"))]
-        release: String,
-        /// The release's rollback level: on an appliance whose fuses are above it, it never starts.
-        #[arg(long, default_value_t = 0)]
-        rollback_level: u32,
-        /// Which db key of the key directory signs bootloader and unified kernel image; 1 is the factory's.
-        #[arg(long, default_value_t = 1)]
-        db_key: u32,
-        /// Leaves out programs that are not there, for development. Without init, bootloader and kernel stub there is no image.
-        #[arg(long)]
-        allow_missing: bool,
-        /// Makes an image for development: with a console, and of development keys.
-        #[arg(long)]
-        development: bool,
-    },
+    Build(Build),
     /// Prints what a start of a release measures into the TPM, event by event, and which values open the volumes.
     Measured {
         /// The release's uki.efi.
@@ -78,6 +47,44 @@ enum Command {
         #[arg(long)]
         certificate: PathBuf,
     },
+}
+
+/// What to build and from what.
+#[derive(clap::Args)]
+struct Build {
+    /// For which board (qemu-aarch64).
+    #[arg(long)]
+    board: String,
+    /// Key directory made by `belvedere-keys init`.
+    #[arg(long)]
+    keys: PathBuf,
+    /// Directory with bin/, efi/, lib/ and python/ as gathered by scripts/build-appliance.
+    #[arg(long)]
+    programs: PathBuf,
+    /// Where disk.img and what belongs to it go.
+    #[arg(long)]
+    output: PathBuf,
+    /// Where results of stages are kept (default: belvedere in the user's cache directory).
+    #[arg(long)]
+    cache: Option<PathBuf>,
+    /// The release's version, as in 1.2.3.
+    #[arg(long = "version", default_value = env!("CARGO_PKG_VERSION"))]
+    release: String,
+    /// The release's rollback level: on an appliance whose fuses are above it, it never starts.
+    #[arg(long, default_value_t = 0)]
+    rollback_level: u32,
+    /// Which db key of the key directory signs bootloader and unified kernel image; 1 is the factory's.
+    #[arg(long, default_value_t = 1)]
+    db_key: u32,
+    /// Leaves out programs that are not there, for development. Without init, bootloader and kernel stub there is no image.
+    #[arg(long)]
+    allow_missing: bool,
+    /// Makes an image for development: with a console, and of development keys.
+    #[arg(long)]
+    development: bool,
+    /// Makes the system partitions larger than the board's, so many MiB: for measurements with a large root image.
+    #[arg(long, requires = "development")]
+    system_mebibytes: Option<u64>,
 }
 
 /// One of the three.
@@ -109,73 +116,53 @@ impl Revoked {
     }
 }
 
-fn add(keys: &Path, addition: Result<Addition>) -> ExitCode {
-    let added = addition.and_then(|addition| key_updates::add(&KeyDirectory::open(keys)?, &addition));
-    match added {
-        Ok(Some(path)) => println!("{}: in every release from now on", path.display()),
-        Ok(None) => println!("it is in every release already"),
-        Err(error) => {
-            eprintln!("belvedere-image: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+fn add(keys: &Path, addition: Result<Addition>) -> Result<Vec<String>> {
+    let added = key_updates::add(&KeyDirectory::open(keys)?, &addition?)?;
+    Ok(vec![match added {
+        Some(path) => format!("{}: in every release from now on", path.display()),
+        None => "it is in every release already".to_owned(),
+    }])
+}
+
+fn build_image(build: Build) -> Result<PathBuf> {
+    let Some(board) = board::find(&build.board) else {
+        let names: Vec<&str> = board::BOARDS.iter().map(|board| board.name).collect();
+        return Err(Error::invalid(
+            format!("board {}", build.board),
+            format!("there is no such one; there is {}", names.join(", ")),
+        ));
+    };
+    let board = match build.system_mebibytes {
+        // As long as the program runs.
+        Some(mebibytes) => Box::leak(Box::new(board.with_system_partitions(mebibytes)?)),
+        None => board,
+    };
+    let request = Request {
+        board,
+        keys: build.keys,
+        programs: build.programs,
+        output: build.output,
+        cache: build.cache.unwrap_or_else(default_directory),
+        version: build.release,
+        rollback_level: build.rollback_level,
+        db_key: build.db_key,
+        missing_parts: if build.allow_missing { MissingParts::Leave } else { MissingParts::Refuse },
+        development: build.development,
+    };
+    appliance::build(&request, &mut Progress::new())?;
+    Ok(request.output.join("disk.img"))
 }
 
 fn main() -> ExitCode {
-    let (name, keys, programs, output, cache, release, rollback_level, db_key, allow_missing, development) =
-        match Arguments::parse().command {
-            Command::Build {
-                board,
-                keys,
-                programs,
-                output,
-                cache,
-                release,
-                rollback_level,
-                db_key,
-                allow_missing,
-                development,
-            } => (board, keys, programs, output, cache, release, rollback_level, db_key, allow_missing, development),
-            Command::Measured { image } => {
-                return match measured::describe(&image) {
-                    Ok(lines) => {
-                        lines.iter().for_each(|line| println!("{line}"));
-                        ExitCode::SUCCESS
-                    }
-                    Err(error) => {
-                        eprintln!("belvedere-image: {error}");
-                        ExitCode::FAILURE
-                    }
-                };
-            }
-            Command::Revoke { keys, what } => return add(&keys, what.addition()),
-            Command::Trust { keys, certificate } => {
-                return add(&keys, key_updates::certificate(&certificate).map(Addition::Trusted));
-            }
-        };
-    let Some(board) = board::find(&name) else {
-        let names: Vec<&str> = board::BOARDS.iter().map(|board| board.name).collect();
-        eprintln!("belvedere-image: there is no board {name}; there is {}", names.join(", "));
-        return ExitCode::FAILURE;
+    let printed = match Arguments::parse().command {
+        Command::Build(build) => build_image(build).map(|path| vec![path.display().to_string()]),
+        Command::Measured { image } => measured::describe(&image),
+        Command::Revoke { keys, what } => add(&keys, what.addition()),
+        Command::Trust { keys, certificate } => add(&keys, key_updates::certificate(&certificate).map(Addition::Trusted)),
     };
-    let missing_parts = if allow_missing { MissingParts::Leave } else { MissingParts::Refuse };
-    let cache = cache.unwrap_or_else(default_directory);
-    let request = Request {
-        board,
-        keys,
-        programs,
-        output,
-        cache,
-        version: release,
-        rollback_level,
-        db_key,
-        missing_parts,
-        development,
-    };
-    match build(&request, &mut Progress::new()) {
-        Ok(()) => {
-            println!("{}", request.output.join("disk.img").display());
+    match printed {
+        Ok(lines) => {
+            lines.iter().for_each(|line| println!("{line}"));
             ExitCode::SUCCESS
         }
         Err(error) => {

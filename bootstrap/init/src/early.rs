@@ -98,7 +98,7 @@ fn switch() -> std::result::Result<Infallible, Stop> {
         show(pattern([restoring], []));
     }
     let candidates = find(&volumes, &line, started)?;
-    let care = Care::of(started.is_some_and(proven), last_words::met_a_wrong_block());
+    let care = Care::of(started.is_some_and(proven), last_words::met_a_wrong_block(), reset);
     let open =
         |number, partition: &Partition| feed_during(&mut watchdog, READ_TIME, || root::open(number, partition, &line, care));
     let lost = |reason: &str| say(&format!("root image refused: {reason}; another partition has it whole"));

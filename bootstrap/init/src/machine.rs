@@ -251,3 +251,29 @@ pub fn prepare(console: &Console, watchdog: &mut Option<Watchdog>) -> Result<Pre
     }
     Ok(Prepared { line, nodes, reset })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::directory;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    /// boot L12: a link on `data` chose which directory of the machine was given away.
+    #[test]
+    fn a_directory_is_made_or_taken_and_a_link_is_not_followed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+        let owner = rustix::process::getuid().as_raw();
+        let mode = |name: &str| std::fs::metadata(path(name)).unwrap().mode() & 0o7777;
+        for _ in 0..2 {
+            directory(&path("agent"), owner, 0o700).unwrap();
+            assert_eq!(mode("agent"), 0o700);
+        }
+        directory(&path("agent"), owner, 0o711).unwrap();
+        assert_eq!(mode("agent"), 0o711);
+        symlink(path("agent"), path("link")).unwrap();
+        assert!(directory(&path("link"), owner, 0o777).is_err());
+        assert_eq!(mode("agent"), 0o711);
+        std::fs::write(path("file"), "").unwrap();
+        assert!(directory(&path("file"), owner, 0o700).is_err());
+    }
+}

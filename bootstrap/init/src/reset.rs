@@ -1,8 +1,8 @@
 //! What `init` does for a reset that the buttons asked for.
 //!
 //! The bootloader noted it in the slot table and started the slot that it is for; see `formats/boot-slots/src/reset.rs`
-//! for the whole way. Of the releases themselves nothing is to be done here: the root image is read whole and compared with
-//! its signature at every start. What is left is the data, for a full reset:
+//! for the whole way. Of the releases themselves nothing is to be done here: until the reset is done, the root image is read
+//! whole and compared with its signature at every start ([`crate::root::Care`]). What is left is the data, for a full reset:
 //!
 //! 1. before `data` is mounted, what it holds is destroyed — cut: half destroyed, and destroyed again at the next start
 //! 2. the table says so, in both copies — from here on what is stored stays

@@ -10,7 +10,7 @@
 use crate::command_line::CommandLine;
 use crate::console::say;
 use crate::{PROGRAM, Result, named};
-use belvedere_boot_slots::Slot;
+use belvedere_boot_slots::{Reset, Slot};
 use belvedere_storage::device_mapper::{self, Corruption};
 use belvedere_storage::partitions::Partition;
 use belvedere_storage::verity::{self, BLOCK};
@@ -28,15 +28,16 @@ use std::sync::{Mutex, PoisonError};
 pub enum Care {
     /// What is needed for the start: a proven image.
     Needed,
-    /// Every block: an image that is not proven yet, or after a wrong block was met while the appliance ran. The fault is
-    /// found and told before anything of the image runs, and another partition can make up for it.
+    /// Every block: an image that is not proven yet, after a wrong block was met while the appliance ran, or when somebody
+    /// asked with the buttons for a release to be restored. The fault is found and told before anything of the image runs, and
+    /// another partition can make up for it.
     Whole,
 }
 
 impl Care {
     /// Decides.
-    pub fn of(proven: bool, met_a_wrong_block: bool) -> Care {
-        if proven && !met_a_wrong_block { Care::Needed } else { Care::Whole }
+    pub fn of(proven: bool, met_a_wrong_block: bool, reset: Reset) -> Care {
+        if proven && !met_a_wrong_block && reset == Reset::None { Care::Needed } else { Care::Whole }
     }
 }
 
@@ -195,9 +196,13 @@ mod tests {
 
     #[test]
     fn only_what_is_proven_and_gave_no_cause_is_not_read_whole() {
-        assert_eq!(Care::of(true, false), Care::Needed);
+        assert_eq!(Care::of(true, false, Reset::None), Care::Needed);
         for (proven, met) in [(false, false), (false, true), (true, true)] {
-            assert_eq!(Care::of(proven, met), Care::Whole);
+            assert_eq!(Care::of(proven, met, Reset::None), Care::Whole);
+        }
+        // A release is restored by comparing all of it with its signature.
+        for reset in [Reset::Latest, Reset::Minimum, Reset::Full] {
+            assert_eq!(Care::of(true, false, reset), Care::Whole);
         }
     }
 

@@ -269,8 +269,10 @@ impl Supervision {
     /// then is asked who fell silent.
     pub fn step(&mut self, now: Duration, event: &Event) -> Vec<Action> {
         let mut actions = Vec::new();
+        // Before anything is judged: the first to tell something after a standstill may be a service.
+        self.look(now);
         match *event {
-            Event::Tick => self.look(now),
+            Event::Tick => {}
             Event::Ready(service) => {
                 let entry = &mut self.entries[service];
                 if let State::Running { since, heard: heard @ None } = &mut entry.state {
@@ -321,8 +323,9 @@ impl Supervision {
         self.doomed.iter_mut().for_each(later);
         for entry in &mut self.entries {
             entry.failed.iter_mut().for_each(later);
-            if let State::Running { heard, .. } = &mut entry.state {
-                heard.iter_mut().for_each(later);
+            if let State::Running { since, heard } = &mut entry.state {
+                // Who is not ready is waited for since its start.
+                later(heard.as_mut().unwrap_or(since));
             }
         }
     }

@@ -5,12 +5,13 @@
 //! space of its own, becomes the service, and tries everything in [`forbidden`].
 
 use belvedere_init::table::{Kernel, SERVICES, Service, number_of};
-use belvedere_init::{devices, launcher, view};
+use belvedere_init::{devices, launcher, machine, view};
 use belvedere_interfaces::paths;
 use belvedere_storage::mounts;
 use rustix::fs::{CWD, FileType, Mode, makedev};
 use rustix::mount::MountFlags;
 use std::fs::OpenOptions;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -53,6 +54,7 @@ fn lay_out() {
         std::os::unix::fs::chown(format!("{directory}/state"), Some(id), Some(id)).unwrap();
     }
     std::fs::create_dir(view::WHOLE_PROC).unwrap();
+    machine::make_sockets_directories().unwrap();
     devices::make_directories().unwrap();
     assert_eq!(devices::Nodes::default().give(), [""; 0]);
 }
@@ -84,6 +86,15 @@ fn forbidden(service: &str) -> Vec<(String, bool)> {
         tried.push((format!("read the state of {}", other.name), opens(&state, false)));
         tried.push((format!("see the devices of {}", other.name), devices::directory_of(other).join("null").exists()));
     }
+    // boot D14: all sockets were in one directory of everybody's. The container manager has root's rights over files.
+    if service != "applications" {
+        for other in SERVICES.iter().map(|other| other.name).filter(|other| *other != service).chain(["init", "."]) {
+            let name = format!("{}/{other}/.taken", paths::SOCKETS);
+            let could = std::fs::create_dir(&name).is_ok();
+            tried.push((format!("take a name where {other} makes its socket"), could));
+            let _ = std::fs::remove_dir(&name);
+        }
+    }
     let made = rustix::fs::mknodat(CWD, "/tmp/disk", FileType::BlockDevice, Mode::from_raw_mode(0o600), makedev(7, 0));
     tried.push(("make a node of the disk".into(), made.is_ok()));
     if made.is_ok() {
@@ -112,6 +123,7 @@ fn needed(service: &Service) -> Vec<(&'static str, bool)> {
         ("read the boot's number", opens("/proc/sys/kernel/random/boot_id", false)),
         ("write a temporary file", std::fs::write("/tmp/x", "x").is_ok()),
         ("write shared memory", std::fs::write("/dev/shm/x", "x").is_ok()),
+        ("make its own socket", UnixListener::bind(format!("{}/{}/x.sock", paths::SOCKETS, service.name)).is_ok()),
     ];
     if service.name == "decoder" {
         tried.push(("read /dev/video0", opens("/dev/video0", false)));

@@ -282,6 +282,21 @@ mod tests {
         assert!(addresses.is_empty() || addresses.contains(&(Ipv4Addr::LOCALHOST, 8)), "{addresses:?}");
     }
 
+    /// boot L8: a late answer was taken for that of the next request.
+    #[test]
+    fn a_late_answer_is_not_taken_for_the_next_ones() {
+        let (ours, kernel) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let code = |code: i32, sequence| Message::new(NLMSG_ERROR, 0, sequence).put(&code.to_ne_bytes()).finish();
+        // The first request was given up; its refusal comes before the second one's consent.
+        for answer in [code(-13, 1), code(0, 2), code(-1, 2)] {
+            kernel.send(&answer).unwrap();
+        }
+        let mut netlink = Netlink { socket: ours.into(), sequence: 1 };
+        netlink.set_up(7).unwrap();
+        netlink.sequence = 1;
+        assert_eq!(netlink.set_up(7).unwrap_err().raw_os_error(), Some(1));
+    }
+
     #[test]
     fn cut_off_answers_are_not_read_past_their_end() {
         let bytes = Message::new(RTM_NEWADDR, 0, 1).put(&[AF_INET, 24, 0, 0, 1, 0, 0, 0]).finish();

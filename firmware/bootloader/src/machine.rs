@@ -181,6 +181,8 @@ impl Machine for Uefi {
             File::Bootloader => BOOTLOADER,
             File::Kernel(slot) => slot.kernel_path(),
         };
+        // Up to two large files are read.
+        self.sign_of_life(HARDWARE_WATCHDOG);
         self.disk.as_ref().map_err(String::clone)?.files(path, look)
     }
 

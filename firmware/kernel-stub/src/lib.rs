@@ -6,6 +6,7 @@
 extern crate alloc;
 
 mod assemble;
+pub mod exchange;
 mod image;
 mod layout;
 pub mod measured;

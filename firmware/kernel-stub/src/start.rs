@@ -10,6 +10,7 @@ use core::ptr;
 
 use belvedere_device_tree::{self as device_tree, SecureWorld};
 use belvedere_firmware_console::say;
+use belvedere_kernel_stub::exchange::{Exchange, Table};
 use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, command_line};
 use uefi::boot::{self, AllocateType, MemoryType};
 use uefi::{Guid, Handle, Status, guid, system};
@@ -128,7 +129,7 @@ fn start() -> Result<Status, Failure> {
     tree.into_iter().flat_map(device_tree::reserved_memory).for_each(reserve);
     let kernel = Kernel::place(kernel)?;
 
-    let tree = tree.map(Tree::install).transpose()?;
+    let tree = tree.map(install_tree).transpose()?;
     let initrd = image.loaded_section(INITRD).map(|content| InitrdFile {
         load_file: load_initrd,
         start: content.as_ptr(),
@@ -167,47 +168,46 @@ unsafe fn firmware_tree<'tree>(table: *const c_void) -> Option<&'tree [u8]> {
     Some(unsafe { core::slice::from_raw_parts(table.cast(), size as usize) })
 }
 
-/// The device tree while this slot's kernel is the one that starts: a copy in memory that the kernel keeps.
-///
-/// When the kernel gives up, the one before is *the* device tree again: whatever starts next and brings none of its own
-/// must be given the firmware's, and not this slot's.
-struct Tree {
-    memory: ptr::NonNull<u8>,
-    before: *const c_void,
-}
+/// The firmware's device tree table.
+struct DeviceTreeTable;
 
-impl Tree {
-    fn install(tree: &[u8]) -> Result<Self, Failure> {
-        let failed = |error: uefi::Error| ("cannot install the device tree", error.status());
-        if tree.get(..4) != Some(&[0xd0, 0x0d, 0xfe, 0xed]) {
-            return Err(("the .dtb section is no device tree", Status::LOAD_ERROR));
+impl Table for DeviceTreeTable {
+    type Error = uefi::Error;
+
+    unsafe fn set(&mut self, table: *const c_void) -> Result<(), uefi::Error> {
+        // SAFETY: by this function's contract.
+        unsafe { boot::install_configuration_table(&DEVICE_TREE_TABLE, table) }
+    }
+
+    unsafe fn free(&mut self, table: *const c_void) {
+        if let Some(memory) = ptr::NonNull::new(table.cast_mut().cast()) {
+            // SAFETY: allocated as a pool in `install_tree`, and used by nobody by this function's contract.
+            let _ = unsafe { boot::free_pool(memory) };
         }
-        let before = system::with_config_table(|tables| {
-            tables.iter().find(|table| table.guid == DEVICE_TREE_TABLE).map_or(ptr::null(), |table| table.address)
-        });
-        let mut copy = tree.to_vec();
-        // SAFETY: what the firmware gives as its tree, which nothing changes while this runs.
-        unsafe { firmware_tree(before) }.map_or_else(SecureWorld::default, SecureWorld::of).write_to(&mut copy);
-        let memory = boot::allocate_pool(MemoryType::ACPI_RECLAIM, tree.len()).map_err(failed)?;
-        let installed = Self { memory, before };
-        // SAFETY: freshly allocated with this length; it is freed only after it is no table any more.
-        unsafe {
-            ptr::copy_nonoverlapping(copy.as_ptr(), memory.as_ptr(), copy.len());
-            boot::install_configuration_table(&DEVICE_TREE_TABLE, memory.as_ptr().cast()).map_err(failed)?;
-        }
-        Ok(installed)
+    }
+
+    fn stays(&mut self, error: uefi::Error) {
+        say(format_args!("belvedere: kernel stub: the device tree stays: {}", error.status()));
     }
 }
 
-impl Drop for Tree {
-    fn drop(&mut self) {
-        // SAFETY: the table that was there before, or null, which takes ours out; then nobody knows of our memory.
-        unsafe {
-            match boot::install_configuration_table(&DEVICE_TREE_TABLE, self.before) {
-                Ok(()) => drop(boot::free_pool(self.memory)),
-                Err(error) => say(format_args!("belvedere: kernel stub: the device tree stays: {}", error.status())),
-            }
-        }
+/// Makes a copy of a device tree, in memory that the kernel keeps, the firmware's.
+fn install_tree(tree: &[u8]) -> Result<Exchange<DeviceTreeTable>, Failure> {
+    let failed = |error: uefi::Error| ("cannot install the device tree", error.status());
+    if tree.get(..4) != Some(&[0xd0, 0x0d, 0xfe, 0xed]) {
+        return Err(("the .dtb section is no device tree", Status::LOAD_ERROR));
+    }
+    let before = system::with_config_table(|tables| {
+        tables.iter().find(|table| table.guid == DEVICE_TREE_TABLE).map_or(ptr::null(), |table| table.address)
+    });
+    let mut copy = tree.to_vec();
+    // SAFETY: what the firmware gives as its tree, which nothing changes while this runs.
+    unsafe { firmware_tree(before) }.map_or_else(SecureWorld::default, SecureWorld::of).write_to(&mut copy);
+    let memory = boot::allocate_pool(MemoryType::ACPI_RECLAIM, copy.len()).map_err(failed)?;
+    // SAFETY: freshly allocated with this length; `before` is the table, and ours is a tree that nobody else knows.
+    unsafe {
+        ptr::copy_nonoverlapping(copy.as_ptr(), memory.as_ptr(), copy.len());
+        Exchange::begin(DeviceTreeTable, before, memory.as_ptr().cast()).map_err(failed)
     }
 }
 

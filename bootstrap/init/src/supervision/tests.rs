@@ -36,8 +36,9 @@ fn services_start_in_order_and_the_light_turns_when_all_are_ready() {
 fn a_service_that_never_gets_ready_does_not_keep_others_down() {
     let mut machine = two();
     machine.step(at(1.0), &Event::Tick);
-    assert_eq!(machine.step(at(15.9), &Event::Tick), []);
+    assert_eq!(run(&mut machine, 1.5, 15.5, |_| vec![]), []);
     assert_eq!(machine.step(at(16.0), &Event::Tick), [Action::Start(1)]);
+    assert_eq!(run(&mut machine, 16.5, 90.5, |_| vec![]), []);
     assert_eq!(machine.step(at(91.0), &Event::Tick), [Action::NotReady(0), Action::Kill(0)]);
     assert_eq!(machine.step(at(91.1), &Event::Exited(0)), []);
     assert_eq!(machine.step(at(91.3), &Event::Tick), [Action::Start(0)]);
@@ -164,6 +165,32 @@ fn a_machine_that_stood_still_blames_nobody() {
     assert_eq!(machine.step(at(3650.0), &Event::Tick), []);
     let done = run(&mut machine, 3650.5, 3800.0, |_| vec![Event::Beat(0)]);
     assert_eq!(done[0], (3740.0, Action::Silent(1)));
+}
+
+/// Who had become ready meanwhile was ended for it, before the sign in its pipe was read.
+#[test]
+fn who_was_starting_while_the_machine_stood_still_has_the_rest_of_its_time() {
+    let policies = vec![policy("camera", &[]), policy("applications", &[])];
+    let mut machine = Supervision::new(policies, at(1.0), Trial::Proven);
+    machine.step(at(1.0), &Event::Tick);
+    machine.step(at(11.0), &Event::Tick);
+    run(&mut machine, 11.5, 21.0, |_| vec![]);
+    assert_eq!(machine.step(at(3621.0), &Event::Ready(0)), []);
+    assert_eq!(machine.step(at(3621.0), &Event::Tick), []);
+    // It had been waited for for 10 s (the first look was late as well) and has 80 s left.
+    let done = run(&mut machine, 3621.5, 3710.0, |_| vec![Event::Beat(0)]);
+    assert_eq!(done[..2], [(3701.0, Action::NotReady(1)), (3701.0, Action::Kill(1))]);
+}
+
+/// The first that was told after it took the green light, and showed an error.
+#[test]
+fn a_service_that_was_down_while_the_machine_stood_still_takes_no_light() {
+    let mut machine = operating(Trial::Later);
+    machine.step(at(3.0), &Event::Exited(0));
+    assert_eq!(machine.step(at(3.5), &Event::Tick), [Action::Start(0)]);
+    assert_eq!(machine.step(at(3600.0), &Event::Beat(1)), []);
+    assert_eq!(machine.step(at(3600.0), &Event::Tick), []);
+    assert_eq!(machine.step(at(3601.0), &Event::Ready(0)), []);
 }
 
 #[test]

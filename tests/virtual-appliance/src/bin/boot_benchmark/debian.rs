@@ -1,17 +1,15 @@
-//! `belvedere-boot-benchmark`: how long the appliance takes to its green light, and the same kernel with Debian's
-//! initramfs and systemd to a login prompt, in turns. Started by `tests/benchmark/boot`, which makes the Debian half.
+//! The appliance beside Debian, which `tests/benchmark/boot` makes.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use belvedere_virtual_appliance::{Appliance, Colour, Error, Fat, Light, Pattern, disk};
-use clap::Parser;
+use belvedere_virtual_appliance::{Error, Fat, disk};
+
+use crate::measure::{Boot, MILESTONES, Moment, System, measure, spread};
 
 /// Boots the appliance and Debian in turns and prints a table. Nothing fails because it took long.
-#[derive(Parser)]
-#[command(name = "belvedere-boot-benchmark")]
-struct Arguments {
+#[derive(clap::Args)]
+pub struct Arguments {
     /// Directory with the appliance's disk.img and firmware-variables.fd. Only read.
     #[arg(long)]
     appliance: PathBuf,
@@ -29,80 +27,6 @@ struct Arguments {
     rounds: usize,
 }
 
-/// A boot that takes longer is broken, even on a badly overloaded machine.
-const LIMIT: Duration = Duration::from_secs(600);
-/// How often the console is looked at: the resolution of every time.
-const LOOK: Duration = Duration::from_millis(20);
-/// How long the light must have stood still to be called solid; half a slow blink is 1.5 s.
-const STILL: Duration = Duration::from_secs(2);
-/// The bootloader has chosen: from here on the two differ.
-const HANDED_OVER: &str = "belvedere: slot a: starting";
-
-/// What the appliance says on its way, and what was done when it says it.
-const MILESTONES: [(&str, &str); 8] = [
-    ("UEFI firmware", "QEMU, TPM and flash"),
-    (HANDED_OVER, "firmware; bootloader: slot table, fuses, verified and measured kernel image"),
-    ("EFI stub: Booting Linux", "kernel stub: measures its sections"),
-    ("belvedere: version ", "Linux to /init"),
-    ("belvedere: TPM: measured as signed", "TPM: policy, secrets"),
-    ("belvedere: root image accepted", "volumes opened, root under dm-verity"),
-    (" takes over (", "second stage: mounts, control groups, data"),
-    ("belvedere: operating", "nine services"),
-];
-
-/// What is booted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum System {
-    /// The appliance, to its green light.
-    Appliance,
-    /// Debian, to the login prompt.
-    Debian,
-}
-
-impl System {
-    /// What the console says when it is ready.
-    fn ready(self) -> &'static str {
-        match self {
-            Self::Appliance => "belvedere: operating",
-            Self::Debian => " login: ",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Appliance => "appliance",
-            Self::Debian => "Debian",
-        }
-    }
-}
-
-/// One moment: wall time since power-on, and the CPU time that QEMU had used by then.
-#[derive(Clone, Copy, Default)]
-struct Moment {
-    wall: f64,
-    processor: f64,
-}
-
-/// One boot.
-struct Boot {
-    system: System,
-    first: bool,
-    handed_over: Moment,
-    ready: Moment,
-    /// When the console said what [`MILESTONES`] names; the appliance only.
-    milestones: [Option<Moment>; MILESTONES.len()],
-    /// When the light had become solid green; the appliance only.
-    light: Option<f64>,
-}
-
-impl Boot {
-    /// The appliance is ready when it says so *and* its light stands: a light that blinked may have stood a little
-    /// earlier.
-    fn ready_at(&self) -> f64 {
-        self.ready.wall.max(self.light.unwrap_or_default())
-    }
-}
-
 /// One column of the table.
 type Column = (&'static str, fn(&Boot) -> f64);
 
@@ -112,17 +36,8 @@ const COLUMNS: [Column; 3] = [
     ("power-on to ready", Boot::ready_at),
 ];
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("belvedere-boot-benchmark: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(arguments: &Arguments) -> Result<(), Error> {
+/// Measures and prints.
+pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let debian = debian_image(arguments)?;
     let mut boots = Vec::new();
     for round in 1..=arguments.rounds {
@@ -187,61 +102,6 @@ fn debian_image(arguments: &Arguments) -> Result<PathBuf, Error> {
     Ok(directory)
 }
 
-/// Boots once and shuts down as a person does, by the power button.
-fn measure(system: System, image: &Path, state: &Path, first: bool) -> Result<Boot, Error> {
-    let mut builder = Appliance::builder(image).state_dir(state);
-    if first {
-        builder = builder.fresh();
-    }
-    let mut appliance = builder.prepare()?;
-    let begun = Instant::now();
-    appliance.power_on()?;
-    let wall = || begun.elapsed().as_secs_f64();
-    let (mut handed_over, mut ready) = (None, None);
-    let mut milestones = [None; MILESTONES.len()];
-    // Since when the light is green without a break.
-    let mut green: Option<f64> = None;
-    loop {
-        let console = appliance.console();
-        let both = [(HANDED_OVER, &mut handed_over), (system.ready(), &mut ready)];
-        let stages = MILESTONES.iter().map(|&(text, _)| text).zip(&mut milestones);
-        for (text, seen) in both.into_iter().chain(stages) {
-            if seen.is_none() && console.contains(text) {
-                *seen = Some(Moment { wall: wall(), processor: appliance.processor_time() });
-            }
-        }
-        match (appliance.status_is_green_now(), green) {
-            (true, None) => green = Some(wall()),
-            (false, Some(_)) => green = None,
-            _ => {}
-        }
-        let settled = match system {
-            System::Appliance => green.is_some_and(|since| wall() - since > STILL.as_secs_f64()),
-            System::Debian => true,
-        };
-        if ready.is_some() && settled {
-            break;
-        }
-        if !appliance.is_on() || begun.elapsed() > LIMIT {
-            // Waiting for what did not come gives the error that shows lights and console.
-            appliance.console_contains(system.ready(), Duration::ZERO)?;
-            appliance.wait_for_light(Light::Status, Pattern::Solid(Colour::Green), Duration::ZERO)?;
-        }
-        std::thread::sleep(LOOK);
-    }
-    appliance.press_power_button()?;
-    if appliance.wait_for_power_off(Duration::from_secs(120)).is_err() {
-        println!("{} did not switch itself off: the power is cut", system.name());
-        appliance.power_cut()?;
-    }
-    let light = match system {
-        System::Appliance => green,
-        System::Debian => None,
-    };
-    let (handed_over, ready) = (handed_over.unwrap_or_default(), ready.unwrap_or_default());
-    Ok(Boot { system, first, handed_over, ready, milestones, light })
-}
-
 /// Medians in Markdown, and how many times longer Debian takes.
 fn table(boots: &[Boot]) -> String {
     let mut text = String::from("\n| boot |");
@@ -297,12 +157,4 @@ fn stages(boots: &[Boot]) -> String {
         text += "\n";
     }
     text
-}
-
-/// Lowest, median, highest.
-fn spread(values: &mut [f64]) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
-    let last = values.len().saturating_sub(1);
-    (at(0), (at(last / 2) + at(values.len() / 2)) / 2.0, at(last))
 }
