@@ -12,7 +12,7 @@ use belvedere_boot_slots::{
 use belvedere_bootloader::updates::File;
 use belvedere_bootloader::watchdog::Watchdog;
 use belvedere_bootloader::{Machine, Rounds};
-use belvedere_device_tree::SecureWorld;
+use belvedere_device_tree::Firmware;
 use belvedere_firmware_console::say;
 use belvedere_fuses::Fuses;
 use belvedere_kernel_stub::{Image, RELEASE, UPDATES, rollback_level};
@@ -110,7 +110,7 @@ impl Machine for Uefi {
         let Some(mut tpm) = FirmwareTpm::find()? else {
             // OP-TEE keeps the level then, and nobody serves its storage yet: it gives an older release no secret, so that
             // stops in its first stage.
-            let by_op_tee = crate::tree::with(|tree| SecureWorld::of(tree).op_tee);
+            let by_op_tee = crate::tree::with(|tree| Firmware::of(tree).op_tee);
             return if by_op_tee { Ok(0) } else { Err("rollback fuses: there is no TPM".into()) };
         };
         // Who signs policies is in each release, and not here; attributes and size of the fuses are compared.

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr;
 
-use belvedere_device_tree::{self as device_tree, SecureWorld};
+use belvedere_device_tree::{self as device_tree, Firmware};
 use belvedere_firmware_console::say;
 use belvedere_kernel_stub::exchange::{Exchange, Table};
 use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, command_line};
@@ -202,7 +202,7 @@ fn install_tree(tree: &[u8]) -> Result<Exchange<DeviceTreeTable>, Failure> {
     });
     let mut copy = tree.to_vec();
     // SAFETY: what the firmware gives as its tree, which nothing changes while this runs.
-    unsafe { firmware_tree(before) }.map_or_else(SecureWorld::default, SecureWorld::of).write_to(&mut copy);
+    unsafe { firmware_tree(before) }.map_or_else(Firmware::default, Firmware::of).write_to(&mut copy);
     let memory = boot::allocate_pool(MemoryType::ACPI_RECLAIM, copy.len()).map_err(failed)?;
     // SAFETY: freshly allocated with this length; `before` is the table, and ours is a tree that nobody else knows.
     unsafe {

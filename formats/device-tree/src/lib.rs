@@ -1,12 +1,16 @@
 //! Reads flattened device trees (Devicetree Specification 0.4, chapter 5), as far as firmware needs it, and changes in them
-//! the two things that the firmware knows better than the release: see [`SecureWorld`]. Bytes alone, no I/O, no allocation.
+//! the three things that the firmware knows better than the release: see [`Firmware`]. Bytes alone, no I/O, no allocation.
 #![cfg_attr(not(test), no_std)]
+
+use core::ops::Range;
 
 const MAGIC: u32 = 0xd00d_feed;
 const BEGIN_NODE: u32 = 1;
 const END_NODE: u32 = 2;
 const PROPERTY: u32 = 3;
 const NOP: u32 = 4;
+/// Nodes in nodes that are looked into.
+const DEPTH: usize = 32;
 
 /// One thing in a tree, in the order in which it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,19 +116,25 @@ fn has_string(value: &[u8], string: &[u8]) -> bool {
     value.split(|&byte| byte == 0).any(|found| found == string)
 }
 
-/// What the firmware's device tree says of the secure world (EL3 and secure EL1), which a release cannot know: the same
-/// release starts with and without one.
+/// What the firmware's device tree says of the board, which a release cannot know: the same one starts with and without a
+/// secure world (EL3 and secure EL1), with and without a TPM.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SecureWorld {
+pub struct Firmware {
     /// PSCI, with which processors are started and the power goes off, is called with SMC (trusted firmware) and not with
     /// HVC (a hypervisor): `/psci`, property `method`.
     pub psci_by_smc: bool,
     /// There is an OP-TEE: `/firmware/optee` of the kind `linaro,optee-tz`, called with SMC.
     pub op_tee: bool,
+    /// There is no TPM in the memory map ([`TPM`]), where a kernel that looks for one would stop. Only of a tree that is whole:
+    /// one that cannot be read must not take a TPM away.
+    pub no_tpm: bool,
 }
 
-impl SecureWorld {
-    /// As the firmware's tree has it; nothing in a tree that is damaged.
+/// `compatible` of a TPM in the memory map.
+pub const TPM: &str = "tcg,tpm-tis-mmio";
+
+impl Firmware {
+    /// As the firmware's tree has it; the default for a tree that is damaged.
     pub fn of(tree: &[u8]) -> Self {
         let has = |path: &[&str], name: &str, value: &[u8]| {
             property(tree, path, name).is_some_and(|(_, found)| has_string(found, value))
@@ -135,11 +145,13 @@ impl SecureWorld {
             op_tee: has(&op_tee, "compatible", b"linaro,optee-tz")
                 && has(&op_tee, "method", b"smc")
                 && property(tree, &op_tee, "status").is_none_or(|(_, value)| matches!(value, b"okay\0" | b"ok\0")),
+            no_tpm: is_whole(tree) && node(tree, TPM).is_none(),
         }
     }
 
-    /// Makes a release's tree say the same, in place: `method` of `/psci` is written over, `status` of `/firmware/optee`,
-    /// which is `disabled` in the release's, is taken out. A tree without the one or the other stays as it is.
+    /// Makes a release's tree say the same, in place: `method` of `/psci` is written over; `status` of `/firmware/optee`, which is
+    /// `disabled` in the release's, is taken out; so is the node of a TPM that is not there. What a tree does not have stays as
+    /// it is.
     pub fn write_to(self, tree: &mut [u8]) {
         let method = property(tree, &["psci"], "method").filter(|(_, value)| *value == b"hvc\0").map(|(at, _)| at);
         if let Some(at) = method.filter(|_| self.psci_by_smc)
@@ -151,9 +163,57 @@ impl SecureWorld {
         if let Some((at, length)) = status.filter(|_| self.op_tee)
             && let Some(whole) = tree.get_mut(at..at + PROPERTY_HEADER + length.next_multiple_of(4))
         {
-            whole.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&NOP.to_be_bytes()));
+            take_out(whole);
+        }
+        if let Some(whole) = node(tree, TPM).filter(|_| self.no_tpm).and_then(|place| tree.get_mut(place)) {
+            take_out(whole);
         }
     }
+}
+
+/// Writes tokens over that say nothing.
+fn take_out(tokens: &mut [u8]) {
+    tokens.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&NOP.to_be_bytes()));
+}
+
+/// Whether every node that begins ends, the root as well.
+fn is_whole(tree: &[u8]) -> bool {
+    let mut depth = 0usize;
+    for token in tokens(tree).into_iter().flatten() {
+        match token {
+            Token::Node(_) => depth += 1,
+            Token::End if depth == 1 => return true,
+            Token::End => depth = depth.saturating_sub(1),
+            Token::Property(..) => {}
+        }
+    }
+    false
+}
+
+/// Where the first node with this string in its `compatible` lies, from its begin to behind its end.
+fn node(tree: &[u8], compatible: &str) -> Option<Range<usize>> {
+    let mut tokens = tokens(tree)?;
+    let mut starts = [0usize; DEPTH];
+    let (mut depth, mut found) = (0usize, None);
+    while let Some((at, token)) = tokens.step() {
+        match token {
+            Token::Node(_) => {
+                *starts.get_mut(depth)? = at;
+                depth += 1;
+            }
+            Token::Property("compatible", value) if found.is_none() && has_string(value, compatible.as_bytes()) => {
+                found = Some(depth);
+            }
+            Token::Property(..) => {}
+            Token::End => {
+                if found == Some(depth) {
+                    return Some(*starts.get(depth.checked_sub(1)?)?..at.checked_add(4)?);
+                }
+                depth = depth.checked_sub(1)?;
+            }
+        }
+    }
+    None
 }
 
 /// Token, length and name of a property, bytes; its value follows.
@@ -256,11 +316,14 @@ mod tests {
         other { method = "hvc"; psci { method = "hvc"; }; optee { status = "disabled"; }; };
         firmware { method = "hvc";
             optee { compatible = "linaro,optee-tz"; method = "smc"; status = "disabled"; inner { status = "disabled"; }; }; };
+        bus { tpm_tis@0 { reg = <0 1>; compatible = "tcg,tpm-tis-mmio"; inner { y; }; }; other { z; }; };
         last { x; };
     };"#;
 
-    fn with_world(firmware: &str) -> (SecureWorld, Vec<u8>) {
-        let world = SecureWorld::of(&compiled(firmware));
+    /// What becomes of the release's tree on a board that has a TPM.
+    fn with_world(firmware: &str) -> (Firmware, Vec<u8>) {
+        let firmware = firmware.replacen("/ {", r#"/ { b { t { compatible = "x", "tcg,tpm-tis-mmio"; }; };"#, 1);
+        let world = Firmware::of(&compiled(&firmware));
         let mut tree = compiled(RELEASE);
         world.write_to(&mut tree);
         (world, tree)
@@ -278,14 +341,14 @@ mod tests {
             r#"/dts-v1/; / { firmware { optee { method = "smc"; compatible = "linaro,optee-tz"; }; };
             psci { method = "smc"; }; };"#,
         );
-        assert_eq!(world, SecureWorld { psci_by_smc: true, op_tee: true });
+        assert_eq!(world, Firmware { psci_by_smc: true, op_tee: true, no_tpm: false });
         let expected = RELEASE.replacen(r#"method = "hvc""#, r#"method = "smc""#, 1).replacen(
             r#"method = "smc"; status = "disabled";"#,
             r#"method = "smc";"#,
             1,
         );
         assert!(same(&tree, &expected));
-        assert_eq!(SecureWorld::of(&tree), world);
+        assert_eq!(Firmware::of(&tree), world);
     }
 
     #[test]
@@ -298,18 +361,44 @@ mod tests {
             r#"/dts-v1/; / { firmware { optee { compatible = "other"; method = "smc"; }; }; };"#,
         ] {
             let (world, tree) = with_world(firmware);
-            assert_eq!(world, SecureWorld::default(), "{firmware}");
+            assert_eq!(world, Firmware::default(), "{firmware}");
             assert_eq!(tree, compiled(RELEASE), "{firmware}");
         }
         let (world, tree) = with_world(r#"/dts-v1/; / { psci { method = "smc"; }; };"#);
-        assert_eq!(world, SecureWorld { psci_by_smc: true, op_tee: false });
+        assert_eq!(world, Firmware { psci_by_smc: true, op_tee: false, no_tpm: false });
         assert!(same(&tree, &RELEASE.replacen(r#"method = "hvc""#, r#"method = "smc""#, 1)));
+    }
+
+    /// A kernel that looks for a TPM that is not there stops: a synchronous external abort.
+    #[test]
+    fn a_tpm_that_is_not_there_is_taken_out_with_all_that_is_in_it_and_nothing_else() {
+        let firmware = compiled(r#"/dts-v1/; / { bus { compatible = "tcg"; }; psci { method = "hvc"; }; };"#);
+        let found = Firmware::of(&firmware);
+        assert_eq!(found, Firmware { no_tpm: true, ..Firmware::default() });
+        let mut tree = compiled(RELEASE);
+        found.write_to(&mut tree);
+        let without = r#"tpm_tis@0 { reg = <0 1>; compatible = "tcg,tpm-tis-mmio"; inner { y; }; };"#;
+        assert!(RELEASE.contains(without) && same(&tree, &RELEASE.replace(without, "")));
+        assert!(Firmware::of(&tree).no_tpm);
+        // A tree of which the end is missing takes none away.
+        let strings = word(&firmware, 12).unwrap() as usize;
+        for length in 0..firmware.len() {
+            let mut cut = firmware[..length].to_vec();
+            // The strings lie behind; with them at hand, it is the tokens that are cut off.
+            if length < strings {
+                cut.resize(strings, 0);
+                cut.extend(&firmware[strings..]);
+            }
+            let whole = is_whole(&cut);
+            assert!(whole || !Firmware::of(&cut).no_tpm, "{length}");
+            assert!(!whole || length >= strings - 8, "{length}");
+        }
     }
 
     #[test]
     fn a_tree_that_has_neither_is_not_changed() {
         let mut tree = compiled(SOURCE);
-        SecureWorld { psci_by_smc: true, op_tee: true }.write_to(&mut tree);
+        Firmware { psci_by_smc: true, op_tee: true, no_tpm: true }.write_to(&mut tree);
         assert_eq!(tree, compiled(SOURCE));
     }
 
@@ -317,15 +406,15 @@ mod tests {
     fn a_damaged_tree_ends_early_and_does_no_harm() {
         let tree = compiled(RELEASE);
         for length in 0..tree.len() {
-            let _ = SecureWorld::of(&tree[..length]);
-            SecureWorld { psci_by_smc: true, op_tee: true }.write_to(&mut tree[..length].to_vec());
+            let _ = Firmware::of(&tree[..length]);
+            Firmware { psci_by_smc: true, op_tee: true, no_tpm: true }.write_to(&mut tree[..length].to_vec());
         }
         for place in 0..tree.len() {
             for bit in [0x01, 0x80] {
                 let mut damaged = tree.clone();
                 damaged[place] ^= bit;
-                let _ = SecureWorld::of(&damaged);
-                SecureWorld { psci_by_smc: true, op_tee: true }.write_to(&mut damaged);
+                let _ = Firmware::of(&damaged);
+                Firmware { psci_by_smc: true, op_tee: true, no_tpm: true }.write_to(&mut damaged);
             }
         }
         let tree = compiled(SOURCE);
