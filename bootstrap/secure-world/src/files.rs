@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the secure world asks of files. What a write, truncation, creation, removal or renaming did is durable when it returns:
 /// OP-TEE counts on the order of them.
@@ -43,6 +45,60 @@ pub trait Files {
     /// # Errors
     /// As opening; also when there is a file of the new name, and it is not to be replaced.
     fn rename(&mut self, from: &str, to: &str, replace: bool) -> Result<(), Code>;
+}
+
+/// Files of which nothing is changed before somebody says so.
+///
+/// OP-TEE deletes what it cannot decrypt. A disk that is put into another board for once would lose what its own board keeps on
+/// it; so whoever serves a storage that is in use waits with this until OP-TEE has read it.
+#[derive(Debug)]
+pub struct Protected<F> {
+    files: F,
+    writable: Arc<AtomicBool>,
+}
+
+impl<F: Files> Protected<F> {
+    /// These files; `writable` says whether they may be changed, now and later.
+    pub fn new(files: F, writable: Arc<AtomicBool>) -> Self {
+        Self { files, writable }
+    }
+
+    fn may_change(&self) -> Result<(), Code> {
+        if self.writable.load(Ordering::Acquire) { Ok(()) } else { Err(Code::ACCESS_DENIED) }
+    }
+}
+
+impl<F: Files> Files for Protected<F> {
+    fn open(&mut self, name: &str, create: bool) -> Result<u32, Code> {
+        if create {
+            self.may_change()?;
+        }
+        self.files.open(name, create)
+    }
+
+    fn close(&mut self, handle: u32) {
+        self.files.close(handle);
+    }
+
+    fn read(&mut self, handle: u32, offset: u64, into: &mut [u8]) -> Result<usize, Code> {
+        self.files.read(handle, offset, into)
+    }
+
+    fn write(&mut self, handle: u32, offset: u64, bytes: &[u8]) -> Result<(), Code> {
+        self.may_change().and_then(|()| self.files.write(handle, offset, bytes))
+    }
+
+    fn truncate(&mut self, handle: u32, length: u64) -> Result<(), Code> {
+        self.may_change().and_then(|()| self.files.truncate(handle, length))
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), Code> {
+        self.may_change().and_then(|()| self.files.remove(name))
+    }
+
+    fn rename(&mut self, from: &str, to: &str, replace: bool) -> Result<(), Code> {
+        self.may_change().and_then(|()| self.files.rename(from, to, replace))
+    }
 }
 
 /// Files in a directory.
@@ -127,5 +183,36 @@ impl Files for Directory {
         let (from, to) = (self.path.join(from), self.path.join(to));
         rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags).map_err(|error| code(&error.into()))?;
         self.settle()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protected_files_are_read_and_not_changed_until_somebody_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut plain = Directory::new(directory.path());
+        let handle = plain.open("dirf.db", true).unwrap();
+        plain.write(handle, 0, b"what is kept").unwrap();
+        let writable = Arc::new(AtomicBool::new(false));
+        let mut files = Protected::new(Directory::new(directory.path()), Arc::clone(&writable));
+        let handle = files.open("dirf.db", false).unwrap();
+        let mut bytes = [0; 12];
+        let mut denied = |files: &mut Protected<Directory>| {
+            [
+                files.open("dirf.db", true).map(drop),
+                files.open("new", true).map(drop),
+                files.write(handle, 0, b"x"),
+                files.truncate(handle, 0),
+                files.rename("dirf.db", "other", true),
+                files.remove("dirf.db"),
+            ]
+        };
+        assert_eq!(denied(&mut files), [Err(Code::ACCESS_DENIED); 6]);
+        assert_eq!((files.read(handle, 0, &mut bytes), &bytes), (Ok(12), b"what is kept"));
+        writable.store(true, Ordering::Release);
+        assert!(denied(&mut files)[1..5].iter().all(Result::is_ok));
     }
 }

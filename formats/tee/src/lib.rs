@@ -40,6 +40,8 @@ impl Code {
     pub const SUCCESS: Code = Code(0);
     /// `TEE_ERROR_GENERIC`.
     pub const GENERIC: Code = Code(0xffff_0000);
+    /// `TEE_ERROR_ACCESS_DENIED`.
+    pub const ACCESS_DENIED: Code = Code(0xffff_0001);
     /// `TEE_ERROR_BAD_PARAMETERS`.
     pub const BAD_PARAMETERS: Code = Code(0xffff_0006);
     /// `TEE_ERROR_ITEM_NOT_FOUND`.
@@ -57,6 +59,7 @@ impl fmt::Display for Code {
         let name = match *self {
             Code::SUCCESS => "success",
             Code::GENERIC => "generic error",
+            Code::ACCESS_DENIED => "access denied",
             Code::BAD_PARAMETERS => "bad parameters",
             Code::NOT_FOUND => "not found",
             Code::NOT_SUPPORTED => "not supported",

@@ -9,14 +9,51 @@ use crate::secrets::Secrets;
 use belvedere_durable::DeviceFile;
 use belvedere_fuses::Confirmation;
 use belvedere_secure_world::device::OpTee;
+use belvedere_secure_world::files::Protected;
 use belvedere_secure_world::keeper::{Keeper as Application, KeeperError, Secrets as Kept};
-use belvedere_secure_world::store::Store;
+use belvedere_secure_world::store::{self, Store};
 use belvedere_secure_world::{Error, SecureWorld, supplicant};
 use belvedere_tee::{Code, STORE};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What is known of OP-TEE's storage on the disk.
+pub trait Storage {
+    /// Whether something was encrypted with what is kept there.
+    fn is_used(&self) -> bool;
+    /// Notes that, durably and before it is so.
+    ///
+    /// # Errors
+    /// When it may not be noted.
+    fn mark_used(&mut self) -> Result<(), String>;
+    /// OP-TEE may change what is there: until now it could only read.
+    fn allow_changes(&mut self);
+}
+
+/// The partition.
+struct OnDisk {
+    device: DeviceFile,
+    writable: Arc<AtomicBool>,
+}
+
+impl Storage for OnDisk {
+    fn is_used(&self) -> bool {
+        store::is_used(&self.device)
+    }
+
+    fn mark_used(&mut self) -> Result<(), String> {
+        store::mark_used(&mut self.device).map_err(words)
+    }
+
+    fn allow_changes(&mut self) {
+        self.writable.store(true, Ordering::Release);
+    }
+}
 
 /// OP-TEE's keeper, and what the running release is to it.
 pub struct SecureWorldKeeper<W: SecureWorld> {
     application: Application<W::Session>,
+    storage: Box<dyn Storage>,
     /// The running release's.
     level: u32,
     /// What the keeper has kept out up to now.
@@ -30,11 +67,13 @@ impl SecureWorldKeeper<OpTee> {
     /// When there is no such partition, or OP-TEE has no such application.
     pub fn open(release: &RunningRelease, found: &[Partition]) -> Result<Self, String> {
         let partition = partitions::find(found, STORE).map_err(words)?;
-        let mut store = Store::open(DeviceFile::open(&partition.device).map_err(words)?).map_err(words)?;
+        let device = || DeviceFile::open(&partition.device).map_err(words);
+        let writable = Arc::new(AtomicBool::new(false));
+        let mut files = Protected::new(Store::open(device()?).map_err(words)?, Arc::clone(&writable));
         let helper = supplicant::Device::open().map_err(words)?;
         // It ends with this program; every write of a command is durable before the command is answered.
-        std::thread::spawn(move || eprintln!("OP-TEE's storage: {}", supplicant::serve(&helper, &mut store)));
-        Self::of(&OpTee::open().map_err(words)?, release.level)
+        std::thread::spawn(move || eprintln!("OP-TEE's storage: {}", supplicant::serve(&helper, &mut files)));
+        Self::of(&OpTee::open().map_err(words)?, Box::new(OnDisk { device: device()?, writable }), release.level)
     }
 }
 
@@ -43,7 +82,7 @@ impl<W: SecureWorld> SecureWorldKeeper<W> {
     ///
     /// # Errors
     /// When it has no such application.
-    pub fn of(world: &W, level: u32) -> Result<Self, String> {
+    pub fn of(world: &W, storage: Box<dyn Storage>, level: u32) -> Result<Self, String> {
         let application = Application::open(world).map_err(|error| {
             if is_missing(&error) {
                 "there is no TPM, and this board's OP-TEE has no keeper; build its firmware with firmware/secure-world/keeper, \
@@ -53,7 +92,7 @@ impl<W: SecureWorld> SecureWorldKeeper<W> {
                 format!("OP-TEE's keeper cannot be asked: {error}")
             }
         })?;
-        Ok(Self { application, level, fuses: 0 })
+        Ok(Self { application, storage, level, fuses: 0 })
     }
 }
 
@@ -77,6 +116,19 @@ pub fn close_unused() -> Result<(), String> {
 
 impl<W: SecureWorld> Keeper for SecureWorldKeeper<W> {
     fn secrets(&mut self, renew_data: bool, say: Say<'_>) -> Result<Secrets, String> {
+        let used = self.storage.is_used();
+        if used {
+            // OP-TEE deletes what it cannot decrypt; on another board that would be what this disk's own board keeps.
+            let standing = self.application.level();
+            if !standing.as_ref().is_ok_and(|standing| standing.level.is_some()) {
+                let why = standing.map_or_else(words, |_| "there is nothing".to_owned());
+                return Err(format!(
+                    "this board's OP-TEE does not know what the disk's partition {STORE} holds ({why}); nothing was changed: \
+                     if the disk is another board's, put it back there, otherwise write the disk image anew"
+                ));
+            }
+        }
+        self.storage.allow_changes();
         let kept = if renew_data {
             say("OP-TEE: writing a new data secret; what was encrypted with the old one is gone");
             self.application.renew_data(self.level)
@@ -84,6 +136,9 @@ impl<W: SecureWorld> Keeper for SecureWorldKeeper<W> {
             self.application.secrets(self.level)
         };
         let Kept { system, data, level } = kept.map_err(|error| format!("OP-TEE gives out no secrets: {error}"))?;
+        if !used {
+            self.storage.mark_used()?;
+        }
         self.fuses = level;
         say(&format!("OP-TEE: secrets given out; rollback level {}; fuses at level {level}", self.level));
         Ok(Secrets::kept(system, data))
@@ -112,9 +167,70 @@ impl<W: SecureWorld> Keeper for SecureWorldKeeper<W> {
 mod tests {
     use super::*;
     use belvedere_secure_world::fake::World;
+    use std::sync::Mutex;
+
+    /// What is on a disk beside OP-TEE's files.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<Marks>>);
+
+    #[derive(Default)]
+    struct Marks {
+        used: bool,
+        writable: bool,
+        full: bool,
+    }
+
+    impl Storage for Disk {
+        fn is_used(&self) -> bool {
+            self.0.lock().unwrap().used
+        }
+
+        fn mark_used(&mut self) -> Result<(), String> {
+            let mut marks = self.0.lock().unwrap();
+            marks.used = !marks.full;
+            if marks.full { Err("played: no write".into()) } else { Ok(()) }
+        }
+
+        fn allow_changes(&mut self) {
+            self.0.lock().unwrap().writable = true;
+        }
+    }
 
     fn keeper(world: &World, level: u32) -> SecureWorldKeeper<World> {
-        SecureWorldKeeper::of(world, level).unwrap()
+        SecureWorldKeeper::of(world, Box::new(Disk::default()), level).unwrap()
+    }
+
+    /// A disk in another board, for once: its own board still has everything on it afterwards.
+    #[test]
+    fn storage_that_is_in_use_is_not_changed_by_a_board_that_cannot_read_it() {
+        let (world, disk) = (World::new(), Disk::default());
+        let first = SecureWorldKeeper::of(&world, Box::new(disk.clone()), 0).unwrap().secrets(false, &mut |_| ()).unwrap();
+        assert!(disk.is_used());
+        // What another board makes of it; and one from which it was taken away.
+        for there in [Some(b"rubbish".to_vec()), None] {
+            let other = World::new();
+            other.put_disk(there.clone());
+            disk.0.lock().unwrap().writable = false;
+            for renew in [false, true] {
+                let mut keeper = SecureWorldKeeper::of(&other, Box::new(disk.clone()), 0).unwrap();
+                let error = keeper.secrets(renew, &mut |_| ()).unwrap_err();
+                assert!(error.contains("put it back") && error.contains("nothing was changed"), "{error}");
+            }
+            assert!(!disk.0.lock().unwrap().writable);
+            assert_eq!(other.disk(), there);
+        }
+        world.restart();
+        let mut again = SecureWorldKeeper::of(&world, Box::new(disk.clone()), 0).unwrap();
+        assert_eq!(passphrases(&again.secrets(false, &mut |_| ()).unwrap()), passphrases(&first));
+        assert!(disk.0.lock().unwrap().writable);
+    }
+
+    #[test]
+    fn secrets_are_given_out_only_once_it_is_noted_that_they_are_in_use() {
+        let (world, disk) = (World::new(), Disk::default());
+        disk.0.lock().unwrap().full = true;
+        let mut keeper = SecureWorldKeeper::of(&world, Box::new(disk.clone()), 0).unwrap();
+        assert!(keeper.secrets(false, &mut |_| ()).unwrap_err().contains("no write"));
     }
 
     fn passphrases(secrets: &Secrets) -> [[u8; 32]; 2] {
@@ -179,11 +295,11 @@ mod tests {
                 Err(Error::Refused { what: "open", code: Code::NOT_FOUND })
             }
         }
-        let error = SecureWorldKeeper::of(&Other, 0).err().unwrap();
+        let error = SecureWorldKeeper::of(&Other, Box::new(Disk::default()), 0).err().unwrap();
         assert!(error.contains("has no keeper") && error.contains("firmware/secure-world"), "{error}");
         let world = World::new();
         world.crash();
-        let error = SecureWorldKeeper::of(&world, 0).err().unwrap();
+        let error = SecureWorldKeeper::of(&world, Box::new(Disk::default()), 0).err().unwrap();
         assert!(error.contains("crashed"), "{error}");
     }
 

@@ -117,8 +117,21 @@ fn without_a_tpm_op_tee_opens_the_volumes_for_this_board_and_for_no_older_releas
     fs::rename(&kept, foreign.join("state")).unwrap();
     assert!(!foreign.join("state/board-fuses").exists());
     let mut appliance = must(board(&firmware, &image, &foreign).without_tpm().start());
-    must(appliance.console_contains(CLOSED, 2 * BOOT));
-    println!("{}", line_with(&appliance.console(), CLOSED).unwrap_or_default());
+    // It tries again and again, and does no harm: put back, the disk is what it was.
+    let begun = Instant::now();
+    while appliance.console().matches(CLOSED).count() < 2 {
+        assert!(begun.elapsed() < 4 * BOOT, "{}", appliance.console());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let console = appliance.console();
+    console.lines().filter(|line| line.contains(CLOSED)).for_each(|line| println!("{line}"));
+    assert!(!console.contains(GIVEN_OUT) && console.contains("put it back there"), "{console}");
+    must(appliance.power_cut());
+    drop(appliance);
+    fs::copy(foreign.join("state/disk.qcow2"), scratch.path().join("state/disk.qcow2")).unwrap();
+    let mut appliance = must(board(&firmware, &image, scratch.path()).without_tpm().start());
+    must(appliance.wait_for_light(Light::Status, GREEN, 2 * BOOT));
+    assert!(appliance.console().contains(&format!("{GIVEN_OUT}1; fuses at level 1")), "{}", appliance.console());
 }
 
 /// The keys in the variables are the ones that count here too.
