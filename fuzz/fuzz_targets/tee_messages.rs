@@ -2,10 +2,10 @@
 //! to it has the shape that it came in.
 #![no_main]
 
-use belvedere_tee::call;
-use belvedere_tee::supplicant::{Request, Value, file_name};
 use belvedere_tee::Code;
+use belvedere_tee::call;
 use belvedere_tee::keeper::{Kept, Refusal, Standing, Wrapped};
+use belvedere_tee::supplicant::{Request, Value, file_name};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
