@@ -37,13 +37,13 @@ fn collect(directory: &Path, inside: &str, lines: &mut String) -> Result<()> {
         let metadata = fs::symlink_metadata(&entry).map_err(Error::file("look at", &entry))?;
         if metadata.is_dir() {
             collect(&entry, &format!("{path}/"), lines)?;
-        } else if metadata.is_file() && metadata.len() >= LARGE {
-            if let Some(expression) = expression(&path)
-                && !becomes_smaller(&entry, metadata.len())?
-            {
-                // Clusters of 0 bytes: not compressed.
-                *lines += &format!("0 {expression}\n");
-            }
+        } else if metadata.is_file()
+            && metadata.len() >= LARGE
+            && let Some(expression) = expression(&path)
+            && !becomes_smaller(&entry, metadata.len())?
+        {
+            // Clusters of 0 bytes: not compressed.
+            *lines += &format!("0 {expression}\n");
         }
     }
     Ok(())

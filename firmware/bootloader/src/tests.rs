@@ -684,6 +684,13 @@ fn a_firmware_that_takes_updates_and_forgets_them_does_not_keep_the_next_slot_fr
     assert_eq!(fake.restarts, u32::from(STARTS));
     assert_eq!(fake.started.len(), 1);
     assert_eq!(fake.started[0].0, Slot::A);
+    let said = |word: &str| fake.said.iter().filter(|line| line.contains(word)).count();
+    assert_eq!(
+        (said("took the update, and does not have it"), said("is updated")),
+        (usize::from(STARTS), 0),
+        "{:?}",
+        fake.said
+    );
 }
 
 #[test]

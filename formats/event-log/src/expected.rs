@@ -158,6 +158,7 @@ pub(crate) mod tests {
             text.replace("start before", "start be\x1bfore"),
             text.replace("7 db ", "8 db "),
             text.replace("7 db ", "7 d b "),
+            text.replacen(&"02".repeat(32), &format!("{} x", "02".repeat(32)), 1),
             text.replace("0a0a", "0A0a"),
             text.replacen("0a", "", 1),
             text.trim_end().to_string(),

@@ -233,6 +233,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_name_of_a_variable_is_looked_for_within_its_event() {
+        let name = |data: &[u8]| read(&sample(&[(7, 0x8000_0001, [1; 32], data)])).unwrap()[0].name();
+        let whole = variable("dbx");
+        assert_eq!(name(&whole), "dbx");
+        for length in 0..38 {
+            assert_eq!(name(&whole[..length]), "a variable", "{length}");
+        }
+        for letters in [4, 100, 101, 1 << 62, (1 << 63) + 3, u64::MAX] {
+            let mut wrong = whole.clone();
+            wrong[16..24].copy_from_slice(&letters.to_le_bytes());
+            assert_eq!(name(&wrong), "a variable", "{letters}");
+        }
+    }
+
+    #[test]
     fn what_is_cut_or_of_another_form_is_refused() {
         let bytes = sample(&[(7, 4, [3; 32], &[0; 4])]);
         let head = sample(&[]).len();

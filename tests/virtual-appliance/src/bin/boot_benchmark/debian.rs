@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         for first in [true, false] {
             for system in [System::Appliance, System::Debian] {
                 let image = match system {
-                    System::Appliance => &arguments.appliance,
+                    System::Appliance | System::ApplianceToRoot => &arguments.appliance,
                     System::Debian => &debian,
                 };
                 let state = arguments.state.join(system.name());
