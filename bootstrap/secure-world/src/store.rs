@@ -13,7 +13,7 @@
 //! | 508 | 4 | CRC-32 of what is before |
 //!
 //! Behind the heads of the first place, at 2048 and 3072, two copies of a sector say that what is stored is in use
-//! ([`mark_used`]): `BVSWUSED`, zeros, CRC-32.
+//! ([`mark`]): `BVSWUSED`, zeros, CRC-32. Whoever serves the store reads and writes them beside it.
 //!
 //! A head is written to the copy that does not count, and flushed: a power cut leaves the old head or the new one. Bytes of a
 //! file are written in their place, whole sectors, and flushed before anything else is done; OP-TEE keeps two versions of
@@ -33,30 +33,18 @@ pub const HEAD: u64 = 4096;
 const SECTOR: usize = 512;
 const MAGIC: &[u8; 8] = b"BVSWFILE";
 const USED: &[u8; 8] = b"BVSWUSED";
-const MARKS: [u64; 2] = [2048, 3072];
+/// Where two copies of [`mark`] are, bytes. One that is right is enough.
+pub const MARKS: [u64; 2] = [2048, 3072];
+/// Bytes of a mark.
+pub const MARK_SIZE: usize = SECTOR;
 
-fn mark() -> [u8; SECTOR] {
+/// What says that something was encrypted with what is stored there.
+pub fn mark() -> [u8; MARK_SIZE] {
     let mut sector = [0; SECTOR];
     sector[..8].copy_from_slice(USED);
     let sum = crc32fast::hash(&sector[..SECTOR - 4]);
     sector[SECTOR - 4..].copy_from_slice(&sum.to_le_bytes());
     sector
-}
-
-/// Whether something was encrypted with what is stored there.
-pub fn is_used(device: &impl BlockDevice) -> bool {
-    MARKS.iter().any(|&place| {
-        let mut sector = [0; SECTOR];
-        device.read_at(place, &mut sector).is_ok() && sector == mark()
-    })
-}
-
-/// Notes that, before it is so.
-///
-/// # Errors
-/// When it may not be noted.
-pub fn mark_used(device: &mut impl BlockDevice) -> Result<(), DurableError> {
-    MARKS.iter().try_for_each(|&place| device.write_durably(place, &mark()))
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -288,18 +276,22 @@ mod tests {
     }
 
     #[test]
-    fn one_copy_of_the_mark_is_enough_and_a_damaged_one_is_none() {
+    fn files_leave_the_marks_alone() {
         let mut device = device(1);
-        assert!(!is_used(&device));
-        mark_used(&mut device).unwrap();
-        assert!(is_used(&device.power_on(Fate::Lost)));
-        let mut store = Store::open(device.power_on(Fate::Lost)).unwrap();
-        put(&mut store, "file", &[7; 5000]).unwrap();
-        assert!(is_used(&store.device), "files leave it alone");
-        store.device.write_durably(MARKS[0], &[0; SECTOR]).unwrap();
-        assert!(is_used(&store.device));
-        store.device.write_durably(MARKS[1], &[1; SECTOR]).unwrap();
-        assert!(!is_used(&store.device));
+        for place in MARKS {
+            device.write_durably(place, &mark()).unwrap();
+        }
+        let mut store = Store::open(device).unwrap();
+        for size in [5000, (PLACE - HEAD) as usize, 1] {
+            put(&mut store, "file", &vec![7; size]).unwrap();
+        }
+        let after = store.device.power_on(Fate::Lost);
+        for place in MARKS {
+            let mut sector = [0; MARK_SIZE];
+            after.read_at(place, &mut sector).unwrap();
+            assert_eq!(sector, mark());
+        }
+        assert_eq!(Store::open(after).unwrap().heads[0].name, "file");
     }
 
     fn device(places: usize) -> ModelDevice {

@@ -201,7 +201,7 @@ impl Appliance {
             image: image.into(),
             state: None,
             stick: None,
-            firmware: FIRMWARE.into(),
+            firmware: std::env::var_os("BELVEDERE_FIRMWARE").map_or_else(|| FIRMWARE.into(), PathBuf::from),
             secure_world: None,
             has_tpm: true,
             second_port: false,

@@ -6,14 +6,15 @@
 use super::{Keeper, RunningRelease, Say, words};
 use crate::partitions::{self, Partition};
 use crate::secrets::Secrets;
-use belvedere_durable::DeviceFile;
+use belvedere_durable::{DeviceFile, read_block, write_block};
 use belvedere_fuses::Confirmation;
 use belvedere_secure_world::device::OpTee;
 use belvedere_secure_world::files::Protected;
 use belvedere_secure_world::keeper::{Keeper as Application, KeeperError, Secrets as Kept};
-use belvedere_secure_world::store::{self, Store};
+use belvedere_secure_world::store::{self, MARK_SIZE, MARKS, Store};
 use belvedere_secure_world::{Error, SecureWorld, supplicant};
 use belvedere_tee::{Code, STORE};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,17 +33,18 @@ pub trait Storage {
 
 /// The partition.
 struct OnDisk {
-    device: DeviceFile,
+    partition: PathBuf,
     writable: Arc<AtomicBool>,
 }
 
 impl Storage for OnDisk {
     fn is_used(&self) -> bool {
-        store::is_used(&self.device)
+        MARKS.iter().any(|&place| read_block(&self.partition, place, MARK_SIZE).is_ok_and(|sector| sector == store::mark()))
     }
 
     fn mark_used(&mut self) -> Result<(), String> {
-        store::mark_used(&mut self.device).map_err(words)
+        // Beside the files, which are open for OP-TEE alone.
+        MARKS.iter().try_for_each(|&place| write_block(&self.partition, place, &store::mark())).map_err(words)
     }
 
     fn allow_changes(&mut self) {
@@ -67,13 +69,19 @@ impl SecureWorldKeeper<OpTee> {
     /// When there is no such partition, or OP-TEE has no such application.
     pub fn open(release: &RunningRelease, found: &[Partition]) -> Result<Self, String> {
         let partition = partitions::find(found, STORE).map_err(words)?;
-        let device = || DeviceFile::open(&partition.device).map_err(words);
         let writable = Arc::new(AtomicBool::new(false));
-        let mut files = Protected::new(Store::open(device()?).map_err(words)?, Arc::clone(&writable));
+        let mut files = Protected::new(
+            Store::open(DeviceFile::open(&partition.device).map_err(words)?).map_err(words)?,
+            Arc::clone(&writable),
+        );
         let helper = supplicant::Device::open().map_err(words)?;
         // It ends with this program; every write of a command is durable before the command is answered.
         std::thread::spawn(move || eprintln!("OP-TEE's storage: {}", supplicant::serve(&helper, &mut files)));
-        Self::of(&OpTee::open().map_err(words)?, Box::new(OnDisk { device: device()?, writable }), release.level)
+        Self::of(
+            &OpTee::open().map_err(words)?,
+            Box::new(OnDisk { partition: partition.device.clone(), writable }),
+            release.level,
+        )
     }
 }
 

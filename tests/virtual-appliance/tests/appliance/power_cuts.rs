@@ -164,3 +164,30 @@ fn power_cut_at_any_moment_of_a_start_a_reset_or_a_change_of_slots_is_survived()
     });
     println!("measured: {count} power cuts of starts, resets and changes of slots; after each it came back by itself");
 }
+
+/// TEMPORARY
+#[test]
+#[ignore]
+fn firmware_cuts() {
+    let count = number("CUTS", 40);
+    let mut draw = Draw::begin();
+    let image = crate::common::image();
+    let moments: Vec<_> = (0..count).map(|n| (n, 0.3 + draw.fraction() * 2.5)).collect();
+    two_at_a_time(moments, |(n, moment)| {
+        let directory = scratch();
+        let mut appliance = must(appliance(&image, directory.path()).prepare());
+        must(appliance.power_on());
+        std::thread::sleep(Duration::from_secs_f64(moment));
+        let console = appliance.console();
+        let before = console.lines().last().unwrap_or("nothing yet").to_owned();
+        must(appliance.power_cut());
+        let variables = directory.path().join("state/variables.fd");
+        std::fs::copy(&variables, format!("/tmp/b/cut-{n}.fd")).unwrap();
+        must(appliance.power_on());
+        let which = must(appliance.console_contains_any(&["starting \\EFI", "Access Denied"], BOOT));
+        println!("{n} {moment:.2} {which} {before}");
+        if which == 0 {
+            std::fs::remove_file(format!("/tmp/b/cut-{n}.fd")).unwrap();
+        }
+    });
+}
