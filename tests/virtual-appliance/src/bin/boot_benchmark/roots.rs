@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, Slot, Table};
 use belvedere_virtual_appliance::disk::{self, Extent};
@@ -103,7 +103,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
             Kind::Proven => measure(system, image, state, false)?,
             Kind::Unproven => {
                 let mut appliance = Appliance::builder(image).state_dir(state).prepare()?;
-                forget_the_proof(&appliance)?;
+                forget_the_proof(image, &appliance)?;
                 measure_prepared(system, &mut appliance, false)?
             }
         };
@@ -133,8 +133,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 /// Makes the slot one that a new release was written to.
-fn forget_the_proof(appliance: &Appliance) -> Result<(), Error> {
-    let partition = disk::partition(&appliance.disk(), PARTITION)?;
+fn forget_the_proof(image: &Path, appliance: &Appliance) -> Result<(), Error> {
+    let partition = disk::partition(&image.join("disk.img"), PARTITION)?;
     let mut found = Vec::new();
     for offset in COPY_OFFSETS {
         found.push(disk::read(&appliance.disk(), Extent { offset: partition.offset + offset, length: BLOCK as u64 })?);
