@@ -66,7 +66,7 @@ impl Builder {
         self
     }
 
-    /// Other UEFI code than Debian's.
+    /// Other UEFI code than what lies beside the image.
     #[must_use]
     pub fn firmware(mut self, code: impl Into<PathBuf>) -> Self {
         self.firmware = code.into();
@@ -91,7 +91,7 @@ impl Builder {
     /// Makes the state, without switching on. For tests that change the disk before.
     ///
     /// # Errors
-    /// When the image directory lacks `disk.img` or `firmware-variables.fd`, or the state cannot be written.
+    /// When the image directory lacks `disk.img`, `firmware-variables.fd` or `firmware.fd`, or the state cannot be written.
     pub fn prepare(self) -> Result<Appliance, Error> {
         let state = self.state.ok_or_else(|| Error::Input("a virtual appliance needs a state directory".into()))?;
         let mut make = fs::DirBuilder::new();
@@ -118,6 +118,13 @@ impl Builder {
         }
         if !disk.exists() {
             disk::overlay(&self.image.join("disk.img"), &disk)?;
+        }
+        if self.secure_world.is_none() && !self.firmware.is_file() {
+            return Err(Error::Input(format!(
+                "{} is not there: the virtual board's UEFI, which scripts/build-appliance puts beside the image \
+                 (firmware/virtual-board/fetch)",
+                self.firmware.display()
+            )));
         }
         if !variables.exists() {
             let original = self.image.join("firmware-variables.fd");
@@ -195,13 +202,15 @@ struct Power {
 }
 
 impl Appliance {
-    /// An appliance from the directory that `belvedere-image` wrote: `disk.img` and `firmware-variables.fd`.
+    /// An appliance from the directory that `belvedere-image` wrote: `disk.img`, `firmware-variables.fd` and
+    /// `firmware.fd`.
     pub fn builder(image: impl Into<PathBuf>) -> Builder {
+        let image = image.into();
         Builder {
-            image: image.into(),
             state: None,
             stick: None,
-            firmware: std::env::var_os("BELVEDERE_FIRMWARE").map_or_else(|| FIRMWARE.into(), PathBuf::from),
+            firmware: image.join(FIRMWARE),
+            image,
             secure_world: None,
             has_tpm: true,
             second_port: false,

@@ -74,8 +74,8 @@ impl Gesture {
 pub const STICK: &str = "stick";
 /// Device name of the second network port.
 pub const SECOND_PORT: &str = "port1";
-/// Debian's UEFI firmware for arm64 (package qemu-efi-aarch64).
-pub const FIRMWARE: &str = "/usr/share/AAVMF/AAVMF_CODE.fd";
+/// The board's UEFI, beside the image (`firmware/virtual-board`).
+pub const FIRMWARE: &str = "firmware.fd";
 
 impl Machine {
     /// QEMU's arguments.

@@ -21,7 +21,7 @@ enum Command {
     /// Switch an appliance on; show its console on standard output and its lights on standard error. Ctrl-C cuts the
     /// power.
     Run {
-        /// Directory with disk.img and firmware-variables.fd, made by belvedere-image. Only read.
+        /// Directory with disk.img, firmware-variables.fd and firmware.fd, made by scripts/build-appliance. Only read.
         #[arg(long)]
         image: PathBuf,
         /// Directory for what the appliance writes. Started again with the same one, it is the same appliance.

@@ -25,8 +25,8 @@ pub const BOOT: Duration = Duration::from_secs(300);
 pub fn image() -> PathBuf {
     let Some(image) = std::env::var_os("BELVEDERE_IMAGE") else {
         panic!(
-            "set BELVEDERE_IMAGE to the directory that scripts/build-appliance wrote (with disk.img and \
-             firmware-variables.fd): BELVEDERE_IMAGE=$PWD/build/appliance scripts/cargo test -p belvedere-virtual-appliance"
+            "set BELVEDERE_IMAGE to the directory that scripts/build-appliance wrote (with disk.img, \
+             firmware-variables.fd and firmware.fd): BELVEDERE_IMAGE=$PWD/build/appliance scripts/cargo test -p belvedere-virtual-appliance"
         );
     };
     let image = PathBuf::from(image);
@@ -45,7 +45,7 @@ pub fn copy(directory: &Path) -> PathBuf {
     std::fs::create_dir(&to).unwrap();
     let status = Command::new("cp")
         .args(["--sparse=always", "--reflink=auto"])
-        .args([from.join("disk.img"), from.join("firmware-variables.fd"), from.join("root.erofs")])
+        .args([from.join("disk.img"), from.join("firmware-variables.fd"), from.join("firmware.fd"), from.join("root.erofs")])
         .arg(&to)
         .status()
         .unwrap();

@@ -15,12 +15,14 @@ use belvedere_boot_slots::{PARTITION, Reset, Slot, Table};
 use belvedere_virtual_appliance::disk::{self, Extent};
 use belvedere_virtual_appliance::{Appliance, Colour, Fat, Gesture, Light, Pattern};
 
-use crate::common::{BOOT, Draw, GREEN, KERNEL, OPERATING, appliance, copy, must, number, scratch, two_at_a_time};
+use crate::common::{BOOT, Draw, GREEN, KERNEL, OPERATING, appliance, copy, image, must, number, scratch, two_at_a_time};
 use crate::old_releases::{put_both, write_table};
 use crate::slots::read;
 
 /// How many cuts one appliance suffers before there is a new one: the first of them in its first start.
 const CUTS_OF_ONE: u64 = 4;
+/// The bootloader, which the firmware found to be signed.
+const STARTS_A_SLOT: &str = "belvedere: slot a: starting";
 const READY_TO_PROVISION: Pattern = Pattern::Slow(Colour::Green);
 
 /// What the start is that the power is cut in.
@@ -165,29 +167,31 @@ fn power_cut_at_any_moment_of_a_start_a_reset_or_a_change_of_slots_is_survived()
     println!("measured: {count} power cuts of starts, resets and changes of slots; after each it came back by itself");
 }
 
-/// TEMPORARY
+/// The firmware writes its variables, Secure Boot's keys among them, before anything of ours runs. Found by a cut at 1.5 s of a
+/// first start: an appliance whose firmware refused everything for ever (`firmware/virtual-board/README.md`).
 #[test]
-#[ignore]
-fn firmware_cuts() {
-    let count = number("CUTS", 40);
+fn power_cut_while_the_firmware_writes_its_variables_loses_no_key() {
+    let count = number("BELVEDERE_FIRMWARE_CUTS", if std::env::var_os("BELVEDERE_LONG").is_some() { 100 } else { 4 });
     let mut draw = Draw::begin();
-    let image = crate::common::image();
-    let moments: Vec<_> = (0..count).map(|n| (n, 0.3 + draw.fraction() * 2.5)).collect();
-    two_at_a_time(moments, |(n, moment)| {
+    let image = image();
+    // How long the firmware takes here and now.
+    let directory = scratch();
+    let mut undisturbed = must(appliance(&image, directory.path()).prepare());
+    let begun = Instant::now();
+    must(undisturbed.power_on());
+    must(undisturbed.console_contains(STARTS_A_SLOT, BOOT));
+    let whole = begun.elapsed();
+    drop(undisturbed);
+    let moments: Vec<_> = (0..count).map(|cut| (cut + 1, whole.mul_f64(0.1 + draw.fraction()))).collect();
+    two_at_a_time(moments, |(cut, moment)| {
         let directory = scratch();
         let mut appliance = must(appliance(&image, directory.path()).prepare());
         must(appliance.power_on());
-        std::thread::sleep(Duration::from_secs_f64(moment));
-        let console = appliance.console();
-        let before = console.lines().last().unwrap_or("nothing yet").to_owned();
+        std::thread::sleep(moment);
         must(appliance.power_cut());
-        let variables = directory.path().join("state/variables.fd");
-        std::fs::copy(&variables, format!("/tmp/b/cut-{n}.fd")).unwrap();
+        println!("cut {cut} of {count} at {:.2} s", moment.as_secs_f64());
         must(appliance.power_on());
-        let which = must(appliance.console_contains_any(&["starting \\EFI", "Access Denied"], BOOT));
-        println!("{n} {moment:.2} {which} {before}");
-        if which == 0 {
-            std::fs::remove_file(format!("/tmp/b/cut-{n}.fd")).unwrap();
-        }
+        must(appliance.console_contains(STARTS_A_SLOT, BOOT));
     });
+    println!("measured: {count} power cuts in the firmware's part of a first start ({:.1} s)", whole.as_secs_f64());
 }

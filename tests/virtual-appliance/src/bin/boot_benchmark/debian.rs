@@ -85,6 +85,7 @@ fn debian_image(arguments: &Arguments) -> Result<PathBuf, Error> {
         .args(["--sparse=always", "--reflink=auto"])
         .arg(arguments.appliance.join("disk.img"))
         .arg(arguments.appliance.join("firmware-variables.fd"))
+        .arg(arguments.appliance.join("firmware.fd"))
         .arg(&directory))?;
     let kernel = std::fs::read(&arguments.debian_kernel).map_err(|source| Error::File {
         operation: "read",
