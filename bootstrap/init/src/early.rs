@@ -3,7 +3,7 @@
 use crate::command_line::{self, CommandLine};
 use crate::console::{say, say_when};
 use crate::root::{self, Care, NEW_ROOT};
-use crate::watchdog::{Watchdog, feed_during};
+use crate::watchdog::{Watchdog, feed_during, feed_while_it_tells};
 use crate::{PROGRAM, Result, kmsg, last_words, named, power, reset, slots, volumes};
 use belvedere_boot_slots::{EXPECTED_VARIABLE, POLICY_VARIABLE, Reset, Slot, VENDOR_GUID};
 use belvedere_interfaces::front_panel::Condition;
@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 const DISK_TIME: Duration = Duration::from_secs(20);
 /// How long the error light can be seen before the machine starts again and the bootloader counts the start.
 pub const ERROR_TIME: Duration = Duration::from_secs(8);
-/// How long opening the volumes may take: at the first start gigabytes are encrypted, at a minute each on a slow disk.
-const VOLUMES_TIME: Duration = Duration::from_secs(60 * 60);
+/// How long the storage program may say nothing. At a first start gigabytes are encrypted, at a minute each on a slow disk; it
+/// tells of every few megabytes. Three starts of a release in which it hangs are over in 5 minutes, with the watchdog's patience.
+const VOLUMES_SILENCE: Duration = Duration::from_secs(30);
 /// How long one image may take to be read whole. It is read at a few hundred megabytes a second; a dying disk that
 /// tries every block again for seconds must end some day, for another slot may lie elsewhere.
 const READ_TIME: Duration = Duration::from_secs(15 * 60);
@@ -90,7 +91,8 @@ fn switch() -> std::result::Result<Infallible, Stop> {
     say(&lockdown());
 
     let started = started_slot();
-    let (volumes, reset) = feed_during(&mut watchdog, VOLUMES_TIME, || open_volumes(started, line.rollback_level));
+    let (volumes, reset) =
+        feed_while_it_tells(&mut watchdog, VOLUMES_SILENCE, |tells| open_volumes(started, line.rollback_level, tells));
     // The second stage mounts the firmware's variables where its own mounts are.
     let _ = mounts::unmount(slots::VARIABLES, false);
     let volumes = volumes.map_err(Stop::Closed)?;
@@ -123,16 +125,18 @@ fn started_slot() -> Option<Slot> {
 }
 
 /// The disk, for what is done before there is a root: the volumes, and the data that a full reset destroys.
-struct Disk {
+struct Disk<'a> {
     table: Result<Partition>,
     started: Option<Slot>,
     /// The release's rollback level.
     level: String,
+    /// What is called when the storage program says something.
+    tells: &'a dyn Fn(),
     /// What the storage program opened.
     volumes: Option<Vec<Partition>>,
 }
 
-impl Disk {
+impl Disk<'_> {
     /// Has the storage program open the volumes: it encrypts what is not encrypted yet, and closes the phase in which the TPM
     /// gives out keys.
     fn open(&mut self, more: &[&str]) -> Result<()> {
@@ -144,12 +148,12 @@ impl Disk {
             arguments.extend(["--slot", slot.name()]);
         }
         arguments.extend(more);
-        self.volumes = Some(volumes::open(&arguments)?);
+        self.volumes = Some(volumes::open(&arguments, self.tells)?);
         Ok(())
     }
 }
 
-impl reset::Disk for Disk {
+impl reset::Disk for Disk<'_> {
     fn reset(&mut self) -> Reset {
         self.table.as_ref().map_or(Reset::None, |table| slots::reset_under_way(&table.device))
     }
@@ -172,8 +176,8 @@ impl reset::Disk for Disk {
 }
 
 /// Opens the volumes, and carries out what a reset asks for before they are used. Gives the reset that is under way.
-fn open_volumes(started: Option<Slot>, level: u32) -> (Result<Vec<Partition>>, Reset) {
-    let mut disk = Disk { table: wait_for_table(), started, level: level.to_string(), volumes: None };
+fn open_volumes(started: Option<Slot>, level: u32, tells: &dyn Fn()) -> (Result<Vec<Partition>>, Reset) {
+    let mut disk = Disk { table: wait_for_table(), started, level: level.to_string(), tells, volumes: None };
     let reset = match reset::carry_out(&mut disk) {
         Ok(reset) => reset,
         Err(error) => return (Err(error), Reset::Full),

@@ -3,6 +3,7 @@
 
 use crate::console::say;
 use crate::{Result, kmsg, named};
+use belvedere_storage::encrypt::ALIVE;
 use belvedere_storage::measured::PREFIX;
 use belvedere_storage::partitions::Partition;
 use std::io::{BufRead, BufReader, Read};
@@ -13,8 +14,9 @@ pub const STORAGE: &str = "/belvedere-storage";
 /// What it may answer in bytes: a line for each of a handful of volumes.
 const MAXIMUM_ANSWER: u64 = 16 * 1024;
 
-/// Runs the program with these arguments and gives the volumes that it opened. What it says to people goes to the console.
-pub fn open(arguments: &[&str]) -> Result<Vec<Partition>> {
+/// Runs the program with these arguments and gives the volumes that it opened. What it says to people goes to the console;
+/// `told` is called for each line, the empty ones of [`belvedere_storage::encrypt::ALIVE`] as well.
+pub fn open(arguments: &[&str], told: &dyn Fn()) -> Result<Vec<Partition>> {
     let mut child = Command::new(STORAGE)
         .args(arguments)
         .env_clear()
@@ -27,6 +29,10 @@ pub fn open(arguments: &[&str]) -> Result<Vec<Partition>> {
     if let Some(errors) = child.stderr.take() {
         // Ends with the program: nothing else holds the other end.
         for line in BufReader::new(errors).lines().map_while(std::result::Result::ok) {
+            told();
+            if line == ALIVE {
+                continue;
+            }
             if line.starts_with(PREFIX) {
                 // On the console as well, and the next start that operates puts it into the log ([`crate::last_words`]).
                 kmsg::critical(&line);

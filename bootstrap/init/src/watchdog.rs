@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the machine may go without a sign of life. Generous: a busy virtual machine must not be shot.
@@ -83,18 +84,41 @@ impl Watchdog {
 ///
 /// Without a watchdog this just runs `work`. When no thread can be started, `work` runs unfed: it may still be quick.
 pub fn feed_during<T>(watchdog: &mut Option<Watchdog>, limit: Duration, work: impl FnOnce() -> T) -> T {
-    feed_every(INTERVAL, watchdog, limit, work)
+    let began = Instant::now();
+    feed_every(INTERVAL, watchdog, || began.elapsed() < limit, work)
 }
 
-fn feed_every<T>(interval: Duration, watchdog: &mut Option<Watchdog>, limit: Duration, work: impl FnOnce() -> T) -> T {
+/// The same for work that tells how it gets on: fed as long as it was heard of within `silence`, however long it takes in all.
+/// It is given what it calls each time.
+pub fn feed_while_it_tells<T>(watchdog: &mut Option<Watchdog>, silence: Duration, work: impl FnOnce(&dyn Fn()) -> T) -> T {
+    feed_every_while_it_tells(INTERVAL, watchdog, silence, work)
+}
+
+fn feed_every_while_it_tells<T>(
+    interval: Duration,
+    watchdog: &mut Option<Watchdog>,
+    silence: Duration,
+    work: impl FnOnce(&dyn Fn()) -> T,
+) -> T {
+    let heard = Mutex::new(Instant::now());
+    let last = || *heard.lock().unwrap_or_else(PoisonError::into_inner);
+    let tells = || *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    feed_every(interval, watchdog, || last().elapsed() < silence, || work(&tells))
+}
+
+fn feed_every<T>(
+    interval: Duration,
+    watchdog: &mut Option<Watchdog>,
+    may_go_on: impl Fn() -> bool + Send,
+    work: impl FnOnce() -> T,
+) -> T {
     let Some(watchdog) = watchdog else { return work() };
     watchdog.feed();
-    let began = Instant::now();
     // Dropped when the work is done, which the feeding thread sees at once.
     let (working, done) = channel::<()>();
     std::thread::scope(|scope| {
         let feeding = move || {
-            while began.elapsed() < limit && done.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+            while may_go_on() && done.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 watchdog.feed();
             }
         };
@@ -127,14 +151,19 @@ mod tests {
     #[test]
     fn work_that_takes_longer_than_the_patience_is_fed() {
         let (file, mut watchdog) = counted();
-        let result = feed_every(TICK, &mut watchdog, Duration::from_secs(60), || {
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while signs(&file) < 5 {
-                assert!(Instant::now() < deadline, "nobody feeds");
-                std::thread::sleep(TICK);
-            }
-            "done"
-        });
+        let result = feed_every(
+            TICK,
+            &mut watchdog,
+            || true,
+            || {
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while signs(&file) < 5 {
+                    assert!(Instant::now() < deadline, "nobody feeds");
+                    std::thread::sleep(TICK);
+                }
+                "done"
+            },
+        );
         assert_eq!(result, "done");
         let after = signs(&file);
         std::thread::sleep(10 * TICK);
@@ -145,12 +174,38 @@ mod tests {
     #[test]
     fn work_that_hangs_is_fed_no_longer_than_its_limit() {
         let (file, mut watchdog) = counted();
-        feed_every(TICK, &mut watchdog, 5 * TICK, || {
+        let began = Instant::now();
+        feed_every(
+            TICK,
+            &mut watchdog,
+            || began.elapsed() < 5 * TICK,
+            || {
+                std::thread::sleep(20 * TICK);
+                let at_limit = signs(&file);
+                assert!((1..=7).contains(&at_limit), "{at_limit}");
+                std::thread::sleep(20 * TICK);
+                assert_eq!(signs(&file), at_limit);
+            },
+        );
+    }
+
+    /// A storage program that hung was fed for an hour, three times over, before another release had its turn.
+    #[test]
+    fn work_that_tells_is_fed_for_as_long_as_it_does_and_no_longer() {
+        let (file, mut watchdog) = counted();
+        feed_every_while_it_tells(TICK, &mut watchdog, 20 * TICK, |tells| {
+            // Far longer than the silence that is allowed.
+            for _ in 0..12 {
+                std::thread::sleep(5 * TICK);
+                tells();
+            }
+            let told = signs(&file);
+            assert!(told >= 10, "{told}");
+            std::thread::sleep(60 * TICK);
+            let silent = signs(&file);
+            assert!(silent <= told + 25, "{told} {silent}");
             std::thread::sleep(20 * TICK);
-            let at_limit = signs(&file);
-            assert!((1..=7).contains(&at_limit), "{at_limit}");
-            std::thread::sleep(20 * TICK);
-            assert_eq!(signs(&file), at_limit);
+            assert_eq!(signs(&file), silent, "a silent one is fed no more");
         });
     }
 

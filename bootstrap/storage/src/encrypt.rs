@@ -295,6 +295,9 @@ fn in_sectors(device: &impl BlockDevice, outcome: Result<(), belvedere_luks2::Un
     })
 }
 
+/// Reported in place of words: the work gets on.
+pub const ALIVE: &str = "";
+
 /// Encrypts from `done` on, wipes what remains of the plain image, and records the end.
 fn encrypt(
     device: &mut impl BlockDevice,
@@ -322,6 +325,8 @@ fn encrypt(
         write_record(device, VolumeState::Encrypting { volume, bytes, done })?;
         if tenth(done) > before {
             report(&format!("encrypting {}: {} %", request.label, tenth(done) * 10));
+        } else {
+            report(ALIVE);
         }
     }
     write_zeros(device, xts, bytes, shift, chunk)?;
