@@ -47,6 +47,38 @@ pub trait Files {
     fn rename(&mut self, from: &str, to: &str, replace: bool) -> Result<(), Code>;
 }
 
+/// No files at all.
+#[derive(Debug)]
+pub struct Nothing;
+
+impl Files for Nothing {
+    fn open(&mut self, _: &str, _: bool) -> Result<u32, Code> {
+        Err(Code::NOT_FOUND)
+    }
+
+    fn close(&mut self, _: u32) {}
+
+    fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<usize, Code> {
+        Err(Code::NOT_FOUND)
+    }
+
+    fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Code> {
+        Err(Code::NOT_FOUND)
+    }
+
+    fn truncate(&mut self, _: u32, _: u64) -> Result<(), Code> {
+        Err(Code::NOT_FOUND)
+    }
+
+    fn remove(&mut self, _: &str) -> Result<(), Code> {
+        Err(Code::NOT_FOUND)
+    }
+
+    fn rename(&mut self, _: &str, _: &str, _: bool) -> Result<(), Code> {
+        Err(Code::NOT_FOUND)
+    }
+}
+
 /// Files of which nothing is changed before somebody says so.
 ///
 /// OP-TEE deletes what it cannot decrypt. A disk that is put into another board for once would lose what its own board keeps on
@@ -55,12 +87,17 @@ pub trait Files {
 pub struct Protected<F> {
     files: F,
     writable: Arc<AtomicBool>,
+    keeps_directory: bool,
 }
 
+/// The file in which OP-TEE keeps what other files there are. It deletes it after any error, and never when all is well.
+const DIRECTORY: &str = "dirf.db";
+
 impl<F: Files> Protected<F> {
-    /// These files; `writable` says whether they may be changed, now and later.
-    pub fn new(files: F, writable: Arc<AtomicBool>) -> Self {
-        Self { files, writable }
+    /// These files; `writable` says whether they may be changed, now and later. With `in_use` the directory among them is never
+    /// removed.
+    pub fn new(files: F, writable: Arc<AtomicBool>, in_use: bool) -> Self {
+        Self { files, writable, keeps_directory: in_use }
     }
 
     fn may_change(&self) -> Result<(), Code> {
@@ -93,7 +130,8 @@ impl<F: Files> Files for Protected<F> {
     }
 
     fn remove(&mut self, name: &str) -> Result<(), Code> {
-        self.may_change().and_then(|()| self.files.remove(name))
+        self.may_change()?;
+        if self.keeps_directory && name == DIRECTORY { Err(Code::ACCESS_DENIED) } else { self.files.remove(name) }
     }
 
     fn rename(&mut self, from: &str, to: &str, replace: bool) -> Result<(), Code> {
@@ -197,7 +235,7 @@ mod tests {
         let handle = plain.open("dirf.db", true).unwrap();
         plain.write(handle, 0, b"what is kept").unwrap();
         let writable = Arc::new(AtomicBool::new(false));
-        let mut files = Protected::new(Directory::new(directory.path()), Arc::clone(&writable));
+        let mut files = Protected::new(Directory::new(directory.path()), Arc::clone(&writable), true);
         let handle = files.open("dirf.db", false).unwrap();
         let mut bytes = [0; 12];
         let mut denied = |files: &mut Protected<Directory>| {
@@ -213,6 +251,7 @@ mod tests {
         assert_eq!(denied(&mut files), [Err(Code::ACCESS_DENIED); 6]);
         assert_eq!((files.read(handle, 0, &mut bytes), &bytes), (Ok(12), b"what is kept"));
         writable.store(true, Ordering::Release);
+        assert_eq!(files.remove("dirf.db"), Err(Code::ACCESS_DENIED), "it is in use");
         assert!(denied(&mut files)[1..5].iter().all(Result::is_ok));
     }
 }

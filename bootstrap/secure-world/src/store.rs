@@ -1,7 +1,7 @@
 //! Files on a raw block device, for a time when no file system is there yet: before the volumes are open.
 //!
-//! The device is cut into places of [`PLACE`] bytes. Each begins with a block that says what is in it, in two copies (sectors
-//! 0 and 1) of which the newer whole one counts; the file's bytes follow from [`HEAD`] on:
+//! The device is cut into places of [`PLACE`] bytes. Each begins with two blocks of 4 KiB, a copy each of what is in it, of which
+//! the newer whole one counts; the file's bytes follow from [`HEAD`] on. A copy is the first sector of its block:
 //!
 //! | offset | bytes | |
 //! |---|---|---|
@@ -12,7 +12,7 @@
 //! | 26 | 350 | the name |
 //! | 508 | 4 | CRC-32 of what is before |
 //!
-//! Behind the heads of the first place, at 2048 and 3072, two copies of a sector say that what is stored is in use
+//! Behind the heads of the first place, 2048 bytes into each block, two copies of a sector say that what is stored is in use
 //! ([`mark`]): `BVSWUSED`, zeros, CRC-32. Whoever serves the store reads and writes them beside it.
 //!
 //! A head is written to the copy that does not count, and flushed: a power cut leaves the old head or the new one. Bytes of a
@@ -28,13 +28,15 @@ use std::collections::BTreeMap;
 /// Bytes of a place, with its head.
 pub const PLACE: u64 = 128 << 10;
 /// Where a file's bytes begin in a place.
-pub const HEAD: u64 = 4096;
+pub const HEAD: u64 = 2 * BLOCK;
+/// What a medium may lose at once when the power goes, bytes: the two copies of anything are in different ones.
+const BLOCK: u64 = 4096;
 /// Bytes of one copy of a head: reaches the medium whole or not at all.
 const SECTOR: usize = 512;
 const MAGIC: &[u8; 8] = b"BVSWFILE";
 const USED: &[u8; 8] = b"BVSWUSED";
 /// Where two copies of [`mark`] are, bytes. One that is right is enough.
-pub const MARKS: [u64; 2] = [2048, 3072];
+pub const MARKS: [u64; 2] = [2048, BLOCK + 2048];
 /// Bytes of a mark.
 pub const MARK_SIZE: usize = SECTOR;
 
@@ -101,7 +103,7 @@ impl<D: BlockDevice> Store<D> {
             let mut copies = [[0; SECTOR]; 2];
             for (index, copy) in (0..).zip(&mut copies) {
                 // A sector that cannot be read was being written when the power went.
-                if device.read_at(place * PLACE + index * SECTOR as u64, copy).is_err() {
+                if device.read_at(place * PLACE + index * BLOCK, copy).is_err() {
                     *copy = [0; SECTOR];
                 }
             }
@@ -120,7 +122,7 @@ impl<D: BlockDevice> Store<D> {
         let count = head.count.checked_add(1).ok_or(Code::GENERIC)?;
         let new = Head { count, length, name: name.to_owned() };
         // Odd counts go to the first copy: never over the one that counts.
-        let copy = if count % 2 == 1 { 0 } else { SECTOR as u64 };
+        let copy = if count % 2 == 1 { 0 } else { BLOCK };
         self.device.write_durably(place as u64 * PLACE + copy, &new.encode()).map_err(|_| Code::GENERIC)?;
         self.heads[place] = new;
         Ok(())
@@ -159,9 +161,12 @@ impl<D: BlockDevice> Store<D> {
     }
 
     fn remove_place(&mut self, place: usize) -> Result<(), Code> {
+        let length = self.heads.get(place).ok_or(Code::BAD_PARAMETERS)?.length;
         self.set_head(place, "", 0)?;
         self.open.retain(|_, other| *other != place);
-        Ok(())
+        // Whoever has the disk later must not find an older state by damaging the newer one.
+        self.set_head(place, "", 0)?;
+        self.write_sectors(place, 0, &vec![0; length as usize])
     }
 }
 

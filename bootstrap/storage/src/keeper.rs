@@ -64,23 +64,46 @@ pub enum Kind {
     SecureWorld,
 }
 
+/// What of keepers a board has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Has {
+    /// A TPM that the kernel drives.
+    pub tpm: bool,
+    /// The board's description names a TPM, whether it works or not.
+    pub tpm_named: bool,
+    /// OP-TEE.
+    pub op_tee: bool,
+}
+
 /// The one that keeps this board's secrets. A TPM goes before OP-TEE: it knows what was measured.
 ///
-/// A TPM that cannot be found at some start is no danger: OP-TEE then gives secrets that open none of the volumes, and volumes
-/// that do not open are left as they are.
-///
 /// # Errors
-/// When the board has neither.
-pub fn kind(has_tpm: bool, has_op_tee: bool) -> Result<Kind, String> {
-    match (has_tpm, has_op_tee) {
-        (true, _) => Ok(Kind::Tpm),
-        (false, true) => Ok(Kind::SecureWorld),
-        (false, false) => Err(format!(
+/// When the board has neither; or a TPM that does not work: what is made without it now, it would not open later.
+pub fn kind(has: Has) -> Result<Kind, String> {
+    match (has.tpm, has.tpm_named, has.op_tee) {
+        (true, ..) => Ok(Kind::Tpm),
+        (false, true, _) => Err(format!(
+            "this board's TPM does not work: there is no {}; switch the power off and on again",
+            belvedere_tpm_device::DEVICE
+        )),
+        (false, false, true) => Ok(Kind::SecureWorld),
+        (false, false, false) => Err(format!(
             "there is no TPM ({}) and no OP-TEE ({}); without one of them nothing gives out the volumes' keys",
             belvedere_tpm_device::DEVICE,
             belvedere_secure_world::DEVICE
         )),
     }
+}
+
+/// Whether the board's description, as the kernel took it over, has a device that is a TPM.
+pub fn names_tpm(sys: &Path) -> bool {
+    ["platform", "spi", "i2c"].iter().any(|bus| {
+        let devices = std::fs::read_dir(sys.join("bus").join(bus).join("devices"));
+        devices.into_iter().flatten().flatten().any(|device| {
+            let compatible = read_bounded(&device.path().join("of_node/compatible"), 4096).unwrap_or_default();
+            compatible.split(|&byte| byte == 0).any(|kind| kind.starts_with(b"tcg,"))
+        })
+    })
 }
 
 /// Reads a file that may have so many bytes.
@@ -104,11 +127,36 @@ mod tests {
 
     #[test]
     fn a_tpm_goes_before_op_tee_and_a_board_with_neither_has_no_secrets() {
-        assert_eq!(kind(true, false), Ok(Kind::Tpm));
-        assert_eq!(kind(true, true), Ok(Kind::Tpm));
-        assert_eq!(kind(false, true), Ok(Kind::SecureWorld));
-        let error = kind(false, false).unwrap_err();
+        let of = |tpm, tpm_named, op_tee| kind(Has { tpm, tpm_named, op_tee });
+        for op_tee in [false, true] {
+            assert_eq!((of(true, true, op_tee), of(true, false, op_tee)), (Ok(Kind::Tpm), Ok(Kind::Tpm)));
+            // One that failed at some start: what OP-TEE made meanwhile would open nothing later, and a full reset not be one.
+            assert!(of(false, true, op_tee).unwrap_err().contains("does not work"));
+        }
+        assert_eq!(of(false, false, true), Ok(Kind::SecureWorld));
+        let error = of(false, false, false).unwrap_err();
         assert!(error.contains("/dev/tpmrm0") && error.contains("/dev/tee0"), "{error}");
+    }
+
+    #[test]
+    fn a_tpm_is_known_by_what_the_board_says_of_its_devices() {
+        let sys = tempfile::tempdir().unwrap();
+        let device = |bus: &str, name: &str, compatible: Option<&[u8]>| {
+            let node = sys.path().join("bus").join(bus).join("devices").join(name).join("of_node");
+            std::fs::create_dir_all(&node).unwrap();
+            if let Some(compatible) = compatible {
+                std::fs::write(node.join("compatible"), compatible).unwrap();
+            }
+        };
+        assert!(!names_tpm(sys.path()));
+        device("platform", "uart", Some(b"arm,pl011\0arm,primecell\0"));
+        device("platform", "none", None);
+        assert!(!names_tpm(sys.path()));
+        device("spi", "spi0.0", Some(b"infineon,slb9670\0tcg,tpm_tis-spi\0"));
+        assert!(names_tpm(sys.path()));
+        std::fs::remove_dir_all(sys.path().join("bus/spi")).unwrap();
+        device("platform", "c000000.tpm_tis", Some(b"tcg,tpm-tis-mmio\0"));
+        assert!(names_tpm(sys.path()));
     }
 
     #[test]

@@ -21,7 +21,9 @@ use belvedere_storage::StorageError;
 use belvedere_storage::crypt;
 use belvedere_storage::device_mapper::Access;
 use belvedere_storage::encrypt::{self, Prepared, Request, Surroundings, kernel_random};
-use belvedere_storage::keeper::{Keeper, Kind, RunningRelease, SecureWorldKeeper, TpmKeeper, kind, secure_world};
+use belvedere_storage::keeper::{
+    Has, Keeper, Kind, RunningRelease, SecureWorldKeeper, TpmKeeper, kind, names_tpm, secure_world,
+};
 use belvedere_storage::mapped::PREFIX;
 use belvedere_storage::partitions::{self, Partition};
 use belvedere_storage::secrets::Secrets;
@@ -150,7 +152,7 @@ fn has_op_tee() -> bool {
 
 /// Who keeps the secrets on this board.
 fn keeper(release: &RunningRelease, found: &[Partition]) -> Result<Box<dyn Keeper>> {
-    Ok(match kind(has_tpm(), has_op_tee())? {
+    Ok(match kind(Has { tpm: has_tpm(), tpm_named: names_tpm(Path::new("/sys")), op_tee: has_op_tee() })? {
         Kind::Tpm => Box::new(TpmKeeper::open(release)?),
         Kind::SecureWorld => Box::new(SecureWorldKeeper::open(release, found)?),
     })

@@ -110,7 +110,11 @@ impl Machine for Uefi {
         let Some(mut tpm) = FirmwareTpm::find()? else {
             // OP-TEE keeps the level then, and nobody serves its storage yet: it gives an older release no secret, so that
             // stops in its first stage.
-            let by_op_tee = crate::tree::with(|tree| Firmware::of(tree).op_tee);
+            // A TPM that the board has and the firmware does not show is a fault, and no reason to start older releases.
+            let by_op_tee = crate::tree::with(|tree| {
+                let found = Firmware::of(tree);
+                found.op_tee && found.no_tpm
+            });
             return if by_op_tee { Ok(0) } else { Err("rollback fuses: there is no TPM".into()) };
         };
         // Who signs policies is in each release, and not here; attributes and size of the fuses are compared.

@@ -181,6 +181,8 @@ fn is_whole(tree: &[u8]) -> bool {
     let mut depth = 0usize;
     for token in tokens(tree).into_iter().flatten() {
         match token {
+            // Deeper than `node` looks.
+            Token::Node(_) if depth == DEPTH => return false,
             Token::Node(_) => depth += 1,
             Token::End if depth == 1 => return true,
             Token::End => depth = depth.saturating_sub(1),
@@ -380,6 +382,9 @@ mod tests {
         let without = r#"tpm_tis@0 { reg = <0 1>; compatible = "tcg,tpm-tis-mmio"; inner { y; }; };"#;
         assert!(RELEASE.contains(without) && same(&tree, &RELEASE.replace(without, "")));
         assert!(Firmware::of(&tree).no_tpm);
+        // One that is deeper than is looked takes none away, either.
+        let deep = format!("/dts-v1/; / {{ {} {} }};", "a { ".repeat(DEPTH), "}; ".repeat(DEPTH));
+        assert!(!Firmware::of(&compiled(&deep)).no_tpm);
         // A tree of which the end is missing takes none away.
         let strings = word(&firmware, 12).unwrap() as usize;
         for length in 0..firmware.len() {

@@ -9,7 +9,7 @@ use crate::secrets::Secrets;
 use belvedere_durable::{DeviceFile, read_block, write_block};
 use belvedere_fuses::Confirmation;
 use belvedere_secure_world::device::OpTee;
-use belvedere_secure_world::files::Protected;
+use belvedere_secure_world::files::{Nothing, Protected};
 use belvedere_secure_world::keeper::{Keeper as Application, KeeperError, Secrets as Kept};
 use belvedere_secure_world::store::{self, MARK_SIZE, MARKS, Store};
 use belvedere_secure_world::{Error, SecureWorld, supplicant};
@@ -21,7 +21,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What is known of OP-TEE's storage on the disk.
 pub trait Storage {
     /// Whether something was encrypted with what is kept there.
-    fn is_used(&self) -> bool;
+    ///
+    /// # Errors
+    /// When it cannot be told: then nothing may be changed.
+    fn is_used(&self) -> Result<bool, String>;
     /// Notes that, durably and before it is so.
     ///
     /// # Errors
@@ -38,8 +41,14 @@ struct OnDisk {
 }
 
 impl Storage for OnDisk {
-    fn is_used(&self) -> bool {
-        MARKS.iter().any(|&place| read_block(&self.partition, place, MARK_SIZE).is_ok_and(|sector| sector == store::mark()))
+    fn is_used(&self) -> Result<bool, String> {
+        // Both: one that cannot be read may be the one that says so.
+        let read = MARKS.map(|place| read_block(&self.partition, place, MARK_SIZE));
+        let used = read.iter().flatten().any(|sector| *sector == store::mark());
+        match read.into_iter().find_map(Result::err).filter(|_| !used) {
+            Some(error) => Err(error.to_string()),
+            None => Ok(used),
+        }
     }
 
     fn mark_used(&mut self) -> Result<(), String> {
@@ -62,6 +71,15 @@ pub struct SecureWorldKeeper<W: SecureWorld> {
     fuses: u32,
 }
 
+/// Without its helper OP-TEE answers nothing any more: a command would wait for ever.
+struct EndsWithIt;
+
+impl Drop for EndsWithIt {
+    fn drop(&mut self) {
+        std::process::exit(1);
+    }
+}
+
 impl SecureWorldKeeper<OpTee> {
     /// Gives OP-TEE its storage on the disk, for as long as this program runs, and opens a session with the application.
     ///
@@ -70,18 +88,21 @@ impl SecureWorldKeeper<OpTee> {
     pub fn open(release: &RunningRelease, found: &[Partition]) -> Result<Self, String> {
         let partition = partitions::find(found, STORE).map_err(words)?;
         let writable = Arc::new(AtomicBool::new(false));
+        let storage = OnDisk { partition: partition.device.clone(), writable: Arc::clone(&writable) };
+        // One of which it cannot be told is not asked for anything, either.
+        let in_use = storage.is_used().unwrap_or(true);
         let mut files = Protected::new(
             Store::open(DeviceFile::open(&partition.device).map_err(words)?).map_err(words)?,
-            Arc::clone(&writable),
+            writable,
+            in_use,
         );
         let helper = supplicant::Device::open().map_err(words)?;
         // It ends with this program; every write of a command is durable before the command is answered.
-        std::thread::spawn(move || eprintln!("OP-TEE's storage: {}", supplicant::serve(&helper, &mut files)));
-        Self::of(
-            &OpTee::open().map_err(words)?,
-            Box::new(OnDisk { partition: partition.device.clone(), writable }),
-            release.level,
-        )
+        std::thread::spawn(move || {
+            let _ends = EndsWithIt;
+            eprintln!("OP-TEE's storage: {}", supplicant::serve(&helper, &mut files));
+        });
+        Self::of(&OpTee::open().map_err(words)?, Box::new(storage), release.level)
     }
 }
 
@@ -115,6 +136,9 @@ fn is_missing(error: &KeeperError) -> bool {
 /// # Errors
 /// When it could not be closed.
 pub fn close_unused() -> Result<(), String> {
+    // An OP-TEE that loads applications asks for this one, and waits for somebody who has it.
+    let helper = supplicant::Device::open().map_err(words)?;
+    std::thread::spawn(move || supplicant::serve(&helper, &mut Nothing));
     match Application::open(&OpTee::open().map_err(words)?) {
         Ok(mut application) => application.close().map_err(words),
         Err(error) if is_missing(&error) => Ok(()),
@@ -124,7 +148,7 @@ pub fn close_unused() -> Result<(), String> {
 
 impl<W: SecureWorld> Keeper for SecureWorldKeeper<W> {
     fn secrets(&mut self, renew_data: bool, say: Say<'_>) -> Result<Secrets, String> {
-        let used = self.storage.is_used();
+        let used = self.storage.is_used().map_err(|error| format!("partition {STORE}: {error}; nothing was changed"))?;
         if used {
             // OP-TEE deletes what it cannot decrypt; on another board that would be what this disk's own board keeps.
             let standing = self.application.level();
@@ -136,7 +160,10 @@ impl<W: SecureWorld> Keeper for SecureWorldKeeper<W> {
                 ));
             }
         }
-        self.storage.allow_changes();
+        // A start that needs to change nothing cannot lose anything: OP-TEE deletes what it fails to read.
+        if !used || renew_data {
+            self.storage.allow_changes();
+        }
         let kept = if renew_data {
             say("OP-TEE: writing a new data secret; what was encrypted with the old one is gone");
             self.application.renew_data(self.level)
@@ -160,6 +187,7 @@ impl<W: SecureWorld> Keeper for SecureWorldKeeper<W> {
         // The rule that was written down agrees: a proven release, its own level.
         Confirmation::words(belvedere_fuses::words(from, to)).agrees(from, to).map_err(words)?;
         say(&format!("rollback fuses: raising from level {from} to level {to}, for ever"));
+        self.storage.allow_changes();
         self.application.raise(to).map_err(|error| format!("rollback fuses: not raised: {error}"))?;
         self.fuses = to;
         say(&format!("rollback fuses: level {to}"));
@@ -186,11 +214,13 @@ mod tests {
         used: bool,
         writable: bool,
         full: bool,
+        unreadable: bool,
     }
 
     impl Storage for Disk {
-        fn is_used(&self) -> bool {
-            self.0.lock().unwrap().used
+        fn is_used(&self) -> Result<bool, String> {
+            let marks = self.0.lock().unwrap();
+            if marks.unreadable { Err("played: no read".into()) } else { Ok(marks.used) }
         }
 
         fn mark_used(&mut self) -> Result<(), String> {
@@ -213,7 +243,7 @@ mod tests {
     fn storage_that_is_in_use_is_not_changed_by_a_board_that_cannot_read_it() {
         let (world, disk) = (World::new(), Disk::default());
         let first = SecureWorldKeeper::of(&world, Box::new(disk.clone()), 0).unwrap().secrets(false, &mut |_| ()).unwrap();
-        assert!(disk.is_used());
+        assert!(disk.is_used().unwrap());
         // What another board makes of it; and one from which it was taken away.
         for there in [Some(b"rubbish".to_vec()), None] {
             let other = World::new();
@@ -228,9 +258,29 @@ mod tests {
             assert_eq!(other.disk(), there);
         }
         world.restart();
-        let mut again = SecureWorldKeeper::of(&world, Box::new(disk.clone()), 0).unwrap();
+        let mut again = SecureWorldKeeper::of(&world, Box::new(disk.clone()), 1).unwrap();
         assert_eq!(passphrases(&again.secrets(false, &mut |_| ()).unwrap()), passphrases(&first));
+        assert!(!disk.0.lock().unwrap().writable, "an ordinary start changes nothing");
+        again.raise_fuses(&mut |_| ()).unwrap();
         assert!(disk.0.lock().unwrap().writable);
+        world.restart();
+        *disk.0.lock().unwrap() = Marks { used: true, ..Marks::default() };
+        let mut reset = SecureWorldKeeper::of(&world, Box::new(disk.clone()), 1).unwrap();
+        reset.secrets(true, &mut |_| ()).unwrap();
+        assert!(disk.0.lock().unwrap().writable);
+    }
+
+    /// What cannot be read may be in use.
+    #[test]
+    fn storage_of_which_nothing_is_known_is_not_changed() {
+        let (world, disk) = (World::new(), Disk::default());
+        disk.0.lock().unwrap().unreadable = true;
+        let mut keeper = SecureWorldKeeper::of(&world, Box::new(disk.clone()), 0).unwrap();
+        for renew in [false, true] {
+            let error = keeper.secrets(renew, &mut |_| ()).unwrap_err();
+            assert!(error.contains("no read") && error.contains("nothing was changed"), "{error}");
+        }
+        assert!(!disk.0.lock().unwrap().writable && world.disk().is_none());
     }
 
     #[test]

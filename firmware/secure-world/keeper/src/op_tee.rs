@@ -407,7 +407,8 @@ unsafe fn invoke(number: u32, types: u32, params: &mut [Param; 4]) -> Result<(),
             Kind::Read(size) | Kind::Written(size) => {
                 // SAFETY: it is of this kind.
                 let memory = unsafe { param.memory };
-                let copy = copy.get_mut(..size).filter(|_| memory.size == size).ok_or(Code::BAD_PARAMETERS)?;
+                let copy = copy.get_mut(..size).filter(|_| memory.size == size && !memory.start.is_null());
+                let copy = copy.ok_or(Code::BAD_PARAMETERS)?;
                 if matches!(kind, Kind::Read(_)) {
                     // SAFETY: mapped, as long as just compared, and not where our copies are.
                     unsafe { ptr::copy_nonoverlapping(memory.start.cast_const(), copy.as_mut_ptr(), size) };
