@@ -4,7 +4,7 @@
 //! proven slot, which read of the image what they need; and, for comparison, one of the slot when it is not proven, which reads
 //! every block. What decides is how much a start reads from the disk: that is the same however busy this machine is.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -211,7 +211,8 @@ fn judge(boots: &[Measured], sizes: [u64; 2]) -> Result<(), Error> {
 /// Writes bytes that cannot be compressed (xorshift64), the same every time.
 pub fn write_noise(arguments: &Noise) -> Result<(), Error> {
     let failed = |source| Error::File { operation: "write", path: arguments.file.clone(), source };
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(&arguments.file).map_err(failed)?);
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(&arguments.file).map_err(failed)?;
+    let mut file = BufWriter::with_capacity(1 << 20, file);
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..arguments.mebibytes << 17 {
         state ^= state << 13;
