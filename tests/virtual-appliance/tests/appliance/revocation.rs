@@ -177,7 +177,9 @@ fn a_revoked_release_starts_no_more_and_the_last_good_one_and_the_minimum_slot_o
     let start = mark(&appliance);
     must(appliance.power_on_holding(Some(Gesture::LongPressReset)));
     must(appliance.console_contains("belvedere: slot minimum: starting ", BOOT));
-    operates(&mut appliance);
+    must(appliance.console_contains(OPERATING, BOOT));
+    // After a reset, and nobody owns it.
+    must(appliance.wait_for_light(Light::Status, Pattern::Slow(Colour::Green), BOOT));
     let said = said_since(&appliance, start);
     assert!(!said.contains("volumes stay closed"), "{said}");
 }
