@@ -58,6 +58,8 @@ impl Panel for Pl061 {
                 let period = Duration::from_millis(pl061::TICK);
                 boot::set_timer(&event, TimerTrigger::Periodic(period)).is_ok()
             });
+            // SAFETY: as above; it is called once, by the call that ends the boot services.
+            let _ = unsafe { boot::create_event(EventType::SIGNAL_EXIT_BOOT_SERVICES, Tpl::CALLBACK, Some(dark), None) };
         }
     }
 }
@@ -92,6 +94,11 @@ impl virtual_buttons::Ports for VirtualPorts {
     }
 }
 
+/// From here until the kernel has its lights nobody makes them blink. What stayed lit would say "operating".
+unsafe extern "efiapi" fn dark(_: Event, _: Option<NonNull<c_void>>) {
+    write(0);
+}
+
 unsafe extern "efiapi" fn tick(_: Event, _: Option<NonNull<c_void>>) {
     TICK.fetch_add(1, Ordering::Relaxed);
     draw();
@@ -100,7 +107,10 @@ unsafe extern "efiapi" fn tick(_: Event, _: Option<NonNull<c_void>>) {
 fn draw() {
     let number = CONDITION.load(Ordering::Relaxed);
     let condition = PRIORITY.into_iter().find(|condition| *condition as u8 == number).unwrap_or(Condition::Booting);
-    let lines = pl061::lines(condition.light(), TICK.load(Ordering::Relaxed));
+    write(pl061::lines(condition.light(), TICK.load(Ordering::Relaxed)));
+}
+
+fn write(lines: u8) {
     // SAFETY: a `Pl061` is made only where the device tree says that this is QEMU's `virt` machine, whose firmware
     // maps its devices one to one. The masked data register changes the status light's lines and no others, and the
     // direction register keeps the other lines' bits.

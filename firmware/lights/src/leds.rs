@@ -7,6 +7,7 @@
 use crate::{Colour, Light, Lights};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// One LED; a light of several colours is several LEDs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,24 +144,49 @@ impl<C: LedClass> Leds<C> {
             return Ok(());
         }
         let present = self.present();
-        let mut steps: Vec<(Led, Times)> = plan(lights).into_iter().filter(|(led, _)| present.contains(led)).collect();
-        // Dark ones first, so that no mixed colour flashes up; the blinking ones close together, so that they keep step.
-        steps.sort_by_key(|(_, times)| *times != DARK);
+        let steps: Vec<(Led, Times)> = plan(lights).into_iter().filter(|(led, _)| present.contains(led)).collect();
+        let of = |wanted: fn(Times) -> bool| steps.iter().copied().filter(move |&(_, times)| wanted(times));
         let mut result = Ok(());
-        for (led, (on, off)) in steps {
-            // In this order the two are never 0 at once.
-            let writes =
-                if on == 0 { [("delay_off", off), ("delay_on", on)] } else { [("delay_on", on), ("delay_off", off)] };
-            for (file, value) in writes {
-                if let Err(error) = self.class.write(led, file, &value.to_string()) {
-                    result = result.and(Err(error));
-                }
+        // Dark ones first, so that no mixed colour flashes up.
+        for (led, (on, off)) in of(|times| times == DARK) {
+            // In these orders the two are never 0 at once.
+            self.write_all([(led, "delay_off", off), (led, "delay_on", on)], &mut result);
+        }
+        for (led, (on, off)) in of(|times| times == LIT) {
+            self.write_all([(led, "delay_on", on), (led, "delay_off", off)], &mut result);
+        }
+        let blinking: Vec<(Led, Times)> = of(|times| times != DARK && times != LIT).collect();
+        for _ in 0..TRIES_TO_KEEP_STEP {
+            // The kernel's timer turns over whatever an LED is when its times are written. So it is made dark for certain,
+            // and then one write starts it: red and green of one light begin with the same half.
+            for &(led, (_, off)) in &blinking {
+                self.write_all([(led, "delay_off", off), (led, "delay_on", 0)], &mut result);
+            }
+            let begun = Instant::now();
+            self.write_all(blinking.iter().map(|&(led, (on, _))| (led, "delay_on", on)), &mut result);
+            if begun.elapsed() < OUT_OF_STEP {
+                break;
             }
         }
         self.shown = result.is_ok().then_some(lights);
         result
     }
+
+    fn write_all(&mut self, writes: impl IntoIterator<Item = (Led, &'static str, u64)>, result: &mut io::Result<()>) {
+        for (led, file, value) in writes {
+            if let Err(error) = self.class.write(led, file, &value.to_string())
+                && result.is_ok()
+            {
+                *result = Err(error);
+            }
+        }
+    }
 }
+
+/// What a person begins to see between the two colours of one light.
+const OUT_OF_STEP: Duration = Duration::from_millis(40);
+/// How often LEDs that did not start together are started anew, for instance when the processor was taken away in between.
+const TRIES_TO_KEEP_STEP: usize = 5;
 
 #[cfg(test)]
 mod tests {
@@ -169,13 +195,28 @@ mod tests {
     use belvedere_interfaces::front_panel::{Condition, NetworkCondition};
     use std::collections::{BTreeMap, BTreeSet};
 
-    /// An LED class whose timer works as the kernel's, checking that both times are never 0.
+    /// An LED class whose timer works as the kernel's (`led_set_software_blink`, `led_timer_function` of `led-core.c`): every
+    /// write of a time lets the LED turn over one tick later, unless one of the two is 0. Checks that both never are.
     #[derive(Default)]
     struct FakeLeds {
         present: BTreeSet<Led>,
         times: BTreeMap<Led, Times>,
+        /// Which are lit, and whether one turns over at the next tick.
+        state: BTreeMap<Led, (bool, bool)>,
         writes: usize,
         fail_at: Option<usize>,
+        /// Before which writes a tick passes: bit by bit, again and again.
+        ticks: u64,
+        /// Before which write the processor is taken away for a while.
+        sleep_at: Option<usize>,
+    }
+
+    impl FakeLeds {
+        fn tick(&mut self) {
+            for (lit, turns) in self.state.values_mut() {
+                *lit ^= std::mem::take(turns);
+            }
+        }
     }
 
     impl LedClass for FakeLeds {
@@ -187,6 +228,12 @@ mod tests {
             self.writes += 1;
             if self.fail_at == Some(self.writes) {
                 return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            if self.sleep_at == Some(self.writes) {
+                std::thread::sleep(OUT_OF_STEP);
+            }
+            if self.ticks >> (self.writes % 64) & 1 == 1 {
+                self.tick();
             }
             if file == "trigger" {
                 assert_eq!(value, "timer");
@@ -201,6 +248,13 @@ mod tests {
                 times.1 = value
             }
             assert_ne!(*times, (0, 0));
+            let times = *times;
+            let (lit, turns) = self.state.entry(led).or_default();
+            (*lit, *turns) = match times {
+                (0, _) => (false, false),
+                (_, 0) => (true, false),
+                _ => (*lit, true),
+            };
             Ok(())
         }
     }
@@ -221,6 +275,41 @@ mod tests {
         assert_eq!(times[&Led::StatusBlue], DARK);
         assert_eq!(times[&Led::NetworkGreen], DARK);
         assert_eq!(times[&Led::NetworkRed], LIT);
+    }
+
+    /// Seen on a busy machine: a tick between two writes of one LED and none between those of the other, and the light is red
+    /// and green in turn.
+    #[test]
+    fn red_and_green_begin_with_the_same_half_whatever_was_shown_and_however_long_the_writes_take() {
+        let before = [Condition::Booting, Condition::Operating, Condition::Error, Condition::RestoringLatest];
+        let mut ticks = 0x9e37_79b9_7f4a_7c15_u64;
+        for round in 0..2000 {
+            ticks ^= ticks << 13;
+            ticks ^= ticks >> 7;
+            ticks ^= ticks << 17;
+            let mut leds = all();
+            leds.class.ticks = ticks;
+            leds.show(pattern([before[round % before.len()]], [])).unwrap();
+            leds.show(pattern([Condition::RestoringMinimum], [])).unwrap();
+            leds.class.tick();
+            let lit = |led| leds.class.state[&led];
+            assert_eq!((lit(Led::StatusRed), lit(Led::StatusGreen)), ((true, false), (true, false)), "{round}");
+        }
+    }
+
+    #[test]
+    fn leds_that_did_not_start_together_are_started_anew() {
+        let writes = |sleep_at: Option<usize>| {
+            let mut leds = all();
+            let before = leds.class.writes;
+            leds.class.sleep_at = sleep_at.map(|write| before + write);
+            leds.show(pattern([Condition::RestoringMinimum], [])).unwrap();
+            leds.class.writes - before
+        };
+        let once = writes(None);
+        // The last write is the second LED's start.
+        assert!(writes(Some(once)) > once);
+        assert_eq!(writes(Some(1)), once);
     }
 
     #[test]

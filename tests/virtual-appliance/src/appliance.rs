@@ -551,7 +551,7 @@ impl Appliance {
                 return Err(Error::Timeout {
                     what: what.to_owned(),
                     waited: timeout,
-                    lights: self.lights().to_string(),
+                    lights: format!("{} ({})", self.lights(), lock(&self.shared.samples).history()),
                     console: console(),
                 });
             }

@@ -65,6 +65,18 @@ impl Lights {
     }
 }
 
+impl fmt::Display for Colour {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Green => "green",
+            Self::Red => "red",
+            Self::Blue => "blue",
+            Self::Orange => "orange",
+            Self::Other => "mixed",
+        })
+    }
+}
+
 impl fmt::Display for Pattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (speed, colour) = match self {
@@ -73,13 +85,6 @@ impl fmt::Display for Pattern {
             Self::Solid(colour) => ("solid", colour),
             Self::Slow(colour) => ("slow", colour),
             Self::Fast(colour) => ("fast", colour),
-        };
-        let colour = match colour {
-            Colour::Green => "green",
-            Colour::Red => "red",
-            Colour::Blue => "blue",
-            Colour::Orange => "orange",
-            Colour::Other => "mixed",
         };
         write!(formatter, "{speed} {colour}")
     }
@@ -96,27 +101,39 @@ pub const WINDOW: Duration = Duration::from_secs(4);
 /// How often one looks within that time.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 
+/// How many changes are kept for who wonders why a light was not seen: some 20 s of fast blinking of both.
+const HISTORY: usize = 80;
+
 /// What was seen in the last [`WINDOW`].
 #[derive(Debug, Default)]
-pub struct Samples(VecDeque<(Duration, u8)>);
+pub struct Samples {
+    looks: VecDeque<(Duration, u8)>,
+    changes: VecDeque<(Duration, u8)>,
+}
 
 impl Samples {
     /// Adds the PL061's lines as read at `time` (since any fixed start).
     pub fn add(&mut self, time: Duration, lines: u8) {
-        self.0.push_back((time, lines));
-        while self.0.front().is_some_and(|&(oldest, _)| time.saturating_sub(oldest) > WINDOW) {
-            self.0.pop_front();
+        self.looks.push_back((time, lines));
+        while self.looks.front().is_some_and(|&(oldest, _)| time.saturating_sub(oldest) > WINDOW) {
+            self.looks.pop_front();
+        }
+        if self.changes.back().is_none_or(|&(_, before)| before != lines) {
+            self.changes.push_back((time, lines));
+            if self.changes.len() > HISTORY {
+                self.changes.pop_front();
+            }
         }
     }
 
     /// Forgets everything: the power was cut.
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     /// The newest look.
     pub fn newest(&self) -> Option<u8> {
-        self.0.back().map(|&(_, lines)| lines)
+        self.looks.back().map(|&(_, lines)| lines)
     }
 
     /// What the lights do.
@@ -124,8 +141,19 @@ impl Samples {
         Lights { status: self.classify(status_colour), network: self.classify(network_colour) }
     }
 
+    /// The last changes of the lines, for a person who wonders why a light was not seen: seconds since power-on, status light,
+    /// network light.
+    pub fn history(&self) -> String {
+        let name = |colour: Option<Colour>| colour.map_or("-".to_owned(), |colour| colour.to_string());
+        let change = |&(time, lines): &(Duration, u8)| {
+            format!("{:.1} {}/{}", time.as_secs_f32(), name(status_colour(lines)), name(network_colour(lines)))
+        };
+        self.changes.iter().map(change).collect::<Vec<_>>().join(", ")
+    }
+
     fn classify(&self, colour_of: fn(u8) -> Option<Colour>) -> Pattern {
-        let seen: Vec<(Duration, Option<Colour>)> = self.0.iter().map(|&(time, lines)| (time, colour_of(lines))).collect();
+        let seen: Vec<(Duration, Option<Colour>)> =
+            self.looks.iter().map(|&(time, lines)| (time, colour_of(lines))).collect();
         let seen = without_glitches(&seen);
         let Some(&(last_time, last)) = seen.last() else {
             return Pattern::Unclear;
@@ -138,8 +166,8 @@ impl Samples {
         let watched = last_time.saturating_sub(first_time);
         let changes: Vec<Duration> = seen.windows(2).filter(|pair| pair[0].1 != pair[1].1).map(|pair| pair[1].0).collect();
         let still_for = last_time.saturating_sub(changes.last().copied().unwrap_or(first_time));
-        // Half a slow blink lasts 1.5 s: longer than that without a change is no blinking.
-        if still_for >= Duration::from_millis(1900) {
+        // Half a slow blink lasts 1.5 s: twice that without a change is no blinking, also where the machine is busy.
+        if still_for >= Duration::from_secs(3) {
             return last.map_or(Pattern::Off, Pattern::Solid);
         }
         let (Some(colour), [first, .., end]) = (colour, changes.as_slice()) else {
@@ -235,8 +263,9 @@ mod tests {
     fn a_change_is_believed_only_after_a_while() {
         let turned = |at: u64| move |time: u64| if time < at { 2 } else { 1 };
         assert_eq!(look(8, turned(7500)).status, Pattern::Unclear);
+        assert_eq!(look(8, turned(6000)).status, Pattern::Unclear);
         assert_eq!(look(8, turned(5000)).status, Pattern::Solid(Colour::Green));
-        let stopped = |time: u64| u8::from(time > 5000 || time % 1000 < 500);
+        let stopped = |time: u64| u8::from(time > 4500 || time % 1000 < 500);
         assert_eq!(look(8, stopped).status, Pattern::Solid(Colour::Green));
     }
 
