@@ -91,8 +91,10 @@ fn switch() -> std::result::Result<Infallible, Stop> {
     say(&lockdown());
 
     let started = started_slot();
-    let (volumes, reset) =
-        feed_while_it_tells(&mut watchdog, VOLUMES_SILENCE, |tells| open_volumes(started, line.rollback_level, tells));
+    let table = wait_for_table();
+    let (volumes, reset) = feed_while_it_tells(&mut watchdog, VOLUMES_SILENCE, |tells| {
+        open_volumes(&table, started, line.rollback_level, tells)
+    });
     // The second stage mounts the firmware's variables where its own mounts are.
     let _ = mounts::unmount(slots::VARIABLES, false);
     let volumes = volumes.map_err(Stop::Closed)?;
@@ -100,6 +102,7 @@ fn switch() -> std::result::Result<Infallible, Stop> {
         show(pattern([restoring], []));
     }
     let candidates = find(&volumes, &line, started)?;
+    let proven = |slot| table.as_ref().is_ok_and(|table| slots::is_proven(&table.device, slot));
     let care = Care::of(started.is_some_and(proven), last_words::met_a_wrong_block(), reset);
     let open =
         |number, partition: &Partition| feed_during(&mut watchdog, READ_TIME, || root::open(number, partition, &line, care));
@@ -126,7 +129,7 @@ fn started_slot() -> Option<Slot> {
 
 /// The disk, for what is done before there is a root: the volumes, and the data that a full reset destroys.
 struct Disk<'a> {
-    table: Result<Partition>,
+    table: &'a Result<Partition>,
     started: Option<Slot>,
     /// The release's rollback level.
     level: String,
@@ -144,6 +147,10 @@ impl Disk<'_> {
         let expected = format!("{}/{EXPECTED_VARIABLE}-{VENDOR_GUID}", slots::VARIABLES);
         let mut arguments = vec!["open", "--policy-key", "/policy-key", "--policy", &policy, "--expected", &expected];
         arguments.extend(["--level", &self.level]);
+        let table = self.table.as_ref().ok().map(|table| table.device.to_string_lossy());
+        if let Some(table) = &table {
+            arguments.extend(["--table", table]);
+        }
         if let Some(slot) = self.started {
             arguments.extend(["--slot", slot.name()]);
         }
@@ -176,8 +183,13 @@ impl reset::Disk for Disk<'_> {
 }
 
 /// Opens the volumes, and carries out what a reset asks for before they are used. Gives the reset that is under way.
-fn open_volumes(started: Option<Slot>, level: u32, tells: &dyn Fn()) -> (Result<Vec<Partition>>, Reset) {
-    let mut disk = Disk { table: wait_for_table(), started, level: level.to_string(), tells, volumes: None };
+fn open_volumes(
+    table: &Result<Partition>,
+    started: Option<Slot>,
+    level: u32,
+    tells: &dyn Fn(),
+) -> (Result<Vec<Partition>>, Reset) {
+    let mut disk = Disk { table, started, level: level.to_string(), tells, volumes: None };
     let reset = match reset::carry_out(&mut disk) {
         Ok(reset) => reset,
         Err(error) => return (Err(error), Reset::Full),
@@ -186,20 +198,22 @@ fn open_volumes(started: Option<Slot>, level: u32, tells: &dyn Fn()) -> (Result<
     (opened.map(|()| disk.volumes.unwrap_or_default()), reset)
 }
 
-/// The partition with the slot table, once the disk is there.
+/// The partition with the slot table, once the disk is there. Another disk may be there before it.
 fn wait_for_table() -> Result<Partition> {
+    let named = slots::named_table();
     let deadline = Instant::now() + DISK_TIME;
     loop {
-        match slots::partition() {
-            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-            other => return other,
+        match (slots::table_named(named), named) {
+            (Ok(table), _) => return Ok(table),
+            (Err(_), _) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(_)) => {
+                say(&error);
+                // Its copy may have become unreadable since; the only table there is will do.
+                return slots::table_named(None);
+            }
         }
     }
-}
-
-/// Whether the slot table says that a slot is proven.
-fn proven(slot: Slot) -> bool {
-    slots::partition().is_ok_and(|table| slots::is_proven(&table.device, slot))
 }
 
 /// Says how far the kernel protects itself from root: a line that people and tests can read.

@@ -15,8 +15,8 @@
 use crate::supervision::Trial;
 use crate::{Result, named};
 use belvedere_boot_slots::{
-    BLOCK, COPY_OFFSETS, Copies, MEASURED, MEASUREMENT_VARIABLE, PARTITION, Reset, SLOT_VARIABLE, STARTS, Slot, State,
-    TRIES, Table, VENDOR_GUID, data_destroyed, given_up, operating, reset_done,
+    BLOCK, COPY_OFFSETS, Copies, MEASURED, MEASUREMENT_VARIABLE, Mark, PARTITION, Reset, SLOT_VARIABLE, STARTS, Slot, State,
+    TABLE_VARIABLE, TRIES, Table, VENDOR_GUID, data_destroyed, given_up, operating, reset_done,
 };
 use belvedere_durable::{read_block, write_block};
 use belvedere_storage::partitions::{self, Partition};
@@ -94,8 +94,7 @@ fn write_both(device: &Path, copies: &Copies, table: Table) -> Result<Option<Str
     }
 }
 
-/// The partitions of the disk that the verified root is on; in the first stage, when there is none yet, and on a root that
-/// is not verified (development) those of all disks.
+/// The partitions of the disk that the verified root is on; on a root that is not verified (development) those of all disks.
 pub fn own_partitions() -> Result<Vec<Partition>> {
     let disk = root_device().and_then(partitions::disk_below);
     partitions::list_on(partitions::SYSFS, disk.as_deref()).map_err(|error| error.to_string())
@@ -105,6 +104,40 @@ pub fn own_partitions() -> Result<Vec<Partition>> {
 pub fn partition() -> Result<Partition> {
     let found = own_partitions()?;
     partitions::find(&found, PARTITION).cloned().map_err(|error| error.to_string())
+}
+
+/// Which slot table the bootloader says it used. `None` when the kernel was started without it.
+pub fn named_table() -> Option<Mark> {
+    mark_of_variable(&variable(TABLE_VARIABLE)?)
+}
+
+fn mark_of_variable(bytes: &[u8]) -> Option<Mark> {
+    of_this_start(bytes)?.try_into().ok()
+}
+
+/// The partition with the table that the bootloader used, for the first stage: nothing verified says yet which disk is ours,
+/// and another one may have a table, too.
+pub fn table_named(named: Option<Mark>) -> Result<Partition> {
+    let mut found = partitions::list(partitions::SYSFS).map_err(|error| error.to_string())?;
+    found.retain(|partition| partition.name == PARTITION);
+    let tables = found.into_iter().map(|partition| {
+        let mark = read(&partition.device).mark();
+        (partition, mark)
+    });
+    choose(tables.collect(), named)
+}
+
+fn choose(mut tables: Vec<(Partition, Option<Mark>)>, named: Option<Mark>) -> Result<Partition> {
+    if named.is_some() {
+        tables.retain(|(_, mark)| *mark == named);
+    }
+    let devices = || tables.iter().map(|(table, _)| table.device.display().to_string()).collect::<Vec<_>>().join(" and ");
+    match (tables.as_slice(), named) {
+        ([(table, _)], _) => Ok(table.clone()),
+        ([], None) => Err(format!("there is no partition {PARTITION}")),
+        ([], Some(_)) => Err(format!("no partition {PARTITION} has the slot table that the bootloader used")),
+        (_, _) => Err(format!("{} have the same slot table: take the disk out that is a copy", devices())),
+    }
 }
 
 /// The reset that is under way; none where there is no table.
@@ -255,6 +288,37 @@ mod tests {
         assert_eq!(starts, [Trial::First, Trial::Later, Trial::Later]);
         assert_eq!(trial(device(good).path(), Slot::A), Trial::Proven);
         assert_eq!(trial(tempfile::NamedTempFile::new().unwrap().path(), Slot::A), Trial::First);
+    }
+
+    /// Two flashed disks in one machine: which came first, or that there are two, used to decide.
+    #[test]
+    fn the_disk_is_the_one_whose_table_the_bootloader_used() {
+        let disk =
+            |name: &str| Partition { name: PARTITION.to_owned(), device: Path::new("/dev").join(name), size: 1 << 20 };
+        let mark = |table: Table| {
+            let [first, second] = initial(table);
+            Copies::read(&first, &second).mark()
+        };
+        let (one, other) = (mark(Table::empty(Slot::A)), mark(Table::empty(Slot::B)));
+        assert!(one.is_some() && one != other);
+        let both = || vec![(disk("vda4"), one), (disk("vdb4"), other)];
+        assert_eq!(choose(both(), one), Ok(disk("vda4")));
+        assert_eq!(choose(both(), other), Ok(disk("vdb4")));
+        // Its disk is not there yet.
+        assert!(choose(vec![(disk("vdb4"), other)], one).is_err());
+        assert!(choose(Vec::new(), one).is_err() && choose(Vec::new(), None).is_err());
+        // Nobody says which.
+        assert_eq!(choose(vec![(disk("vdb4"), other)], None), Ok(disk("vdb4")));
+        assert!(choose(both(), None).is_err());
+        let error = choose(vec![(disk("vda4"), one), (disk("vdb4"), one)], one).unwrap_err();
+        assert!(error.contains("/dev/vda4 and /dev/vdb4"), "{error}");
+        // A table that cannot be read is nobody's.
+        assert!(choose(vec![(disk("vda4"), None)], one).is_err());
+
+        let named = one.unwrap();
+        assert_eq!(mark_of_variable(&[&VOLATILE[..], &named].concat()), one);
+        assert_eq!(mark_of_variable(&[&[7, 0, 0, 0], &named[..]].concat()), None);
+        assert_eq!(mark_of_variable(&[&VOLATILE[..], &named[1..]].concat()), None);
     }
 
     #[test]

@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 const DISK_TIME: Duration = Duration::from_secs(20);
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 const USAGE: &str = "usage: belvedere-storage open --policy-key FILE --policy FILE --level NUMBER [--expected FILE] \
-                     [--slot a|b|minimum] [--destroy data]";
+                     [--table DEVICE] [--slot a|b|minimum] [--destroy data]";
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -69,6 +69,8 @@ fn main() -> ExitCode {
 /// What `init` asks for.
 struct Arguments {
     release: RunningRelease,
+    /// The partition with the slot table, on the appliance's disk: another disk may have one, too.
+    table: Option<PathBuf>,
     slot: Option<Slot>,
     /// Everything in `data` is destroyed first: its secret in the TPM, and its header.
     destroy_data: bool,
@@ -81,7 +83,7 @@ impl Arguments {
         let value = |name: &str| options.chunks(2).find(|pair| pair[0] == name).and_then(|pair| pair.get(1).copied());
         let known = |pair: &[&str]| {
             pair.len() == 2
-                && ["--policy-key", "--policy", "--level", "--expected", "--slot", "--destroy"].contains(&pair[0])
+                && ["--policy-key", "--policy", "--level", "--expected", "--table", "--slot", "--destroy"].contains(&pair[0])
         };
         if !options.chunks(2).all(known) {
             return Err(USAGE.to_owned());
@@ -99,13 +101,14 @@ impl Arguments {
             level: value("--level").and_then(|level| level.parse().ok()).ok_or_else(|| USAGE.to_owned())?,
             expected: value("--expected").map(PathBuf::from),
         };
-        Ok(Arguments { release, slot, destroy_data })
+        Ok(Arguments { release, table: value("--table").map(PathBuf::from), slot, destroy_data })
     }
 }
 
 /// Everything, in the order that the head of this file gives.
 fn open(arguments: &Arguments) -> Result<Vec<Partition>> {
-    let found = on_own_disk(wait_for_disk()?)?;
+    let disk = arguments.table.as_deref().and_then(disk_with);
+    let found = wait_for_disk(disk.as_deref())?;
     let mut keeper = keeper(&arguments.release, &found)?;
     let secrets = keeper.secrets(arguments.destroy_data, &mut say)?;
 
@@ -158,12 +161,18 @@ fn keeper(release: &RunningRelease, found: &[Partition]) -> Result<Box<dyn Keepe
     })
 }
 
-/// The disk's partitions, once all that an appliance has are there.
-fn wait_for_disk() -> Result<Vec<Partition>> {
+/// The directory in sysfs of a partition's disk.
+fn disk_with(partition: &Path) -> Option<PathBuf> {
+    partitions::disk_below(Path::new(partitions::SYSFS).join(partition.file_name()?))
+}
+
+/// The disk's partitions, once all that an appliance has are there: what another disk calls `data` is not the appliance's.
+/// Without one those of all disks (development), which then may not have two of a name.
+fn wait_for_disk(disk: Option<&Path>) -> Result<Vec<Partition>> {
     let begun = Instant::now();
     let mut first_seen: Option<Instant> = None;
     loop {
-        let found = partitions::list(partitions::SYSFS).map_err(words)?;
+        let found = partitions::list_on(partitions::SYSFS, disk).map_err(words)?;
         let is_there = |name: &str| found.iter().any(|partition| partition.name == name);
         let wanted = Slot::ALL.map(Slot::system);
         if is_there("data") && is_there(PARTITION) && wanted.iter().all(|name| is_there(name)) {
@@ -180,14 +189,6 @@ fn wait_for_disk() -> Result<Vec<Partition>> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Those of the disk with the slot table: what another disk calls `data` is not the appliance's.
-fn on_own_disk(found: Vec<Partition>) -> Result<Vec<Partition>> {
-    let table = partitions::find(&found, PARTITION).map_err(words)?;
-    let name = table.device.file_name().unwrap_or_default();
-    let disk = partitions::disk_below(Path::new(partitions::SYSFS).join(name));
-    partitions::list_on(partitions::SYSFS, disk.as_deref()).map_err(words)
 }
 
 /// [`encrypt::prepare`], or [`encrypt::recreate`].

@@ -35,7 +35,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use belvedere_boot_slots::{
-    BACK_OFF, BLOCK, Buttons, Change, Copies, Inputs, Next, Refusal, Slot, State, Table, decide, refused,
+    BACK_OFF, BLOCK, Buttons, Change, Copies, Inputs, Mark, Next, Refusal, Slot, State, Table, decide, refused,
 };
 use belvedere_panel::Condition;
 use belvedere_secure_boot::Database;
@@ -75,8 +75,8 @@ pub trait Machine {
     /// Measures the choice. Once in a power-on: what is sealed to it must not depend on what was tried before. The error
     /// says in words why not.
     fn measure(&mut self, slot: Slot) -> Result<(), String>;
-    /// Tells the operating system which slot it is, and what `measured` gave.
-    fn name(&mut self, slot: Slot, measured: &Result<(), String>);
+    /// Tells the operating system which slot it is, what `measured` gave, and which slot table, so that it finds the same disk.
+    fn name(&mut self, slot: Slot, measured: &Result<(), String>, table: Option<Mark>);
     /// Starts an image; comes back only when that failed, with the reason in words.
     fn start(&mut self, slot: Slot, image: Self::Image) -> String;
     /// Restarts the machine as if the power had been off.
@@ -189,7 +189,8 @@ fn start<M: Machine>(machine: &mut M, slot: Slot, fuses: u32, table: Option<Tabl
                 // What is sealed to the slot stays closed: no reason not to start.
                 machine.say(&format!("slot {}: the choice is not measured: {reason}", slot.name()));
             }
-            machine.name(slot, &measured);
+            let table = read(machine).mark();
+            machine.name(slot, &measured, table);
             let reason = machine.start(slot, image);
             note(machine, slot, Refusal::CameBack, &reason);
             machine.show(Condition::Error);

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, Change, MEASURED, MEASUREMENT_VARIABLE, Refusal, SLOT_VARIABLE, Slot, VENDOR_GUID,
+    BLOCK, Buttons, Change, MEASURED, MEASUREMENT_VARIABLE, Mark, Refusal, SLOT_VARIABLE, Slot, TABLE_VARIABLE, VENDOR_GUID,
 };
 use belvedere_bootloader::updates::File;
 use belvedere_bootloader::watchdog::Watchdog;
@@ -194,9 +194,12 @@ impl Machine for Uefi {
         measure(slot)
     }
 
-    fn name(&mut self, slot: Slot, measured: &Result<(), String>) {
-        let measured = measured.as_ref().map_or_else(String::as_str, |()| MEASURED);
-        for (name, value) in [(SLOT_VARIABLE, slot.name()), (MEASUREMENT_VARIABLE, measured)] {
+    fn name(&mut self, slot: Slot, measured: &Result<(), String>, table: Option<Mark>) {
+        let measured = measured.as_ref().map_or_else(String::as_str, |()| MEASURED).as_bytes();
+        let table = table.as_ref().map_or(&[][..], |mark| mark);
+        for (name, value) in
+            [(SLOT_VARIABLE, slot.name().as_bytes()), (MEASUREMENT_VARIABLE, measured), (TABLE_VARIABLE, table)]
+        {
             if let Err(status) = set_variable(name, value) {
                 self.say(&format!("slot {}: cannot set {name}: {status}", slot.name()));
             }
@@ -269,15 +272,18 @@ fn not_loaded(file: &str, from: &str, status: Status) -> (Refusal, String) {
     }
 }
 
-/// Sets a volatile variable that the operating system can read.
-fn set_variable(name: &str, value: &str) -> Result<(), Status> {
+/// Sets a volatile variable that the operating system can read; an empty one is not there.
+fn set_variable(name: &str, value: &[u8]) -> Result<(), Status> {
     let name = CString16::try_from(name).map_err(|_| Status::INVALID_PARAMETER)?;
     let guid = Guid::try_parse(VENDOR_GUID).map_err(|_| Status::INVALID_PARAMETER)?;
     let vendor = VariableVendor(guid);
     // A left-over with other attributes (somebody's non-volatile one, say) would make the firmware refuse ours.
     let _ = runtime::delete_variable(&name, &vendor);
     let attributes = VariableAttributes::BOOTSERVICE_ACCESS | VariableAttributes::RUNTIME_ACCESS;
-    runtime::set_variable(&name, &vendor, attributes, value.as_bytes()).map_err(|error| error.status())
+    if value.is_empty() {
+        return Ok(());
+    }
+    runtime::set_variable(&name, &vendor, attributes, value).map_err(|error| error.status())
 }
 
 /// Extends the TPM with the choice: PCR 12, event data `belvedere slot <name>`.

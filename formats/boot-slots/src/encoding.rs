@@ -152,6 +152,10 @@ pub fn initial(mut table: Table) -> [[u8; BLOCK]; 2] {
     [first, encode(&table)]
 }
 
+/// Which table this is: the generation of the copy that holds, and its checksum. A start changes it, so that two disks have the
+/// same only when they were copied and neither was started since.
+pub type Mark = [u8; 12];
+
 /// The two copies as found on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copies {
@@ -188,6 +192,15 @@ impl Copies {
     /// after generation 2^64 − 1 has generation 0, and holds.
     pub fn current(&self) -> Option<Table> {
         self.current_copy().and_then(|copy| self.found[copy].ok())
+    }
+
+    /// Tells this table from that of another disk. Nothing when no copy is valid.
+    pub fn mark(&self) -> Option<Mark> {
+        let copy = self.current_copy()?;
+        let mut mark = [0; 12];
+        mark[..8].copy_from_slice(&self.generation(copy).to_le_bytes());
+        mark[8..].copy_from_slice(&self.blocks[copy][CHECKSUM..]);
+        Some(mark)
     }
 
     /// The block that makes `table` the one that holds, for a routine change: one whose loss costs a try or a start.

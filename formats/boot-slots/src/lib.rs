@@ -36,7 +36,7 @@ mod encoding;
 mod reset;
 
 pub use decide::{BACK_OFF, Decision, Inputs, Next, Refusal, STARTS, TRIES, decide, given_up, operating, refused};
-pub use encoding::{BLOCK, Change, Copies, Defect, decode, encode, initial};
+pub use encoding::{BLOCK, Change, Copies, Defect, Mark, decode, encode, initial};
 pub use reset::{Buttons, Reset, begun, data_destroyed, reset_done};
 
 /// GPT name of the partition that holds the table.
@@ -53,6 +53,9 @@ pub const VENDOR_GUID: &str = "5d2c6f4e-9a41-4c0b-8f35-1d7a0c2e6b88";
 /// `minimum`, ASCII, no NUL. Linux shows it as
 /// `/sys/firmware/efi/efivars/BelvedereBootSlot-5d2c6f4e-9a41-4c0b-8f35-1d7a0c2e6b88`, after four bytes of attributes.
 pub const SLOT_VARIABLE: &str = "BelvedereBootSlot";
+/// The volatile variable with the [`Mark`] of the slot table as the bootloader left it: which disk it started from, where
+/// several have one.
+pub const TABLE_VARIABLE: &str = "BelvedereSlotTable";
 /// Volatile UEFI variable, of the same vendor and attributes, with the signed policy of the release that was started
 /// (section `.belvpol` of its unified kernel image).
 pub const POLICY_VARIABLE: &str = "BelvedereBootPolicy";

@@ -31,6 +31,7 @@ pub struct Builder {
     stick: Option<PathBuf>,
     firmware: PathBuf,
     secure_world: Option<SecureWorld>,
+    second_disk: Option<PathBuf>,
     has_tpm: bool,
     second_port: bool,
     fresh: bool,
@@ -63,6 +64,13 @@ impl Builder {
     #[must_use]
     pub fn second_port(mut self) -> Self {
         self.second_port = true;
+        self
+    }
+
+    /// A second disk in the machine, such as another appliance's `disk.img`. What is written to it is forgotten.
+    #[must_use]
+    pub fn second_disk(mut self, image: impl Into<PathBuf>) -> Self {
+        self.second_disk = Some(image.into());
         self
     }
 
@@ -137,6 +145,7 @@ impl Builder {
             state,
             firmware: self.firmware,
             secure_world: self.secure_world,
+            second_disk: self.second_disk,
             has_tpm: self.has_tpm,
             second_port: self.second_port,
             stick: self.stick,
@@ -174,6 +183,7 @@ pub struct Appliance {
     state: PathBuf,
     firmware: PathBuf,
     secure_world: Option<SecureWorld>,
+    second_disk: Option<PathBuf>,
     has_tpm: bool,
     second_port: bool,
     stick: Option<PathBuf>,
@@ -212,6 +222,7 @@ impl Appliance {
             firmware: image.join(FIRMWARE),
             image,
             secure_world: None,
+            second_disk: None,
             has_tpm: true,
             second_port: false,
             fresh: false,
@@ -298,6 +309,7 @@ impl Appliance {
             secure_console: flash.is_some().then(|| self.secure_console_log()),
             firmware: flash.unwrap_or_else(|| self.firmware.clone()),
             variables: self.state.join("variables.fd"),
+            second_disk: self.second_disk.clone(),
             disk: self.disk(),
             console: self.console_log(),
             monitor: monitor.clone(),
@@ -461,7 +473,19 @@ impl Appliance {
     /// # Errors
     /// When QEMU does not answer.
     pub fn disk_bytes(&self) -> Result<[u64; 2], Error> {
-        let disk = self.block_statistics(|device| device["device"] == "disk")?;
+        self.bytes_of("disk")
+    }
+
+    /// The same of the second disk.
+    ///
+    /// # Errors
+    /// As [`Appliance::disk_bytes`].
+    pub fn second_disk_bytes(&self) -> Result<[u64; 2], Error> {
+        self.bytes_of("second-disk")
+    }
+
+    fn bytes_of(&self, name: &str) -> Result<[u64; 2], Error> {
+        let disk = self.block_statistics(|device| device["device"] == name)?;
         Ok(["rd_bytes", "wr_bytes"].map(|field| disk[field].as_u64().unwrap_or(0)))
     }
 

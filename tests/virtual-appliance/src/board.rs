@@ -33,6 +33,8 @@ pub struct Machine {
     pub variables: PathBuf,
     /// The disk, qcow2.
     pub disk: PathBuf,
+    /// A second disk, raw, that stays as it is: what is written to it is forgotten.
+    pub second_disk: Option<PathBuf>,
     /// Where the console goes; appended to.
     pub console: PathBuf,
     /// Socket on which QEMU listens for orders.
@@ -100,6 +102,10 @@ impl Machine {
         push(&["-device", "virtio-net-pci,netdev=net0,id=port0,romfile=,mac=52:54:00:be:17:00"]);
         push(&["-netdev", "user,id=net1,net=10.0.3.0/24"]);
         push(&["-device", "virtio-net-pci,netdev=net1,id=port1,romfile=,mac=52:54:00:be:17:01"]);
+        if self.second_disk.is_some() {
+            // Before the own one, so that the kernel finds it first.
+            push(&["-device", "virtio-blk-pci,drive=second-disk"]);
+        }
         push(&["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
         if self.tpm.is_some() {
             push(&["-device", "tpm-tis-device,tpmdev=tpm0", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
@@ -121,6 +127,9 @@ impl Machine {
         with_path("-drive", "if=pflash,format=raw,unit=0,readonly=on,file=", &self.firmware, "");
         with_path("-drive", "if=pflash,format=raw,unit=1,file=", &self.variables, "");
         with_path("-drive", "if=none,id=disk,format=qcow2,file=", &self.disk, "");
+        if let Some(disk) = &self.second_disk {
+            with_path("-drive", "if=none,id=second-disk,format=raw,snapshot=on,file=", disk, "");
+        }
         with_path("-chardev", "file,id=console,append=on,path=", &self.console, "");
         if let Some(console) = &self.secure_console {
             with_path("-chardev", "file,id=secure-console,append=on,path=", console, "");
@@ -153,6 +162,7 @@ mod tests {
             firmware: FIRMWARE.into(),
             variables: "v,readonly=off".into(),
             disk: "d".into(),
+            second_disk: None,
             console: "c".into(),
             monitor: "m".into(),
             tpm: None,

@@ -12,7 +12,7 @@ use belvedere_luks2::{DATA_OFFSET, RECORD_OFFSETS};
 use belvedere_virtual_appliance::disk::{self, Extent};
 use belvedere_virtual_appliance::{Appliance, Colour, Fat, Gesture, Light, Pattern};
 
-use crate::common::{BOOT, GREEN, appliance, copy, image, must, scratch, started_once_above};
+use crate::common::{BOOT, GREEN, OPERATING, appliance, copy, image, must, scratch, started_once_above};
 
 pub fn read(appliance: &Appliance, table: Extent) -> Copies {
     let [first, second] = COPY_OFFSETS.map(|offset| {
@@ -44,6 +44,16 @@ fn fill_slot_b(image: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut kernel = must(must(Fat::in_partition(&disk, "esp-a")).read("EFI/belvedere/slot-a.efi")).unwrap();
     change(&mut kernel);
     must(must(Fat::in_partition(&disk, "esp-b")).put("EFI/belvedere/slot-b.efi", &kernel));
+}
+
+/// Two flashed disks in one machine: the other one's partitions have the same names, and at first the same content.
+#[test]
+fn a_copy_of_its_disk_in_the_same_machine_neither_stops_it_nor_is_written_to() {
+    let scratch = scratch();
+    let image = image();
+    let mut appliance = must(appliance(&image, scratch.path()).second_disk(image.join("disk.img")).start());
+    must(appliance.console_contains(OPERATING, BOOT));
+    assert_eq!(must(appliance.second_disk_bytes())[1], 0, "bytes written to the other disk");
 }
 
 #[test]
