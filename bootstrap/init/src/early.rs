@@ -22,8 +22,8 @@ const DISK_TIME: Duration = Duration::from_secs(20);
 /// How long the error light can be seen before the machine starts again and the bootloader counts the start.
 pub const ERROR_TIME: Duration = Duration::from_secs(8);
 /// How long the storage program may say nothing. At a first start gigabytes are encrypted, at a minute each on a slow disk; it
-/// tells of every few megabytes. Three starts of a release in which it hangs are over in 5 minutes, with the watchdog's patience.
-const VOLUMES_SILENCE: Duration = Duration::from_secs(30);
+/// tells of every few megabytes. With the watchdog's 60 s three starts of a release in which it hangs are over within 5 minutes.
+const VOLUMES_SILENCE: Duration = Duration::from_secs(20);
 /// How long one image may take to be read whole. It is read at a few hundred megabytes a second; a dying disk that
 /// tries every block again for seconds must end some day, for another slot may lie elsewhere.
 const READ_TIME: Duration = Duration::from_secs(15 * 60);

@@ -305,6 +305,21 @@ fn a_release_with_a_service_that_panics_is_back_on_the_good_one() {
     }
 }
 
+/// The first stage feeds the watchdog only while its storage program tells something.
+#[test]
+fn a_release_whose_storage_program_hangs_is_back_on_the_good_one() {
+    if in_full() {
+        gives_way(&Bad {
+            program: "never-ready",
+            replaces: "storage",
+            told: &[
+                "was ended by the watchdog: nothing was heard after it had reached the first stage of 0.2.0; the kernel",
+            ],
+            power_cut: false,
+        });
+    }
+}
+
 /// The bootloader armed the watchdog and locked it; the kernel's driver cannot switch it off, and nobody feeds it.
 #[test]
 fn a_release_whose_first_program_hangs_before_it_feeds_the_watchdog_is_back_on_the_good_one() {
