@@ -24,6 +24,8 @@ pub const ERROR_TIME: Duration = Duration::from_secs(8);
 /// How long the storage program may say nothing. At a first start gigabytes are encrypted, at a minute each on a slow disk; it
 /// tells of every few megabytes. With the watchdog's 60 s three starts of a release in which it hangs are over within 5 minutes.
 const VOLUMES_SILENCE: Duration = Duration::from_secs(20);
+/// How long looking for the slot table is fed: a failing disk takes its time for each block.
+const TABLE_TIME: Duration = Duration::from_secs(2 * 60);
 /// How long one image may take to be read whole. It is read at a few hundred megabytes a second; a dying disk that
 /// tries every block again for seconds must end some day, for another slot may lie elsewhere.
 const READ_TIME: Duration = Duration::from_secs(15 * 60);
@@ -91,7 +93,7 @@ fn switch() -> std::result::Result<Infallible, Stop> {
     say(&lockdown());
 
     let started = started_slot();
-    let table = wait_for_table();
+    let table = feed_during(&mut watchdog, TABLE_TIME, wait_for_table);
     let (volumes, reset) = feed_while_it_tells(&mut watchdog, VOLUMES_SILENCE, |tells| {
         open_volumes(&table, started, line.rollback_level, tells)
     });
@@ -189,6 +191,10 @@ fn open_volumes(
     level: u32,
     tells: &dyn Fn(),
 ) -> (Result<Vec<Partition>>, Reset) {
+    if let (Err(error), Some(_)) = (table, started) {
+        // It may ask for a full reset: what is stored is not used before that is known.
+        return (Err(error.clone()), Reset::None);
+    }
     let mut disk = Disk { table, started, level: level.to_string(), tells, volumes: None };
     let reset = match reset::carry_out(&mut disk) {
         Ok(reset) => reset,
@@ -203,15 +209,10 @@ fn wait_for_table() -> Result<Partition> {
     let named = slots::named_table();
     let deadline = Instant::now() + DISK_TIME;
     loop {
-        match (slots::table_named(named), named) {
-            (Ok(table), _) => return Ok(table),
-            (Err(_), _) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-            (Err(error), None) => return Err(error),
-            (Err(error), Some(_)) => {
-                say(&error);
-                // Its copy may have become unreadable since; the only table there is will do.
-                return slots::table_named(None);
-            }
+        match slots::table_named(named) {
+            // Another table than the named one is another disk's, which would be taken for this appliance's, and written to.
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            other => return other,
         }
     }
 }

@@ -121,22 +121,24 @@ pub fn table_named(named: Option<Mark>) -> Result<Partition> {
     let mut found = partitions::list(partitions::SYSFS).map_err(|error| error.to_string())?;
     found.retain(|partition| partition.name == PARTITION);
     let tables = found.into_iter().map(|partition| {
-        let mark = read(&partition.device).mark();
-        (partition, mark)
+        let marks = read(&partition.device).marks();
+        (partition, marks)
     });
     choose(tables.collect(), named)
 }
 
-fn choose(mut tables: Vec<(Partition, Option<Mark>)>, named: Option<Mark>) -> Result<Partition> {
+/// `tables` come with the marks of both their copies: the firmware may have been unable to read the newer one.
+fn choose(mut tables: Vec<(Partition, [Option<Mark>; 2])>, named: Option<Mark>) -> Result<Partition> {
     if named.is_some() {
-        tables.retain(|(_, mark)| *mark == named);
+        tables.retain(|(_, marks)| marks.contains(&named));
     }
     let devices = || tables.iter().map(|(table, _)| table.device.display().to_string()).collect::<Vec<_>>().join(" and ");
     match (tables.as_slice(), named) {
         ([(table, _)], _) => Ok(table.clone()),
         ([], None) => Err(format!("there is no partition {PARTITION}")),
         ([], Some(_)) => Err(format!("no partition {PARTITION} has the slot table that the bootloader used")),
-        (_, _) => Err(format!("{} have the same slot table: take the disk out that is a copy", devices())),
+        (_, None) => Err(format!("{} have a slot table each, and the bootloader names none", devices())),
+        (_, Some(_)) => Err(format!("{} have the same slot table: take the disk out that is a copy", devices())),
     }
 }
 
@@ -295,25 +297,31 @@ mod tests {
     fn the_disk_is_the_one_whose_table_the_bootloader_used() {
         let disk =
             |name: &str| Partition { name: PARTITION.to_owned(), device: Path::new("/dev").join(name), size: 1 << 20 };
-        let mark = |table: Table| {
+        let marks = |table: Table| {
             let [first, second] = initial(table);
-            Copies::read(&first, &second).mark()
+            let copies = Copies::read(&first, &second);
+            assert_eq!(copies.marks()[1], copies.mark());
+            copies.marks()
         };
-        let (one, other) = (mark(Table::empty(Slot::A)), mark(Table::empty(Slot::B)));
-        assert!(one.is_some() && one != other);
-        let both = || vec![(disk("vda4"), one), (disk("vdb4"), other)];
+        let (own, other) = (marks(Table::empty(Slot::A)), marks(Table::empty(Slot::B)));
+        let (one, two) = (own[1], other[1]);
+        assert!(one.is_some() && one != two && one != own[0]);
+        let both = || vec![(disk("vda4"), own), (disk("vdb4"), other)];
         assert_eq!(choose(both(), one), Ok(disk("vda4")));
-        assert_eq!(choose(both(), other), Ok(disk("vdb4")));
-        // Its disk is not there yet.
+        assert_eq!(choose(both(), two), Ok(disk("vdb4")));
+        // The firmware could not read the newer copy.
+        assert_eq!(choose(both(), own[0]), Ok(disk("vda4")));
+        // Its disk is not there yet, or for good: another one is no substitute.
         assert!(choose(vec![(disk("vdb4"), other)], one).is_err());
         assert!(choose(Vec::new(), one).is_err() && choose(Vec::new(), None).is_err());
         // Nobody says which.
         assert_eq!(choose(vec![(disk("vdb4"), other)], None), Ok(disk("vdb4")));
-        assert!(choose(both(), None).is_err());
-        let error = choose(vec![(disk("vda4"), one), (disk("vdb4"), one)], one).unwrap_err();
-        assert!(error.contains("/dev/vda4 and /dev/vdb4"), "{error}");
+        let error = choose(both(), None).unwrap_err();
+        assert!(error.contains("names none"), "{error}");
+        let error = choose(vec![(disk("vda4"), own), (disk("vdb4"), own)], one).unwrap_err();
+        assert!(error.contains("/dev/vda4 and /dev/vdb4") && error.contains("take the disk out"), "{error}");
         // A table that cannot be read is nobody's.
-        assert!(choose(vec![(disk("vda4"), None)], one).is_err());
+        assert!(choose(vec![(disk("vda4"), [None; 2])], one).is_err());
 
         let named = one.unwrap();
         assert_eq!(mark_of_variable(&[&VOLATILE[..], &named].concat()), one);

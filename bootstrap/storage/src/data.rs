@@ -6,13 +6,14 @@
 //!
 //! # First formatting, and what a power cut after each step leaves
 //!
-//! The last [`RESERVED`] bytes of the partition are not the file system's; they hold a one-sector record.
+//! The last [`RESERVED`] bytes of the partition are not the file system's; they hold a record of one sector,
+//! in a block of its own.
 //! 1. record `formatting` — the next start formats again; nobody can have stored anything yet
 //! 2. `mke2fs`, which flushes before it ends — the same
 //! 3. record `formatted` — from here on the partition is never formatted again
 //! 4. mount
 //!
-//! A record that was torn or lost is read as none. Then a blank partition is formatted, which is right when the first step
+//! A record that was torn or lost is read as none, and one in a bad block may have been any. Then a blank partition is formatted, which is right when the first step
 //! was torn; and an ext4 file system that is ours by its label is checked and gets its record again: it is empty when the
 //! third step was torn, and years of work when a bad sector took the record. A label proves no more than a record does, but
 //! no less either. Any other ext4 was there before the appliance, and is not taken over with whatever identity is in it.
@@ -20,7 +21,7 @@
 use crate::partitions::Device;
 use crate::program::{Ended, Program, last_line};
 use crate::{StorageError, mounts};
-use belvedere_durable::{read_block, write_block};
+use belvedere_durable::{DurableError, read_block, write_block};
 use rustix::mount::MountFlags;
 use std::path::Path;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use std::time::Duration;
 /// Bytes at the end of the partition that are not the file system's.
 pub const RESERVED: u64 = 1024 * 1024;
 const SECTOR: usize = 512;
+const BLOCK: usize = 4096;
 const MAGIC: &[u8; 16] = b"belvedere data 1";
 /// The file system's label.
 const LABEL: &str = "belvedere-data";
@@ -39,6 +41,8 @@ const BLANK: usize = 128 * 1024;
 pub enum Record {
     /// None, or a torn one.
     None,
+    /// The medium does not give it back: one of the others.
+    Unreadable,
     /// Formatting began and did not end.
     Formatting,
     /// Holds the appliance's data.
@@ -46,11 +50,19 @@ pub enum Record {
 }
 
 impl Record {
+    /// What is written: a whole block of the encrypted volume. Of a smaller part the kernel would read the rest first, and that
+    /// of a bad block fails.
+    fn block(self) -> [u8; BLOCK] {
+        let mut block = [0; BLOCK];
+        block[..SECTOR].copy_from_slice(&self.bytes());
+        block
+    }
+
     fn bytes(self) -> [u8; SECTOR] {
         let mut sector = [0; SECTOR];
         sector[..16].copy_from_slice(MAGIC);
         let word: &[u8; 16] = match self {
-            Record::None => return [0; SECTOR],
+            Record::None | Record::Unreadable => return [0; SECTOR],
             Record::Formatting => b"formatting......",
             Record::Formatted => b"formatted.......",
         };
@@ -74,6 +86,8 @@ pub enum Content {
     Ext4,
     /// Anything else.
     Unknown,
+    /// The medium does not give it back.
+    Unreadable,
 }
 
 /// Whether there is an ext4 file system, whosever it is: its magic number.
@@ -133,8 +147,10 @@ pub fn decide(record: Record, content: Content) -> Decision {
     match (record, content) {
         (Record::Formatting, _) | (Record::None, Content::Blank) => Decision::Format,
         // With the record, even a lost superblock is the repair program's: it finds its copies.
-        (Record::Formatted, _) | (Record::None, Content::Ext4) => Decision::Check,
-        (Record::None, Content::Unknown) => Decision::Foreign,
+        (Record::Formatted, _) | (Record::None | Record::Unreadable, Content::Ext4) => Decision::Check,
+        // It may have said `formatted`, and the zeros may be those of a repair that a power cut ended.
+        (Record::Unreadable, Content::Blank) => Decision::Check,
+        (Record::None | Record::Unreadable, Content::Unknown | Content::Unreadable) => Decision::Foreign,
     }
 }
 
@@ -164,24 +180,42 @@ fn record_offset(device: Device<'_>) -> Result<u64, StorageError> {
 /// long.
 pub fn prepare<'a>(device: impl Into<Device<'a>>, report: &mut dyn FnMut(&str)) -> Result<bool, StorageError> {
     let device = device.into();
+    prepare_reading(device, &|offset, length| read_block(device.path, offset, length), report)
+}
+
+type Read<'a> = dyn Fn(u64, usize) -> Result<Vec<u8>, DurableError> + 'a;
+
+/// [`prepare`], with what reads from the device.
+fn prepare_reading(device: Device<'_>, read: &Read<'_>, report: &mut dyn FnMut(&str)) -> Result<bool, StorageError> {
     let offset = record_offset(device)?;
     let device = device.path;
-    let record = Record::parse(&read_block(device, offset, SECTOR)?);
-    let start = read_block(device, 0, BLANK)?;
-    match decide(record, Content::of(&start)) {
-        Decision::Foreign => Err(StorageError::Foreign(device.display().to_string())),
-        Decision::Check => {
-            if wants_check(&start) {
-                check(device, report)?;
+    // One bad block is no reason to give up what is in all others.
+    let record = read(offset, SECTOR).map_or(Record::Unreadable, |sector| Record::parse(&sector));
+    let start = read(0, BLANK);
+    let content = start.as_ref().map_or(Content::Unreadable, |start| Content::of(start));
+    match (decide(record, content), start) {
+        (Decision::Foreign, Err(error)) => Err(error.into()),
+        (Decision::Foreign, Ok(_)) => Err(StorageError::Foreign(device.display().to_string())),
+        (Decision::Check, start) => {
+            match start {
+                Ok(start) if wants_check(&start) => check(device, report)?,
+                Ok(_) => {}
+                Err(error) => {
+                    report(&format!("{error}; its bad blocks are written anew, and the file system is repaired"));
+                    write_unreadable_anew(device, read, BLANK)?;
+                    check(device, report)?;
+                }
             }
-            if record == Record::None {
-                // From here on a lost superblock is the repair program's again.
-                write_block(device, offset, &Record::Formatted.bytes())?;
+            // From here on a lost superblock is the repair program's again.
+            if record != Record::Formatted
+                && let Err(error) = write_block(device, offset, &Record::Formatted.block())
+            {
+                report(&format!("{error}; the file system is used nevertheless"));
             }
             Ok(false)
         }
-        Decision::Format => {
-            write_block(device, offset, &Record::Formatting.bytes())?;
+        (Decision::Format, _) => {
+            write_block(device, offset, &Record::Formatting.block())?;
             // The size is in KiB. Lazy initialisation: the kernel zeroes the inode tables later, in the background.
             let kibibytes = (offset / 1024).to_string();
             let arguments = [
@@ -211,10 +245,21 @@ pub fn prepare<'a>(device: impl Into<Device<'a>>, report: &mut dyn FnMut(&str)) 
             if made.code != Some(0) {
                 return Err(ended("mke2fs", device, &made));
             }
-            write_block(device, offset, &Record::Formatted.bytes())?;
+            write_block(device, offset, &Record::Formatted.block())?;
             Ok(true)
         }
     }
+}
+
+/// Writes zeros over those blocks of the first `length` bytes that cannot be read: a medium then has others in their place. What
+/// lies there in a file system is there more than once, and `e2fsck` looks for it only where something can be read.
+fn write_unreadable_anew(device: &Path, read: &Read<'_>, length: usize) -> Result<(), StorageError> {
+    for offset in (0..length as u64).step_by(BLOCK) {
+        if read(offset, BLOCK).is_err() {
+            write_block(device, offset, &[0; BLOCK])?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks and repairs what [`prepare`] passed, and [`mount`] then failed on.
@@ -274,7 +319,8 @@ mod tests {
         assert_eq!(decide(None, Blank), Format);
         assert_eq!(decide(None, Ext4), Check);
         assert_eq!(decide(None, Unknown), Foreign);
-        for content in [Blank, Ext4, Unknown] {
+        for content in [Blank, Ext4, Unknown, Content::Unreadable] {
+            assert_ne!(decide(Record::Unreadable, content), Format);
             assert_eq!(decide(Formatting, content), Format);
             assert_eq!(decide(Formatted, content), Check);
         }
@@ -323,6 +369,42 @@ mod tests {
         assert!(!prepare(&partition, &mut |line| told.push(line.to_owned())).unwrap());
         assert!(told.iter().any(|line| line.contains("needs a thorough repair")), "{told:?}");
         assert!(!prepare(&partition, &mut |_| ()).unwrap());
+    }
+
+    /// One sector that could not be read kept every slot from starting, for ever: all have the same `data`.
+    #[test]
+    fn a_bad_block_in_the_record_or_at_the_start_costs_nothing_else() {
+        let size = 256 * 1024 * 1024;
+        let (file, partition) = partition(size);
+        assert!(prepare(&partition, &mut |_| ()).unwrap());
+        let told = std::cell::RefCell::new(Vec::new());
+        let prepared = |bad: u64| {
+            // As long as nothing was written over it.
+            let before = read_block(file.path(), bad, BLOCK).unwrap();
+            let read = |offset: u64, length: usize| {
+                let bytes = read_block(file.path(), offset, length)?;
+                let meets = offset <= bad && bad < offset + length as u64;
+                if meets && read_block(file.path(), bad, BLOCK)? == before {
+                    return Err(DurableError::ReadBack { path: file.path().to_owned() });
+                }
+                Ok(bytes)
+            };
+            let mut report = |line: &str| told.borrow_mut().push(line.to_owned());
+            prepare_reading(Device::from(&partition), &read, &mut report)
+        };
+        assert!(!prepared(0).unwrap());
+        assert!(told.borrow().iter().any(|line| line.contains("bad blocks")), "{:?}", told.borrow());
+        assert_eq!(Content::of(&read_block(file.path(), 0, BLANK).unwrap()), Content::Ext4);
+        // Behind the superblock.
+        write_block(file.path(), 7 * BLOCK as u64, &[1; BLOCK]).unwrap();
+        assert!(!prepared(7 * BLOCK as u64).unwrap());
+        // The record reads as it was once it is written again, whole.
+        assert!(!prepared(size - RESERVED).unwrap());
+        assert_eq!(Record::parse(&read_block(file.path(), size - RESERVED, SECTOR).unwrap()), Record::Formatted);
+        // Neither of the two is there.
+        write_block(file.path(), size - RESERVED, &[0; SECTOR]).unwrap();
+        assert!(prepared(0).is_err());
+        assert_eq!(Content::of(&read_block(file.path(), 0, BLANK).unwrap()), Content::Ext4, "touched");
     }
 
     /// Writes a field of the superblock as the kernel and tune2fs do, its checksum as well.

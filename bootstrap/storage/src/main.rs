@@ -14,7 +14,7 @@
 //! A power cut after any of them: the next start does it again, from where it was. What was opened is written to standard
 //! output, a line `NAME DEVICE BYTES` for each volume; what people should know goes to standard error.
 
-use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, Slot, State};
+use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, Copies, PARTITION, Slot};
 use belvedere_durable::{DeviceFile, read_block};
 use belvedere_luks2::Passphrase;
 use belvedere_storage::StorageError;
@@ -220,5 +220,5 @@ fn is_proven(found: &[Partition], slot: Slot) -> bool {
     let Ok(partition) = partitions::find(found, PARTITION) else { return false };
     let read = |offset| read_block(&partition.device, offset, BLOCK).unwrap_or_default();
     let copies = Copies::read(&read(COPY_OFFSETS[0]), &read(COPY_OFFSETS[1]));
-    copies.current().is_some_and(|table| table.record(slot).state == State::Good)
+    copies.current().is_some_and(|table| table.proves(slot))
 }

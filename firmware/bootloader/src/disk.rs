@@ -28,6 +28,30 @@ struct Partition {
     esp: bool,
 }
 
+/// Why there is no disk.
+pub enum NotFound {
+    /// This program was started from a stick.
+    Usb,
+    /// Another reason, in words.
+    Other(String),
+}
+
+impl NotFound {
+    /// For people.
+    pub fn words(self) -> String {
+        match self {
+            Self::Usb => String::from("this is a stick"),
+            Self::Other(reason) => reason,
+        }
+    }
+}
+
+impl From<String> for NotFound {
+    fn from(reason: String) -> Self {
+        Self::Other(reason)
+    }
+}
+
 /// Our own disk's partitions.
 pub struct Disk {
     partitions: Vec<Partition>,
@@ -35,12 +59,18 @@ pub struct Disk {
 
 impl Disk {
     /// Looks for the partitions of the disk that this image was loaded from.
-    pub fn find() -> Result<Self, String> {
+    ///
+    /// Not of a stick: the operating system takes none for the appliance's disk, so that what is decided by a stick's table, such
+    /// as an update of the firmware's key databases, would be done to a disk that it knows nothing of.
+    pub fn find() -> Result<Self, NotFound> {
         let own = shared::<LoadedImage>(boot::image_handle())
             .ok()
             .and_then(|image| image.device())
             .ok_or_else(|| String::from("the firmware does not say which disk this is"))?;
         let disk = parent(&path_bytes(own)?);
+        if is_attached_by_usb(&disk) {
+            return Err(NotFound::Usb);
+        }
         let handles = boot::find_handles::<PartitionInfo>().map_err(|error| format!("no partitions: {}", error.status()))?;
         let mut partitions = Vec::new();
         for handle in handles {
@@ -178,6 +208,14 @@ fn parent(path: &[u8]) -> Vec<u8> {
         .map(|node| usize::from(node.length()))
         .sum();
     path.get(..length).unwrap_or(path).to_vec()
+}
+
+/// Whether a device path leads over USB, in any of its three ways to name a device (UEFI 2.10, 10.3.4).
+fn is_attached_by_usb(path: &[u8]) -> bool {
+    let usb = [DeviceSubType::MESSAGING_USB, DeviceSubType::MESSAGING_USB_WWID, DeviceSubType::MESSAGING_USB_CLASS];
+    <&DevicePath>::try_from(path).is_ok_and(|path| {
+        path.node_iter().any(|node| node.device_type() == DeviceType::MESSAGING && usb.contains(&node.sub_type()))
+    })
 }
 
 /// Opens a protocol beside whoever uses it already: an exclusive one would take the disk from the file system driver.

@@ -173,8 +173,7 @@ fn start<M: Machine>(machine: &mut M, slot: Slot, fuses: u32, table: Option<Tabl
     match load(machine, slot, fuses) {
         Err((why, reason)) => note(machine, slot, why, &reason),
         Ok(image) => {
-            // A table that was made anew takes every slot for proven, and none for the last one.
-            let table = table.filter(|table| table.last_good == Some(slot) && table.record(slot).state == State::Good);
+            let table = table.filter(|table| table.proves(slot));
             if let Some(table) = table {
                 let minimum = !matches!(table.record(Slot::Minimum).state, State::Empty | State::Bad);
                 if updates::apply(machine, slot, &image, fuses, minimum) {

@@ -27,7 +27,7 @@ use uefi::proto::tcg::{EventType, PcrIndex};
 use uefi::runtime::{self, ResetType, VariableAttributes, VariableVendor};
 use uefi::{CString16, Guid, Handle, Status, cstr16};
 
-use crate::disk::{Disk, shared};
+use crate::disk::{Disk, NotFound, shared};
 use crate::panel::{self, Panel};
 use crate::pci;
 use crate::tpm::FirmwareTpm;
@@ -45,11 +45,22 @@ const KERNEL_TIME: u16 = 75;
 /// Where the firmware looks for this program.
 const BOOTLOADER: &str = "\\EFI\\BOOT\\BOOTAA64.EFI";
 
-/// Runs for ever: until a slot's kernel takes over.
-pub fn run() -> ! {
+/// Runs for ever: until a slot's kernel takes over. Comes back only when it was started from a stick, and the firmware goes on to
+/// its next place to start from.
+pub fn run() -> Status {
     let watchdog = pci::arm_watchdog(HARDWARE_WATCHDOG);
     let (watchdog, unarmed) = watchdog.map_or_else(|why| (None, Some(why)), |watchdog| (watchdog, None));
-    let mut machine = Uefi { disk: Disk::find(), panel: panel::find(), places: Vec::new(), watchdog };
+    let disk = match Disk::find() {
+        Err(NotFound::Usb) => {
+            say(format_args!(
+                "belvedere: this is a stick, which is not started from; write its image to the appliance's disk"
+            ));
+            return Status::UNSUPPORTED;
+        }
+        Err(NotFound::Other(reason)) => Err(reason),
+        Ok(disk) => Ok(disk),
+    };
+    let mut machine = Uefi { disk, panel: panel::find(), places: Vec::new(), watchdog };
     machine.show(Condition::Booting);
     if let Some(why) = unarmed {
         machine.say(&format!("the watchdog is not armed before the kernel arms it: {why}"));
@@ -63,7 +74,7 @@ pub fn run() -> ! {
         rounds.round(&mut machine);
         if machine.disk.is_err() {
             // It may have been slow to appear.
-            machine.disk = Disk::find();
+            machine.disk = Disk::find().map_err(NotFound::words);
         }
     }
 }

@@ -196,11 +196,18 @@ impl Copies {
 
     /// Tells this table from that of another disk. Nothing when no copy is valid.
     pub fn mark(&self) -> Option<Mark> {
-        let copy = self.current_copy()?;
-        let mut mark = [0; 12];
-        mark[..8].copy_from_slice(&self.generation(copy).to_le_bytes());
-        mark[8..].copy_from_slice(&self.blocks[copy][CHECKSUM..]);
-        Some(mark)
+        self.current_copy().and_then(|copy| self.marks()[copy])
+    }
+
+    /// The same of each copy, the older one, too.
+    pub fn marks(&self) -> [Option<Mark>; 2] {
+        core::array::from_fn(|copy| {
+            let table = self.found[copy].ok()?;
+            let mut mark = [0; 12];
+            mark[..8].copy_from_slice(&table.generation.to_le_bytes());
+            mark[8..].copy_from_slice(&self.blocks[copy][CHECKSUM..]);
+            Some(mark)
+        })
     }
 
     /// The block that makes `table` the one that holds, for a routine change: one whose loss costs a try or a start.

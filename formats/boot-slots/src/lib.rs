@@ -187,6 +187,12 @@ impl Table {
         Self { generation: 0, preferred: Slot::A, last_good: None, reset: Reset::None, records: [record; 3] }
     }
 
+    /// Whether what runs in `slot` operated before, as this table knows: reason enough to do what cannot be undone for it. A
+    /// table that was made anew takes every slot for good, and none for proven.
+    pub fn proves(&self, slot: Slot) -> bool {
+        self.last_good == Some(slot) && self.record(slot).state == State::Good
+    }
+
     /// Whether the two differ in nothing but the generation.
     pub fn says_the_same(&self, other: &Self) -> bool {
         Self { generation: other.generation, ..*self } == *other

@@ -342,3 +342,14 @@ fn a_level_that_the_signed_image_contradicts_is_put_right() {
     let after = refused(&written, Slot::B, Refusal::RolledBack { level: 0 }).unwrap();
     assert_eq!((after.record(Slot::B).state, after.record(Slot::B).rollback_level), (State::Bad, 0));
 }
+
+/// An unproven release met a table that was made anew, was "good" by it, and moved the fuses past every other slot.
+#[test]
+fn a_table_that_was_made_anew_proves_no_slot_until_it_operated() {
+    let table = Table::made_anew(3);
+    assert!(Slot::ALL.iter().all(|&slot| table.record(slot).state == State::Good && !table.proves(slot)));
+    let table = operating(&table, Slot::B).unwrap();
+    assert_eq!(Slot::ALL.map(|slot| table.proves(slot)), [false, true, false]);
+    let table = table.written(Slot::B, 4);
+    assert!(!table.proves(Slot::B), "another release is in it now");
+}

@@ -58,6 +58,9 @@ impl<'a> Program<'a> {
             }
         }
         contents.sort_unstable();
+        // Sections that lie over each other would have the same bytes hashed again and again.
+        let together = contents.iter().try_fold(headers, |all, (_, size)| all.checked_add(*size))?;
+        (together <= file.len()).then_some(())?;
         let mut hashed = headers;
         for (place, size) in contents {
             hash.update(file.get(place..place.checked_add(size)?)?);
@@ -142,5 +145,10 @@ mod tests {
         let mut wrong = file.clone();
         wrong[0x3c..0x40].copy_from_slice(&[0xff; 4]);
         assert_eq!(Program::read(&wrong), None);
+        // A second section over the first one: more bytes than the file has.
+        let mut twice = sample(b"");
+        twice[0x46] = 2;
+        twice.copy_within(0x148..0x170, 0x170);
+        assert_eq!(Program::read(&twice), None);
     }
 }

@@ -32,6 +32,7 @@ pub struct Builder {
     firmware: PathBuf,
     secure_world: Option<SecureWorld>,
     second_disk: Option<PathBuf>,
+    stick_first: bool,
     has_tpm: bool,
     second_port: bool,
     fresh: bool,
@@ -57,6 +58,13 @@ impl Builder {
     #[must_use]
     pub fn stick(mut self, image: impl Into<PathBuf>) -> Self {
         self.stick = Some(image.into());
+        self
+    }
+
+    /// The firmware tries to start from the stick before it starts from the disk.
+    #[must_use]
+    pub fn stick_first(mut self) -> Self {
+        self.stick_first = true;
         self
     }
 
@@ -146,6 +154,7 @@ impl Builder {
             firmware: self.firmware,
             secure_world: self.secure_world,
             second_disk: self.second_disk,
+            stick_first: self.stick_first,
             has_tpm: self.has_tpm,
             second_port: self.second_port,
             stick: self.stick,
@@ -184,6 +193,7 @@ pub struct Appliance {
     firmware: PathBuf,
     secure_world: Option<SecureWorld>,
     second_disk: Option<PathBuf>,
+    stick_first: bool,
     has_tpm: bool,
     second_port: bool,
     stick: Option<PathBuf>,
@@ -223,6 +233,7 @@ impl Appliance {
             image,
             secure_world: None,
             second_disk: None,
+            stick_first: false,
             has_tpm: true,
             second_port: false,
             fresh: false,
@@ -310,6 +321,7 @@ impl Appliance {
             firmware: flash.unwrap_or_else(|| self.firmware.clone()),
             variables: self.state.join("variables.fd"),
             second_disk: self.second_disk.clone(),
+            stick_first: self.stick_first,
             disk: self.disk(),
             console: self.console_log(),
             monitor: monitor.clone(),

@@ -43,6 +43,8 @@ pub struct Machine {
     pub tpm: Option<PathBuf>,
     /// A stick that is in the port when the power comes on.
     pub stick: Option<PathBuf>,
+    /// The firmware looks for something to start on the stick first, and then on the disk.
+    pub stick_first: bool,
     /// What is held while the power comes on.
     pub gesture: Option<Gesture>,
     /// The processor has a secure world, and `firmware` is what it starts with (see `firmware/secure-world`): where that
@@ -106,7 +108,7 @@ impl Machine {
             // Before the own one, so that the kernel finds it first.
             push(&["-device", "virtio-blk-pci,drive=second-disk"]);
         }
-        push(&["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
+        push(&["-device", &format!("virtio-blk-pci,drive=disk,bootindex={}", u8::from(self.stick_first))]);
         if self.tpm.is_some() {
             push(&["-device", "tpm-tis-device,tpmdev=tpm0", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
         }
@@ -140,7 +142,9 @@ impl Machine {
         with_path("-qmp", "unix:", &self.monitor, ",server=on,wait=off");
         if let Some(stick) = &self.stick {
             with_path("-blockdev", "driver=raw,node-name=stick,file.driver=file,file.filename=", stick, "");
-            all.extend(["-device", "usb-storage,id=stick,drive=stick,bus=xhci.0,removable=true"].map(OsString::from));
+            let place = if self.stick_first { ",bootindex=0" } else { "" };
+            let device = format!("usb-storage,id=stick,drive=stick,bus=xhci.0,removable=true{place}");
+            all.extend(["-device", &device].map(OsString::from));
         }
         all
     }
@@ -167,6 +171,7 @@ mod tests {
             monitor: "m".into(),
             tpm: None,
             stick: None,
+            stick_first: false,
             gesture: None,
             secure_console: None,
         };

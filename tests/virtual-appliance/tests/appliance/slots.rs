@@ -56,6 +56,16 @@ fn a_copy_of_its_disk_in_the_same_machine_neither_stops_it_nor_is_written_to() {
     assert_eq!(must(appliance.second_disk_bytes())[1], 0, "bytes written to the other disk");
 }
 
+/// What a stick's own slot table says would be done to this appliance's fuses and key databases.
+#[test]
+fn a_stick_with_a_whole_image_is_not_started_from_where_the_firmware_tries_it_first() {
+    let scratch = scratch();
+    let stick = copy(scratch.path()).join("disk.img");
+    let mut appliance = must(appliance(&image(), scratch.path()).stick(stick).stick_first().start());
+    must(appliance.console_contains("belvedere: this is a stick, which is not started from", BOOT));
+    must(appliance.console_contains(OPERATING, BOOT));
+}
+
 #[test]
 fn the_try_of_a_new_release_is_on_the_disk_before_it_starts_whatever_happens_to_the_power() {
     let scratch = scratch();
