@@ -345,10 +345,11 @@ fn a_level_that_the_signed_image_contradicts_is_put_right() {
 
 /// An unproven release met a table that was made anew, was "good" by it, and moved the fuses past every other slot.
 #[test]
-fn a_table_that_was_made_anew_proves_no_slot_until_it_operated() {
+fn a_table_that_was_made_anew_proves_no_slot_until_an_update_is_committed() {
     let table = Table::made_anew(3);
     assert!(Slot::ALL.iter().all(|&slot| table.record(slot).state == State::Good && !table.proves(slot)));
-    let table = operating(&table, Slot::B).unwrap();
+    assert_eq!(operating(&table.with_starts(Slot::B, 1), Slot::B).map(|table| table.proves(Slot::B)), Some(false));
+    let table = table.committed(Slot::B);
     assert_eq!(Slot::ALL.map(|slot| table.proves(slot)), [false, true, false]);
     let table = table.written(Slot::B, 4);
     assert!(!table.proves(Slot::B), "another release is in it now");
