@@ -67,10 +67,11 @@ impl Disk {
             .ok()
             .and_then(|image| image.device())
             .ok_or_else(|| String::from("the firmware does not say which disk this is"))?;
-        let disk = parent(&path_bytes(own)?);
-        if is_attached_by_usb(&disk) {
+        let path = path_bytes(own)?;
+        if is_attached_by_usb(&path) {
             return Err(NotFound::Usb);
         }
+        let disk = parent(&path);
         let handles = boot::find_handles::<PartitionInfo>().map_err(|error| format!("no partitions: {}", error.status()))?;
         let mut partitions = Vec::new();
         for handle in handles {
