@@ -76,8 +76,8 @@ fn built(directory: &Path, replaced: &[(&str, &str)], more: impl FnOnce(&Path)) 
     assert!(copied.success());
     let misbehaving = misbehaving();
     for (program, replaces) in replaced {
-        let place = programs.join(format!("bin/belvedere-{replaces}"));
-        assert!(place.is_file(), "the image has no {}", place.display());
+        let mut places = ["bin", "initramfs"].map(|of| programs.join(format!("{of}/belvedere-{replaces}"))).into_iter();
+        let place = places.find(|place| place.is_file()).unwrap_or_else(|| panic!("the image has no {replaces}"));
         fs::copy(misbehaving.join(format!("misbehaving-{program}")), &place).unwrap();
     }
     more(&programs);
