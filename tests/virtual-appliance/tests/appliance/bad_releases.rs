@@ -96,6 +96,7 @@ fn built(directory: &Path, replaced: &[(&str, &str)], more: impl FnOnce(&Path)) 
     if let Err(error) = build(&request, &mut Progress::new()) {
         panic!("{error}");
     }
+    fs::copy(image().join("firmware.fd"), output.join("firmware.fd")).unwrap();
     output
 }
 
