@@ -13,10 +13,11 @@
 //! 3. record `formatted` — from here on the partition is never formatted again
 //! 4. mount
 //!
-//! A record that was torn or lost is read as none, and one in a bad block may have been any. Then a blank partition is formatted, which is right when the first step
-//! was torn; and an ext4 file system that is ours by its label is checked and gets its record again: it is empty when the
-//! third step was torn, and years of work when a bad sector took the record. A label proves no more than a record does, but
-//! no less either. Any other ext4 was there before the appliance, and is not taken over with whatever identity is in it.
+//! A record in a bad block may have been any: nothing is formatted then. One that was torn or lost is read as none: then a
+//! blank partition is formatted, which is right when the first step was torn; and an ext4 file system that is ours by its label is checked
+//! and gets its record again: it is empty when the third step was torn, and years of work when a bad sector took the
+//! record. A label proves no more than a record does, but no less either. Any other ext4 was there before the
+//! appliance, and is not taken over with whatever identity is in it.
 
 use crate::partitions::Device;
 use crate::program::{Ended, Program, last_line};
@@ -176,8 +177,8 @@ fn record_offset(device: Device<'_>) -> Result<u64, StorageError> {
     })
 }
 
-/// Makes the file system, or checks it where it [wants to be](wants_check). Returns whether it was made now. `report` gets a line now and then while that takes
-/// long.
+/// Makes the file system, or checks it where it [wants to be](wants_check). Returns whether it was made now. `report` gets a
+/// line now and then while that takes long.
 pub fn prepare<'a>(device: impl Into<Device<'a>>, report: &mut dyn FnMut(&str)) -> Result<bool, StorageError> {
     let device = device.into();
     prepare_reading(device, &|offset, length| read_block(device.path, offset, length), report)
