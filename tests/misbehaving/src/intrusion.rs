@@ -12,7 +12,20 @@ use std::path::{Path, PathBuf};
 /// The name of what is left behind.
 pub const MARK: &str = "belvedere-intruder";
 /// What is tried, in this order: what others' data is hidden behind is taken away last.
-pub const ATTEMPTS: [&str; 8] = ["find", "leave", "remount", "settings", "devices", "disks", "variables", "uncovered"];
+pub const ATTEMPTS: [&str; 9] =
+    ["find", "leave", "remount", "settings", "strict", "devices", "disks", "variables", "uncovered"];
+/// Settings of the kernel against others' tricks (`bootstrap/init`, "Settings of the kernel that close…"), and the least that
+/// each must be.
+pub const STRICT: [(&str, u32); 8] = [
+    ("/proc/sys/fs/protected_symlinks", 1),
+    ("/proc/sys/fs/protected_hardlinks", 1),
+    ("/proc/sys/fs/protected_fifos", 2),
+    ("/proc/sys/fs/protected_regular", 2),
+    ("/proc/sys/fs/suid_dumpable", 0),
+    ("/proc/sys/kernel/dmesg_restrict", 1),
+    ("/proc/sys/kernel/kptr_restrict", 2),
+    ("/proc/sys/kernel/unprivileged_bpf_disabled", 1),
+];
 /// Names each start of the kernel.
 const START: &str = "/proc/sys/kernel/random/boot_id";
 /// Where the service that makes containers has a second `/proc`.
@@ -20,7 +33,8 @@ const WHOLE_PROC: &str = "/run/belvedere-proc";
 const DATA: &str = "/var/lib/belvedere";
 const VARIABLES: &str = "/sys/firmware/efi/efivars";
 
-/// Tries one of them and says what came of it: `found <path>`, `left <path>`, `opened <path>`.
+/// Tries one of them and says what came of it: `found <path>`, `left <path>`, `opened <path>`;
+/// of each setting that it may read, whether it is `strict <path>` or `loose <path>`.
 pub fn attempt(name: &str) {
     match name {
         "find" => find(),
@@ -45,6 +59,7 @@ pub fn attempt(name: &str) {
                 opens(Path::new(path));
             }
         }
+        "strict" => strict(),
         "disks" => disks(),
         "variables" => variables(),
         _ => {
@@ -53,6 +68,15 @@ pub fn attempt(name: &str) {
                 opens(Path::new(path));
             }
         }
+    }
+}
+
+fn strict() {
+    for (path, least) in STRICT {
+        let Ok(text) = std::fs::read_to_string(path) else { continue };
+        let value: Option<u32> = text.trim().parse().ok();
+        let right = if least == 0 { value == Some(0) } else { value.is_some_and(|value| value >= least) };
+        println!("intruder: {} {path}", if right { "strict" } else { "loose" });
     }
 }
 

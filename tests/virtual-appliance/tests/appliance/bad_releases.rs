@@ -448,11 +448,20 @@ fn what_services_that_were_taken_over_leave_behind_does_not_outlive_a_restart_ex
         assert!(first.iter().any(|[by, what, _]| by == service && what == "left"), "{service} tried nothing: {first:?}");
     }
     assert!(!first.iter().any(|[_, what, _]| what == "found"), "a mark before anything was left: {first:?}");
+    assert!(!first.iter().any(|[_, what, _]| what == "loose"), "a setting of the kernel is not what it must be: {first:?}");
+    for setting in [
+        "fs/protected_symlinks", "fs/protected_hardlinks", "fs/protected_fifos", "fs/protected_regular", "fs/suid_dumpable",
+        "kernel/dmesg_restrict", "kernel/kptr_restrict", "kernel/unprivileged_bpf_disabled",
+    ] {
+        let read = first.iter().any(|[_, what, path]| what == "strict" && path.ends_with(setting));
+        assert!(read, "no service could read {setting}: {first:?}");
+    }
     for [service, _, path] in first.iter().chain(&second) {
         assert!(!path.contains("BelvedereIntruder"), "{service} made a variable of the firmware that stays: {path}");
     }
+    let left = first.iter().filter(|[_, what, _]| what == "left").count();
     let kept: Vec<_> = second.iter().filter(|[_, what, _]| what == "found").collect();
-    println!("measured: {} marks left, {} outlived the restart", first.len(), kept.len());
+    println!("measured: {left} marks left, {} outlived the restart", kept.len());
     assert!(!kept.is_empty(), "not even its own data is kept");
     for [service, _, path] in &kept {
         assert!(may_keep(service, path), "{service} finds {path}");
