@@ -193,7 +193,7 @@ fn sign_all(
         .with("command line", command_line)
         .with("rollback level", request.rollback_level.to_string())
         .with("guid", keys.owner_guid()?)
-        .with("variables", firmware_variables::settings());
+        .with("variables", firmware_variables::settings_text(board));
     for key in UefiKey::ALL {
         inputs = inputs.with_file("certificate", &keys.uefi_certificate(key))?;
     }

@@ -1,6 +1,7 @@
 //! The disk: a GPT with the appliance's partitions, as a sparse file.
 
 use crate::board::Sizes;
+use crate::boot_entries;
 use crate::error::{Error, Result};
 use belvedere_luks2::RECORD_OFFSETS;
 use belvedere_luks2::record::{self, VolumeState};
@@ -69,6 +70,21 @@ pub fn layout(sizes: Sizes, esp_a: PathBuf, esp_b: PathBuf, boot_slots: Vec<u8>,
     ]
 }
 
+/// The EFI system partitions, for the firmware's boot entries. They are at the same places and have the same GUIDs in every
+/// release: the entries are in the board's flash, and whoever writes a newer image over the disk leaves them there.
+pub fn boot_partitions(sizes: Sizes) -> [boot_entries::Partition; 2] {
+    [(1, "esp-a", MEGABYTE), (2, "esp-b", MEGABYTE + sizes.esp)].map(|(number, name, start)| boot_entries::Partition {
+        number,
+        first_block: start / SECTOR,
+        blocks: sizes.esp / SECTOR,
+        guid: boot_guid(name).to_bytes_le(),
+    })
+}
+
+fn boot_guid(name: &str) -> uuid::Uuid {
+    derived_guid(&[b"boot partition", name.as_bytes()])
+}
+
 /// A GUID that follows from names alone, so that the same inputs give the same disk.
 fn derived_guid(parts: &[&[u8]]) -> uuid::Uuid {
     let mut hash = Sha256::new();
@@ -104,7 +120,10 @@ pub fn make(path: &Path, slices: &[Slice], identity: &[u8]) -> Result<()> {
             number,
             Partition {
                 part_type_guid: if slice.efi { EFI } else { LINUX_FS },
-                part_guid: derived_guid(&[b"partition", slice.name.as_bytes(), identity]),
+                part_guid: match slice.efi {
+                    true => boot_guid(slice.name),
+                    false => derived_guid(&[b"partition", slice.name.as_bytes(), identity]),
+                },
                 first_lba: start / SECTOR,
                 last_lba: (start + slice.bytes) / SECTOR - 1,
                 flags: 0,
@@ -269,6 +288,17 @@ mod tests {
         };
         let found = ["esp-a", "esp-b", "system-a", "system-b", "system-minimum", "data"].map(sectors);
         assert_eq!(found, [sizes.esp, sizes.esp, sizes.system, sizes.system, sizes.system, sizes.data]);
+        let table = GptConfig::new().open(&path).unwrap();
+        let boot = [1, 2].map(|number| {
+            let partition = &table.partitions()[&number];
+            boot_entries::Partition {
+                number,
+                first_block: partition.first_lba,
+                blocks: partition.last_lba - partition.first_lba + 1,
+                guid: partition.part_guid.to_bytes_le(),
+            }
+        });
+        assert_eq!(boot, boot_partitions(sizes));
         assert_eq!(
             std::fs::metadata(&path).unwrap().len(),
             slices.iter().map(|slice| slice.bytes).sum::<u64>() + 2 * MEGABYTE

@@ -4,7 +4,9 @@
 //! programs that our appliance starts. So nothing is taken for granted: each variable is one that is named here, and those
 //! that decide about trust have the one right content.
 
+use crate::board::Board;
 use crate::error::{Error, Result};
+use crate::firmware_variables::{GLOBAL, settings};
 use crate::program::{program, run};
 use crate::secure_boot_measurement::SecureBootVariables;
 use belvedere_keys::{KeyDirectory, UefiKey};
@@ -24,7 +26,6 @@ struct Store {
     variables: Vec<Variable>,
 }
 
-const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 const SECURITY: &str = "d719b2cb-3d3a-4596-a3bc-dad00e67656f";
 
 /// What the firmware itself keeps, with no bearing on what is started.
@@ -53,7 +54,7 @@ fn signature_list(owner: uuid::Uuid, certificate: &[u8]) -> String {
     format!("{X509}{}{}{}", hex::encode(list), hex::encode(owner.to_bytes_le()), hex::encode(certificate))
 }
 
-fn wanted(keys: &KeyDirectory) -> Result<Vec<Wanted>> {
+fn wanted(keys: &KeyDirectory, board: &Board) -> Result<Vec<Wanted>> {
     let guid = keys.owner_guid()?;
     let owner =
         uuid::Uuid::parse_str(guid.trim()).map_err(|error| Error::invalid("the keys' owner GUID", error.to_string()))?;
@@ -62,8 +63,8 @@ fn wanted(keys: &KeyDirectory) -> Result<Vec<Wanted>> {
         ("CustomMode", "c076ec0c-7028-4399-a072-71ee5c448b9f", "00".to_owned()),
         ("VendorKeysNv", "9073e4e0-60ec-4b6e-9903-4c223c260f3c", "00".to_owned()),
         ("certdb", "d9bee56e-75dc-49d9-b4d7-b534210f637a", "04000000".to_owned()),
-        ("Timeout", GLOBAL, "0000".to_owned()),
     ];
+    wanted.extend(settings(board).into_iter().map(|(name, data)| (name, GLOBAL, hex::encode(data))));
     for (name, vendor, key) in [("PK", GLOBAL, UefiKey::Pk), ("KEK", GLOBAL, UefiKey::Kek), ("db", SECURITY, UefiKey::Db)] {
         let certificate = keys.uefi_certificate(key);
         let task = format!("reading {}", certificate.display());
@@ -105,14 +106,14 @@ fn faults(found: &[Variable], wanted: &[Wanted]) -> Vec<String> {
 ///
 /// # Errors
 /// When something is in it that must not be, or the other way round.
-pub fn check(tool: &str, keys: &KeyDirectory, store: &Path) -> Result<SecureBootVariables> {
+pub fn check(tool: &str, keys: &KeyDirectory, board: &Board, store: &Path) -> Result<SecureBootVariables> {
     let listing = store.with_extension("listing.json");
     run(program(tool).arg("-i").arg(store).arg("--output-json").arg(&listing), "listing the firmware's variables")?;
     let text = std::fs::read(&listing).map_err(Error::file("read", &listing))?;
     std::fs::remove_file(&listing).map_err(Error::file("remove", &listing))?;
     let found: Store =
         serde_json::from_slice(&text).map_err(|error| Error::invalid(listing.display().to_string(), error.to_string()))?;
-    let faults = faults(&found.variables, &wanted(keys)?);
+    let faults = faults(&found.variables, &wanted(keys, board)?);
     if !faults.is_empty() {
         return Err(Error::invalid("the firmware's variables", faults.join("; ")));
     }
@@ -138,7 +139,7 @@ mod tests {
     fn good() -> (tempfile::TempDir, Vec<Wanted>, Vec<Variable>) {
         let directory = tempfile::tempdir().unwrap();
         let keys = belvedere_keys::create(directory.path().join("keys"), belvedere_keys::Validity::default()).unwrap();
-        let wanted = wanted(&keys).unwrap();
+        let wanted = wanted(&keys, crate::board::find("qemu-aarch64").unwrap()).unwrap();
         let mut found: Vec<Variable> = wanted.iter().map(|(name, guid, data)| variable(name, guid, data)).collect();
         found.push(variable("ConOut", GLOBAL, "01"));
         found.push(variable("dbx", SECURITY, &format!("{SHA256}{}", "0".repeat(120))));
@@ -154,7 +155,6 @@ mod tests {
         for (change, word) in [
             (variable("dbt", SECURITY, "00"), "dbt"),
             (variable("Boot0004", GLOBAL, "00"), "Boot0004"),
-            (variable("BootOrder", GLOBAL, "0400"), "BootOrder"),
             (variable("PK", SECURITY, "00"), "PK"),
             (variable("MokList", "605dab50-e046-4300-abb6-3dd810dd8b23", "00"), "MokList"),
         ] {
@@ -170,6 +170,9 @@ mod tests {
             found[db].data = data.to_owned();
             assert!(faults(&found, &wanted)[0].starts_with("db "));
         }
+        let mut other = found.clone();
+        other.iter_mut().find(|variable| variable.name == "BootOrder").unwrap().data = "04000000".into();
+        assert_eq!(faults(&other, &wanted), ["BootOrder has another content than ours"]);
         let mut without = found.clone();
         without.remove(db);
         assert_eq!(faults(&without, &wanted), ["db is there 0 times"]);

@@ -7,6 +7,7 @@
 
 pub mod appliance;
 pub mod board;
+pub mod boot_entries;
 pub mod boot_partition;
 pub mod boot_policy;
 pub mod cache;

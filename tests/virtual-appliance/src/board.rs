@@ -99,11 +99,6 @@ impl Machine {
         push(&["-device", "qemu-xhci,id=xhci", "-device", "virtio-gpu-pci"]);
         push(&["-device", "virtio-keyboard-pci", "-device", "i6300esb"]);
         push(&["-device", "virtio-rng-pci"]);
-        // The firmware starts from disks alone. Its network would be of no use, and where it starts all its drivers
-        // (`firmware/virtual-board`) it could wait for the random number generator for ever.
-        for protocol in ["IPv4", "IPv6"] {
-            push(&["-fw_cfg", &format!("name=opt/org.tianocore/{protocol}Support,string=no")]);
-        }
         // The ports' own boot ROMs would only make the firmware try the network.
         push(&["-netdev", "user,id=net0"]);
         push(&["-device", "virtio-net-pci,netdev=net0,id=port0,romfile=,mac=52:54:00:be:17:00"]);

@@ -1,4 +1,4 @@
-//! Adds variables to the firmware's store, as somebody does who can write them: from a running system or the flash itself.
+//! Sets variables in the firmware's store, as somebody does who can write them: from a running system or the flash itself.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,29 +16,64 @@ const FIRST: u64 = 0x64;
 const HEADER: usize = 60;
 const LIMIT: u64 = 0x4_0000;
 
-/// Adds a variable behind those that are there (EDK2's authenticated variable format). Not while a machine uses the store.
-///
-/// # Errors
-/// When the store cannot be read or written, or is full.
-pub fn add(store: &Path, name: &str, vendor: [u8; 16], data: &[u8]) -> Result<(), Error> {
-    let file = File::options().read(true).write(true).open(store).map_err(file_error("open", store))?;
-    let mut place = FIRST;
-    loop {
+/// Starts a variable's header.
+const START: [u8; 2] = [0xaa, 0x55];
+/// State of a variable that holds, and where it stands in the header.
+const ADDED: u8 = 0x3f;
+const STATE: u64 = 2;
+/// What is left of [`ADDED`] in one that does not hold any more.
+const DELETED: u8 = 0x3d;
+
+/// A variable in the store.
+struct Found {
+    /// Where its header begins, bytes from the start of the store.
+    place: u64,
+    /// UTF-16 with the zero at its end.
+    name: Vec<u8>,
+    /// Where its content begins.
+    data: u64,
+}
+
+/// All variables, those that do not hold any more as well, and where they end.
+fn walk(file: &File, store: &Path) -> Result<(Vec<Found>, u64), Error> {
+    let (mut all, mut place) = (Vec::new(), FIRST);
+    while place < LIMIT {
         let mut header = [0; HEADER];
         file.read_exact_at(&mut header, place).map_err(file_error("read", store))?;
-        if header[..2] != [0xaa, 0x55] {
+        if header[..2] != START {
             break;
         }
         let size = |at: usize| u64::from(u32::from_le_bytes(std::array::from_fn(|index| header[at + index])));
-        place = (place + HEADER as u64 + size(36) + size(40)).next_multiple_of(4);
-        if place >= LIMIT {
-            return Err(Error::Input(format!("{} is full or no store of variables", store.display())));
-        }
+        let (name_size, data_size) = (size(36), size(40));
+        let mut name = vec![0; usize::try_from(name_size).unwrap_or(0).min(1024)];
+        file.read_exact_at(&mut name, place + HEADER as u64).map_err(file_error("read", store))?;
+        all.push(Found { place, name, data: place + HEADER as u64 + name_size });
+        place = (place + HEADER as u64 + name_size + data_size).next_multiple_of(4);
     }
-    let name: Vec<u8> = name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    Ok((all, place))
+}
+
+fn wide(text: &str) -> Vec<u8> {
+    text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
+}
+
+/// Sets a variable (EDK2's authenticated variable format). Not while a machine uses the store.
+///
+/// # Errors
+/// When the store cannot be read or written, or is full.
+pub fn set(store: &Path, name: &str, vendor: [u8; 16], data: &[u8]) -> Result<(), Error> {
+    let file = File::options().read(true).write(true).open(store).map_err(file_error("open", store))?;
+    let (all, end) = walk(&file, store)?;
+    let name = wide(name);
+    if end + (HEADER + name.len() + data.len()) as u64 > LIMIT {
+        return Err(Error::Input(format!("{} is full or no store of variables", store.display())));
+    }
+    for before in all.iter().filter(|found| found.name == name) {
+        file.write_all_at(&[DELETED], before.place + STATE).map_err(file_error("write", store))?;
+    }
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
-    // Start mark, "added", attributes; counter, time and key are those of variables that nobody signs.
-    let mut variable = vec![0xaa, 0x55, 0x3f, 0];
+    // Attributes; counter, time and key are those of variables that nobody signs.
+    let mut variable = vec![START[0], START[1], ADDED, 0];
     variable.extend(ATTRIBUTES.to_le_bytes());
     variable.resize(36, 0);
     variable.extend(length(&name));
@@ -46,7 +81,7 @@ pub fn add(store: &Path, name: &str, vendor: [u8; 16], data: &[u8]) -> Result<()
     variable.extend(vendor);
     variable.extend(name);
     variable.extend(data);
-    file.write_all_at(&variable, place).map_err(file_error("write", store))
+    file.write_all_at(&variable, end).map_err(file_error("write", store))
 }
 
 /// Where the variables end, bytes from the start of the store.
@@ -55,17 +90,7 @@ pub fn add(store: &Path, name: &str, vendor: [u8; 16], data: &[u8]) -> Result<()
 /// When the store cannot be read.
 pub fn end(store: &Path) -> Result<u64, Error> {
     let file = File::open(store).map_err(file_error("open", store))?;
-    let mut place = FIRST;
-    while place < LIMIT {
-        let mut header = [0; HEADER];
-        file.read_exact_at(&mut header, place).map_err(file_error("read", store))?;
-        if header[..2] != [0xaa, 0x55] {
-            break;
-        }
-        let size = |at: usize| u64::from(u32::from_le_bytes(std::array::from_fn(|index| header[at + index])));
-        place = (place + HEADER as u64 + size(36) + size(40)).next_multiple_of(4);
-    }
-    Ok(place)
+    walk(&file, store).map(|(_, end)| end)
 }
 
 /// Changes the first byte of each variable of this name. Not while a machine uses the store.
@@ -74,45 +99,10 @@ pub fn end(store: &Path) -> Result<u64, Error> {
 /// When the store cannot be read or written, or has no such variable.
 pub fn set_byte(store: &Path, name: &str, value: u8) -> Result<(), Error> {
     let file = File::options().read(true).write(true).open(store).map_err(file_error("open", store))?;
-    let wanted: Vec<u8> = name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
-    let (mut place, mut changed) = (FIRST, 0);
-    while place < LIMIT {
-        let mut header = [0; HEADER];
-        file.read_exact_at(&mut header, place).map_err(file_error("read", store))?;
-        if header[..2] != [0xaa, 0x55] {
-            break;
-        }
-        let size = |at: usize| u64::from(u32::from_le_bytes(std::array::from_fn(|index| header[at + index])));
-        let (name_size, data_size) = (size(36), size(40));
-        let mut found = vec![0; usize::try_from(name_size).unwrap_or(0).min(1024)];
-        file.read_exact_at(&mut found, place + HEADER as u64).map_err(file_error("read", store))?;
-        if found == wanted {
-            file.write_all_at(&[value], place + HEADER as u64 + name_size).map_err(file_error("write", store))?;
-            changed += 1;
-        }
-        place = (place + HEADER as u64 + name_size + data_size).next_multiple_of(4);
+    let (all, _) = walk(&file, store)?;
+    let mut places = all.iter().filter(|found| found.name == wide(name)).map(|found| found.data).peekable();
+    if places.peek().is_none() {
+        return Err(Error::Input(format!("{} has no variable {name}", store.display())));
     }
-    if changed > 0 { Ok(()) } else { Err(Error::Input(format!("{} has no variable {name}", store.display()))) }
-}
-
-/// A boot entry (EFI_LOAD_OPTION) for a file on a GPT partition, with these load options.
-pub fn boot_entry(partition: &crate::disk::Entry, file: &str, options: &str) -> Vec<u8> {
-    let wide = |text: &str| text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
-    let mut path = vec![4, 1, 42, 0];
-    path.extend(partition.number.to_le_bytes());
-    path.extend((partition.extent.offset / 512).to_le_bytes());
-    path.extend((partition.extent.length / 512).to_le_bytes());
-    path.extend(partition.guid);
-    path.extend([2, 2]);
-    let name = wide(file);
-    path.extend([4, 4]);
-    path.extend(u16::try_from(name.len() + 4).unwrap_or(u16::MAX).to_le_bytes());
-    path.extend(name);
-    path.extend([0x7f, 0xff, 4, 0]);
-    let mut entry = 1u32.to_le_bytes().to_vec();
-    entry.extend(u16::try_from(path.len()).unwrap_or(u16::MAX).to_le_bytes());
-    entry.extend(wide("entry"));
-    entry.extend(path);
-    entry.extend(wide(options));
-    entry
+    places.try_for_each(|place| file.write_all_at(&[value], place).map_err(file_error("write", store)))
 }

@@ -4,9 +4,10 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use belvedere_image::boot_entries::{self, Partition};
 use belvedere_kernel_stub::Image;
 use belvedere_keys::KeyDirectory;
-use belvedere_virtual_appliance::{Appliance, Builder, Colour, Error, Pattern};
+use belvedere_virtual_appliance::{Appliance, Builder, Colour, Error, Pattern, disk, variables};
 use tempfile::TempDir;
 
 pub const OPERATING: &str = "belvedere: operating (";
@@ -32,6 +33,17 @@ pub fn image() -> PathBuf {
     let image = PathBuf::from(image);
     assert!(image.join("disk.img").is_file(), "{} has no disk.img", image.display());
     std::path::absolute(image).unwrap()
+}
+
+/// Has the firmware start this file on `esp-a` first, with these load options: a boot entry of somebody who can write its
+/// variables.
+pub fn start_instead(image: &Path, store: &Path, file: &str, options: &str) {
+    let esp = must(disk::entry(&image.join("disk.img"), "esp-a"));
+    let (first_block, blocks) = (esp.extent.offset / 512, esp.extent.length / 512);
+    let partition = Partition { number: esp.number, first_block, blocks, guid: esp.guid };
+    let options: Vec<u8> = options.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    must(variables::set(store, "Boot0007", variables::GLOBAL, &boot_entries::entry("entry", partition, file, &options)));
+    must(variables::set(store, "BootOrder", variables::GLOBAL, &7u16.to_le_bytes()));
 }
 
 /// A directory that ends with the test.

@@ -13,11 +13,11 @@ use belvedere_image::{boot_policy, signing};
 use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, POLICY, RELEASE};
 use belvedere_tpm::boot_policy::BootPolicy;
 use belvedere_virtual_appliance::disk::{self, Extent};
-use belvedere_virtual_appliance::{Appliance, Fat, Light, variables};
+use belvedere_virtual_appliance::{Appliance, Fat, Light};
 
 use crate::common::{
     BOOT, CLOSED, FAST_RED, KERNEL, TAKES_OVER, appliance, copy, copy_state, in_full, keys, line_with, must, scratch,
-    section, started_once_above,
+    section, start_instead, started_once_above,
 };
 
 const OLDER_REFUSED: &str = "refused: its release has rollback level 0, and this machine has run releases of level 1";
@@ -137,10 +137,7 @@ fn a_forged_slot_table_cannot_start_an_older_release() {
     // Past the bootloader: a boot entry for the old release itself, which the firmware starts, for it is signed.
     let store = state.join("variables.fd");
     fs::copy(releases.image.join("firmware-variables.fd"), &store).unwrap();
-    let esp = must(disk::entry(&releases.image.join("disk.img"), "esp-a"));
-    let entry = variables::boot_entry(&esp, Slot::A.kernel_path(), "");
-    must(variables::add(&store, "Boot0007", variables::GLOBAL, &entry));
-    must(variables::add(&store, "BootOrder", variables::GLOBAL, &7u16.to_le_bytes()));
+    start_instead(&releases.image, &store, Slot::A.kernel_path(), "");
     must(appliance.power_on());
     must(appliance.console_contains(CLOSED, BOOT));
     let console = appliance.console();

@@ -10,9 +10,9 @@ use std::time::Duration;
 use belvedere_kernel_stub::{Image, LINUX};
 use belvedere_keys::{UefiKey, Validity, create};
 use belvedere_luks2::record::FACTORY_OFFSET;
-use belvedere_virtual_appliance::{Appliance, Fat, Light, Pattern, disk, variables};
+use belvedere_virtual_appliance::{Appliance, Fat, Light, Pattern, disk};
 
-use crate::common::{BOOT, BOOTLOADER, FAST_RED, KERNEL, appliance, copy, image, must, scratch};
+use crate::common::{BOOT, BOOTLOADER, FAST_RED, KERNEL, appliance, copy, image, must, scratch, start_instead};
 
 const STARTING: &str = "belvedere: slot a: starting";
 const VERIFIED: &str = "UEFI Secure Boot is enabled";
@@ -83,17 +83,32 @@ fn a_kernel_cut_out_of_a_unified_image_is_refused() {
 fn a_boot_entry_with_foreign_load_options_starts_the_signed_command_line_and_no_other() {
     let scratch = scratch();
     let image = copy(scratch.path());
-    let esp = must(disk::entry(&image.join("disk.img"), "esp-a"));
     let options = "root=/dev/vda7 rw init=/foreign console=none belvedere.root_hash=00 belvedere.version=9.9.9";
-    let entry = variables::boot_entry(&esp, "\\EFI\\belvedere\\slot-a.efi", options);
-    let store = image.join("firmware-variables.fd");
-    must(variables::add(&store, "Boot0007", variables::GLOBAL, &entry));
-    must(variables::add(&store, "BootOrder", variables::GLOBAL, &7u16.to_le_bytes()));
+    start_instead(&image, &image.join("firmware-variables.fd"), "\\EFI\\belvedere\\slot-a.efi", options);
     let mut appliance = must(appliance(&image, scratch.path()).start());
     must(appliance.console_contains("belvedere: root image accepted from system-a", BOOT));
     let console = appliance.console();
     assert!(!console.contains(STARTING), "the bootloader ran, and not the entry:\n{console}");
     assert!(!console.contains("9.9.9") && !console.contains("given twice"), "the options arrived:\n{console}");
+}
+
+/// The firmware had to be left to itself to find the second one: it started all its drivers first, and one of them could wait
+/// for another for ever.
+#[test]
+fn a_bootloader_that_is_refused_on_one_esp_gives_way_to_the_one_on_the_other_and_to_no_search() {
+    let scratch = scratch();
+    let image = copy(scratch.path());
+    let esp = must(Fat::in_partition(&image.join("disk.img"), "esp-a"));
+    let mut bootloader = must(esp.read(BOOTLOADER)).expect("esp-a has a bootloader");
+    let place = bootloader.len() / 2;
+    bootloader[place] ^= 1;
+    must(esp.put(BOOTLOADER, &bootloader));
+    let mut appliance = must(appliance(&image, scratch.path()).start());
+    must(appliance.console_contains(STARTING, BOOT));
+    let console = appliance.console();
+    for said in ["failed to load Boot0000 \"Belvedere (esp-a)\"", "starting Boot0001 \"Belvedere (esp-b)\""] {
+        assert!(console.contains(said), "{said} is not on the console:\n{console}");
+    }
 }
 
 #[test]
