@@ -1,23 +1,36 @@
 //! Files on a raw block device, for a time when no file system is there yet: before the volumes are open.
 //!
-//! The device is cut into places of [`PLACE`] bytes. Each begins with two blocks of 4 KiB, a copy each of what is in it, of which
-//! the newer whole one counts; the file's bytes follow from [`HEAD`] on. A copy is the first sector of its block:
+//! The device is cut into places of [`PLACE`] bytes, one for a file: two blocks of 4 KiB with its head, then, from [`HEAD`] on,
+//! 15 blocks with its bytes, and the same 15 once more. A head is the first sector of its block:
 //!
 //! | offset | bytes | |
 //! |---|---|---|
-//! | 0 | 8 | `BVSWFILE` |
+//! | 0 | 8 | `BVSWFIL2` |
 //! | 8 | 8 | how often this head was written, little-endian |
 //! | 16 | 8 | the file's length, bytes |
 //! | 24 | 2 | length of the name; 0: no file here |
 //! | 26 | 350 | the name |
 //! | 508 | 4 | CRC-32 of what is before |
 //!
+//! A block of a file:
+//!
+//! | offset | bytes | |
+//! |---|---|---|
+//! | 0 | 4084 | the file's bytes |
+//! | 4084 | 8 | how often this block was written, little-endian |
+//! | 4092 | 4 | CRC-32 of what is before |
+//!
 //! Behind the heads of the first place, 2048 bytes into each block, two copies of a sector say that what is stored is in use
 //! ([`mark`]): `BVSWUSED`, zeros, CRC-32. Whoever serves the store reads and writes them beside it.
 //!
-//! A head is written to the copy that does not count, and flushed: a power cut leaves the old head or the new one. Bytes of a
-//! file are written in their place, whole sectors, and flushed before anything else is done; OP-TEE keeps two versions of
-//! everything inside its files and counts on no more than that.
+//! So everything is there twice, and the newer whole copy counts. What is new is written to the copy that does not count, and
+//! flushed, and then to the other one: a power cut leaves each block as it was or as it is to be, and one copy that cannot be
+//! read any more, or was altered, loses nothing. [`Store::mend`] writes that one anew. Of several blocks some may be new and
+//! some old after a power cut; OP-TEE keeps two versions of everything inside its files, and stands that.
+//!
+//! A file may have 59 KiB. OP-TEE 4.10 makes two, of 16 KiB each: its directory, and the keeper's one object.
+//!
+//! A block that can be read and not written is not worked around: the write fails, and what counted before still does.
 
 use crate::files::Files;
 use belvedere_durable::{BlockDevice, DurableError};
@@ -29,11 +42,17 @@ use std::collections::BTreeMap;
 pub const PLACE: u64 = 128 << 10;
 /// Where a file's bytes begin in a place.
 pub const HEAD: u64 = 2 * BLOCK;
+/// From the first copy of a file's bytes to the second.
+const COPY: u64 = (PLACE - HEAD) / 2;
+/// Bytes of a file in a block.
+const CONTENT: usize = BLOCK as usize - 12;
+/// Bytes of the largest file.
+pub const LARGEST: u64 = COPY / BLOCK * CONTENT as u64;
 /// What a medium may lose at once when the power goes, bytes: the two copies of anything are in different ones.
 const BLOCK: u64 = 4096;
 /// Bytes of one copy of a head: reaches the medium whole or not at all.
 const SECTOR: usize = 512;
-const MAGIC: &[u8; 8] = b"BVSWFILE";
+const MAGIC: &[u8; 8] = b"BVSWFIL2";
 const USED: &[u8; 8] = b"BVSWUSED";
 /// Where two copies of [`mark`] are, bytes. One that is right is enough.
 pub const MARKS: [u64; 2] = [2048, BLOCK + 2048];
@@ -66,7 +85,7 @@ impl Head {
         let (count, length) = (number(8)?, number(16)?);
         let name = usize::from(u16::from_le_bytes([sector[24], sector[25]]));
         let name = std::str::from_utf8(sector.get(26..26 + name.min(NAME))?).ok()?;
-        (whole && length <= PLACE - HEAD).then(|| Head { count, length, name: name.to_owned() })
+        (whole && length <= LARGEST).then(|| Head { count, length, name: name.to_owned() })
     }
 
     fn encode(&self) -> [u8; SECTOR] {
@@ -80,6 +99,42 @@ impl Head {
         sector[SECTOR - 4..].copy_from_slice(&sum.to_le_bytes());
         sector
     }
+}
+
+/// A block of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Block {
+    /// 0: never written.
+    count: u64,
+    content: Vec<u8>,
+}
+
+impl Block {
+    fn decode(bytes: &[u8]) -> Option<Block> {
+        let (whole, sum) = bytes.split_last_chunk::<4>()?;
+        let (content, count) = whole.split_last_chunk::<8>()?;
+        let block = Block { count: u64::from_le_bytes(*count), content: content.to_vec() };
+        (crc32fast::hash(whole) == u32::from_le_bytes(*sum)).then_some(block)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = [&self.content[..], &self.count.to_le_bytes()].concat();
+        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+        bytes
+    }
+}
+
+/// Which of two copies counts: the newer whole one. None: neither is whole.
+fn counting<T>(copies: &[Option<T>; 2], count: impl Fn(&T) -> u64) -> Option<usize> {
+    match copies {
+        [Some(first), Some(second)] => Some(usize::from(count(second) > count(first))),
+        [first, second] => first.as_ref().map(|_| 0).or(second.as_ref().map(|_| 1)),
+    }
+}
+
+/// Where a copy of a file's block is.
+const fn address(place: usize, copy: usize, number: usize) -> u64 {
+    place as u64 * PLACE + HEAD + copy as u64 * COPY + number as u64 * BLOCK
 }
 
 /// Files on a device.
@@ -98,19 +153,84 @@ impl<D: BlockDevice> Store<D> {
     /// # Errors
     /// When the device cannot be read.
     pub fn open(device: D) -> Result<Self, DurableError> {
-        let mut heads = Vec::new();
-        for place in 0..device.size() / PLACE {
-            let mut copies = [[0; SECTOR]; 2];
-            for (index, copy) in (0..).zip(&mut copies) {
-                // A sector that cannot be read was being written when the power went.
-                if device.read_at(place * PLACE + index * BLOCK, copy).is_err() {
-                    *copy = [0; SECTOR];
+        let places = usize::try_from(device.size() / PLACE).unwrap_or(0);
+        let mut store = Self { device, heads: Vec::new(), open: BTreeMap::new(), next: 1 };
+        for place in 0..places {
+            let mut copies = store.head_copies(place);
+            let head = counting(&copies, |head| head.count).and_then(|copy| copies[copy].take());
+            store.heads.push(head.unwrap_or_default());
+        }
+        Ok(store)
+    }
+
+    /// Writes anew the copies that are not whole, or older than the other: gives how many. Never over a copy that counts, and
+    /// what is read from the store stays the same.
+    ///
+    /// # Errors
+    /// When one cannot be written. Then nothing that is written through this device later is believed: open it anew.
+    pub fn mend(&mut self) -> Result<usize, DurableError> {
+        let mut mended = 0;
+        for place in 0..self.heads.len() {
+            let heads = self.head_copies(place);
+            if let Some(copy) = counting(&heads, |head| head.count)
+                && heads[0] != heads[1]
+            {
+                let head = heads[copy].clone().unwrap_or_default();
+                self.write_head(place, 1 - copy, &head)?;
+                mended += 1;
+            }
+            for number in 0..self.heads[place].length.div_ceil(CONTENT as u64) as usize {
+                let copies = self.copies(place, number);
+                if let Some(copy) = counting(&copies, |block| block.count)
+                    && copies[0] != copies[1]
+                    && let Some(block) = &copies[copy]
+                {
+                    self.device.write_durably(address(place, 1 - copy, number), &block.encode())?;
+                    mended += 1;
                 }
             }
-            let [first, second] = copies.map(|copy| Head::decode(&copy).unwrap_or_default());
-            heads.push(if second.count > first.count { second } else { first });
         }
-        Ok(Self { device, heads, open: BTreeMap::new(), next: 1 })
+        let marked = MARKS.map(|place| self.is_marked(place));
+        if let [true, false] | [false, true] = marked {
+            self.device.write_durably(MARKS[usize::from(marked[0])], &mark())?;
+            mended += 1;
+        }
+        Ok(mended)
+    }
+
+    fn is_marked(&self, place: u64) -> bool {
+        let mut sector = [0; MARK_SIZE];
+        self.device.read_at(place, &mut sector).is_ok() && sector == mark()
+    }
+
+    fn head_copies(&self, place: usize) -> [Option<Head>; 2] {
+        [0, BLOCK].map(|copy| {
+            let mut sector = [0; SECTOR];
+            self.device.read_at(place as u64 * PLACE + copy, &mut sector).ok()?;
+            Head::decode(&sector)
+        })
+    }
+
+    /// The copies of a file's block, as far as they are whole.
+    fn copies(&self, place: usize, number: usize) -> [Option<Block>; 2] {
+        [0, 1].map(|copy| {
+            let mut bytes = vec![0; BLOCK as usize];
+            self.device.read_at(address(place, copy, number), &mut bytes).ok()?;
+            Block::decode(&bytes)
+        })
+    }
+
+    fn write_head(&mut self, place: usize, copy: usize, head: &Head) -> Result<(), DurableError> {
+        let at = place as u64 * PLACE + copy as u64 * BLOCK;
+        let mut block = vec![0; BLOCK as usize];
+        if self.device.read_at(at, &mut block).is_ok() {
+            return self.device.write_durably(at, &head.encode());
+        }
+        // The kernel reads what a write leaves of a block: one that cannot be read is written as a whole. Its mark is lost with it;
+        // the other one says the same, and `mend` makes it two again.
+        block.fill(0);
+        block[..SECTOR].copy_from_slice(&head.encode());
+        self.device.write_durably(at, &block)
     }
 
     fn find(&self, name: &str) -> Option<usize> {
@@ -121,42 +241,56 @@ impl<D: BlockDevice> Store<D> {
         let head = self.heads.get(place).ok_or(Code::BAD_PARAMETERS)?;
         let count = head.count.checked_add(1).ok_or(Code::GENERIC)?;
         let new = Head { count, length, name: name.to_owned() };
-        // Odd counts go to the first copy: never over the one that counts.
-        let copy = if count % 2 == 1 { 0 } else { BLOCK };
-        self.device.write_durably(place as u64 * PLACE + copy, &new.encode()).map_err(|_| Code::GENERIC)?;
-        self.heads[place] = new;
-        Ok(())
+        // First the copy that does not count; when that one is on the medium, the other.
+        let counts = counting(&self.head_copies(place), |head| head.count).unwrap_or(1);
+        self.write_head(place, 1 - counts, &new).map_err(|_| Code::GENERIC)?;
+        self.heads[place] = new.clone();
+        self.write_head(place, counts, &new).map_err(|_| Code::GENERIC)
     }
 
     fn place(&self, handle: u32) -> Result<usize, Code> {
         self.open.get(&handle).copied().ok_or(Code::BAD_PARAMETERS)
     }
 
-    /// Writes bytes of a file: whole sectors, what is beside them as it was.
-    fn write_sectors(&mut self, place: usize, offset: u64, bytes: &[u8]) -> Result<(), Code> {
-        let sector = SECTOR as u64;
-        let (begin, end) = (offset / sector * sector, (offset + bytes.len() as u64).next_multiple_of(sector));
-        let base = place as u64 * PLACE + HEAD;
-        let mut whole = vec![0; (end - begin) as usize];
-        for (at, sector) in (base + begin..).step_by(SECTOR).zip(whole.chunks_exact_mut(SECTOR)) {
-            // One that was being written when the power went may not be readable; it is mended by writing it.
-            if self.device.read_at(at, sector).is_err() {
-                sector.fill(0);
-            }
+    /// Writes bytes of a file.
+    fn write_bytes(&mut self, place: usize, mut offset: u64, mut bytes: &[u8]) -> Result<(), Code> {
+        let mut blocks = Vec::new();
+        while !bytes.is_empty() {
+            let (number, start) = ((offset / CONTENT as u64) as usize, (offset % CONTENT as u64) as usize);
+            let (now, rest) = bytes.split_at(bytes.len().min(CONTENT - start));
+            let mut copies = self.copies(place, number);
+            let counts = counting(&copies, |block| block.count);
+            // One that is whole nowhere is mended by writing it: OP-TEE finds out what is missing.
+            let block = counts.and_then(|copy| copies[copy].take());
+            let mut block = block.unwrap_or_else(|| Block { count: 0, content: vec![0; CONTENT] });
+            block.count = block.count.checked_add(1).ok_or(Code::GENERIC)?;
+            block.content[start..start + now.len()].copy_from_slice(now);
+            blocks.push((number, counts.unwrap_or(1), block.encode()));
+            (offset, bytes) = (offset + now.len() as u64, rest);
         }
-        let start = (offset - begin) as usize;
-        whole.get_mut(start..start + bytes.len()).ok_or(Code::GENERIC)?.copy_from_slice(bytes);
-        self.device.write_durably(base + begin, &whole).map_err(|_| Code::GENERIC)
+        // First those that do not count, then, when these are on the medium, the others.
+        self.write_copies(place, &blocks, 1).and_then(|()| self.write_copies(place, &blocks, 0)).map_err(|_| Code::GENERIC)
+    }
+
+    /// Writes one copy of each of the blocks, durably: with `other` 0 the one that counts, with 1 the other.
+    fn write_copies(&mut self, place: usize, blocks: &[(usize, usize, Vec<u8>)], other: usize) -> Result<(), DurableError> {
+        for (number, counts, bytes) in blocks {
+            self.device.write_at(address(place, counts ^ other, *number), bytes)?;
+        }
+        self.device.flush()?;
+        blocks
+            .iter()
+            .try_for_each(|(number, counts, bytes)| self.device.verify(address(place, counts ^ other, *number), bytes))
     }
 
     /// Makes a file longer, its new bytes zero.
     fn extend(&mut self, place: usize, length: u64) -> Result<(), Code> {
         let Head { length: before, name, .. } = self.heads[place].clone();
-        if length > PLACE - HEAD {
+        if length > LARGEST {
             return Err(Code(0xffff_3041));
         }
         let zeros = vec![0; length.saturating_sub(before) as usize];
-        self.write_sectors(place, before, &zeros)?;
+        self.write_bytes(place, before, &zeros)?;
         self.set_head(place, &name, length)
     }
 
@@ -164,9 +298,8 @@ impl<D: BlockDevice> Store<D> {
         let length = self.heads.get(place).ok_or(Code::BAD_PARAMETERS)?.length;
         self.set_head(place, "", 0)?;
         self.open.retain(|_, other| *other != place);
-        // Whoever has the disk later must not find an older state by damaging the newer one.
-        self.set_head(place, "", 0)?;
-        self.write_sectors(place, 0, &vec![0; length as usize])
+        // Whoever has the disk later must not find an older state: both copies are written over.
+        self.write_bytes(place, 0, &vec![0; length as usize])
     }
 }
 
@@ -202,23 +335,26 @@ impl<D: BlockDevice> Files for Store<D> {
         let place = self.place(handle)?;
         let length = self.heads[place].length.saturating_sub(offset).min(into.len() as u64) as usize;
         let Some(into) = into.get_mut(..length).filter(|into| !into.is_empty()) else { return Ok(0) };
-        // Whole sectors, as with writing.
-        let sector = SECTOR as u64;
-        let (begin, end) = (offset / sector * sector, (offset + length as u64).next_multiple_of(sector));
-        let mut whole = vec![0; (end - begin) as usize];
-        self.device.read_at(place as u64 * PLACE + HEAD + begin, &mut whole).map_err(|_| Code::GENERIC)?;
-        let start = (offset - begin) as usize;
-        into.copy_from_slice(whole.get(start..start + length).ok_or(Code::GENERIC)?);
+        let (mut offset, mut rest) = (offset, into);
+        while !rest.is_empty() {
+            let (number, start) = ((offset / CONTENT as u64) as usize, (offset % CONTENT as u64) as usize);
+            let now = rest.len().min(CONTENT - start);
+            let (part, behind) = rest.split_at_mut(now);
+            let copies = self.copies(place, number);
+            let copy = counting(&copies, |block| block.count).and_then(|copy| copies[copy].as_ref()).ok_or(Code::GENERIC)?;
+            part.copy_from_slice(copy.content.get(start..start + now).ok_or(Code::GENERIC)?);
+            (offset, rest) = (offset + now as u64, behind);
+        }
         Ok(length)
     }
 
     fn write(&mut self, handle: u32, offset: u64, bytes: &[u8]) -> Result<(), Code> {
         let place = self.place(handle)?;
-        let end = offset.checked_add(bytes.len() as u64).filter(|&end| end <= PLACE - HEAD).ok_or(Code(0xffff_3041))?;
+        let end = offset.checked_add(bytes.len() as u64).filter(|&end| end <= LARGEST).ok_or(Code(0xffff_3041))?;
         if end > self.heads[place].length {
             self.extend(place, end)?;
         }
-        self.write_sectors(place, offset, bytes)
+        self.write_bytes(place, offset, bytes)
     }
 
     fn truncate(&mut self, handle: u32, length: u64) -> Result<(), Code> {
@@ -253,130 +389,5 @@ impl<D: BlockDevice> Files for Store<D> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use belvedere_durable::block_model::{Fate, ModelDevice};
-
-    /// A file's bytes; none when there is no such file.
-    fn read_all<D: BlockDevice>(store: &mut Store<D>, name: &str) -> Option<Result<Vec<u8>, Code>> {
-        let handle = store.open(name, false).ok()?;
-        let mut bytes = vec![0; (PLACE - HEAD) as usize];
-        let length = store.read(handle, 0, &mut bytes);
-        store.close(handle);
-        Some(length.map(|length| {
-            bytes.truncate(length);
-            bytes
-        }))
-    }
-
-    fn content<D: BlockDevice>(store: &mut Store<D>, name: &str) -> Option<Vec<u8>> {
-        read_all(store, name).map(Result::unwrap)
-    }
-
-    fn put<D: BlockDevice>(store: &mut Store<D>, name: &str, bytes: &[u8]) -> Result<(), Code> {
-        let handle = store.open(name, true)?;
-        store.write(handle, 0, bytes)?;
-        store.close(handle);
-        Ok(())
-    }
-
-    #[test]
-    fn files_leave_the_marks_alone() {
-        let mut device = device(1);
-        for place in MARKS {
-            device.write_durably(place, &mark()).unwrap();
-        }
-        let mut store = Store::open(device).unwrap();
-        for size in [5000, (PLACE - HEAD) as usize, 1] {
-            put(&mut store, "file", &vec![7; size]).unwrap();
-        }
-        let after = store.device.power_on(Fate::Lost);
-        for place in MARKS {
-            let mut sector = [0; MARK_SIZE];
-            after.read_at(place, &mut sector).unwrap();
-            assert_eq!(sector, mark());
-        }
-        assert_eq!(Store::open(after).unwrap().heads[0].name, "file");
-    }
-
-    fn device(places: usize) -> ModelDevice {
-        ModelDevice::new(vec![0; places * PLACE as usize])
-    }
-
-    #[test]
-    fn files_are_there_again_after_a_start() {
-        let mut store = Store::open(device(3)).unwrap();
-        put(&mut store, "dirf.db", b"first").unwrap();
-        put(&mut store, "1", &[7; 5000]).unwrap();
-        let handle = store.open("1", false).unwrap();
-        store.write(handle, 6000, b"end").unwrap();
-        store.truncate(handle, 6002).unwrap();
-        assert_eq!(put(&mut store, "2", b"x").and_then(|()| put(&mut store, "3", b"x")), Err(Code(0xffff_3041)));
-        store.remove("2").unwrap();
-        let mut again = Store::open(store.device.power_on(Fate::Lost)).unwrap();
-        assert_eq!(content(&mut again, "dirf.db").unwrap(), b"first");
-        let one = content(&mut again, "1").unwrap();
-        assert_eq!((one.len(), &one[4999..5001], &one[6000..]), (6002, &[7, 0][..], &b"en"[..]));
-        assert_eq!(content(&mut again, "2"), None);
-        again.rename("1", "2", false).unwrap();
-        assert_eq!(again.rename("2", "dirf.db", false), Err(Code(0xffff_0003)));
-        again.rename("2", "dirf.db", true).unwrap();
-        assert_eq!(content(&mut again, "dirf.db"), Some(one));
-        assert_eq!(again.open("1", false), Err(Code::NOT_FOUND));
-    }
-
-    #[test]
-    fn nothing_is_written_into_the_neighbour() {
-        let mut store = Store::open(device(2)).unwrap();
-        put(&mut store, "a", b"a").unwrap();
-        put(&mut store, "b", b"b").unwrap();
-        let handle = store.open("a", false).unwrap();
-        let full = vec![1; (PLACE - HEAD) as usize];
-        store.write(handle, 0, &full).unwrap();
-        assert!(store.write(handle, 1, &full).is_err() && store.write(handle, u64::MAX, &[1]).is_err());
-        assert!(store.truncate(handle, PLACE - HEAD + 1).is_err());
-        assert_eq!(content(&mut store, "b").unwrap(), b"b");
-    }
-
-    /// Whatever the power does: the files that were not being changed are whole, and the one that was has its old head or its new.
-    #[test]
-    fn a_power_cut_leaves_the_old_or_the_new() {
-        let mut before = Store::open(device(3)).unwrap();
-        put(&mut before, "kept", b"kept").unwrap();
-        put(&mut before, "changed", &[1; SECTOR]).unwrap();
-        let medium = before.device.power_on(Fate::Kept);
-        let change = |store: &mut Store<ModelDevice>| {
-            let handle = store.open("changed", false)?;
-            // Not in a sector with old bytes: one that was being written may hold rubbish.
-            store.write(handle, SECTOR as u64, &[2; 8])?;
-            put(store, "made", b"made")?;
-            store.remove("changed")
-        };
-        let mut whole = Store::open(medium.power_on(Fate::Kept)).unwrap();
-        change(&mut whole).unwrap();
-        let operations = whole.device.operations();
-        assert!(operations > 10);
-        for cut in 0..=operations {
-            for fate in (0..40).map(Fate::numbered) {
-                let mut device = medium.power_on(Fate::Kept);
-                device.cut_at(cut);
-                let mut store = Store::open(device).unwrap();
-                let outcome = change(&mut store);
-                assert_eq!(outcome.is_ok(), !store.device.is_off());
-                let mut after = Store::open(store.device.power_on(fate)).unwrap();
-                assert_eq!(content(&mut after, "kept").unwrap(), b"kept", "{cut} {fate:?}");
-                // The sector that was being written may not be readable: then nothing is read instead of something wrong.
-                if let Some(changed) = read_all(&mut after, "changed") {
-                    let Ok(changed) = changed else { continue };
-                    let whole = changed.starts_with(&[1; SECTOR]) && [SECTOR, SECTOR + 8].contains(&changed.len());
-                    assert!(whole, "{cut} {fate:?} {changed:?}");
-                } else {
-                    assert_eq!(content(&mut after, "made").unwrap(), b"made", "{cut} {fate:?}");
-                }
-                // And it goes on.
-                put(&mut after, "made", b"again").unwrap();
-                assert_eq!(content(&mut after, "made").unwrap(), b"again");
-            }
-        }
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

@@ -14,7 +14,7 @@ use belvedere_secure_world::keeper::{Keeper as Application, KeeperError, Secrets
 use belvedere_secure_world::store::{self, MARK_SIZE, MARKS, Store};
 use belvedere_secure_world::{Error, SecureWorld, supplicant};
 use belvedere_tee::{Code, STORE};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -71,6 +71,18 @@ pub struct SecureWorldKeeper<W: SecureWorld> {
     fuses: u32,
 }
 
+/// Writes anew what of the storage is damaged in one of its two copies. What OP-TEE reads is the same before and after, so this
+/// needs no leave to change anything; and a start goes on with one copy.
+fn mend(partition: &Path) {
+    // A device of its own: after a write that failed, nothing that is written through one is believed.
+    let mended = DeviceFile::open(partition).and_then(Store::open).and_then(|mut store| store.mend());
+    match mended {
+        Ok(0) => {}
+        Ok(count) => eprintln!("partition {STORE}: {count} damaged or unfinished copies of a block were written anew"),
+        Err(error) => eprintln!("partition {STORE}: one copy stays damaged, the other is used: {error}"),
+    }
+}
+
 /// Without its helper OP-TEE answers nothing any more: a command would wait for ever.
 struct EndsWithIt;
 
@@ -91,6 +103,7 @@ impl SecureWorldKeeper<OpTee> {
         let storage = OnDisk { partition: partition.device.clone(), writable: Arc::clone(&writable) };
         // One of which it cannot be told is not asked for anything, either.
         let in_use = storage.is_used().unwrap_or(true);
+        mend(&partition.device);
         let mut files = Protected::new(
             Store::open(DeviceFile::open(&partition.device).map_err(words)?).map_err(words)?,
             writable,
@@ -156,7 +169,8 @@ impl<W: SecureWorld> Keeper for SecureWorldKeeper<W> {
                 let why = standing.map_or_else(words, |_| "there is nothing".to_owned());
                 return Err(format!(
                     "this board's OP-TEE does not know what the disk's partition {STORE} holds ({why}); nothing was changed: \
-                     if the disk is another board's, put it back there, otherwise write the disk image anew"
+                     if the disk is another board's, put it back there, otherwise write the disk image anew; a full reset does not \
+                     help, for the system's volumes are closed without it"
                 ));
             }
         }
@@ -203,6 +217,7 @@ impl<W: SecureWorld> Keeper for SecureWorldKeeper<W> {
 mod tests {
     use super::*;
     use belvedere_secure_world::fake::World;
+    use belvedere_secure_world::files::Files;
     use std::sync::Mutex;
 
     /// What is on a disk beside OP-TEE's files.
@@ -253,6 +268,7 @@ mod tests {
                 let mut keeper = SecureWorldKeeper::of(&other, Box::new(disk.clone()), 0).unwrap();
                 let error = keeper.secrets(renew, &mut |_| ()).unwrap_err();
                 assert!(error.contains("put it back") && error.contains("nothing was changed"), "{error}");
+                assert!(error.contains("disk image anew") && error.contains("a full reset does not help"), "{error}");
             }
             assert!(!disk.0.lock().unwrap().writable);
             assert_eq!(other.disk(), there);
@@ -268,6 +284,27 @@ mod tests {
         let mut reset = SecureWorldKeeper::of(&world, Box::new(disk.clone()), 1).unwrap();
         reset.secrets(true, &mut |_| ()).unwrap();
         assert!(disk.0.lock().unwrap().writable);
+    }
+
+    /// A bad block in one copy is made anew before the other one gets one, too; nothing else on the partition changes.
+    #[test]
+    fn a_damaged_copy_of_what_op_tee_keeps_is_written_anew() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(4 * store::PLACE).unwrap();
+        let mut files = Store::open(DeviceFile::open(file.path()).unwrap()).unwrap();
+        let handle = files.open("dirf.db", true).unwrap();
+        files.write(handle, 0, &[7; 16384]).unwrap();
+        drop(files);
+        MARKS.iter().for_each(|&place| write_block(file.path(), place, &store::mark()).unwrap());
+        let whole = std::fs::read(file.path()).unwrap();
+        // Head, mark, and bytes of the file.
+        for place in [0, MARKS[0], store::HEAD, store::HEAD + 8192] {
+            write_block(file.path(), place, &[0xee; MARK_SIZE]).unwrap();
+            assert!(std::fs::read(file.path()).unwrap() != whole);
+            mend(file.path());
+            assert!(std::fs::read(file.path()).unwrap() == whole, "{place}");
+        }
+        mend(Path::new("/nonexistent/partition"));
     }
 
     /// What cannot be read may be in use.
