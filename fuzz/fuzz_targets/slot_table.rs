@@ -31,7 +31,8 @@ fuzz_target!(|data: &[u8]| {
         refused: [refused & 1 != 0, refused & 2 != 0, refused & 4 != 0],
         back_offs: u32::from(back_offs),
     });
-    if let Some(change) = decision.write.and_then(|table| copies.change(table)) {
+    // The second is for a first one that did not reach the disk.
+    for change in decision.write.into_iter().flat_map(|table| copies.changes(table)) {
         let mut after = blocks;
         after[change.copy] = change.block;
         assert!(Copies::read(&after[0], &after[1]).hold(&change), "a change does not hold");

@@ -11,6 +11,7 @@ pub mod console;
 pub mod device_filter;
 pub mod devices;
 pub mod early;
+pub mod failing;
 pub mod kmsg;
 pub mod last_words;
 pub mod launcher;

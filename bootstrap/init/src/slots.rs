@@ -8,15 +8,16 @@
 //! 2. the appliance operates — the same;
 //! 3. one block of the table is written over the copy that does not hold, flushed and read back
 //!    ([`belvedere_durable::write_block`]) — torn: the count stands; whole: it is cleared. When a reset ends with that, the
-//!    other copy follows: it must not begin again because one copy was lost.
+//!    other copy follows: it must not begin again because one copy was lost. A copy that cannot be written is left, and the
+//!    one that holds is changed in place ([`Copies::changes`]).
 //!
 //! Nobody else writes the table meanwhile: the bootloader is gone, the updater waits until the appliance operates.
 
 use crate::supervision::Trial;
 use crate::{Result, named};
 use belvedere_boot_slots::{
-    BLOCK, COPY_OFFSETS, Copies, MEASURED, MEASUREMENT_VARIABLE, Mark, PARTITION, Reset, SLOT_VARIABLE, STARTS, Slot, State,
-    TABLE_VARIABLE, TRIES, Table, VENDOR_GUID, data_destroyed, given_up, operating, reset_done,
+    BLOCK, COPY_OFFSETS, Change, Copies, MEASURED, MEASUREMENT_VARIABLE, Mark, PARTITION, Reset, SLOT_VARIABLE, STARTS,
+    Slot, State, TABLE_VARIABLE, TRIES, Table, VENDOR_GUID, data_destroyed, given_up, operating, reset_done,
 };
 use belvedere_durable::{read_block, write_block};
 use belvedere_storage::partitions::{self, Partition};
@@ -70,9 +71,28 @@ fn slot_of_variable(bytes: &[u8]) -> Option<Slot> {
     Slot::ALL.into_iter().find(|slot| slot.name().as_bytes() == name)
 }
 
-fn read(device: &Path) -> Copies {
+pub(crate) fn read(device: &Path) -> Copies {
     let copy = |offset| read_block(device, offset, BLOCK).unwrap_or_default();
     Copies::read(&copy(COPY_OFFSETS[0]), &copy(COPY_OFFSETS[1]))
+}
+
+/// Writes a table to one copy. Gives a line when it was not the one that is to be written.
+pub(crate) fn write_one(device: &Path, copies: &Copies, table: Table) -> Result<Option<String>> {
+    write_in_turn(copies, table, |change| {
+        write_block(device, change.offset, &change.block).map_err(|error| error.to_string())
+    })
+}
+
+/// Tries one copy after the other until `write` took one.
+fn write_in_turn(copies: &Copies, table: Table, mut write: impl FnMut(&Change) -> Result<()>) -> Result<Option<String>> {
+    let mut failed = None;
+    for change in copies.changes(table) {
+        match write(&change) {
+            Ok(()) => return Ok(failed),
+            Err(error) => failed = Some(format!("the slot table: copy {} cannot be written: {error}", change.copy)),
+        }
+    }
+    Err(failed.unwrap_or_else(|| "the slot table may not be written".to_owned()))
 }
 
 /// Writes a table to both copies. Gives a line when only one could be written.
@@ -185,16 +205,19 @@ pub fn note_operating(device: &Path, slot: Slot) -> Result<Vec<String>> {
         lines.extend(write_both(device, &copies, after)?);
         lines.push(format!("the reset is done, slot {} operates", slot.name()));
     } else if let Some(after) = counted {
-        let change = copies.change(after).ok_or("the slot table may not be written")?;
-        write_block(device, change.offset, &change.block).map_err(|error| format!("the slot table: {error}"))?;
+        lines.extend(write_one(device, &copies, after)?);
     }
     if counted.is_some() {
         lines.push(format!("slot {} operates after {} starts", slot.name(), table.record(slot).starts));
     }
+    if table.failures(slot) > 0 {
+        let failures = table.failures(slot);
+        lines.push(format!("slot {} operated and failed all the same {failures} times before", slot.name()));
+    }
     for lost in given_up(&table).filter(|lost| *lost != slot) {
         lines.push(format!(
-            "slot {} is lost: it was started {STARTS} times in a row and never operated, so slot {} runs; write a release \
-             to it anew",
+            "slot {} is lost: it was started {STARTS} times in a row and never operated, or failed as often although it did, so \
+             slot {} runs; write a release to it anew",
             lost.name(),
             slot.name()
         ));
@@ -245,9 +268,18 @@ fn report() -> Result<Vec<String>> {
 /// The appliance operates: notes it in the slot table, in a thread of its own, for a disk may take its time and PID 1
 /// must not wait for it. `say` is given what people should be told.
 pub fn report_operating(say: impl Fn(&str) + Send + 'static) -> Result<()> {
-    let work = move || match report() {
+    in_a_thread("that the appliance operates", report, say)
+}
+
+/// Notes something; `what` names it where that cannot be done.
+pub(crate) fn in_a_thread(
+    what: &'static str,
+    note: impl FnOnce() -> Result<Vec<String>> + Send + 'static,
+    say: impl Fn(&str) + Send + 'static,
+) -> Result<()> {
+    let work = move || match note() {
         Ok(lines) => lines.iter().for_each(|line| say(line)),
-        Err(error) => say(&format!("that the appliance operates could not be noted: {error}")),
+        Err(error) => say(&format!("{what} could not be noted: {error}")),
     };
     std::thread::Builder::new().name("slots".into()).spawn(work).map(drop).map_err(named("start", "a thread"))
 }
@@ -425,6 +457,25 @@ mod tests {
             torn[copy][..length].copy_from_slice(&after[copy][..length]);
             let found = Copies::read(&torn[0], &torn[1]).current().expect("one copy is whole");
             assert!([0, 3].contains(&found.record(Slot::A).starts), "cut after {length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_count_is_cleared_in_the_copy_that_can_be_written() {
+        for broken in 0..2 {
+            let file = device(Table::made_anew(0).with_starts(Slot::A, 3));
+            let found = read(file.path());
+            let after = operating(&found.current().unwrap(), Slot::A).unwrap();
+            let said = write_in_turn(&found, after, |change| match change.copy == broken {
+                true => Err("bad sector".to_owned()),
+                false => write_block(file.path(), change.offset, &change.block).map_err(|error| error.to_string()),
+            });
+            assert_eq!(table(file.path()).record(Slot::A).starts, 0, "copy {broken}");
+            // The copy that is to be written first is the older one, 0.
+            let line = said.unwrap();
+            assert_eq!(line.is_some_and(|line| line.contains("copy 0 cannot be written: bad sector")), broken == 0);
+            let error = write_in_turn(&found, after, |_| Err("bad sector".to_owned())).unwrap_err();
+            assert!(error.contains("cannot be written"), "{error}");
         }
     }
 

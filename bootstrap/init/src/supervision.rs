@@ -56,6 +56,9 @@ pub const STANDSTILL: Duration = Duration::from_secs(45);
 /// The same as [`FIRST_TRY_TIME`] for a proven slot, which nothing better waits for: long enough for a machine under load,
 /// and for whoever looks at it.
 pub const PROVEN_TIME: Duration = Duration::from_secs(600);
+/// A proven slot that was green for so long without a break works: how often it failed before is forgotten. Much longer than
+/// [`PROVEN_TIME`], after which one that fails at every start is given up.
+pub const WORKS_TIME: Duration = Duration::from_secs(3600);
 /// How long the light shows before a restart that nobody asked for that there is an error.
 pub const WARNING_TIME: Duration = Duration::from_secs(8);
 /// When time went on by more than this between two looks, then nobody could look (the machine stood still, or PID 1
@@ -153,6 +156,8 @@ pub enum Action {
     Silent(usize),
     /// All that is required was ready at once, for the first time. The light is green from now on.
     Operating,
+    /// It operated for [`WORKS_TIME`], for the first time.
+    Works,
     /// The light is not green any more although it was, or is again.
     Green(bool),
     /// The appliance does not come to operate, or does not any more: start the machine again.
@@ -229,6 +234,10 @@ pub struct Supervision {
     looked: Duration,
     operating: bool,
     green: bool,
+    /// Since when it is green without a break.
+    green_since: Option<Duration>,
+    /// [`Action::Works`] was told.
+    works: bool,
     /// Since when the machine is about to be started again.
     doomed: Option<Duration>,
     given_up: bool,
@@ -252,6 +261,8 @@ impl Supervision {
             looked: now,
             operating: false,
             green: false,
+            green_since: None,
+            works: false,
             doomed: None,
             given_up: false,
             error: None,
@@ -321,6 +332,7 @@ impl Supervision {
         later(&mut self.counted);
         later(&mut self.progressed);
         self.doomed.iter_mut().for_each(later);
+        self.green_since.iter_mut().for_each(later);
         for entry in &mut self.entries {
             entry.failed.iter_mut().for_each(later);
             if let State::Running { since, heard } = &mut entry.state {
@@ -421,6 +433,11 @@ impl Supervision {
                 self.green = green;
                 actions.push(Action::Green(green));
             }
+        }
+        self.green_since = self.green.then(|| self.green_since.unwrap_or(now));
+        let long = self.green_since.is_some_and(|since| now.saturating_sub(since) >= WORKS_TIME);
+        if long && down.is_empty() && !std::mem::replace(&mut self.works, true) {
+            actions.push(Action::Works);
         }
         let nearly = |since: Duration, limit: Duration| now.saturating_sub(since) >= limit - WARNING_TIME;
         let culprit = if self.operating {

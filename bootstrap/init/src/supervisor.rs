@@ -11,7 +11,7 @@ use crate::spool::Spool;
 use crate::supervision::{Action, Event, Fault, Policy, Supervision, Trial};
 use crate::table::{HEARTBEAT, PATIENCE, READY_WITHIN, SERVICES, number_of};
 use crate::watchdog::{self, Watchdog};
-use crate::{Result, early, kmsg, last_words, logs, machine, named, panel, restart, slots};
+use crate::{Result, early, failing, kmsg, last_words, logs, machine, named, panel, restart, slots};
 use belvedere_interfaces::front_panel::Condition;
 use belvedere_interfaces::paths;
 use belvedere_lights::pattern;
@@ -42,6 +42,8 @@ const TURN: usize = 64;
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 /// How many lines of what the start before this one said last are shown on the console, the last ones; all are logged.
 const LAST_WORDS_SHOWN: usize = 12;
+/// How long a failing disk may take for the slot table.
+const NOTE_TIME: Duration = Duration::from_secs(60);
 /// How long the end may take: what is not written yet is written then.
 const END_TIME: Duration = Duration::from_secs(180);
 
@@ -77,6 +79,10 @@ struct Supervisor {
     nodes: Nodes,
     /// Counts once a shutdown began.
     end: End,
+    /// It operated.
+    operated: bool,
+    /// It operated, and was given up.
+    failed: bool,
     ending: bool,
     stopped: bool,
 }
@@ -132,6 +138,8 @@ pub fn run() -> ! {
         restarts,
         nodes,
         end: End::Off,
+        operated: false,
+        failed: false,
         ending: false,
         stopped: false,
         console,
@@ -149,6 +157,10 @@ pub fn run() -> ! {
     machine::kill_group("/sys/fs/cgroup/services");
     std::thread::sleep(Duration::from_millis(100));
     supervisor.reap();
+    if supervisor.failed {
+        let lines = watchdog::feed_during(&mut watchdog, NOTE_TIME, failing::report_given_up);
+        lines.iter().for_each(|line| supervisor.console.say(line));
+    }
     supervisor.console.flush(Duration::from_millis(500));
     let end = supervisor.end;
     watchdog::feed_during(&mut watchdog, END_TIME, || power::end_now(end))
@@ -195,13 +207,17 @@ impl Supervisor {
 
     /// The bootloader must not take this slot for one that never operates.
     fn note_operating(&self) {
+        if let Err(error) = slots::report_operating(self.teller()) {
+            self.say(&error);
+        }
+    }
+
+    /// [`Self::say`] for another thread.
+    fn teller(&self) -> impl Fn(&str) + Send + 'static {
         let (console, spool) = (self.console.clone(), Arc::clone(&self.spool));
-        let noted = slots::report_operating(move |line| {
+        move |line| {
             console.say(line);
             store(&spool, "syslog", line);
-        });
-        if let Err(error) = noted {
-            self.say(&error);
         }
     }
 
@@ -276,15 +292,21 @@ impl Supervisor {
                 }
                 kmsg::critical(&format!("starting again: {reason}"));
                 self.say(&format!("starting again, for this start does not work: {reason}"));
-                (self.end, self.ending) = (End::Restart, true);
+                (self.end, self.ending, self.failed) = (End::Restart, true, self.operated);
                 return Some(Event::Stop);
             }
             Action::Operating => {
                 kmsg::reached("the green light");
                 self.say(&format!("operating ({:.2} s)", uptime().as_secs_f64()));
                 self.note_operating();
+                self.operated = true;
                 self.facts.operating = true;
                 let _ = self.panel.send(self.facts);
+            }
+            Action::Works => {
+                if let Err(error) = failing::report_works(self.teller()) {
+                    self.say(&error);
+                }
             }
             Action::Error(reason) => {
                 self.facts.error = reason.is_some();

@@ -16,6 +16,9 @@
 //! follows. One that was started and comes back is noted, and the machine restarts: its measurements cannot be taken back,
 //! and behind them another slot's would be no value that anything is sealed to. Each such start was counted before, so the
 //! next slot has its turn soon. There is no end to this: an appliance never just stops.
+//!
+//! After the last pause of [`BACK_OFF`] (405 s in all), be it for slots that cannot be loaded or for fuses that cannot be read,
+//! the machine restarts: some faults of a TPM or a disk only end with that. It is not counted, and writes nothing.
 #![no_std]
 
 extern crate alloc;
@@ -91,7 +94,7 @@ pub struct Rounds {
     buttons: Buttons,
     refused: [bool; 3],
     back_offs: u32,
-    /// How often in a row the fuses could not be read.
+    /// How often the fuses could not be read.
     unreadable: usize,
 }
 
@@ -102,13 +105,15 @@ impl Rounds {
     }
 
     /// Fuses that cannot be read are closed: nothing starts, for what starts may be what they keep out. It may be a passing
-    /// fault, so they are asked again, and nothing is written meanwhile.
+    /// fault, so they are asked again, and nothing is written meanwhile. It may also be one that lasts until a reset: firmware
+    /// that did not get an answer from the TPM once does not show it before the next start.
     fn closed(&mut self, machine: &mut impl Machine, reason: &str) {
         let seconds = BACK_OFF[self.unreadable.min(BACK_OFF.len() - 1)];
         self.unreadable = self.unreadable.saturating_add(1);
         machine.show(Condition::Error);
         machine.say(&format!("{reason}; nothing is started without them, trying again in {seconds} s"));
         machine.wait(seconds);
+        restart_after(machine, self.unreadable);
     }
 
     /// One round: decide, write, then start or wait.
@@ -150,6 +155,7 @@ impl Rounds {
                 machine.wait(seconds);
                 self.refused = [false; 3];
                 self.back_offs += 1;
+                restart_after(machine, self.back_offs as usize);
             }
             Next::Start(slot) => {
                 let unproven = copies
@@ -164,6 +170,15 @@ impl Rounds {
                 self.refused[slot as usize] = true;
             }
         }
+    }
+}
+
+/// Restarts the machine after the last of so many pauses. Not sooner: until then a person can see the light and read why, and
+/// a machine that is broken for good restarts every seven minutes and no faster.
+fn restart_after(machine: &mut impl Machine, pauses: usize) {
+    if pauses >= BACK_OFF.len() {
+        machine.say("restarting: the fault may be one that only that mends");
+        machine.restart();
     }
 }
 
@@ -273,13 +288,19 @@ fn write_both(machine: &mut impl Machine, copies: &Copies, table: Table) -> bool
     holds
 }
 
-/// Writes a table and reads both copies back: whether it is the one that holds. Says what went wrong.
+/// Writes a table and reads both copies back: whether it is the one that holds. Says what went wrong. A copy that cannot be
+/// written is left, and the other one is changed in place.
 fn write(machine: &mut impl Machine, copies: &Copies, table: Table) -> bool {
-    let Some(change) = copies.change(table) else {
+    let mut changes = copies.changes(table).peekable();
+    if changes.peek().is_none() {
         machine.say("slot table: not written, for no copy may be written over");
         return false;
-    };
-    write_change(machine, &change)
+    }
+    let holds = changes.any(|change| write_change(machine, &change));
+    if !holds {
+        machine.say("slot table: not written, so this is not counted");
+    }
+    holds
 }
 
 fn write_change(machine: &mut impl Machine, change: &Change) -> bool {

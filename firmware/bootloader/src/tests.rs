@@ -18,6 +18,7 @@ use crate::updates::File;
 /// Ends a round in the place in which a kernel takes over.
 struct Runs;
 
+mod faults;
 mod updates;
 
 struct Fake {
@@ -47,6 +48,12 @@ struct Fake {
     lose_writes: bool,
     /// This copy cannot be written.
     fail_copy: Option<usize>,
+    /// This copy takes every write and stays as it is.
+    lose_copy: Option<usize>,
+    /// How many writes were asked for.
+    writes: u32,
+    /// A restart ends what is wrong with the TPM and the images.
+    mended_by_a_restart: bool,
     unreadable: [bool; 2],
     started: Vec<(Slot, Option<State>)>,
     /// Slots whose own ESP had no image that could be loaded.
@@ -89,6 +96,9 @@ impl Fake {
             fail_writes: false,
             lose_writes: false,
             fail_copy: None,
+            lose_copy: None,
+            writes: 0,
+            mended_by_a_restart: false,
             started: Vec::new(),
             refused: Vec::new(),
             waited: Vec::new(),
@@ -139,13 +149,14 @@ impl Machine for Fake {
         if self.unreadable[copy] { Err("DEVICE_ERROR".to_string()) } else { Ok(()) }
     }
     fn write(&mut self, change: &Change) -> Result<(), String> {
+        self.writes += 1;
         if self.fail_writes {
             return Err("write protected".to_string());
         }
         if self.fail_copy == Some(change.copy) {
             return Err("bad sector".to_string());
         }
-        if !self.lose_writes {
+        if !self.lose_writes && self.lose_copy != Some(change.copy) {
             self.disk[change.copy] = change.block;
         }
         Ok(())
@@ -223,6 +234,9 @@ impl Machine for Fake {
     fn restart(&mut self) {
         self.restarts += 1;
         self.over = true;
+        if self.mended_by_a_restart {
+            (self.fuses_unreadable, self.outcome) = (0, [None; 3]);
+        }
     }
     fn start(&mut self, slot: Slot, image: Slot) -> String {
         assert_eq!(slot, image);
@@ -267,11 +281,11 @@ fn a_refused_new_release_is_bad_and_the_proven_one_follows() {
 }
 
 #[test]
-fn with_every_slot_refused_it_shows_red_waits_longer_and_longer_and_never_stops_trying() {
+fn with_every_slot_refused_it_shows_red_waits_longer_and_longer_and_restarts() {
     let mut fake = Fake::new(Table::empty(Slot::A).committed(Slot::A));
     fake.outcome = [Some(Refusal::SecureBoot); 3];
-    fake.boot(10);
-    assert_eq!((fake.started.len(), fake.refused.len()), (0, 5));
+    fake.boot(20);
+    assert_eq!((fake.started.len(), fake.refused.len(), fake.restarts), (0, 5, 1));
     assert_eq!(fake.waited, [5, 10, 30, 60, 300]);
     assert_eq!(fake.lights[0], Condition::Booting);
     assert!(fake.lights[1..].iter().all(|light| *light == Condition::Error));
@@ -546,7 +560,7 @@ fn fuses_that_cannot_be_read_let_nothing_start_and_change_nothing_until_they_can
     fake.boot(12);
     assert_eq!(fake.started, []);
     assert_eq!(fake.table().generation, Fake::new(before).table().generation);
-    assert_eq!(fake.waited.len(), 12);
+    assert_eq!(fake.waited.len(), BACK_OFF.len());
     assert!(fake.waited.windows(2).all(|pair| pair[0] <= pair[1]), "{:?}", fake.waited);
     assert_eq!(fake.lights.last(), Some(&Condition::Error));
     // A passing fault is over some day.

@@ -9,7 +9,8 @@ pub const TRIES: u8 = 3;
 /// How often in a row a proven slot is started without operating before the next one has its turn. More than [`TRIES`]:
 /// an impatient hand at the power switch must not easily take the turn from a slot that is well.
 pub const STARTS: u8 = 5;
-/// Seconds to wait before the first, second, … retry when nothing is bootable; the last one repeats for ever.
+/// Seconds to wait before the first, second, … retry when nothing is bootable. After the last one the bootloader restarts the
+/// machine; who does not waits as long again and again.
 pub const BACK_OFF: [u32; 5] = [5, 10, 30, 60, 300];
 
 /// Why a slot did not start.

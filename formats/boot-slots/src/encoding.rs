@@ -12,11 +12,13 @@
 //! | 34 + 16 × slot | starts without operating when good, else 0 |
 //! | 36 + 16 × slot, 4 bytes | rollback level |
 //! | 128 | the reset that is under way: 0 none, 1 latest, 2 minimum, 3 full |
-//! | 129..4092 | room for later writers of this version: whoever changes the table carries it along as it is |
+//! | 129 + slot | how often in a row it operated and was given up all the same, see [`crate::failed_again`] |
+//! | 132..4092 | room for later writers of this version: whoever changes the table carries it along as it is |
 //! | 4092..4096 | CRC-32 (IEEE 802.3) of bytes 0..4092 |
 //!
 //! Byte 128 came later than the rest: a reader of this version that does not know it carries it along like everything
-//! behind it, so a reset that was asked for waits for one that does.
+//! behind it, so a reset that was asked for waits for one that does. Bytes 129 to 131 came later still, and mean something for a
+//! good slot only: who does not know them leaves them to whatever the slot becomes, so any value is taken.
 //!
 //! All other bytes are zero, and a reader insists on it. A later version may change everything but magic, version,
 //! generation and CRC: by these an older reader knows that it does not understand the copy, and keeps it.
@@ -37,6 +39,7 @@ const RECORD: usize = 16;
 /// Where the first readers' room for later writers began: what is before it must be known.
 const TAIL: usize = 128;
 const RESET: usize = 128;
+const FAILURES: usize = 129;
 const NONE: u8 = 255;
 
 /// Why a block is no table.
@@ -87,6 +90,7 @@ fn encode_over(before: &[u8; BLOCK], table: &Table) -> [u8; BLOCK] {
             State::Bad => (4, 0, 0),
         };
         block[at + 4..at + 8].copy_from_slice(&record.rollback_level.to_le_bytes());
+        block[FAILURES + slot as usize] = table.failures[slot as usize];
     }
     let checksum = crc32(&block[..CHECKSUM]);
     block[CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
@@ -131,6 +135,7 @@ pub fn decode(bytes: &[u8]) -> Result<Table, Defect> {
         NONE => None,
         number => Some(slot_at(number)?),
     };
+    table.failures.copy_from_slice(&block[FAILURES..FAILURES + Slot::ALL.len()]);
     table.reset = Reset::from_number(block[RESET]).ok_or(Defect::Content)?;
     // What this version does not know must not be there: rewriting the table would silently drop it.
     if encode_over(block, &table) != *block {
@@ -233,6 +238,24 @@ impl Copies {
         } else {
             self.block(other, &self.blocks[current], table, generation.wrapping_add(1))
         })
+    }
+
+    /// The blocks of a routine change, to be tried one after the other until one holds: that of [`Copies::change`] and, when it
+    /// cannot be written or reads back as it was, the copy that holds, in place. A copy that can be read and not written must
+    /// not end all counting.
+    ///
+    /// The second has the generation after the first one's, of which any part may have reached the disk. Torn, the other copy
+    /// holds as it was read: as old as its last good write. Where it is a table no more, this is the write of rule 2 above.
+    /// There is no second where the other copy still asks for a full reset that is done: the data must not be destroyed again
+    /// for the sake of a count.
+    pub fn changes(&self, table: Table) -> impl Iterator<Item = Change> + use<> {
+        let first = self.change(table);
+        let destroys = |copy: usize| self.found[copy].is_ok_and(|found| found.reset == Reset::Full);
+        let second = first.as_ref().and_then(|first| {
+            let in_place = self.durable_changes(table).nth(1).filter(|second| second.copy != first.copy)?;
+            (table.reset == Reset::Full || !destroys(first.copy)).then_some(in_place)
+        });
+        first.into_iter().chain(second)
     }
 
     /// The blocks that make `table` the one that holds, whichever one copy is lost afterwards: for changes that must not

@@ -11,11 +11,13 @@
 //!
 //! Who writes what: the bootloader turns `written` into `trying`, counts tries down, counts starts of good slots, marks
 //! unproven slots `bad`, makes a lost table anew and begins resets ([`begun`]); `init` clears the count of the slot that
-//! operates ([`operating`]) and ends resets ([`reset_done`]); the updater writes everything else (`empty`, `written`, `good`, the preferred slot). They take
-//! turns: from the start of a slot on the table belongs to what runs in it.
+//! operates ([`operating`]), counts how often it failed all the same ([`failed_again`], [`works`]) and ends resets
+//! ([`reset_done`]); the updater writes everything else (`empty`, `written`, `good`, the preferred slot). They take turns: from
+//! the start of a slot on the table belongs to what runs in it.
 //!
 //! Two ways to write, of which a caller chooses one by what the loss of one copy may cost:
-//! - [`Copies::change`], one block: counts and refusals. The older copy is one such change behind.
+//! - [`Copies::changes`], one block, or another one when it cannot be written: counts and refusals. The older copy is one such
+//!   change behind, one that cannot be written as many as there were since.
 //! - [`Copies::durable_changes`], both copies one after the other: whatever must not be undone by the loss of one.
 //!
 //! Write order of a commit (the updater's), and what a power cut after each number leaves behind:
@@ -28,15 +30,19 @@
 //! 1. the bootloader writes the table with the try or start counted — that start counts, although it never was one;
 //! 2. the slot starts, and operates — the same;
 //! 3. `init` writes the table with the count cleared — nothing is counted.
+//! 4. when what operated fails for long, `init` writes that it was given up, and restarts the machine — torn: not counted;
+//!    whole: counted
 
 #![cfg_attr(not(test), no_std)]
 
 mod decide;
 mod encoding;
+mod failing;
 mod reset;
 
 pub use decide::{BACK_OFF, Decision, Inputs, Next, Refusal, STARTS, TRIES, decide, given_up, operating, refused};
 pub use encoding::{BLOCK, Change, Copies, Defect, Mark, decode, encode, initial};
+pub use failing::{failed_again, works};
 pub use reset::{Buttons, Reset, begun, data_destroyed, reset_done};
 
 /// GPT name of the partition that holds the table.
@@ -171,12 +177,14 @@ pub struct Table {
     /// The reset that is under way.
     pub reset: Reset,
     records: [Record; 3],
+    /// How often in a row each slot operated and was given up all the same, see [`failed_again`].
+    failures: [u8; 3],
 }
 
 impl Table {
     /// A table with three empty slots.
     pub const fn empty(preferred: Slot) -> Self {
-        Self { generation: 0, preferred, last_good: None, reset: Reset::None, records: [Record::EMPTY; 3] }
+        Self { generation: 0, preferred, last_good: None, reset: Reset::None, records: [Record::EMPTY; 3], failures: [0; 3] }
     }
 
     /// The table of an appliance that lost it: nothing is known of any slot, so each is taken for what it would be on
@@ -184,7 +192,14 @@ impl Table {
     /// `rollback_level` is that of the fuses: no slot is *known* to be below.
     pub const fn made_anew(rollback_level: u32) -> Self {
         let record = Record { state: State::Good, rollback_level, starts: 0 };
-        Self { generation: 0, preferred: Slot::A, last_good: None, reset: Reset::None, records: [record; 3] }
+        Self {
+            generation: 0,
+            preferred: Slot::A,
+            last_good: None,
+            reset: Reset::None,
+            records: [record; 3],
+            failures: [0; 3],
+        }
     }
 
     /// Whether what runs in `slot` operated before, as this table knows: reason enough to do what cannot be undone for it. A
@@ -213,7 +228,7 @@ impl Table {
     /// The same table after a release of this rollback level was written to `slot` completely and read back.
     #[must_use]
     pub const fn written(self, slot: Slot, rollback_level: u32) -> Self {
-        self.with(slot, Record { state: State::Written, rollback_level, starts: 0 })
+        self.with(slot, Record { state: State::Written, rollback_level, starts: 0 }).with_failures(slot, 0)
     }
 
     /// The same table while nothing usable is in `slot`: before it is written to, and when that failed.
@@ -225,7 +240,7 @@ impl Table {
     /// The same table with another state for `slot`, whose release stays the same, and no starts counted.
     const fn with_state(self, slot: Slot, state: State) -> Self {
         let rollback_level = self.record(slot).rollback_level;
-        self.with(slot, Record { state, rollback_level, starts: 0 })
+        self.with(slot, Record { state, rollback_level, starts: 0 }).with_failures(slot, 0)
     }
 
     /// The same table with another count of starts for `slot`.
@@ -234,6 +249,12 @@ impl Table {
         let mut record = self.record(slot);
         record.starts = starts;
         self.with(slot, record)
+    }
+
+    /// The same table with another count of how often in a row `slot` operated and was given up.
+    const fn with_failures(mut self, slot: Slot, times: u8) -> Self {
+        self.failures[slot as usize] = times;
+        self
     }
 
     /// The same table after `slot` was proven: it is good, the last good one, and the preferred one.

@@ -3,8 +3,8 @@
 mod common;
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, Copies, Decision, Inputs, Next, Record, Refusal, STARTS, Slot, State, TRIES, Table, begun, decide,
-    decode, encode, initial, operating, refused,
+    BLOCK, Buttons, Copies, Decision, Inputs, Next, Record, Refusal, Reset, STARTS, Slot, State, TRIES, Table, begun,
+    decide, decode, encode, failed_again, initial, operating, refused, works,
 };
 use belvedere_panel::Condition;
 use common::{buttons, slot, table, tear, torn};
@@ -54,6 +54,30 @@ proptest! {
         let mut after = after;
         after.generation = before.generation.wrapping_add(1);
         prop_assert!(found == before || found == after, "{:?}", found);
+    }
+
+    /// One copy can be read and not written, whatever its write said and left: the other one is changed in place, and holds. A cut
+    /// in the middle of that leaves the table as the first copy has it, or the new one.
+    #[test]
+    fn with_one_copy_that_cannot_be_written_the_other_is_changed_and_a_cut_leaves_a_table(
+        before in table(), mut stale in table(), behind in 1u64..1000, after in table(), tear in tear(), reached in any::<bool>(),
+    ) {
+        stale.generation = before.generation.wrapping_sub(behind);
+        prop_assume!(stale.reset != Reset::Full || after.reset == Reset::Full);
+        let mut disk = [encode(&stale).to_vec(), encode(&before).to_vec()];
+        let changes: Vec<_> = Copies::read(&disk[0], &disk[1]).changes(after).collect();
+        let [first, second] = &changes[..] else { panic!("{} changes", changes.len()) };
+        prop_assert_eq!((first.copy, second.copy), (0, 1));
+        if reached {
+            disk[0] = first.block.to_vec();
+        }
+        let cut = torn(&disk[1], &second.block, &tear);
+        let found = Copies::read(&disk[0], &cut).current().expect("one copy is whole");
+        let left = if reached { after } else { stale };
+        prop_assert!([before, left, after].iter().any(|table| found.says_the_same(table)), "{:?}", found);
+        disk[1] = second.block.to_vec();
+        let copies = Copies::read(&disk[0], &disk[1]);
+        prop_assert!(copies.hold(second) && copies.current().is_some_and(|table| table.says_the_same(&after)));
     }
 
     /// boot D16: whatever two copies there were, a cut at any step of a durable change leaves the table before or the
@@ -186,9 +210,15 @@ proptest! {
     /// "boot D4": whatever the table says, no slot is started for ever while it never operates and another one could.
     #[test]
     fn a_slot_that_never_operates_gives_way_after_a_bounded_number_of_starts(
-        table in table(), dead in slot(), fuses in 0u32..3,
+        table in table(), dead in slot(), fuses in 0u32..3, broken in proptest::option::of(0usize..2),
     ) {
         let mut disk = [encode(&table).to_vec(), vec![0xff; BLOCK]];
+        // `broken` is a copy that can be read and not written.
+        let write = |disk: &mut [Vec<u8>; 2], table: Table| {
+            let changes = Copies::read(&disk[0], &disk[1]).changes(table);
+            let change = changes.into_iter().find(|change| Some(change.copy) != broken).expect("one copy can be written");
+            disk[change.copy] = change.block.to_vec();
+        };
         let mut in_a_row = 0;
         let others = |table: &Table| Slot::ALL.into_iter().any(|slot| {
             let record = table.record(slot);
@@ -198,8 +228,7 @@ proptest! {
             let copies = Copies::read(&disk[0], &disk[1]);
             let decision = decide(inputs(&copies, fuses, Buttons::None));
             if let Some(table) = decision.write {
-                let change = copies.change(table).unwrap();
-                disk[change.copy] = change.block.to_vec();
+                write(&mut disk, table);
             }
             let Next::Start(slot) = decision.next else { break };
             in_a_row = if slot == dead { in_a_row + 1 } else { 0 };
@@ -207,8 +236,7 @@ proptest! {
             if slot != dead {
                 let copies = Copies::read(&disk[0], &disk[1]);
                 if let Some(table) = operating(&copies.current().unwrap(), slot) {
-                    let change = copies.change(table).unwrap();
-                    disk[change.copy] = change.block.to_vec();
+                    write(&mut disk, table);
                 }
             }
         }
@@ -275,6 +303,63 @@ fn a_new_release_that_never_comes_up_is_started_three_times_and_then_the_old_one
     }
     let expected = [Slot::B, Slot::B, Slot::B, Slot::A, Slot::A].map(Next::Start);
     assert_eq!(started, expected);
+}
+
+/// The copy that cannot be written was left when a full reset was under way: after a torn write it would hold, and what was
+/// stored since would be destroyed.
+#[test]
+fn nothing_is_changed_in_place_while_the_other_copy_asks_for_a_full_reset_that_is_done() {
+    for (stale, now, changes) in [
+        (Reset::Full, Reset::Full, 2),
+        (Reset::Full, Reset::Minimum, 1),
+        (Reset::Full, Reset::None, 1),
+        (Reset::Minimum, Reset::None, 2),
+        (Reset::None, Reset::None, 2),
+    ] {
+        let [old, new] = [(stale, 1), (now, 2)].map(|(reset, generation)| {
+            let mut table = Table::made_anew(0);
+            (table.reset, table.generation) = (reset, generation);
+            encode(&table)
+        });
+        let copies = Copies::read(&old, &new);
+        let found: Vec<usize> = copies.changes(copies.current().unwrap()).map(|change| change.copy).collect();
+        assert_eq!(found, [0, 1][..changes], "{stale:?} {now:?}");
+    }
+}
+
+#[test]
+fn a_copy_that_is_kept_is_not_what_is_written_instead() {
+    let [_, block] = initial(Table::empty(Slot::A));
+    let mut newer = encode(&Table::empty(Slot::B));
+    newer[8] = 9;
+    seal(&mut newer);
+    for kept in [&[][..], &newer] {
+        let copies = Copies::read(&block, kept);
+        assert_eq!(copies.changes(Table::empty(Slot::A)).map(|change| change.copy).collect::<Vec<_>>(), [0]);
+    }
+    // Rubbish in both: either may be written.
+    let copies = Copies::read(&[0xff; BLOCK], &[0; BLOCK]);
+    assert_eq!(copies.changes(Table::made_anew(0)).map(|change| change.copy).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(Copies::read(&[], &newer).changes(Table::made_anew(0)).count(), 0);
+}
+
+#[test]
+fn a_slot_that_operates_and_fails_has_had_its_turns_after_as_many_times_and_a_new_release_begins_anew() {
+    let mut table = Table::empty(Slot::A).committed(Slot::B).committed(Slot::A);
+    for times in 1..STARTS {
+        table = failed_again(&table, Slot::A).unwrap();
+        assert_eq!((table.failures(Slot::A), table.record(Slot::A).starts), (times, 0));
+        assert_eq!(decode(&encode(&table)), Ok(table));
+    }
+    for begun in [table.emptied(Slot::A).written(Slot::A, 1), table.committed(Slot::A), works(&table, Slot::A).unwrap()] {
+        assert_eq!(begun.failures(Slot::A), 0);
+        assert_eq!(works(&begun, Slot::A), None);
+    }
+    let lost = failed_again(&table, Slot::A).unwrap();
+    assert_eq!((lost.failures(Slot::A), lost.record(Slot::A).starts), (0, STARTS));
+    let block = encode(&lost);
+    assert_eq!(decide(inputs(&Copies::read(&block, &[]), 0, Buttons::None)).next, Next::Start(Slot::B));
+    assert_eq!(failed_again(&table.written(Slot::A, 1), Slot::A), None);
 }
 
 #[test]

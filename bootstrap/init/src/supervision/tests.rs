@@ -318,6 +318,21 @@ fn a_required_service_that_fails_for_long_ends_the_start() {
 }
 
 #[test]
+fn what_operated_for_an_hour_without_a_break_works_and_it_is_said_once() {
+    let mut machine = operating(Trial::Proven);
+    let beats = |_| vec![Event::Beat(0), Event::Beat(1)];
+    let works = |done: Vec<(f64, Action)>| -> Vec<f64> {
+        done.into_iter().filter(|(_, action)| *action == Action::Works).map(|(time, _)| time).collect()
+    };
+    assert_eq!(works(run(&mut machine, 2.5, 3600.0, beats)), [0.0; 0]);
+    // It is down for 20 s: the hour begins anew.
+    machine.step(at(3600.5), &Event::Exited(0));
+    run(&mut machine, 3600.5, 3620.0, |_| vec![Event::Beat(1)]);
+    machine.step(at(3620.5), &Event::Ready(0));
+    assert_eq!(works(run(&mut machine, 3621.0, 20_000.0, beats)), [3620.5 + 3600.0]);
+}
+
+#[test]
 fn the_reason_names_the_service() {
     assert_eq!(Fault::NotReady.of("agent", FIRST_TRY_TIME), "agent did not become ready within 100 s");
     assert_eq!(Fault::Silent.of("agent", FIRST_TRY_TIME), "agent is silent");

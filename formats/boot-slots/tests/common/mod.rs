@@ -1,7 +1,7 @@
 //! Tables and torn writes.
 #![allow(dead_code, reason = "each test uses some of it")]
 
-use belvedere_boot_slots::{BLOCK, Buttons, Record, Reset, STARTS, Slot, State, TRIES, Table};
+use belvedere_boot_slots::{BLOCK, Buttons, Record, Reset, STARTS, Slot, State, TRIES, Table, failed_again};
 use proptest::prelude::*;
 
 pub fn state() -> impl Strategy<Value = State> {
@@ -34,6 +34,7 @@ prop_compose! {
         last_good in proptest::option::of(slot()),
         reset in reset(),
         records in [(state(), 0u32..4, 0u8..=STARTS + 1), (state(), 0u32..4, 0u8..=STARTS), (state(), 0u32..4, 0u8..=STARTS)],
+        failures in 0..STARTS,
     ) -> Table {
         let mut table = Table::empty(preferred);
         table.generation = generation;
@@ -42,6 +43,9 @@ prop_compose! {
         for (slot, (state, rollback_level, starts)) in Slot::ALL.into_iter().zip(records) {
             let starts = if state == State::Good { starts } else { 0 };
             table = table.with(slot, Record { state, rollback_level, starts });
+        }
+        for _ in 0..failures {
+            table = failed_again(&table, Slot::A).unwrap_or(table);
         }
         table
     }

@@ -1,0 +1,123 @@
+//! A copy of the table that can be read and not written, and faults that only a restart mends.
+
+use super::*;
+
+/// Both proven, `a` preferred.
+fn two_proven() -> Table {
+    Table::empty(Slot::A).committed(Slot::B).committed(Slot::A)
+}
+
+/// Machines with one copy of the table that refuses every write, or takes it and stays as it is.
+fn with_a_broken_copy(table: Table) -> impl Iterator<Item = Fake> {
+    (0..4).map(move |number| {
+        let mut fake = Fake::new(table);
+        let copy = Some(number % 2);
+        (fake.fail_copy, fake.lose_copy) = if number < 2 { (copy, None) } else { (None, copy) };
+        fake
+    })
+}
+
+fn starts_of(fake: &Fake, slot: Slot) -> usize {
+    fake.started.iter().filter(|(started, _)| *started == slot).count()
+}
+
+#[test]
+fn a_slot_that_never_operates_gives_way_though_one_copy_cannot_be_written() {
+    for mut fake in with_a_broken_copy(two_proven()) {
+        for _ in 0..200 {
+            fake.boot(1);
+        }
+        assert_eq!((starts_of(&fake, Slot::A), starts_of(&fake, Slot::B)), (100, 100));
+    }
+    // Also one that comes back.
+    for mut fake in with_a_broken_copy(two_proven()) {
+        fake.runs = [false, true, true];
+        while starts_of(&fake, Slot::B) == 0 {
+            fake.boot(3);
+            assert!(fake.restarts < 5, "{:?}", fake.started);
+        }
+    }
+}
+
+#[test]
+fn a_new_release_has_its_three_tries_and_no_more_though_one_copy_cannot_be_written() {
+    for mut fake in with_a_broken_copy(two_releases()) {
+        for _ in 0..5 {
+            fake.boot(3);
+        }
+        let started: Vec<Slot> = fake.started.iter().map(|(slot, _)| *slot).collect();
+        assert_eq!(started, [Slot::B, Slot::B, Slot::B, Slot::A, Slot::A]);
+        assert!(fake.said.iter().any(|line| line.contains("cannot be written")), "{:?}", fake.said);
+    }
+}
+
+#[test]
+fn a_lost_table_is_made_anew_though_one_copy_cannot_be_written() {
+    for mut fake in with_a_broken_copy(two_proven()) {
+        fake.disk = [[0xff; BLOCK]; 2];
+        fake.boot(4);
+        assert_eq!((fake.started.len(), fake.table().record(Slot::A).starts), (1, 1));
+    }
+}
+
+#[test]
+fn a_start_that_neither_copy_can_count_is_said_and_made_all_the_same() {
+    for lost in [false, true] {
+        let mut fake = Fake::new(two_proven());
+        (fake.fail_writes, fake.lose_writes) = (!lost, lost);
+        fake.boot(1);
+        assert_eq!((fake.started.as_slice(), fake.writes), (&[(Slot::A, Some(State::Good))][..], 2));
+        assert!(fake.said.iter().any(|line| line == "slot table: not written, so this is not counted"), "{:?}", fake.said);
+    }
+}
+
+/// The firmware asks a TPM once, and does not show it for the rest of the power-on when that failed. Of a disk controller that
+/// is stuck the same.
+#[test]
+fn a_fault_that_only_a_restart_mends_is_over_after_one() {
+    for fuses in [false, true] {
+        let mut fake = Fake::new(two_proven());
+        fake.mended_by_a_restart = true;
+        if fuses {
+            fake.fuses_unreadable = u32::MAX;
+        } else {
+            fake.outcome = [Some(Refusal::Failed); 3];
+        }
+        fake.boot(500);
+        assert_eq!((fake.restarts, fake.started.len()), (1, 0));
+        // Everything was tried after each pause, and a person had that long to look.
+        assert_eq!((fake.waited.as_slice(), fake.waited.iter().sum::<u32>()), (&BACK_OFF[..], 405));
+        assert_eq!(fake.lights.last(), Some(&Condition::Error));
+        assert!(fake.said.last().unwrap().starts_with("restarting: "), "{:?}", fake.said);
+        fake.boot(500);
+        // Nobody lost a turn by it for good.
+        assert!(!fake.started.is_empty(), "{:?}", fake.said);
+    }
+}
+
+#[test]
+fn fuses_that_can_never_be_read_restart_the_machine_slowly_for_ever_and_wear_nothing() {
+    let mut fake = Fake::new(two_proven());
+    let before = fake.disk;
+    fake.fuses_unreadable = u32::MAX;
+    for power_on in 1..=100 {
+        fake.boot(500);
+        assert_eq!((fake.restarts, fake.waited.iter().sum::<u32>()), (power_on, 405 * power_on));
+    }
+    assert_eq!((fake.writes, fake.disk == before), (0, true));
+}
+
+/// Each time that an image is to be loaded is counted before, as ever; the restarts add nothing to that.
+#[test]
+fn slots_that_can_never_be_loaded_restart_the_machine_slowly_for_ever_and_keep_what_is_proven() {
+    let mut fake = Fake::new(all_good());
+    fake.outcome = [Some(Refusal::Failed); 3];
+    for power_on in 1..=100 {
+        let writes = fake.writes;
+        fake.boot(500);
+        assert_eq!((fake.restarts, fake.waited.iter().sum::<u32>()), (power_on, 405 * power_on));
+        // Three slots in the beginning, and after each pause but the last.
+        assert!(fake.writes - writes <= 15, "{}", fake.writes - writes);
+    }
+    assert!(Slot::ALL.into_iter().all(|slot| fake.table().record(slot).state == State::Good));
+}
