@@ -65,6 +65,11 @@ pub fn provision(world: &mut impl World, stick: &mut impl Stick, elsewhere: &Els
             if error_light {
                 world.light(Condition::Error, true);
             }
+            // The archive is where it should be, as far as a person can see: on the volume that a computer shows.
+            let (reason, message) = match (&elsewhere.larger, archive) {
+                (Some(why), Err(ArchiveError::NoArchive)) => ("stick_unreadable", why.clone()),
+                _ => (reason, message),
+            };
             Outcome { succeeded: false, reason, message, details: Vec::new() }
         }
         Plan::Carry(steps) => {

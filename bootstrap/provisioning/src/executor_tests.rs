@@ -553,11 +553,33 @@ fn boot_d13_an_impossible_time_is_refused_before_anything_is_tried() {
 fn a_second_archive_on_another_volume_is_one_too_many() {
     let durable = good_stick();
     let (mut world, mut stick) = power_on(&durable, None);
-    let elsewhere = Elsewhere { archives: vec!["b.zip on volume sda2".into()], notes: vec!["Volume sda3: x".into()] };
+    let elsewhere = Elsewhere {
+        archives: vec!["b.zip on volume sda2".into()],
+        notes: vec!["Volume sda3: x".into()],
+        larger: Some("x".into()),
+    };
     let outcome = super::provision(&mut world, &mut stick, &elsewhere).unwrap();
     assert_eq!(outcome.reason, "several_archives");
     assert!(outcome.message.contains("b.zip on volume sda2"), "{outcome:?}");
     assert_eq!(outcome.details, ["Volume sda3: x"]);
+}
+
+/// The light is that of a stick without an archive: an appliance in operation is plugged in any stick.
+#[test]
+fn field_case_the_reason_is_the_larger_volume_that_cannot_be_read() {
+    let why = "the stick is formatted with exFAT, not with FAT32: format it with FAT32";
+    let elsewhere = Elsewhere { larger: Some(why.into()), ..Elsewhere::default() };
+    for (identity, lights) in [(None, BTreeSet::from([Condition::Error])), (Some(stored(1)), BTreeSet::new())] {
+        let durable = Rc::new(RefCell::new(Durable { identity, ..Durable::default() }));
+        let (mut world, mut stick) = power_on(&durable, None);
+        super::provision(&mut world, &mut stick, &elsewhere).unwrap();
+        assert_eq!(result_line(&durable), format!("FAILED (stick_unreadable): {why}"));
+        assert_eq!(world.lights, lights);
+    }
+    // What is wrong with an archive that was found is said.
+    let durable = stick_with(&[(ARCHIVE, vec![1])]);
+    let (mut world, mut stick) = power_on(&durable, None);
+    assert_eq!(super::provision(&mut world, &mut stick, &elsewhere).unwrap().reason, "archive_damaged");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The folder that is ours.
@@ -20,6 +20,9 @@ const MAX_ENTRIES: usize = 65_536;
 const MAX_ARCHIVES: usize = 16;
 /// Never more is overwritten.
 const MAX_WIPE: u64 = 64 << 20;
+/// The permission that FAT's read-only attribute takes away.
+const OWNER_WRITES: u32 = 0o200;
+const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
 
 /// What a FAT volume of a stick may do to us: nothing.
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC).union(MountFlags::NOATIME);
@@ -52,8 +55,19 @@ impl DirectoryStick {
 
     fn open(&self, name: &str, options: &mut OpenOptions) -> std::io::Result<File> {
         // FAT has no links; the check costs nothing and holds for whatever may be mounted one day.
-        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(self.root.join(name))
+        options.custom_flags(NO_LINK).open(self.root.join(name))
     }
+}
+
+/// Takes the read-only attribute away, which copies from some systems have: what is ours, or used up, is written all the same.
+fn allow_writing(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().read(true).custom_flags(NO_LINK).open(path)?;
+    let mut permissions = file.metadata()?.permissions();
+    if permissions.mode() & OWNER_WRITES == 0 {
+        permissions.set_mode(permissions.mode() | OWNER_WRITES);
+        file.set_permissions(permissions)?;
+    }
+    Ok(())
 }
 
 impl Stick for DirectoryStick {
@@ -62,7 +76,7 @@ impl Stick for DirectoryStick {
         let mut listed = Vec::new();
         for (number, entry) in fs::read_dir(&self.root).map_err(&failed)?.enumerate() {
             if number >= MAX_ENTRIES {
-                return Err(format!("the stick's root folder holds more than {MAX_ENTRIES} files"));
+                return Err(format!("the stick's root folder holds more than {MAX_ENTRIES} files: use a stick with fewer"));
             }
             let entry = entry.map_err(&failed)?;
             let name = entry.file_name();
@@ -99,7 +113,11 @@ impl Stick for DirectoryStick {
             if !folder.is_dir() {
                 fs::create_dir(&folder)?;
             }
-            let mut file = File::create(folder.join(name))?;
+            let path = folder.join(name);
+            if path.is_file() {
+                allow_writing(&path)?;
+            }
+            let mut file = File::create(path)?;
             file.write_all(bytes)?;
             file.sync_all()
         };
@@ -121,6 +139,7 @@ impl Stick for DirectoryStick {
         }
         self.need_writable()?;
         let erase = || {
+            allow_writing(&self.root.join(RETIRED))?;
             let mut file = self.open(RETIRED, OpenOptions::new().write(true))?;
             let mut left = file.metadata()?.len().min(MAX_WIPE);
             file.seek(SeekFrom::Start(0))?;
@@ -258,5 +277,31 @@ mod tests {
         assert!(!root.path().join(RETIRED).exists());
         stick.erase_retired().unwrap();
         assert_eq!(fs::read(root.path().join("same")).unwrap(), [0; 6]);
+    }
+    /// FAT's read-only attribute shows as a lack of write permission, which binds whoever has no right to pass over it.
+    #[test]
+    fn field_case_everything_on_the_stick_is_read_only() {
+        let root = tempfile::tempdir().unwrap();
+        let ours = root.path().join("panorama");
+        fs::create_dir(&ours).unwrap();
+        for (file, content) in [(root.path().join("x.zip"), "secret"), (ours.join("r.txt"), "of an earlier try")] {
+            fs::write(&file, content).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o500)).unwrap();
+        }
+        fs::hard_link(root.path().join("x.zip"), root.path().join("same")).unwrap();
+        let wipe = || {
+            let mut bound = rustix::thread::capabilities(None).unwrap();
+            bound.effective.remove(rustix::thread::CapabilitySet::DAC_OVERRIDE);
+            rustix::thread::set_capabilities(None, bound).unwrap();
+            let mut stick = DirectoryStick::new(root.path(), || Ok(()));
+            stick.write_ours("r.txt", b"yz")?;
+            stick.retire("x.zip")?;
+            stick.erase_retired()
+        };
+        // A thread of its own takes the lack of the right with it.
+        assert_eq!(std::thread::scope(|scope| scope.spawn(wipe).join().unwrap()), Ok(()));
+        assert!(!root.path().join(RETIRED).exists());
+        assert_eq!(fs::read(root.path().join("same")).unwrap(), [0; 6]);
+        assert_eq!(fs::read(ours.join("r.txt")).unwrap(), b"yz");
     }
 }

@@ -19,6 +19,8 @@ pub struct Elsewhere {
     pub archives: Vec<String>,
     /// Lines about volumes that could not be read.
     pub notes: Vec<String>,
+    /// Why the largest volume cannot be read, where no archive was found: whoever plugged the stick in means that volume.
+    pub larger: Option<String>,
 }
 
 /// Smaller ones hold no file system: the container of logical partitions, boot code.
@@ -38,6 +40,10 @@ pub fn choose_volume(volumes: &[Surveyed]) -> Result<(&Surveyed, Elsewhere), Str
         return Err(worst.cloned().unwrap_or_else(|| "the stick has no volume: format it with FAT32".into()));
     };
     let mut elsewhere = Elsewhere::default();
+    if with_archive.is_none() {
+        let unreadable = volumes.iter().filter(|other| other.archives.is_err() && other.bytes > chosen.bytes);
+        elsewhere.larger = unreadable.rev().max_by_key(|other| other.bytes).and_then(|other| other.archives.clone().err());
+    }
     for other in volumes.iter().filter(|other| other.name != chosen.name) {
         match &other.archives {
             Ok(names) => elsewhere.archives.extend(names.iter().map(|name| format!("{name} on volume {}", other.name))),
@@ -98,6 +104,19 @@ mod tests {
         let (chosen, elsewhere) = choose_volume(&volumes).unwrap();
         assert_eq!(chosen.name, "sda2");
         assert_eq!(elsewhere.notes, ["Volume sda1: formatted with NTFS"]);
+    }
+
+    #[test]
+    fn field_case_an_efi_system_partition_in_front_of_exfat() {
+        let larger = |volumes: &[Surveyed]| choose_volume(volumes).unwrap().1.larger;
+        let exfat = volume("sda2", 15_000, Err("formatted with exFAT"));
+        let efi = volume("sda1", 200, Ok(&[]));
+        assert_eq!(larger(&[efi.clone(), exfat.clone()]), Some("formatted with exFAT".into()));
+        let more = volume("sda3", 9000, Err("formatted with APFS"));
+        assert_eq!(larger(&[more, efi, exfat.clone()]), Some("formatted with exFAT".into()), "the largest");
+        // Whoever put the archive there knows which volume it is; and a smaller one is not where a person would put it.
+        assert_eq!(larger(&[volume("sda1", 200, Ok(&["a.zip"])), exfat.clone()]), None);
+        assert_eq!(larger(&[volume("sda1", 16_000, Ok(&[])), exfat]), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::{ArchiveError, Configuration, FORMAT_VERSION};
 use belvedere_device_protocol::{
     ConnectionType, Endpoint, Endpoints, EthernetConfiguration, NetworkConfiguration, NtpConfiguration, StaticAddress,
 };
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -53,7 +54,7 @@ fn why(text: &str, error: &serde_json::Error) -> ArchiveError {
         _ => {}
     }
     let known = serde_json::to_value(fullest()).unwrap_or_default();
-    match unknown_member(&value, &known) {
+    match unknown_member(&value, &known).or_else(|| unknown_connection_type(&value)) {
         Some(path) => ArchiveError::UnknownMember { name: ArchiveError::shown(path.as_bytes()) },
         None => invalid,
     }
@@ -65,6 +66,15 @@ fn unknown_member(value: &Value, known: &Value) -> Option<String> {
     value.iter().find_map(|(name, below)| match known.get(name) {
         None => Some(name.clone()),
         Some(known) => unknown_member(below, known).map(|path| format!("{name}.{path}")),
+    })
+}
+
+/// The path of the one kind of value that a newer service may know more of, with that value.
+fn unknown_connection_type(value: &Value) -> Option<String> {
+    ["Ethernet0", "Ethernet1"].into_iter().find_map(|port| {
+        let found = value["network"][port]["ConnectionType"].as_str()?;
+        let known: Result<ConnectionType, serde::de::value::Error> = ConnectionType::deserialize(found.into_deserializer());
+        known.is_err().then(|| format!("network.{port}.ConnectionType = {found}"))
     })
 }
 

@@ -1,5 +1,9 @@
 //! What can be wrong with an archive.
 
+/// What to do about an archive with other files in it than it was made with. Whoever has the four files has not always the
+/// archive.
+const AS_SAVED: &str = "use the file from provision-device as it was saved; if a browser unpacked it, pack its four files again and nothing beside them";
+
 /// Why an archive was refused. [`ArchiveError::reason`] is stable; the text is one line for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the text of each variant says what it is
@@ -26,25 +30,23 @@ pub enum ArchiveError {
     Unsupported { what: String },
     #[error("the provisioning archive is encrypted: use the file from provision-device as it was saved")]
     Encrypted,
-    #[error("the provisioning archive holds more than {limit} files: use the file from provision-device as it was saved")]
+    #[error("the provisioning archive holds more than {limit} files: {AS_SAVED}")]
     TooManyEntries { limit: usize },
-    #[error("the provisioning archive holds two files named {name}: use the file from provision-device as it was saved")]
+    #[error("the provisioning archive holds two files named {name}: {AS_SAVED}")]
     DuplicateEntry { name: String },
-    #[error(
-        "the provisioning archive holds a file with the unsafe name {name}: it is not one that provision-device made; make a new one"
-    )]
+    #[error("the provisioning archive holds a file with the unsafe name {name}: {AS_SAVED}")]
     UnsafeName { name: String },
-    #[error(
-        "the provisioning archive holds {name}, which is another folder or a link: use the file from provision-device as it was saved"
-    )]
+    #[error("the provisioning archive holds {name}, which is another folder or a link: {AS_SAVED}")]
     NotAFile { name: String },
-    #[error("the provisioning archive holds the unknown file {name}: use the file from provision-device as it was saved")]
+    #[error(
+        "the provisioning archive holds the unknown file {name}: {AS_SAVED}; if it is as it was saved, update the appliance's software"
+    )]
     UnknownEntry { name: String },
     #[error(
         "the file on the stick holds the provisioning archive ({name}) instead of being it: copy {name} itself to the stick"
     )]
     Nested { name: String },
-    #[error("the provisioning archive lacks {name}: use the file from provision-device as it was saved")]
+    #[error("the provisioning archive lacks {name}: {AS_SAVED}")]
     MissingEntry { name: &'static str },
     #[error(
         "{name} in the provisioning archive unpacks to more than allowed ({limit} bytes): it is not one that provision-device made; make a new one"

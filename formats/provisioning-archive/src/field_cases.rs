@@ -122,6 +122,69 @@ fn one_folder_and_the_litter_of_every_system() {
     accepted(&pack(&all, Deflated));
 }
 
+#[test]
+fn field_case_packed_anew_with_what_other_systems_leave() {
+    for litter in [
+        ".Trash-1000/info/a.trashinfo",
+        "x/.Trash-1000/",
+        "LOST.DIR/",
+        "x/@eaDir/configuration.json@SynoEAStream",
+        "x/configuration.json~",
+        "x/.configuration.json.swp",
+        "x/.~lock.configuration.json#",
+        ".VolumeIcon.icns",
+        "x/Icon\r",
+        "x/claim.certificate.pem:Zone.Identifier",
+    ] {
+        accepted(&renamed(|name| format!("x/{name}"), &[litter]));
+    }
+    // The Finder shows such a folder as "stick 11/18".
+    accepted(&renamed(|name| format!("stick 11:18/{name}"), &["stick 11:18/", "__MACOSX/stick 11:18/._configuration.json"]));
+    for name in ["C:/x/y.pem", "C:\\y.pem", "x/y:z", "x/Icon\r/y", "Icon\n"] {
+        assert_eq!(refused(&renamed(str::to_owned, &[name])).0, "archive_unsafe_name", "{name:?}");
+    }
+}
+
+/// A whole stick, after an earlier try: its logs are larger than an archive may be.
+#[test]
+fn field_case_packed_anew_with_the_results_of_an_earlier_try() {
+    let mut all: Vec<_> = contents().into_iter().map(|(name, content)| (format!("stick/{name}"), content)).collect();
+    all.push(("stick/panorama/provisioning-result.txt".into(), b"FAILED".to_vec()));
+    all.push(("stick/panorama/kern.log".into(), vec![b'x'; 1 << 20]));
+    all.push(("stick/panorama/".into(), Vec::new()));
+    accepted(&pack(&all, Deflated));
+    // The folder of the four may be called so, too; another may not be anywhere.
+    accepted(&renamed(|name| format!("panorama/{name}"), &["panorama/panorama/syslog.log"]));
+    assert_eq!(refused(&renamed(|name| format!("x/{name}"), &["panorama/y"])).0, "archive_unknown_entry");
+}
+
+#[test]
+fn field_case_what_to_do_where_a_browser_unpacked_it() {
+    for more in ["photo.jpg", "other/", "caf\u{e9}.txt", "Configuration.JSON"] {
+        let text = refused(&renamed(str::to_owned, &[more])).1;
+        assert!(text.contains("if a browser unpacked it, pack its four files again"), "{text}");
+    }
+    let text = refused(&renamed(|name| name.replace("service-ca", "other"), &[])).1;
+    assert!(text.contains("if a browser unpacked it, pack its four files again"), "{text}");
+    // A newer service may put another file beside the four.
+    let text = refused(&renamed(str::to_owned, &["policy.json"])).1;
+    assert!(text.contains("update the appliance"), "{text}");
+}
+
+#[test]
+fn field_case_newer_value() {
+    let mut all = contents();
+    let mut value: serde_json::Value = serde_json::from_slice(&all[0].1).unwrap();
+    value["network"]["Ethernet0"]["ConnectionType"] = "SLAAC".into();
+    all[0].1 = serde_json::to_vec(&value).unwrap();
+    let (reason, text) = refused(&pack(&all, Stored));
+    assert_eq!(reason, "archive_unknown_member");
+    assert!(
+        text.contains("\"network.Ethernet0.ConnectionType = SLAAC\"") && text.contains("update the appliance"),
+        "{text}"
+    );
+}
+
 /// `tar -a -c -f x.zip .`, which Windows and macOS have, begins every name with the folder that it stands in.
 #[test]
 fn names_that_begin_with_the_folder_itself() {
@@ -164,6 +227,28 @@ fn byte_order_marks_and_line_ends_in_every_member() {
         let mut all = contents();
         all[index].1 = String::from_utf8(all[index].1.clone()).unwrap().replace('\n', "\r\n").into_bytes();
         accepted(&pack(&all, Stored));
+    }
+}
+
+/// `copy a.pem + b.pem` of two files with a mark puts one in the middle; no reader of PEM sees what stands behind it.
+#[test]
+fn field_case_no_authority_is_dropped_silently() {
+    let with_second = |between: &str| {
+        let mut all = contents();
+        let second = format!("{between}{}", good().service_ca_pem);
+        all[3].1.extend(second.into_bytes());
+        pack(&all, Stored)
+    };
+    for between in ["", "\u{feff}", "\r\n\u{feff}", "\u{feff}\u{feff}", "\n\n"] {
+        let archive = accepted(&with_second(between));
+        use rustls_pki_types::{CertificateDer, pem::PemObject};
+        assert_eq!(CertificateDer::pem_slice_iter(archive.service_ca_pem.as_bytes()).count(), 2, "{between:?}");
+        assert_eq!(accepted(&write(&archive)), archive, "what was accepted can be written and read again");
+    }
+    for between in [" ", "\u{1a}", "\t", "\u{feff} ", "second: "] {
+        let (reason, text) = refused(&with_second(between));
+        assert_eq!(reason, "archive_credential", "{between:?}");
+        assert!(text.contains("service-ca.pem") && text.contains("in front of -----BEGIN CERTIFICATE-----"), "{text}");
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which of an archive's entries are ours.
 //!
 //! Browsers unpack what they load, and people pack it again: then the files are in a folder, and what their system puts
-//! into every folder is beside them. That is accepted: the four files are all in one folder, whatever it is called, and
-//! litter that is known by its name is left out, unread. Anything else is refused. No name of the archive becomes a path.
+//! into every folder is beside them. That is accepted: the four files are all in one folder, whatever it is called (but not
+//! hidden), and litter that is known by its name is left out, unread: so is what we left on the stick ourselves. Anything
+//! else is refused. No name of the archive becomes a path.
 
 use crate::directory::{Directory, Entry};
 use crate::{ArchiveError, Limits, entries};
@@ -14,13 +15,14 @@ const MAX_DEPTH: usize = 8;
 /// Below this size a good ratio is no bomb.
 const RATIO_FREE_BYTES: u64 = 4096;
 
-/// Folders that systems make, with everything below them. Compared without case.
-const LITTER_FOLDERS: [&str; 7] = [
-    "__MACOSX", ".fseventsd", ".Spotlight-V100", ".Trashes", ".TemporaryItems", "$RECYCLE.BIN", "System Volume Information",
-];
-/// Files that systems make.
-const LITTER_FILES: [&str; 7] =
-    [".DS_Store", ".localized", ".apdisk", ".directory", "Thumbs.db", "ehthumbs.db", "desktop.ini"];
+/// Folders that systems make, with everything below them. Compared without case. Hidden ones are litter by any name.
+const LITTER_FOLDERS: [&str; 5] = ["__MACOSX", "$RECYCLE.BIN", "System Volume Information", "LOST.DIR", "@eaDir"];
+/// Files that systems make. The last one is a folder's picture on macOS.
+const LITTER_FILES: [&str; 4] = ["Thumbs.db", "ehthumbs.db", "desktop.ini", "Icon\r"];
+/// Ends of the names of files that systems and editors make: where a download came from, what it was before it was edited.
+const LITTER_ENDS: [&str; 2] = [":Zone.Identifier", "~"];
+/// The folder on the stick for results and logs. It is litter beside the four files; they may be in one of that name.
+const RESULTS: &[u8] = b"panorama";
 
 /// The entries that are ours.
 pub(crate) struct Layout<'a> {
@@ -53,8 +55,13 @@ pub(crate) fn layout<'a>(directory: &'a Directory<'a>, limits: &Limits) -> Resul
         }
         files.push((parts, entry));
     }
-    check_sizes(&files, limits)?;
     let home = home(&files)?;
+    let is_result = |folder: &[&[u8]]| {
+        folder.strip_prefix(home.as_slice()).and_then(<[_]>::first).is_some_and(|name| name.eq_ignore_ascii_case(RESULTS))
+    };
+    files.retain(|(parts, _)| !parts.split_last().is_some_and(|(_, folder)| is_result(folder)));
+    folders.retain(|(parts, _)| !is_result(parts));
+    check_sizes(&files, limits)?;
     if let Some((_, entry)) = folders.iter().find(|(parts, _)| !home.starts_with(parts)) {
         return Err(ArchiveError::NotAFile { name: ArchiveError::shown(entry.name) });
     }
@@ -107,7 +114,8 @@ fn kind(entry: &Entry<'_>, shown: &impl Fn() -> String) -> Result<Kind, ArchiveE
 }
 
 /// A name's folders and its last part, and whether it says itself that it is a folder. `None` for a name that leads
-/// elsewhere, or cannot be shown. Programs on Windows write backslashes; some name the folder that they pack `.`.
+/// elsewhere, or cannot be shown. Programs on Windows write backslashes; some name the folder that they pack `.`. A colon in
+/// the name of a folder is a slash in the Finder; in that of a file it names a stream, behind a single letter a drive.
 fn parts<'a>(entry: &Entry<'a>) -> Option<(Vec<&'a [u8]>, bool)> {
     let is_separator = |byte: &u8| matches!(byte, b'/' | b'\\');
     let (name, is_folder) = match entry.name.split_last() {
@@ -115,9 +123,11 @@ fn parts<'a>(entry: &Entry<'a>) -> Option<(Vec<&'a [u8]>, bool)> {
         _ => (entry.name, false),
     };
     let parts: Vec<&[u8]> = name.split(|byte| is_separator(byte)).collect();
-    let good =
-        |part: &&[u8]| !part.is_empty() && *part != b".." && !part.iter().any(|b| *b < 0x20 || matches!(b, 0x7f | b':'));
-    if name.len() > MAX_NAME || parts.len() > MAX_DEPTH || !parts.iter().all(good) {
+    let (last, folders) = parts.split_last()?;
+    let good = |part: &[u8]| !part.is_empty() && part != b".." && !part.iter().any(|b| *b < 0x20 || *b == 0x7f);
+    let good_last = if is_folder { good(last) } else { is_litter_file(last) || (good(last) && !last.contains(&b':')) };
+    let is_drive = matches!(parts[..], [[letter, b':'], ..] if letter.is_ascii_alphabetic());
+    if name.len() > MAX_NAME || parts.len() > MAX_DEPTH || is_drive || !good_last || !folders.iter().all(|part| good(part)) {
         return None;
     }
     Some((parts.into_iter().filter(|part| *part != b".").collect(), is_folder))
@@ -127,10 +137,17 @@ fn is_same(one: &[&[u8]], other: &[&[u8]]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.eq_ignore_ascii_case(other))
 }
 
+fn is_one_of(names: &[&str], part: &[u8]) -> bool {
+    names.iter().any(|name| part.eq_ignore_ascii_case(name.as_bytes()))
+}
+
 fn is_litter(parts: &[&[u8]]) -> bool {
-    let is_one_of = |names: &[&str], part: &[u8]| names.iter().any(|name| part.eq_ignore_ascii_case(name.as_bytes()));
-    parts.iter().any(|part| is_one_of(&LITTER_FOLDERS, part))
-        || parts.last().is_some_and(|name| name.starts_with(b"._") || is_one_of(&LITTER_FILES, name))
+    parts.iter().any(|part| part.starts_with(b".") || is_one_of(&LITTER_FOLDERS, part))
+        || parts.last().is_some_and(|name| is_litter_file(name))
+}
+
+fn is_litter_file(name: &[u8]) -> bool {
+    is_one_of(&LITTER_FILES, name) || LITTER_ENDS.iter().any(|end| name.ends_with(end.as_bytes()))
 }
 
 /// Letters, digits, `.`, `-`, `_`.

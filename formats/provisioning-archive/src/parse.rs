@@ -25,6 +25,8 @@ impl Default for Limits {
     }
 }
 
+/// Where a certificate begins, at the start of a line. Readers of PEM pass over a line with anything in front of it.
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 /// Authorities in `service-ca.pem`.
 const MAX_AUTHORITIES: usize = 8;
 
@@ -99,6 +101,15 @@ fn certificates(name: &'static str, pem: &str, max: usize) -> Result<Vec<Certifi
     }
     if found.is_empty() {
         return Err(ArchiveError::Credential { name, what: "no PEM certificate".into() });
+    }
+    // An authority that is passed over would be missed months later, when the service changes to it.
+    let begun = pem.matches(BEGIN).count();
+    if begun != found.len() {
+        let what = format!(
+            "{begun} certificates are in it, and {} can be read: nothing may stand in front of {BEGIN} in its line",
+            found.len()
+        );
+        return Err(ArchiveError::Credential { name, what });
     }
     Ok(found)
 }

@@ -144,7 +144,7 @@ fn too_many_entries() {
 fn path_tricks() {
     for name in [
         "../claim", "a/../../claim", "a\\..\\claim", "__MACOSX/../claim", "/etc/passwd", "\\\\host\\share", "C:x", "..",
-        "a//b", ".hidden", "caf\u{e9}.pem", "nul\0.pem", "x\r\n", "a/b/c/d/e/f/g/h/i",
+        "a//b", "caf\u{e9}.pem", "nul\0.pem", "x\r\n", "a/b/c/d/e/f/g/h/i",
     ] {
         assert_eq!(reason(&changed(|c| c.push((name.into(), b"x".to_vec())))), "archive_unsafe_name", "{name:?}");
     }
