@@ -26,6 +26,8 @@ pub const ERROR_TIME: Duration = Duration::from_secs(8);
 const VOLUMES_SILENCE: Duration = Duration::from_secs(20);
 /// How long looking for the slot table is fed: a failing disk takes its time for each block.
 const TABLE_TIME: Duration = Duration::from_secs(2 * 60);
+/// How long looking for the volumes with the signed image is fed: a few blocks of each, which a failing disk may not give.
+const FIND_TIME: Duration = Duration::from_secs(2 * 60);
 /// How long one image may take to be read whole. It is read at a few hundred megabytes a second; a dying disk that
 /// tries every block again for seconds must end some day, for another slot may lie elsewhere.
 const READ_TIME: Duration = Duration::from_secs(15 * 60);
@@ -103,7 +105,7 @@ fn switch() -> std::result::Result<Infallible, Stop> {
     if let Some(restoring) = reset::condition(reset) {
         show(pattern([restoring], []));
     }
-    let candidates = find(&volumes, &line, started)?;
+    let candidates = feed_during(&mut watchdog, FIND_TIME, || find(&volumes, &line, started))?;
     let proven = |slot| table.as_ref().is_ok_and(|table| slots::is_proven(&table.device, slot));
     let care = Care::of(started.is_some_and(proven), last_words::met_a_wrong_block(), reset);
     let open =

@@ -26,6 +26,12 @@
 //! 6. record `Encrypted`, durably — the volume is there
 //! 7. the same in the record's other copy, durably
 //!
+//! # A key slot that was lost
+//!
+//! Two key slots open with the same passphrase, and the header names both for good. Where one of them does not open, its area
+//! is written anew, durably, under the other one, which is not touched: a cut leaves it lost, and the next start does it
+//! again. A medium that does not take it is told, and the volume is used all the same.
+//!
 //! # A full reset
 //!
 //! 1. record `Destroying` in both copies, each durably — from the first on the reset is finished by whoever starts next
@@ -35,6 +41,7 @@
 //! Not covered: flash keeps old blocks where only its controller sees them. Encryption from the factory on and a key slot
 //! that needs the TPM are the answer to that, and that the reset renews what the TPM keeps.
 
+use crate::patience::{Watched, patience};
 use crate::volume::{BLANK, Found, Geometry, HeaderFound, Purpose, Refusal, Start, Step, plan};
 use crate::{StorageError, data};
 use belvedere_durable::BlockDevice;
@@ -42,7 +49,9 @@ use belvedere_luks2::record::{BLOCK, RecordCopies, VolumeState};
 use belvedere_luks2::{
     DATA_OFFSET, HEADER_SIZE, Header, Malformed, Passphrase, RECORD_OFFSETS, Randomness, SECTOR, VolumeKey, Xts,
 };
+use std::cell::RefCell;
 use std::io;
+use std::time::Instant;
 
 /// A partition's part in this.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +72,8 @@ pub struct Surroundings<'a> {
     pub random: &'a mut dyn FnMut(&mut [u8]) -> io::Result<()>,
     /// Gets a line for people now and then.
     pub report: &'a mut dyn FnMut(&str),
+    /// The time: `Instant::now`, but in tests.
+    pub now: &'a dyn Fn() -> Instant,
 }
 
 /// A volume that may be opened.
@@ -93,17 +104,22 @@ pub fn kernel_random(bytes: &mut [u8]) -> io::Result<()> {
 }
 
 /// Brings a partition to where it can be opened, from wherever the last power cut left it. Takes as long as encrypting
-/// the whole image, the first time.
+/// the whole image, the first time. [`ALIVE`] is told for each read that fails or is slow.
 ///
 /// # Errors
-/// [`StorageError::Volume`]: it is refused, and was not touched. Others: the device fails; begin again.
+/// [`StorageError::Volume`]: it is refused, and was not touched. Others: the device fails, or such reads took longer than
+/// [`patience`] allows; begin again.
 pub fn prepare<D: BlockDevice>(
     device: &mut D,
     request: &Request<'_>,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Prepared, StorageError> {
-    let mut created = false;
-    // Each step leads nearer to the end: destroy, create, mend, open is the longest way.
+    let report = RefCell::new(&mut *surroundings.report);
+    let tell = |line: &str| (report.borrow_mut())(line);
+    let (device, mut say) = (&mut Watched::new(device, &tell, surroundings.now), &tell);
+    let surroundings = &mut Surroundings { random: &mut *surroundings.random, report: &mut say, now: surroundings.now };
+    let (mut created, mut renewed) = (false, false);
+    // Each step leads nearer to the end: destroy, create, mend, renew a key slot, open is the longest way.
     for _ in 0..6 {
         let (found, opened) = look(device, request)?;
         let step = plan(request.purpose, &found, &request.geometry).map_err(|refusal| refused(device, refusal))?;
@@ -117,11 +133,17 @@ pub fn prepare<D: BlockDevice>(
                 let volume = new_header(device, request, surroundings)?.1;
                 write_record(device, VolumeState::Encrypting { volume, bytes, done: 0 })?;
             }
-            (Step::ContinueEncryption { volume, bytes, done }, Some((key, _))) => {
+            (Step::ContinueEncryption { volume, bytes, done }, Some(Opened { key, .. })) => {
                 encrypt(device, request, &Xts::new(key.bytes()), volume, bytes, done, surroundings.report)?;
             }
-            (Step::Mend { volume }, Some((_, header))) => mend(device, &header, volume)?,
-            (Step::Open, Some((key, header))) => return Ok(Prepared { key, volume: header.uuid(), created }),
+            (Step::Mend { volume }, Some(Opened { header, .. })) => mend(device, &header, volume)?,
+            (Step::Open, Some(opened)) => {
+                // Once: a medium that cannot be written in this place is looked at again, and is no reason to refuse.
+                if renewed || !renew_key_slots(device, request, &opened, surroundings) {
+                    return Ok(Prepared { key: opened.key, volume: opened.header.uuid(), created });
+                }
+                renewed = true;
+            }
             // `plan` asks for these only where the header opens.
             (Step::ContinueEncryption { .. } | Step::Mend { .. } | Step::Open, None) => {
                 return Err(refused(device, Refusal::Closed));
@@ -153,19 +175,40 @@ fn refused(device: &impl BlockDevice, refusal: Refusal) -> StorageError {
     StorageError::Volume { device: device.path().display().to_string(), refusal }
 }
 
-/// Reads what can be read, block by block where not all can: zeros stand for the others, and whether there were any.
-fn read_what_can_be_read(device: &impl BlockDevice, offset: u64, length: usize) -> (Vec<u8>, bool) {
-    let mut bytes = vec![0; length];
-    if device.read_at(offset, &mut bytes).is_ok() {
-        return (bytes, true);
-    }
-    bytes.fill(0);
-    for (index, block) in bytes.chunks_mut(BLOCK).enumerate() {
-        if device.read_at(offset + (index * BLOCK) as u64, block).is_err() {
-            block.fill(0);
+/// How much is read at once of what may have bad blocks, bytes: one costs two reads that fail, this one and its own.
+const PIECE: usize = 64 * 1024;
+
+/// Reads the first `length` bytes, block by block where a piece cannot be read whole: zeros stand for the blocks that cannot,
+/// whose offsets are given.
+fn read_what_can_be_read<D: BlockDevice>(
+    device: &Watched<'_, D>,
+    length: usize,
+    purpose: Purpose,
+) -> Result<(Vec<u8>, Vec<u64>), StorageError> {
+    let (mut bytes, mut unreadable) = (vec![0; length], Vec::new());
+    let read = |offset: usize, bytes: &mut [u8]| {
+        let given_up = || Err(given_up(device, purpose));
+        if device.lost() > patience(purpose) { given_up() } else { Ok(device.read_at(offset as u64, bytes).is_ok()) }
+    };
+    for (number, piece) in bytes.chunks_mut(PIECE).enumerate() {
+        let start = number * PIECE;
+        if read(start, piece)? {
+            continue;
+        }
+        for (number, block) in piece.chunks_mut(BLOCK).enumerate() {
+            let offset = start + number * BLOCK;
+            if !read(offset, block)? {
+                block.fill(0);
+                unreadable.push(offset as u64);
+            }
         }
     }
-    (bytes, false)
+    Ok((bytes, unreadable))
+}
+
+fn given_up(device: &impl BlockDevice, purpose: Purpose) -> StorageError {
+    let words = format!("its beginning took longer than {} s; replace the medium", patience(purpose).as_secs());
+    StorageError::Io { operation: "read", object: device.path().display().to_string(), source: io::Error::other(words) }
 }
 
 fn records(device: &impl BlockDevice) -> RecordCopies {
@@ -182,17 +225,30 @@ fn write_record(device: &mut impl BlockDevice, state: VolumeState) -> Result<(),
     Ok(device.write_durably(change.offset, &change.block)?)
 }
 
-type Opened = (VolumeKey, Header);
+/// A header that opens.
+struct Opened {
+    key: VolumeKey,
+    header: Header,
+    /// The number of the key slot that opened.
+    slot: u8,
+    /// What the partition begins with, key slots too.
+    start: Vec<u8>,
+}
 
-fn look(device: &impl BlockDevice, request: &Request<'_>) -> Result<(Found, Option<Opened>), StorageError> {
+fn look<D: BlockDevice>(device: &Watched<'_, D>, request: &Request<'_>) -> Result<(Found, Option<Opened>), StorageError> {
     let size = device.size();
     let length = usize::try_from(size.min(BLANK)).unwrap_or_default();
-    let (mut start, whole) = read_what_can_be_read(device, 0, length);
-    let copies = records(device);
+    let (mut start, unreadable) = read_what_can_be_read(device, length, request.purpose)?;
+    let [first, second] = RECORD_OFFSETS.map(|offset| {
+        // A copy that a power cut left unreadable is no copy.
+        let block = start.get(offset as usize..offset as usize + BLOCK).filter(|_| !unreadable.contains(&offset));
+        block.unwrap_or_default()
+    });
+    let copies = RecordCopies::read(first, second);
     let decoded = match Header::decode(&start) {
-        Ok(header) => match header.unlock(&start, request.passphrase) {
-            Ok(key) => Ok((key, header)),
-            Err(_) if whole => Err(HeaderFound::Closed),
+        Ok(header) => match header.unlock_by(&start, request.passphrase) {
+            Ok((key, slot)) => Ok((key, slot, header)),
+            Err(_) if unreadable.is_empty() => Err(HeaderFound::Closed),
             Err(_) => Err(HeaderFound::Unusable("a part of its key slots cannot be read; replace the medium".into())),
         },
         Err(Malformed::Absent | Malformed::Short(_)) => Err(HeaderFound::Absent),
@@ -203,14 +259,8 @@ fn look(device: &impl BlockDevice, request: &Request<'_>) -> Result<(Found, Opti
     }
     let blank = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
     // Unreadable blocks beside the record are no sign of a blank partition.
-    let readable = whole || {
-        let [first, last] = [0..RECORD_OFFSETS[0], DATA_OFFSET..length as u64].map(|range| {
-            let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default();
-            read_what_can_be_read(device, range.start, length).1
-        });
-        first && last
-    };
-    let start = if data::is_ext4(&start) {
+    let readable = unreadable.iter().all(|offset| (RECORD_OFFSETS[0]..DATA_OFFSET).contains(offset));
+    let begins = if data::is_ext4(&start) {
         Start::Ext4
     } else if readable && blank(&start) {
         Start::Blank
@@ -218,15 +268,15 @@ fn look(device: &impl BlockDevice, request: &Request<'_>) -> Result<(Found, Opti
         Start::Other
     };
     let (header, opened) = match decoded {
-        Ok((key, header)) => {
+        Ok((key, slot, header)) => {
             let found = HeaderFound::Opens { volume: header.uuid(), damaged: header.repair().is_some() };
-            (found, Some((key, header)))
+            (found, Some(Opened { key, header, slot, start }))
         }
         Err(found) => (found, None),
     };
     let (newer, settled) = (copies.newer(), copies.settled());
     let record = copies.current().map(|record| record.state);
-    Ok((Found { record, newer, settled, header, start, size }, opened))
+    Ok((Found { record, newer, settled, header, start: begins, size }, opened))
 }
 
 /// Writes a header with a new key over whatever there was.
@@ -348,6 +398,30 @@ fn mend(device: &mut impl BlockDevice, header: &Header, volume: [u8; 16]) -> Res
         write_record(device, VolumeState::Encrypted { volume })?;
     }
     Ok(())
+}
+
+/// Writes the key slots anew that do not open any more; says whether there were any. What fails here is told: the volume opens.
+fn renew_key_slots(
+    device: &mut impl BlockDevice,
+    request: &Request<'_>,
+    opened: &Opened,
+    surroundings: &mut Surroundings<'_>,
+) -> bool {
+    let Opened { key, header, slot, start } = opened;
+    let lost = header.lost_slots(start, request.passphrase, *slot);
+    for number in &lost {
+        let renewed = header.renewed_slot(*number, request.passphrase, key, &mut *surroundings.random);
+        let written = renewed.map_err(|error| error.to_string()).and_then(|slot| match slot {
+            Some(slot) => device.write_durably(slot.offset, &slot.bytes).map_err(|error| error.to_string()),
+            None => Ok(()),
+        });
+        let end = match written {
+            Ok(()) => "is written anew".to_owned(),
+            Err(error) => format!("cannot be written anew, replace the medium: {error}"),
+        };
+        (surroundings.report)(&format!("{}: key slot {number} does not open, and {end}", request.label));
+    }
+    !lost.is_empty()
 }
 
 fn destroy(device: &mut impl BlockDevice, surroundings: &mut Surroundings<'_>) -> Result<(), StorageError> {

@@ -11,6 +11,7 @@ pub mod mapped;
 pub mod measured;
 pub mod mounts;
 pub mod partitions;
+pub mod patience;
 pub mod program;
 pub mod secrets;
 pub mod verity;

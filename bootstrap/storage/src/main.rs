@@ -204,7 +204,7 @@ fn open_volume(
     let label = format!("{PREFIX}{}", partition.name);
     let passphrase = Passphrase::new(secrets.volume_passphrase(&partition.name).to_vec());
     let request = Request { purpose, label: &label, passphrase: &passphrase, geometry: Geometry::APPLIANCE };
-    let mut surroundings = Surroundings { random: &mut kernel_random, report: &mut say };
+    let mut surroundings = Surroundings { random: &mut kernel_random, report: &mut say, now: &Instant::now };
     let mut device = DeviceFile::open(&partition.device).map_err(words)?;
     let prepared = prepare(&mut device, &request, &mut surroundings).map_err(words)?;
     // The mapping claims the partition for itself.

@@ -9,6 +9,7 @@ use belvedere_storage::volume::{Geometry, Purpose, Refusal};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 const PASSPHRASE: [u8; 32] = [0xc3; 32];
 
@@ -50,7 +51,7 @@ type Work = fn(&mut DeviceFile, &Request<'_>, &mut Surroundings<'_>) -> Result<P
 fn run(volume: &Path, purpose: Purpose, work: Work) -> Result<Prepared, StorageError> {
     let passphrase = Passphrase::new(PASSPHRASE.to_vec());
     let request = Request { purpose, label: "belvedere-test", passphrase: &passphrase, geometry: Geometry::APPLIANCE };
-    let mut surroundings = Surroundings { random: &mut kernel_random, report: &mut |_| () };
+    let mut surroundings = Surroundings { random: &mut kernel_random, report: &mut |_| (), now: &Instant::now };
     work(&mut DeviceFile::open(volume)?, &request, &mut surroundings)
 }
 

@@ -3,10 +3,11 @@
 use belvedere_durable::BlockDevice;
 use belvedere_durable::block_model::{Fate, ModelDevice, Seeded, cut_everywhere, finish_through_cuts};
 use belvedere_luks2::record::{RecordCopies, VolumeState, decode, initial};
-use belvedere_luks2::{DATA_OFFSET, HEADER_SIZE, Header, Passphrase, RECORD_OFFSETS, SECTOR, Xts};
+use belvedere_luks2::{DATA_OFFSET, HEADER_SIZE, Header, Passphrase, RECORD_OFFSETS, SECTOR, SLOT_SIZE, TWINS, Xts};
 use belvedere_storage::StorageError;
 use belvedere_storage::encrypt::{self, Prepared, Request, Surroundings, prepare, recreate};
 use belvedere_storage::volume::{Geometry, Purpose, Refusal};
+use std::time::Instant;
 
 const CHUNK: u64 = 16 * 1024;
 const SMALL: Geometry = Geometry { shift: CHUNK, chunk: CHUNK, blank: 12 * 1024 };
@@ -33,7 +34,7 @@ fn run(
         random.fill(bytes);
         Ok(())
     };
-    let mut surroundings = Surroundings { random: &mut random, report: &mut |_| () };
+    let mut surroundings = Surroundings { random: &mut random, report: &mut |_| (), now: &Instant::now };
     let request = Request { purpose, label: "belvedere-test", passphrase: &passphrase(), geometry };
     work(device, &request, &mut surroundings)
 }
@@ -164,9 +165,12 @@ fn encryption_in_place_stands_every_power_cut() {
     assert!(count > 6000, "{count}");
 }
 
-/// Sectors of the header and key slots on this disk, but for empty ones.
+/// Sectors of the header and key slots on this disk, but for those that are alike in every volume: empty ones, and text.
 fn secrets(disk: &[u8]) -> Vec<Vec<u8>> {
-    let sectors = disk[..RECORD_OFFSETS[0] as usize].chunks(512).filter(|sector| sector.iter().any(|&byte| byte != 0));
+    let mut other = blank(DATA_SIZE);
+    run(&mut other, Purpose::Data, SMALL, &mut (1 << 20), prepare).unwrap();
+    let everywhere: std::collections::HashSet<&[u8]> = other.medium()[..RECORD_OFFSETS[0] as usize].chunks(512).collect();
+    let sectors = disk[..RECORD_OFFSETS[0] as usize].chunks(512).filter(|sector| !everywhere.contains(sector));
     sectors.map(<[u8]>::to_vec).collect()
 }
 
@@ -218,15 +222,37 @@ fn in_use() -> (ModelDevice, [u8; 16], Vec<u8>) {
     (device, prepared.volume, plain)
 }
 
-/// A copy of the header is rubbish, or one or both of the record: whatever happens while they are written anew, the data
-/// is what it was.
+/// Whether every key slot opens the volume.
+fn both_slots_open(disk: &[u8]) -> bool {
+    let header = Header::decode(disk).unwrap();
+    let (_, slot) = header.unlock_by(disk, &passphrase()).unwrap();
+    header.slots().count() == TWINS && header.lost_slots(disk, &passphrase(), slot).is_empty()
+}
+
+/// A copy of the header is rubbish, or one or both of the record, or one of the key slots: whatever happens while they are
+/// written anew, the data is what it was.
 #[test]
 fn mending_a_volume_in_use_stands_every_power_cut_and_never_touches_its_data() {
     let (device, volume, plain) = in_use();
     let header = [0, HEADER_SIZE];
     let record = RECORD_OFFSETS.map(|offset| offset as usize);
     let mut count = 0;
-    let damages = [&[][..], &header[..1], &header[1..], &record[..1], &record[1..], &record[..], &[header[0], record[1]]];
+    // A sector of each key slot, and one behind what the first one holds, in its last block.
+    let slots = [2 * HEADER_SIZE + 512 * 77, 2 * HEADER_SIZE + SLOT_SIZE + 512 * 499];
+    let end = 2 * HEADER_SIZE + SLOT_SIZE - 512;
+    let damages = [
+        &[][..],
+        &header[..1],
+        &header[1..],
+        &record[..1],
+        &record[1..],
+        &record[..],
+        &[header[0], record[1]],
+        &slots[..1],
+        &slots[1..],
+        &[header[1], record[0], slots[0]],
+        &[end],
+    ];
     for (purpose, damage) in damages.into_iter().flat_map(|damage| [(Purpose::Data, damage), (Purpose::System, damage)]) {
         let mut damaged = device.clone();
         for &at in damage {
@@ -250,6 +276,7 @@ fn mending_a_volume_in_use_stands_every_power_cut_and_never_touches_its_data() {
                     assert!(payload(device, prepared) == plain, "the data is another: {when}");
                     let header = Header::decode(device.medium()).unwrap();
                     assert_eq!(header.repair(), None, "{when}");
+                    assert!(both_slots_open(device.medium()), "a key slot is lost still: {when}");
                 },
             );
         }
@@ -262,7 +289,7 @@ fn mending_a_volume_in_use_stands_every_power_cut_and_never_touches_its_data() {
 fn a_full_reset_is_finished_after_every_power_cut_and_leaves_nothing_of_the_old_key() {
     let (device, volume, _) = in_use();
     let old = secrets(device.medium());
-    assert!(old.len() > 500, "{}", old.len());
+    assert!(old.len() > 1000, "{}", old.len());
     let before = device.medium()[..RECORD_OFFSETS[0] as usize].to_vec();
     let mut began = [0, 0];
     let count = survive(
@@ -330,6 +357,7 @@ fn what_is_not_ours_is_refused_in_words_and_not_written_to() {
     let mut disk = other.medium().to_vec();
     let slot = 2 * HEADER_SIZE + 100;
     disk[slot] ^= 1;
+    disk[slot + SLOT_SIZE] ^= 1;
     assert_eq!(refusal(&mut ModelDevice::new(disk.clone()), Purpose::Data), Refusal::Closed);
     disk[RECORD_OFFSETS[0] as usize..DATA_OFFSET as usize].fill(0);
     assert!(matches!(refusal(&mut ModelDevice::new(disk), Purpose::Data), Refusal::ForeignVolume(_)));
@@ -383,7 +411,7 @@ fn progress_is_told_at_each_tenth_and_a_sign_of_life_at_each_chunk() {
         Seeded::new(1).fill(bytes);
         Ok(())
     };
-    let mut surroundings = Surroundings { random: &mut random, report: &mut report };
+    let mut surroundings = Surroundings { random: &mut random, report: &mut report, now: &Instant::now };
     let geometry = Geometry { chunk: 4096, ..SMALL };
     let request = Request { purpose: Purpose::System, label: "system-a", passphrase: &passphrase(), geometry };
     prepare(&mut device, &request, &mut surroundings).unwrap();

@@ -3,7 +3,7 @@
 use crate::binary::{self, Defect, Fields, Intact, MAXIMUM_LABEL, Place};
 use crate::keyslot::{self, MATERIAL};
 use crate::metadata::{self, Digest, Metadata, Slot};
-use crate::{HEADER_SIZE, ITERATIONS, Malformed, Passphrase, RECORD_OFFSETS, SLOT_SIZE, VolumeKey, WrongKey, secret};
+use crate::{HEADER_SIZE, ITERATIONS, Malformed, Passphrase, RECORD_OFFSETS, SLOT_SIZE, TWINS, VolumeKey, WrongKey, secret};
 use subtle::ConstantTimeEq;
 
 /// A header that was read.
@@ -15,12 +15,12 @@ pub struct Header {
     repair: Option<Place>,
 }
 
-/// A copy of the header to write over a damaged or outdated one.
+/// A copy of the header to write over a damaged or outdated one, or a key slot over a lost one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
     /// Bytes from the start of the partition.
     pub offset: u64,
-    /// What to write there, [`HEADER_SIZE`] bytes.
+    /// What to write there, [`HEADER_SIZE`] or [`SLOT_SIZE`] bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -28,7 +28,7 @@ pub struct Repair {
 pub struct Randomness {
     uuid: [u8; 16],
     salts: [[u8; 64]; 2],
-    slot_salt: [u8; 32],
+    slot_salts: [[u8; 32]; TWINS],
     digest_salt: [u8; 32],
     stripes: zeroize::Zeroizing<Vec<u8>>,
 }
@@ -42,13 +42,12 @@ impl Randomness {
         let mut random = Randomness {
             uuid: [0; 16],
             salts: [[0; 64]; 2],
-            slot_salt: [0; 32],
+            slot_salts: [[0; 32]; TWINS],
             digest_salt: [0; 32],
-            stripes: vec![0; MATERIAL].into(),
+            stripes: vec![0; TWINS * MATERIAL].into(),
         };
-        let [first, second] = &mut random.salts;
-        let parts: [&mut [u8]; 6] =
-            [&mut random.uuid, first, second, &mut random.slot_salt, &mut random.digest_salt, &mut random.stripes];
+        let ([first, second], slots) = (&mut random.salts, random.slot_salts.as_flattened_mut());
+        let parts: [&mut [u8]; 6] = [&mut random.uuid, first, second, slots, &mut random.digest_salt, &mut random.stripes];
         for part in parts {
             fill(part)?;
         }
@@ -101,19 +100,23 @@ impl Header {
         Ok(Header { fields, metadata, json: copy.json().to_vec(), repair })
     }
 
-    /// A new header with one key slot: the first [`RECORD_OFFSETS`]`[0]` bytes of a partition, all that comes before our
-    /// volume record. They replace whatever was there, old key slots too. Labels are cut to 47 bytes.
+    /// A new header with [`TWINS`] key slots for the one passphrase: the first [`RECORD_OFFSETS`]`[0]` bytes of a partition,
+    /// all that comes before our volume record. They replace whatever was there, old key slots too. Labels are cut to 47 bytes.
     pub fn create(label: &str, passphrase: &Passphrase, key: &VolumeKey, random: &Randomness) -> Vec<u8> {
         let mut bytes = vec![0; RECORD_OFFSETS[0] as usize];
-        let offset = 2 * HEADER_SIZE;
-        let area = &mut bytes[offset..offset + MATERIAL];
-        area.copy_from_slice(&random.stripes);
-        keyslot::seal(area, key, passphrase, &random.slot_salt, ITERATIONS);
+        let mut slots = Vec::new();
+        for (number, (salt, stripes)) in (0..).zip(random.slot_salts.iter().zip(random.stripes.chunks_exact(MATERIAL))) {
+            let offset = 2 * HEADER_SIZE + usize::from(number) * SLOT_SIZE;
+            let slot = Slot { number, offset, salt: salt.to_vec(), iterations: ITERATIONS };
+            let area = &mut bytes[offset..offset + MATERIAL];
+            area.copy_from_slice(stripes);
+            keyslot::seal(area, key, passphrase, &slot.salt, slot.iterations);
+            slots.push(slot);
+        }
         let mut digest = vec![0; 32];
         keyslot::derive(key.bytes(), &random.digest_salt, ITERATIONS, &mut digest);
-        let slot = Slot { number: 0, offset, salt: random.slot_salt.to_vec(), iterations: ITERATIONS };
         let digest = Digest { salt: random.digest_salt.to_vec(), iterations: ITERATIONS, digest };
-        let json = metadata::write(&Metadata { slots: vec![slot], digest });
+        let json = metadata::write(&Metadata { slots, digest });
         let mut length = label.len().min(MAXIMUM_LABEL);
         while !label.is_char_boundary(length) {
             length -= 1;
@@ -131,7 +134,42 @@ impl Header {
     /// # Errors
     /// No key slot opens, or `area` ends before them.
     pub fn unlock(&self, area: &[u8], passphrase: &Passphrase) -> Result<VolumeKey, WrongKey> {
-        self.metadata.slots.iter().find_map(|slot| self.open(slot, area, passphrase)).ok_or(WrongKey)
+        Ok(self.unlock_by(area, passphrase)?.0)
+    }
+
+    /// The same, and the number of the key slot that opened.
+    ///
+    /// # Errors
+    /// Those of [`unlock`](Self::unlock).
+    pub fn unlock_by(&self, area: &[u8], passphrase: &Passphrase) -> Result<(VolumeKey, u8), WrongKey> {
+        let open = |slot: &Slot| Some((self.open(slot, area, passphrase)?, slot.number));
+        self.metadata.slots.iter().find_map(open).ok_or(WrongKey)
+    }
+
+    /// Numbers of the twins, the key slots below [`TWINS`], that do not open with the passphrase, although `opened` did:
+    /// lost to a bad block or an altered byte. What is written over one is [`renewed_slot`](Self::renewed_slot).
+    pub fn lost_slots(&self, area: &[u8], passphrase: &Passphrase, opened: u8) -> Vec<u8> {
+        let twins = self.metadata.slots.iter().filter(|slot| usize::from(slot.number) < TWINS && slot.number != opened);
+        twins.filter(|slot| self.open(slot, area, passphrase).is_none()).map(|slot| slot.number).collect()
+    }
+
+    /// A key slot's area anew, for the salt that the header names; the header itself stays as it is. `fill` gives random
+    /// bytes. Nothing where there is no such key slot.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub fn renewed_slot<E>(
+        &self,
+        number: u8,
+        passphrase: &Passphrase,
+        key: &VolumeKey,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Option<Repair>, E> {
+        let Some(slot) = self.metadata.slots.iter().find(|slot| slot.number == number) else { return Ok(None) };
+        let mut bytes = vec![0; SLOT_SIZE];
+        fill(&mut bytes[..MATERIAL])?;
+        keyslot::seal(&mut bytes[..MATERIAL], key, passphrase, &slot.salt, slot.iterations);
+        Ok(Some(Repair { offset: slot.offset as u64, bytes }))
     }
 
     fn open(&self, slot: &Slot, area: &[u8], passphrase: &Passphrase) -> Option<VolumeKey> {

@@ -13,13 +13,14 @@
 //! |---|---|
 //! | 0 .. 16 KiB | primary header: 4096 bytes binary, 12 KiB JSON |
 //! | 16 .. 32 KiB | secondary header, the same with its own salt and offset |
-//! | 32 KiB .. [`KEYSLOTS_END`] | room for [`SLOTS`] key slots of [`SLOT_SIZE`] bytes |
+//! | 32 KiB .. [`KEYSLOTS_END`] | room for [`SLOTS`] key slots of [`SLOT_SIZE`] bytes; the first [`TWINS`] are ours |
 //! | .. [`RECORD_OFFSETS`] | zero |
 //! | the last 8 KiB before [`DATA_OFFSET`] | two copies of our volume record ([`record`]) |
 //! | [`DATA_OFFSET`] .. | the data segment |
 //!
 //! Data: aes-xts-plain64 with a volume key of 64 bytes, sectors of 4096 bytes, sector numbers counted in units of 512
-//! bytes (dm-crypt without `iv_large_sectors`). Key slots: type luks2, 4000 stripes with SHA-256, aes-xts-plain64.
+//! bytes (dm-crypt without `iv_large_sectors`). Key slots: type luks2, 4000 stripes with SHA-256, aes-xts-plain64;
+//! two of them for the same passphrase, each with a salt of its own.
 //!
 //! Key derivation is PBKDF2 with SHA-256 and only [`ITERATIONS`] iterations. Iterations make *guessing* dear, and there
 //! is nothing to guess: the passphrase is 32 random bytes that a TPM keeps. **Never use this profile with a
@@ -47,6 +48,9 @@ pub const SECTOR: usize = 4096;
 pub const HEADER_SIZE: usize = 16 * 1024;
 /// Key slots that there is room for.
 pub const SLOTS: usize = 3;
+/// Key slots of a new header, numbered from 0: each opens with the same passphrase, so that one lost block of either is not
+/// the loss of the volume.
+pub const TWINS: usize = 2;
 /// Room of one key slot, bytes: 64 × 4000 bytes of key material, rounded up to 4096.
 pub const SLOT_SIZE: usize = 258_048;
 /// End of the key slots' room, bytes from the start of the partition.

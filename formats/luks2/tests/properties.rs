@@ -1,9 +1,7 @@
 //! Damaged and lying headers.
 
-use belvedere_luks2::{
-    DATA_OFFSET, HEADER_SIZE, Header, ITERATIONS, KEYSLOTS_END, MAXIMUM_ITERATIONS, Malformed, Passphrase,
-};
-use belvedere_luks2::{RECORD_OFFSETS, Randomness, SLOT_SIZE, VolumeKey};
+use belvedere_luks2::{DATA_OFFSET, HEADER_SIZE, Header, ITERATIONS, MAXIMUM_ITERATIONS, Malformed, Passphrase};
+use belvedere_luks2::{RECORD_OFFSETS, Randomness, SLOT_SIZE, TWINS, VolumeKey};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
@@ -71,18 +69,55 @@ fn what_is_created_is_read_and_opened() {
     let header = Header::decode(area()).unwrap();
     assert_eq!((header.label(), header.sequence(), header.repair()), ("label", 1, None));
     let slots: Vec<_> = header.slots().map(|slot| (slot.start, slot.end)).collect();
-    assert_eq!(slots, [(32768, 32768 + SLOT_SIZE as u64)]);
+    let end = |slots: u64| 32768 + slots * SLOT_SIZE as u64;
+    assert_eq!(slots, [(32768, end(1)), (end(1), end(2))]);
     assert_eq!((header.uuid()[6] >> 4, header.uuid()[8] >> 6), (4, 2));
     let Ok(key) = VolumeKey::fill(fill(1));
     assert_eq!(header.unlock(area(), &passphrase()).unwrap().bytes(), key.bytes());
     assert!(header.unlock(area(), &Passphrase::new(b"the passphrasf".to_vec())).is_err());
-    assert!(header.unlock(&area()[..KEYSLOTS_END - 2 * SLOT_SIZE - 4096], &passphrase()).is_err());
-    // A key slot with one wrong byte, the first, the last, opens nothing.
+    assert!(header.unlock(&area()[..2 * HEADER_SIZE + SLOT_SIZE - 4096], &passphrase()).is_err());
+    // Key slots of which each has one wrong byte, the first, the last, open nothing.
     for at in [32768, 32768 + 100_000, 32768 + 255_999] {
         let mut damaged = area().to_vec();
         damaged[at] ^= 1;
+        damaged[at + SLOT_SIZE] ^= 1;
         assert!(header.unlock(&damaged, &passphrase()).is_err(), "byte {at}");
     }
+}
+
+/// One altered byte of the one key slot was the end of everything in a volume whose header and record are kept twice.
+#[test]
+fn with_one_key_slot_altered_or_gone_the_other_opens_and_the_lost_one_is_made_anew() {
+    let header = Header::decode(area()).unwrap();
+    let key = header.unlock(area(), &passphrase()).unwrap();
+    assert!(header.lost_slots(area(), &passphrase(), 0).is_empty());
+    let salts = json().matches("\"salt\":").count();
+    let different: std::collections::BTreeSet<String> =
+        json().split("\"salt\":").skip(1).map(|rest| rest[..46].into()).collect();
+    assert_eq!(different.len(), salts, "two salts are alike");
+    for number in 0..TWINS as u8 {
+        let start = 32768 + usize::from(number) * SLOT_SIZE;
+        let alterations = [start..start + 1, start + 100_000..start + 100_001, start + 255_999..start + 256_000];
+        // A bad block reads as zeros.
+        for range in alterations.into_iter().chain([start + 4096..start + 8192, start..start + SLOT_SIZE]) {
+            let mut bytes = area().to_vec();
+            let one = range.len() == 1;
+            bytes[range.clone()].iter_mut().for_each(|byte| *byte = if one { *byte ^ 1 } else { 0 });
+            let (found, opened) = header.unlock_by(&bytes, &passphrase()).unwrap();
+            assert_eq!((found.bytes(), opened), (key.bytes(), 1 - number), "{range:?}");
+            assert_eq!(header.lost_slots(&bytes, &passphrase(), opened), [number], "{range:?}");
+            let Ok(renewed) = header.renewed_slot(number, &passphrase(), &found, fill(9));
+            let renewed = renewed.unwrap();
+            assert_eq!((renewed.offset, renewed.bytes.len()), (start as u64, SLOT_SIZE));
+            bytes[start..start + SLOT_SIZE].copy_from_slice(&renewed.bytes);
+            assert!(header.lost_slots(&bytes, &passphrase(), opened).is_empty());
+            // It opens by itself.
+            let other = 32768 + usize::from(opened) * SLOT_SIZE;
+            bytes[other..other + SLOT_SIZE].fill(0);
+            assert_eq!(header.unlock(&bytes, &passphrase()).unwrap().bytes(), key.bytes());
+        }
+    }
+    assert_eq!(header.renewed_slot(2, &passphrase(), &key, fill(9)), Ok(None));
 }
 
 #[test]
@@ -153,8 +188,8 @@ fn what_the_metadata_may_not_say_is_refused_in_words() {
     let (from, few) = iterations(999);
     let (_, many) = iterations(u64::from(MAXIMUM_ITERATIONS) + 1);
     let (_, absurd) = iterations(u64::MAX);
-    let slot = &json()[json().find("\"0\":").unwrap() + 4..json().find("},\"tokens\"").unwrap()];
-    let second = |offset: u64| format!("{slot},\"1\":{}", slot.replace("\"32768\"", &format!("\"{offset}\"")));
+    let slot = &json()[json().find("\"0\":").unwrap() + 4..json().find(",\"1\":").unwrap()];
+    let second = |offset: u64| format!("{slot},\"2\":{}", slot.replace("\"32768\"", &format!("\"{offset}\"")));
     for (from, to, words) in [
         ("\"type\":\"luks2\"", "\"type\":\"reencrypt\"", "reencrypt"),
         ("\"type\":\"pbkdf2\"", "\"type\":\"argon2id\"", "argon2id"),
@@ -182,8 +217,8 @@ fn what_the_metadata_may_not_say_is_refused_in_words() {
         ("\"keyslots_size\":\"774144\"", "\"keyslots_size\":\"1048576\"", "before our record"),
         ("\"keyslots_size\":\"774144\"", "\"keyslots_size\":\"18446744073709547520\"", "before our record"),
         ("\"json_size\":\"12288\"", "\"json_size\":\"16384\"", "16384"),
-        ("\"keyslots\":[\"0\"]", "\"keyslots\":[]", "its key slots"),
-        ("\"keyslots\":[\"0\"]", "\"keyslots\":[\"1\"]", "its key slots"),
+        ("\"keyslots\":[\"0\",\"1\"]", "\"keyslots\":[]", "its key slots"),
+        ("\"keyslots\":[\"0\",\"1\"]", "\"keyslots\":[\"1\"]", "its key slots"),
         ("\"segments\":[\"0\"]", "\"segments\":[\"1\"]", "of the segment"),
         ("\"tokens\":{}", "\"tokens\":{\"0\":{\"type\":\"x\"}}", "more than 0"),
         ("\"tokens\":{}", "\"tokens\":{},\"more\":1", "more"),
@@ -195,7 +230,7 @@ fn what_the_metadata_may_not_say_is_refused_in_words() {
         ("{\"keyslots\":{", "{\"keyslots\":{\"0\":[[[[[[[", "expected"),
         (slot, &second(32768), "over another"),
         (slot, &second(36864), "over another"),
-        (slot, &second(290_816), "its key slots"),
+        (slot, &second(548_864), "its key slots"),
         ("\"segments\":{\"0\"", "\"segments\":{\"1\"", "one segment"),
         ("\"digests\":{\"0\"", "\"digests\":{\"7\"", "one digest"),
     ] {

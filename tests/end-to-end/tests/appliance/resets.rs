@@ -167,7 +167,7 @@ fn live() -> Result<(), Trouble> {
     let encrypted: Vec<_> = whole.into_iter().filter(|(offset, _)| *offset >= 16 << 20).collect();
     let entropy = entropy(&encrypted);
     progress.note(&format!(
-        "measured: {} MiB of the data partition are written, {entropy:.4} bits of entropy in a byte; {} key slot; UUID {}",
+        "measured: {} MiB of the data partition are written, {entropy:.4} bits of entropy in a byte; {} key slots; UUID {}",
         encrypted.len() / 256,
         dump.matches(": luks2").count(),
         field(&dump, "UUID:")

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use belvedere_boot_slots::{BLOCK, COPY_OFFSETS, PARTITION};
 use belvedere_kernel_stub::{CMDLINE, DTB, INITRD, Image, LINUX, POLICY, RELEASE};
 use belvedere_luks2::record;
-use belvedere_luks2::{DATA_OFFSET, HEADER_SIZE, Header, RECORD_OFFSETS};
+use belvedere_luks2::{DATA_OFFSET, HEADER_SIZE, Header, RECORD_OFFSETS, SLOT_SIZE};
 use belvedere_virtual_appliance::disk::{self, Extent};
 use belvedere_virtual_appliance::{Appliance, Fat, Light, Pattern, variables};
 
@@ -51,6 +51,8 @@ enum Mended {
     Header(u64),
     /// Both copies of the record of the volume that begins here are whole and say the same; their numbers may be others.
     Record(u64),
+    /// What was altered is written anew with other bytes: those of a key slot begin with random ones.
+    Renewed,
 }
 
 /// One byte, in each of the places where it lies.
@@ -260,6 +262,19 @@ fn one_record(volume: Extent, draw: &mut Draw) -> Alteration {
     Alteration { mended: Mended::Record(volume.offset), ..spared(place, mask(draw)) }
 }
 
+/// Places of one byte of the key slots with these numbers; the last part of their room is padding.
+fn key_slots(volume: Extent, draw: &mut Draw, numbers: &[u64]) -> Vec<u64> {
+    let place = volume.offset + 2 * HEADER_SIZE as u64 + draw.below(64 * 4000);
+    numbers.iter().map(|number| place + number * SLOT_SIZE as u64).collect()
+}
+
+fn one_key_slot(volume: Extent, draw: &mut Draw) -> Alteration {
+    let number = draw.below(2);
+    let place = key_slots(volume, draw, &[number])[0];
+    let required = Some("does not open, and is written anew");
+    Alteration { mended: Mended::Renewed, required, ..spared(place, mask(draw)) }
+}
+
 fn one_slot_table(template: &Template, draw: &mut Draw) -> Alteration {
     // What is written anew holds something newer than what was there.
     Alteration {
@@ -273,7 +288,7 @@ fn one_table(template: &Template, draw: &mut Draw) -> Alteration {
     spared(table(template, draw, &[copy])[0], mask(draw))
 }
 
-const REGIONS: [Region; 30] = [
+const REGIONS: [Region; 31] = [
     ("bootloader, both ESPs", |template, draw| {
         let place = draw.below(template.bootloader.len() as u64);
         let forbidden = signed(&template.bootloader, place).then_some("belvedere: ");
@@ -340,10 +355,13 @@ const REGIONS: [Region; 30] = [
         let places = [0, HEADER_SIZE as u64].map(|copy| volume.offset + copy + place).to_vec();
         vec![plain(Store::Disk, places, mask(draw))]
     }),
-    ("key slot", |template, draw| {
+    ("key slot, one of the two", |template, draw| {
         let volume = *draw.of(&[template.system, template.data]);
-        let place = volume.offset + 2 * HEADER_SIZE as u64 + draw.below(64 * 4000);
-        vec![plain(Store::Disk, vec![place], mask(draw))]
+        vec![one_key_slot(volume, draw)]
+    }),
+    ("key slot, both", |template, draw| {
+        let volume = *draw.of(&[template.system, template.data]);
+        vec![plain(Store::Disk, key_slots(volume, draw, &[0, 1]), mask(draw))]
     }),
     ("volume record, one copy", |template, draw| {
         let volume = *draw.of(&[template.system, template.data]);
@@ -374,6 +392,8 @@ const REGIONS: [Region; 30] = [
             one_slot_table(template, draw),
             one_header(template.system, draw),
             one_header(template.data, draw),
+            one_key_slot(template.system, draw),
+            one_key_slot(template.data, draw),
             one_record(template.system, draw),
             one_record(template.data, draw),
         ]
@@ -466,6 +486,14 @@ fn is_mended(alteration: &Alteration, template: &Template, appliance: &Appliance
         Mended::Header(volume) => {
             Header::decode(&now(volume, 2 * HEADER_SIZE as u64)).is_ok_and(|header| header.repair().is_none())
         }
+        Mended::Renewed => alteration.places.iter().all(|place| {
+            let sector = Extent { offset: place / SECTOR * SECTOR, length: SECTOR };
+            let before = must(disk::read(&template.state.join("disk.qcow2"), sector));
+            let mut altered = before.clone();
+            altered[(place - sector.offset) as usize] ^= alteration.mask;
+            let now = now(sector.offset, sector.length);
+            now != before && now != altered
+        }),
         Mended::Record(volume) => {
             let [first, second] = RECORD_OFFSETS.map(|offset| now(volume + offset, record::BLOCK as u64));
             record::RecordCopies::read(&first, &second).settled()
