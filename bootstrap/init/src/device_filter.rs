@@ -165,7 +165,8 @@ mod tests {
             Rule { block: false, major: 81, minor: None },
             Rule { block: false, major: 511, minor: Some(65_536) },
         ];
-        let numbers = [(8, 0), (8, 17), (8, 3), (254, 0), (259, 3), (1, 1), (1, 3), (10, 236), (81, 0), (81, 7), (511, 65_536)];
+        let numbers =
+            [(8, 0), (8, 17), (8, 3), (254, 0), (259, 3), (1, 1), (1, 3), (10, 236), (81, 0), (81, 7), (511, 65_536)];
         for access in 1..8 {
             for (major, minor) in numbers.into_iter().chain([(511, 0), (511, 3), (0, 0)]) {
                 for block in [true, false] {

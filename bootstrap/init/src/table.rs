@@ -188,7 +188,8 @@ pub const SERVICES: &[Service] = &[
         // bit); it also makes cgroups, mounts overlays and, for the container's network, interfaces. What it needs of
         // root's rights is the list above; what it does not have: modules, device nodes of its own making, the clock,
         // restarting the machine, other tracing of the kernel. It sees no disk and no other's data, like every service;
-        // but with SYS_ADMIN it could mount what it does not see, so this is the service that must not be taken over.
+        // but with SYS_ADMIN it could mount what it does not see, and leave its control group and the device filter, so this
+        // is the service that must not be taken over (docs/security.md).
         // The containers' own processes have none of it on the machine: their root is user 100000.
         root: true,
         capabilities: CONTAINERS,

@@ -51,14 +51,7 @@ fn add(description: &str, key: &[u8]) -> io::Result<libc::c_long> {
     // SAFETY: the kernel reads the two texts up to their NUL and `key.len()` bytes of the key, all alive during the call,
     // and writes nothing.
     let number = unsafe {
-        libc::syscall(
-            libc::SYS_add_key,
-            c"logon".as_ptr(),
-            description.as_ptr(),
-            key.as_ptr(),
-            key.len(),
-            PROCESS_KEYRING,
-        )
+        libc::syscall(libc::SYS_add_key, c"logon".as_ptr(), description.as_ptr(), key.as_ptr(), key.len(), PROCESS_KEYRING)
     };
     if number < 0 { Err(io::Error::last_os_error()) } else { Ok(number) }
 }
@@ -88,7 +81,14 @@ mod tests {
         let description = CString::new(description)?;
         // SAFETY: the kernel reads two texts up to their NUL.
         let found = unsafe {
-            libc::syscall(libc::SYS_keyctl, SEARCH, PROCESS_KEYRING, c"logon".as_ptr(), description.as_ptr(), 0 as libc::c_long)
+            libc::syscall(
+                libc::SYS_keyctl,
+                SEARCH,
+                PROCESS_KEYRING,
+                c"logon".as_ptr(),
+                description.as_ptr(),
+                0 as libc::c_long,
+            )
         };
         if found < 0 { Err(io::Error::last_os_error()) } else { Ok(found) }
     }
