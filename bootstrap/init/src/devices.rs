@@ -7,6 +7,7 @@
 //!
 //! [`changes`] decides, [`Nodes::give`] does it.
 
+use crate::device_filter::Rule;
 use crate::table::{SERVICES, Service, user_of};
 use crate::{Result, named};
 use belvedere_interfaces::paths;
@@ -21,6 +22,39 @@ pub const ROOT: &str = "/run/belvedere-devices";
 /// What every program may expect: name, major and minor number.
 const COMMON: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Where the devices of the table's patterns are: pattern, the name under which the kernel has registered their major number
+/// (`/proc/devices`), and their minor number, or all with that name. A pattern that is not here opens nothing.
+const REGISTERED: [(&str, &str, Option<u32>); 5] = [
+    ("video*", "video4linux", None),
+    ("dri/card*", "drm", None),
+    ("dri/renderD*", "drm", None),
+    // Behind the room for those without the resource manager (`TPM_NUM_DEVICES`).
+    ("tpmrm0", "tpm", Some(65_536)),
+    // `teepriv0` is 16.
+    ("tee0", "tee", Some(0)),
+];
+/// Major number of SCSI disks, which USB sticks are.
+const SCSI_DISKS: u32 = 8;
+
+/// What the processes of a service may open: what can be in its `/dev`. `registered` is the text of `/proc/devices`.
+/// Not the nodes that there are, as devices come later.
+pub fn rules(service: &Service, registered: &str) -> Vec<Rule> {
+    let characters = registered.split("\nBlock devices:").next().unwrap_or_default();
+    let major_of = |wanted: &str| {
+        characters.lines().find_map(|line| {
+            let (major, name) = line.trim().split_once(' ')?;
+            (name == wanted).then(|| major.parse().ok())?
+        })
+    };
+    let common = COMMON.iter().map(|(_, major, minor)| Rule { block: false, major: *major, minor: Some(*minor) });
+    let of_pattern = |pattern: &&str| {
+        let (_, name, minor) = REGISTERED.iter().find(|(known, _, _)| known == pattern)?;
+        Some(Rule { block: false, major: major_of(name)?, minor: *minor })
+    };
+    let sticks = service.sticks.then_some(Rule { block: true, major: SCSI_DISKS, minor: None });
+    common.chain(service.devices.iter().filter_map(of_pattern)).chain(sticks).collect()
+}
 
 /// A node: what kind, which device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,6 +267,31 @@ mod tests {
         assert_eq!(matching(root.path(), "tpmrm*"), ["tpmrm0"]);
         assert_eq!(matching(root.path(), "tpmrm0"), ["tpmrm0"]);
         assert!(matching(root.path(), "nothing*").is_empty() && matching(root.path(), "no/where*").is_empty());
+    }
+
+    #[test]
+    fn a_service_opens_what_can_be_in_its_dev_and_nothing_else() {
+        let registered = "Character devices:\n  1 mem\n 10 misc\n 81 video4linux\n226 drm\n249 tee\n250 tpm\n\n\
+                          Block devices:\n  8 sd\n254 tee\n";
+        let of = |name: &str, registered: &str| {
+            let service = SERVICES.iter().find(|service| service.name == name).unwrap();
+            let mut rules = rules(service, registered);
+            let common = rules.drain(..COMMON.len()).map(|rule| (rule.block, rule.major, rule.minor));
+            assert!(common.eq(COMMON.map(|(_, major, minor)| (false, major, Some(minor)))));
+            rules.into_iter().map(|rule| (rule.block, rule.major, rule.minor)).collect::<Vec<_>>()
+        };
+        let stick = (true, 8, None);
+        assert_eq!(of("provisioning", registered), [(false, 250, Some(65_536)), (false, 249, Some(0)), stick]);
+        assert_eq!(of("decoder", registered), [(false, 81, None)]);
+        assert_eq!(of("display", registered), [(false, 226, None), (false, 226, None)]);
+        for service in ["applications", "agent", "network", "camera", "inference", "front-panel"] {
+            assert_eq!(of(service, registered), [], "{service}");
+        }
+        // A board without the devices.
+        assert_eq!(of("provisioning", ""), [stick]);
+        for pattern in SERVICES.iter().flat_map(|service| service.devices) {
+            assert!(REGISTERED.iter().any(|(known, _, _)| known == pattern), "{pattern} would open nothing");
+        }
     }
 
     fn node(minor: u32) -> Node {

@@ -2,7 +2,6 @@
 
 use crate::command_line::{self, CommandLine};
 use crate::console::Console;
-use crate::device_filter::{Blocks, SCSI_DISKS};
 use crate::table::{Kernel, SERVICES, SERVICES_WEIGHT, Service, user_of};
 use crate::watchdog::{Watchdog, feed_during};
 use crate::{Result, device_filter, devices, named, slots, view};
@@ -134,11 +133,6 @@ pub fn loopback_up() -> Result<()> {
     }
 }
 
-/// The block devices that a service may open.
-pub fn blocks_of(service: &Service) -> Blocks {
-    if service.sticks { Blocks::Major(SCSI_DISKS) } else { Blocks::None }
-}
-
 /// Control groups of all services, with their limits, and the group of all containers.
 pub fn make_control_groups(console: &Console) -> Result<()> {
     let enable = |group: &str| {
@@ -157,6 +151,7 @@ pub fn make_control_groups(console: &Console) -> Result<()> {
     if let Err(error) = write_kernel_file(&format!("{CGROUPS}/services/cpu.weight"), &SERVICES_WEIGHT.to_string()) {
         console.say(&error);
     }
+    let registered = std::fs::read_to_string("/proc/devices").map_err(named("read", "/proc/devices"))?;
     for service in SERVICES {
         let group = cgroup_of(service);
         std::fs::create_dir_all(&group).map_err(named("make", &group))?;
@@ -171,7 +166,7 @@ pub fn make_control_groups(console: &Console) -> Result<()> {
             }
         }
         let _ = write_kernel_file(&format!("{group}/memory.oom.group"), "1");
-        device_filter::attach(&group, blocks_of(service))?;
+        device_filter::attach(&group, &devices::rules(service, &registered))?;
     }
     Ok(())
 }

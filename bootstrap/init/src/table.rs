@@ -104,7 +104,6 @@ const CONTAINERS: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::NET_RAW)
     .union(CapabilitySet::NET_BIND_SERVICE)
     .union(CapabilitySet::SYS_CHROOT)
-    .union(CapabilitySet::SYS_PTRACE)
     .union(CapabilitySet::SYS_RESOURCE)
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID)
@@ -187,8 +186,10 @@ pub const SERVICES: &[Service] = &[
         // only (as another user it looks for the set-user-ID program newuidmap, and no program of the image has that
         // bit); it also makes cgroups, mounts overlays and, for the container's network, interfaces. What it needs of
         // root's rights is the list above; what it does not have: modules, device nodes of its own making, the clock,
-        // restarting the machine, other tracing of the kernel. It sees no disk and no other's data, like every service;
-        // but with SYS_ADMIN it could mount what it does not see, so this is the service that must not be taken over.
+        // restarting the machine, tracing of the kernel or of processes (PID 1 would be among them; over its containers'
+        // processes it has that right as the one who made their name space of users). It sees no disk and no other's data, like every service;
+        // but with SYS_ADMIN it could mount what it does not see, and leave its control group and the device filter, so this
+        // is the service that must not be taken over (docs/security.md).
         // The containers' own processes have none of it on the machine: their root is user 100000.
         root: true,
         capabilities: CONTAINERS,
@@ -281,8 +282,9 @@ mod tests {
 
     #[test]
     fn nobody_has_the_rights_that_undo_verified_boot() {
-        // What they touch in fact is tried from inside in tests/inside.rs.
+        // What they touch in fact is tried from inside in tests/inside.rs. Who traces PID 1 may do all that it may.
         let never = CapabilitySet::SYS_MODULE
+            | CapabilitySet::SYS_PTRACE
             | CapabilitySet::SYS_RAWIO
             | CapabilitySet::SYS_BOOT
             | CapabilitySet::MAC_ADMIN

@@ -207,7 +207,7 @@ impl Drop for Group {
 
 /// A service that can mount makes itself the nodes, or mounts the kernel's: the filter of its control group holds.
 #[test]
-fn no_way_to_a_node_opens_a_disk() {
+fn no_way_to_a_node_opens_a_disk_or_a_device_that_the_table_does_not_name() {
     assert!(rustix::process::geteuid().is_root(), "run the tests as root: they start services as init does");
     // Opens what its name says, in the group that it is told, with all the rights of root.
     let try_to_open = |group: Option<&str>, device: &str| {
@@ -224,12 +224,17 @@ fn no_way_to_a_node_opens_a_disk() {
     };
     let disk = node("disk", FileType::BlockDevice, 7, 0);
     let zero = node("zero", FileType::CharacterDevice, 1, 5);
-    assert!(try_to_open(None, &disk), "without a filter the disk opens: this test can fail");
+    let log = node("log", FileType::CharacterDevice, 1, 11);
+    for device in [&disk, &log] {
+        assert!(try_to_open(None, device), "without a filter {device} opens: this test can fail");
+    }
+    let registered = std::fs::read_to_string("/proc/devices").unwrap();
     for service in SERVICES {
         let group = Group(format!("{}/belvedere-test-{}-{}", control_groups(), std::process::id(), service.name));
         std::fs::create_dir(&group.0).unwrap();
-        belvedere_init::device_filter::attach(&group.0, belvedere_init::machine::blocks_of(service)).unwrap();
+        belvedere_init::device_filter::attach(&group.0, &devices::rules(service, &registered)).unwrap();
         assert!(!try_to_open(Some(&group.0), &disk), "{} opens the disk", service.name);
+        assert!(!try_to_open(Some(&group.0), &log), "{} opens the kernel's log", service.name);
         assert!(try_to_open(Some(&group.0), &zero), "{} opens /dev/zero", service.name);
     }
 }

@@ -3,6 +3,7 @@
 use crate::StorageError;
 use crate::device_mapper::{self, Access};
 use crate::encrypt::Prepared;
+use crate::keyring::Key;
 use crate::partitions::Device;
 use belvedere_luks2::{DATA_OFFSET, dm_crypt_length, dm_crypt_table};
 use std::path::PathBuf;
@@ -35,7 +36,12 @@ pub fn open<'a>(
 ) -> Result<OpenedVolume, StorageError> {
     let Device { path, size } = device.into();
     let sectors = dm_crypt_length(size);
-    let table = dm_crypt_table(&path.display().to_string(), DATA_OFFSET / 512, &prepared.key);
-    let path = device_mapper::create_crypt(name, sectors, &table, access)?;
+    // Never in the table: the kernel prints that to whoever may ask for it, for as long as the volume is open.
+    let key = Key::add(name, prepared.key.bytes())?;
+    let table = dm_crypt_table(&path.display().to_string(), DATA_OFFSET / 512, key.description());
+    let made = device_mapper::create_crypt(name, sectors, &table, access);
+    // Loading the table copied the key.
+    drop(key);
+    let path = made?;
     Ok(OpenedVolume { path, size: sectors * 512 })
 }

@@ -5,7 +5,6 @@
 use crate::{StorageError, failed};
 use rustix::fs::{Mode, OFlags};
 use std::path::PathBuf;
-use zeroize::Zeroize;
 
 /// What the kernel does when it reads a block whose hash is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +22,6 @@ const SIZE: usize = 4096;
 const HEADER: usize = 312;
 const TARGET: usize = 40;
 const READ_ONLY: u32 = 1;
-/// `DM_SECURE_DATA_FLAG`: the kernel wipes its copies of the buffer when it is done.
-const SECURE_DATA: u32 = 1 << 15;
 
 const CREATE: u32 = 3;
 const REMOVE: u32 = 4;
@@ -40,16 +37,9 @@ pub enum Access {
     Writable,
 }
 
-/// `struct dm_ioctl` and what follows it; wiped when dropped, as a table may hold a key. Boxed where it holds one, so that
-/// moving it leaves no copy.
+/// `struct dm_ioctl` and what follows it. No table holds a key ([`crate::keyring`]).
 #[repr(C, align(8))]
 struct Buffer([u8; SIZE]);
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
 
 impl Buffer {
     fn new(name: &str, flags: u32) -> Buffer {
@@ -90,8 +80,8 @@ const fn command(number: u32) -> rustix::ioctl::Opcode {
 }
 
 /// The request that loads a table of one target.
-fn table(name: &str, flags: u32, target: &str, sectors: u64, parameters: &str) -> Result<Box<Buffer>, StorageError> {
-    let mut buffer = Box::new(Buffer::new(name, flags));
+fn table(name: &str, flags: u32, target: &str, sectors: u64, parameters: &str) -> Result<Buffer, StorageError> {
+    let mut buffer = Buffer::new(name, flags);
     if HEADER + TARGET + parameters.len() + 8 > SIZE || target.len() > 15 {
         let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the table line is too long");
         return Err(failed::<std::io::Error>("load the table of", name)(error));
@@ -130,16 +120,16 @@ pub fn create(name: &str, target: &str, sectors: u64, parameters: &str) -> Resul
     create_with(name, || load(name, READ_ONLY, target, sectors, parameters))
 }
 
-/// Makes a device of the `crypt` target and returns its node. `parameters` hold the key
-/// ([`belvedere_luks2::dm_crypt_table`]): neither the kernel's copy of them nor ours is left in memory.
+/// Makes a device of the `crypt` target and returns its node. `parameters` name the key
+/// ([`belvedere_luks2::dm_crypt_table`]).
 pub fn create_crypt(name: &str, sectors: u64, parameters: &str, access: Access) -> Result<PathBuf, StorageError> {
     create_with(name, || load(name, crypt_flags(access), "crypt", sectors, parameters))
 }
 
 const fn crypt_flags(access: Access) -> u32 {
     match access {
-        Access::ReadOnly => SECURE_DATA | READ_ONLY,
-        Access::Writable => SECURE_DATA,
+        Access::ReadOnly => READ_ONLY,
+        Access::Writable => 0,
     }
 }
 
@@ -171,27 +161,18 @@ mod tests {
     }
 
     #[test]
-    fn a_table_with_a_key_is_writable_where_asked_and_marked_secret() {
-        let key = "a5".repeat(64);
-        let parameters = format!("aes-xts-plain64 {key} 0 /dev/vda7 2048 1 sector_size:4096");
-        let buffer = table("data", crypt_flags(Access::Writable), "crypt", 64, &parameters).unwrap();
+    fn an_encrypted_volumes_table_is_writable_where_asked() {
+        let parameters = "aes-xts-plain64 :64:logon:belvedere:data 0 /dev/vda7 2048 1 sector_size:4096";
+        let buffer = table("data", crypt_flags(Access::Writable), "crypt", 64, parameters).unwrap();
         let number = |at: usize| u32::from_ne_bytes(buffer.0[at..at + 4].try_into().unwrap());
         // flags, target_count; sector_start, length, target_type, the text and its NUL.
-        assert_eq!((number(28), number(20)), (1 << 15, 1));
+        assert_eq!((number(28), number(20)), (0, 1));
         assert_eq!((number(HEADER), number(HEADER + 8)), (0, 64));
         assert_eq!(&buffer.0[HEADER + 24..HEADER + 30], b"crypt\0");
         let text = &buffer.0[HEADER + TARGET..];
         assert!(text.starts_with(parameters.as_bytes()) && text[parameters.len()] == 0);
-        assert_eq!(crypt_flags(Access::ReadOnly), 1 << 15 | READ_ONLY);
+        assert_eq!(crypt_flags(Access::ReadOnly), READ_ONLY);
         assert!(table("data", 0, "crypt", 64, &"x".repeat(SIZE - HEADER - TARGET - 7)).is_err());
         assert!(table("data", 0, "crypt", 64, &"x".repeat(SIZE - HEADER - TARGET - 8)).is_ok());
-    }
-
-    #[test]
-    fn the_buffer_is_wiped_when_it_is_dropped() {
-        let mut buffer = std::mem::ManuallyDrop::new(Buffer([0xa5; SIZE]));
-        // SAFETY: it is dropped once, here, and has no part that is freed: its bytes stay this variable's to read.
-        unsafe { std::mem::ManuallyDrop::drop(&mut buffer) };
-        assert!(buffer.0.iter().all(|&byte| byte == 0));
     }
 }

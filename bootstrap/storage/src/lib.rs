@@ -7,6 +7,7 @@ pub mod data;
 pub mod device_mapper;
 pub mod encrypt;
 pub mod keeper;
+pub mod keyring;
 pub mod mapped;
 pub mod measured;
 pub mod mounts;

@@ -459,6 +459,15 @@ fn what_services_that_were_taken_over_leave_behind_does_not_outlive_a_restart_ex
     for [service, _, path] in first.iter().chain(&second) {
         assert!(!path.contains("BelvedereIntruder"), "{service} made a variable of the firmware that stays: {path}");
     }
+    for [service, what, reached] in first.iter().chain(&second) {
+        assert!(what != "reached", "its device filter lets {service} open {reached}");
+        assert!(what != "shows", "the kernel shows {service} {reached}");
+        // docs/security.md, "What a taken-over `applications` could do".
+        assert!(what != "outside" || service == "applications", "{service} is outside: {reached}");
+    }
+    // It does get as far as the volumes' tables, or nothing was tried.
+    let hides = |[by, what, _]: &&[String; 3]| by == "applications" && what == "hides";
+    assert!(first.iter().filter(hides).count() >= 2, "nobody asked for a volume's table: {first:?}");
     let left = first.iter().filter(|[_, what, _]| what == "left").count();
     let kept: Vec<_> = second.iter().filter(|[_, what, _]| what == "found").collect();
     println!("measured: {left} marks left, {} outlived the restart", kept.len());
