@@ -104,7 +104,11 @@ fuzz_target!(|data: &[u8]| {
                 let _ = P256Key::of_public_area(&public_area);
             }
         }
-        23 => drop(commands::create_storage_key(tpm, Hierarchy::Owner, password)),
+        23 => {
+            drop(commands::persist_storage_key(tpm, password, layout::KEYS_PARENT));
+            drop(commands::has_storage_key(tpm, layout::KEYS_PARENT));
+            drop(commands::policy_secret(tpm, session, Hierarchy::Endorsement, password));
+        }
         24 => {
             if let Ok(key) = commands::create_signing_key(tpm, object, b"auth") {
                 let _ = P256Key::of_public_area(&key.public_area);

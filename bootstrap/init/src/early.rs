@@ -257,7 +257,10 @@ fn find(volumes: &[Partition], line: &CommandLine, started: Option<Slot>) -> std
         (true, false) => Err(Stop::Refused(reasons.join("; "))),
         (true, true) => {
             let names = Slot::ALL.map(Slot::system).join(", ");
-            Err(Stop::Failed(format!("no partition named {names}; the disk's partition table is not one of ours")))
+            Err(Stop::Closed(format!(
+                "none of {names} was opened; the lines before say why for each; if the TPM was cleared or is another one, write \
+                 the disk image anew"
+            )))
         }
     }
 }
@@ -279,7 +282,26 @@ fn switch_root() -> Result<Infallible> {
 
 #[cfg(test)]
 mod tests {
-    use super::lockdown_level;
+    use super::{Stop, find, lockdown_level};
+    use crate::command_line;
+    use std::path::PathBuf;
+
+    #[test]
+    fn volumes_that_stayed_closed_are_not_blamed_on_the_partition_table() {
+        let line = format!(
+            "belvedere.root_hash={} belvedere.root_blocks=1 belvedere.root_salt=00 belvedere.rollback_level=0 \
+             belvedere.board=board belvedere.version=1",
+            "0".repeat(64)
+        );
+        let line = command_line::parse(&line).unwrap();
+        // The storage program opened `data`, and left the others out.
+        let data = super::Partition { name: "data".into(), device: PathBuf::from("/dev/null"), size: 0 };
+        for volumes in [vec![data], Vec::new()] {
+            let Err(Stop::Closed(reason)) = find(&volumes, &line, None) else { panic!("closed, and nothing else") };
+            assert!(reason.contains("system-a") && reason.contains("write the disk image anew"), "{reason}");
+            assert!(!reason.contains("partition table"), "{reason}");
+        }
+    }
 
     #[test]
     fn the_level_in_brackets_is_the_one_that_holds() {

@@ -2,30 +2,35 @@
 //!
 //! # Where it is
 //!
-//! The TPM makes it (`TPM2_Create`, ECDSA on P-256, `fixedTPM`, `sensitiveDataOrigin`) under a primary key of the endorsement
-//! hierarchy, and gives it out encrypted for itself. That [`WrappedKey`] is kept in `identity.json`; for each signature it
-//! is loaded and unloaded again. Nothing stays in the TPM: no persistent handle, no slot to run out of, nothing to clean
-//! up after a power cut or a release. A key that no stored identity holds is nothing.
+//! The TPM makes it (`TPM2_Create`, ECDSA on P-256, `fixedTPM`, `sensitiveDataOrigin`) under the owner's storage key, and gives
+//! it out encrypted for itself. That [`WrappedKey`] is kept in `identity.json`; for each signature it is loaded and unloaded
+//! again. Nothing of it stays in the TPM: no slot to run out of, nothing to clean up after a power cut or a release. A key that
+//! no stored identity holds is nothing.
 //!
 //! # Why that is enough
 //!
 //! - **The private key is never in this machine's memory or on its disk**, so it cannot be copied: not by who takes the
 //!   disk, not by who takes over a service, not by who is root. Who takes over `agent` or `provisioning` can sign while he
 //!   is there; a restart of a release without his hole ends it.
-//! - **The endorsement hierarchy, with its empty authorisation value**, because the owner's is random after the first start
-//!   and the running system does not know it. The hierarchy's value protects nothing here: the parent alone opens nothing
-//!   without the wrapped key, and that is on the data partition, whose key is sealed to the same TPM and to what was started.
-//!   Another operating system on this machine has the TPM but not the file.
+//! - **The parent is a persistent object** ([`KEYS_PARENT`]), which the initial RAM file system makes while it knows the owner's
+//!   authorisation, and makes again if it is gone. To use it takes its own authorisation value, which is empty and can never be
+//!   changed, and no hierarchy's. So nothing that a service could change in the TPM takes the key away: to remove the parent
+//!   takes the owner, whom the running system does not know; and neither it nor the key counts wrong guesses, so a TPM in
+//!   lockout signs on. The empty value protects nothing here: the parent alone opens nothing without the wrapped key, and that
+//!   is on the data partition, whose key is sealed to the same TPM and to what was started. Another operating system on this
+//!   machine has the TPM but not the file.
 //! - **The key's own authorisation value** (32 random bytes beside it) keeps it from whoever has the wrapped key from
 //!   elsewhere than the file. It passes to the TPM in the clear, as everything does (see `formats/tpm`).
 //! - **A policy on what was started** is not on the key: it would have to be renewed with each update, and the partition's
 //!   encryption has the same one already.
 //!
-//! A TPM that is cleared keeps its endorsement hierarchy's seed, but the data partition's key goes: a new stick makes a new key.
+//! A TPM that is cleared has another owner's seed and cannot load the key any more, but then the data partition's key is gone as
+//! well: a new stick makes a new key.
 
 use crate::key::{KeptKey, RemoteKey, WrappedKey, der};
-use belvedere_tpm::commands::{self, CreatedKey, Hierarchy, LoadedObject};
-use belvedere_tpm::{Authorization, P256Key, Tpm, TpmError};
+use belvedere_tpm::commands::{self, CreatedKey, LoadedObject};
+use belvedere_tpm::layout::KEYS_PARENT;
+use belvedere_tpm::{Authorization, P256Key, ResponseCode, Tpm, TpmError};
 use belvedere_tpm_device::Open;
 use std::time::Duration;
 
@@ -33,43 +38,34 @@ use std::time::Duration;
 pub const CREATE_TIME: Duration = Duration::from_secs(60);
 /// To sign. Who asks waits five seconds.
 pub const SIGN_TIME: Duration = Duration::from_secs(4);
+/// Persistent: always loaded, never to be unloaded.
+const PARENT: LoadedObject = LoadedObject(KEYS_PARENT);
 
 /// Makes a key. One line of error.
 pub fn create(tpm: &mut (impl Tpm + ?Sized)) -> Result<WrappedKey, String> {
     let mut authorization = [0; 32];
     getrandom::fill(&mut authorization).map_err(|error| format!("make the device's key: {error}"))?;
-    let made = with_parent(tpm, |tpm, parent| commands::create_signing_key(tpm, parent, &authorization));
-    let CreatedKey { private, public_area } = made.map_err(|error| format!("make the device's key: {error}"))?;
+    let made = commands::create_signing_key(tpm, PARENT, &authorization);
+    let CreatedKey { private, public_area } = made.map_err(|error| failed("make", &error))?;
     Ok(WrappedKey { private, public_area, authorization })
 }
 
 /// Signs a SHA-256 digest: `Ecdsa-Sig-Value`, DER. One line of error.
 pub fn sign(tpm: &mut (impl Tpm + ?Sized), key: &WrappedKey, digest: &[u8; 32]) -> Result<Vec<u8>, String> {
     let created = CreatedKey { private: key.private.clone(), public_area: key.public_area.clone() };
-    let signature = with_parent(tpm, |tpm, parent| {
-        let loaded = commands::load(tpm, parent, &created)?;
-        let signature = commands::sign(tpm, loaded, Authorization::Password(&key.authorization), digest);
-        unload(tpm, loaded, signature)
-    });
-    signature
-        .map(|signature| der(&signature.r, &signature.s))
-        .map_err(|error| format!("sign with the device's key: {error}"))
+    let loaded = commands::load(tpm, PARENT, &created).map_err(|error| failed("sign with", &error))?;
+    let signature = commands::sign(tpm, loaded, Authorization::Password(&key.authorization), digest);
+    // Whether or not it signed; the first error counts.
+    let unloaded = commands::flush(tpm, loaded.0);
+    let signature = signature.and_then(|signature| unloaded.map(|()| signature));
+    signature.map(|signature| der(&signature.r, &signature.s)).map_err(|error| failed("sign with", &error))
 }
 
-/// With the parent loaded, which is the same one each time.
-fn with_parent<T: Tpm + ?Sized, R>(
-    tpm: &mut T,
-    work: impl FnOnce(&mut T, LoadedObject) -> Result<R, TpmError>,
-) -> Result<R, TpmError> {
-    let parent = commands::create_storage_key(tpm, Hierarchy::Endorsement, Authorization::Password(&[]))?;
-    let result = work(tpm, parent);
-    unload(tpm, parent, result)
-}
-
-/// Unloads whether or not the work was done; the work's error comes first.
-fn unload<R>(tpm: &mut (impl Tpm + ?Sized), object: LoadedObject, result: Result<R, TpmError>) -> Result<R, TpmError> {
-    let unloaded = commands::flush(tpm, object.0);
-    result.and_then(|result| unloaded.map(|()| result))
+fn failed(what: &str, error: &TpmError) -> String {
+    // Of Create and Load: their one handle is the parent's.
+    let advice =
+        if error.is(ResponseCode::HANDLE) { "; the key's parent is gone, and a restart makes it again" } else { "" };
+    format!("{what} the device's key: {error}{advice}")
 }
 
 /// Makes a new key in the TPM.

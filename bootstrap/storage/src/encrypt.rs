@@ -146,11 +146,12 @@ pub fn prepare<D: BlockDevice>(
             }
             // `plan` asks for these only where the header opens.
             (Step::ContinueEncryption { .. } | Step::Mend { .. } | Step::Open, None) => {
-                return Err(refused(device, Refusal::Closed));
+                return Err(refused(device, Refusal::Closed(request.purpose)));
             }
         }
     }
-    Err(refused(device, Refusal::HeaderLost("it reads differently every time; replace the medium".into())))
+    let words = "it reads differently every time; replace the medium".into();
+    Err(refused(device, Refusal::HeaderLost(request.purpose, words)))
 }
 
 /// Destroys a volume with all its data, whatever state it is in, and makes a new one. Begins by recording that: after
@@ -298,7 +299,8 @@ fn new_header(
     device.flush()?;
     device.verify(0, &bytes)?;
     // What is on the medium is what will be read at the next start; better to find a fault now than then.
-    let header = Header::decode(&bytes).map_err(|error| refused(device, Refusal::HeaderLost(error.to_string())))?;
+    let header =
+        Header::decode(&bytes).map_err(|error| refused(device, Refusal::HeaderLost(request.purpose, error.to_string())))?;
     Ok((key, header.uuid()))
 }
 

@@ -10,12 +10,21 @@
 //! 6. 32 random bytes are written to it — from here on the secrets can be read at each start
 //! 7. TPM2_Clear is disabled — only the firmware's setup clears the TPM
 //! 8. the lockout authorisation becomes a value derived from SYSTEM_SECRET
-//! 9. the owner's does, last, because 1, 3 and 5 need the empty one — nobody else can undefine an index any more
+//! 9. whatever is at the place of the keys' parent is removed: nobody knows who put it there
+//! 10. the keys' parent is made and kept there ([`layout::KEYS_PARENT`]) — the next start makes it once more, and as it comes
+//!     from the owner's seed it is the same one
+//! 11. the owner's authorisation becomes a value derived from SYSTEM_SECRET, last of what counts, because 1, 3, 5, 9 and 10
+//!     need the empty one here — nobody else can undefine an index or remove the parent any more
+//! 12. the endorsement hierarchy's does. Nothing of ours depends on it; with the empty one a service that was taken over
+//!     could leave something behind in the TPM
 //!
 //! Each step is one command that the TPM does wholly or not at all (the writes behind a policy session, which a power cut
 //! just ends). The next start looks what is there and goes on with the first step that is not ([`plan::next`]): no record
-//! of our own is needed. [`ensure`] gives no secret out before step 9, so nothing is ever encrypted with a secret that
+//! of our own is needed. [`ensure`] gives no secret out before step 11, so nothing is ever encrypted with a secret that
 //! somebody could still undefine.
+//!
+//! Once the TPM is ours, 7, 9, 10 and 12 are done again at each start where it is needed, with the owner's authorisation. What
+//! the TPM refuses then is told, and no reason to keep the volumes closed.
 //!
 //! A full reset writes DATA_SECRET once more ([`renew_data_secret`]): one command, and everything that was encrypted with
 //! what it held is gone.
@@ -29,12 +38,14 @@ pub use plan::Refusal;
 
 use belvedere_tpm::approval::{Approval, FusesState};
 use belvedere_tpm::boot_policy::BootPolicy;
-use belvedere_tpm::commands::{self, Hierarchy};
-use belvedere_tpm::layout::{self, DATA_SECRET, FUSES, Purpose, RELEASE_PCR, SECRET, SECURE_BOOT_PCR, SYSTEM_SECRET};
+use belvedere_tpm::commands::{self, Hierarchy, LoadedObject};
+use belvedere_tpm::layout::{
+    self, DATA_SECRET, FUSES, KEYS_PARENT, Purpose, RELEASE_PCR, SECRET, SECURE_BOOT_PCR, SYSTEM_SECRET,
+};
 use belvedere_tpm::policy::sha256;
 use belvedere_tpm::{Authorization, Name, NvPublic, PolicyKey, ResponseCode, Tpm, TpmError};
 use hmac::{Hmac, KeyInit, Mac};
-use plan::{Found, Index, Step};
+use plan::{Found, Index, Parent, Step};
 use sha2::Sha256;
 use std::{fmt, io};
 use zeroize::Zeroizing;
@@ -108,6 +119,10 @@ impl Secrets {
         derive(&self.system, &[b"belvedere owner auth"])
     }
 
+    fn endorsement_auth(&self) -> Zeroizing<[u8; 32]> {
+        derive(&self.system, &[b"belvedere endorsement auth"])
+    }
+
     fn lockout_auth(&self) -> Zeroizing<[u8; 32]> {
         derive(&self.system, &[b"belvedere lockout auth"])
     }
@@ -155,12 +170,18 @@ pub fn renew_data_secret(
 }
 
 /// Ends the time in which secrets can be read and written, and fuses raised, until the next start: measures
-/// [`layout::OPERATING_PHASE`] into PCR 11.
+/// [`layout::OPERATING_PHASE`] into PCR 11. The platform's hierarchy, which could clear the TPM, is the firmware's to close;
+/// where the firmware left it open it is switched off until then.
 ///
 /// # Errors
 /// When the TPM does not do it: then whatever runs could still ask for the secrets.
 pub fn close_phase(tpm: &mut (impl Tpm + ?Sized)) -> Result<(), TpmError> {
-    commands::pcr_extend(tpm, RELEASE_PCR, &sha256(&[layout::OPERATING_PHASE]))
+    commands::pcr_extend(tpm, RELEASE_PCR, &sha256(&[layout::OPERATING_PHASE]))?;
+    match commands::disable_platform(tpm) {
+        // It is closed already, or cannot be: no secret depends on it.
+        Err(TpmError::Refused { .. }) => Ok(()),
+        done => done,
+    }
 }
 
 /// A TPM in which the running release may use the secrets, or make them.
@@ -187,32 +208,62 @@ impl<'a, T: Tpm + ?Sized> Access<'a, T> {
     }
 
     fn ensure(&mut self, random: Random<'_>, log: Log<'_>) -> Result<Secrets, SecretsError> {
+        let endorsement_was_set = self.found.state.endorsement_auth_set;
         let mut secrets = None;
-        let owned = self.found.state.owner_auth_set;
+        if self.found.state.owner_auth_set {
+            // All indices are written, or the plan had refused. Somebody at hand while the power was cut before step 11 could
+            // have set it, and later have made the fuses anew.
+            let read = self.read()?;
+            match commands::check_owner(self.tpm, Authorization::Password(read.owner_auth().as_slice())) {
+                Err(error) if error.is(ResponseCode::BAD_AUTH) => return Err(Refusal::Owned.into()),
+                checked => checked?,
+            }
+            secrets = Some(read);
+        }
         while let Some(step) = plan::next(&self.found)? {
             if step.needs_secrets() && secrets.is_none() {
                 secrets = Some(self.read()?);
             }
             log(&format!("TPM: {step}"));
-            self.carry_out(step, secrets.as_ref(), random)?;
+            match self.carry_out(step, secrets.as_ref(), random) {
+                // It is ours already: the secrets are safe whether or not this was done.
+                Err(error) if self.found.state.owner_auth_set => log(&format!("TPM: {step}: {error}; the start goes on")),
+                done => done?,
+            }
             self.found.after(step);
         }
         let secrets = match secrets {
             Some(secrets) => secrets,
             None => self.read()?,
         };
-        // Somebody at hand while the power was cut before step 9 could have set it, and later have made the fuses anew.
-        if owned {
-            match commands::check_owner(self.tpm, Authorization::Password(secrets.owner_auth().as_slice())) {
-                Err(error) if error.is(ResponseCode::BAD_AUTH) => return Err(Refusal::Owned.into()),
-                checked => checked?,
-            }
+        if endorsement_was_set {
+            self.check_endorsement(&secrets, log);
         }
         Ok(secrets)
     }
 
+    /// Tells when the endorsement hierarchy's authorisation is not ours. Nothing of ours depends on it.
+    fn check_endorsement(&mut self, secrets: &Secrets, log: Log<'_>) {
+        let auth = secrets.endorsement_auth();
+        let checked = commands::start_policy_session(self.tpm).and_then(|session| {
+            let hierarchy = Hierarchy::Endorsement;
+            let checked = commands::policy_secret(self.tpm, session, hierarchy, Authorization::Password(auth.as_slice()));
+            checked.and(commands::flush(self.tpm, session.0))
+        });
+        match checked {
+            Ok(()) => {}
+            Err(error) if error.is(ResponseCode::BAD_AUTH) => log(
+                "TPM: somebody else set the endorsement hierarchy's authorisation; the start goes on, for nothing of this \
+                 appliance depends on it",
+            ),
+            Err(error) => log(&format!("TPM: the endorsement hierarchy's authorisation is not checked: {error}")),
+        }
+    }
+
     fn carry_out(&mut self, step: Step, secrets: Option<&Secrets>, random: Random<'_>) -> Result<(), SecretsError> {
         let name = self.key.name();
+        let owned = secrets.filter(|_| self.found.state.owner_auth_set).map(Secrets::owner_auth);
+        let owner = Authorization::Password(owned.as_ref().map_or(&[], |auth| auth.as_slice()));
         match step {
             Step::DefineFuses => commands::nv_define(self.tpm, EMPTY, &layout::fuses(&name))?,
             Step::WriteFuses => {
@@ -231,7 +282,10 @@ impl<'a, T: Tpm + ?Sized> Access<'a, T> {
                 commands::disable_clear(self.tpm, authorization)?;
             }
             Step::SetLockout => self.set_auth(Hierarchy::Lockout, secrets.map(Secrets::lockout_auth))?,
+            Step::RemoveParent => commands::evict_control(self.tpm, owner, LoadedObject(KEYS_PARENT), KEYS_PARENT)?,
+            Step::MakeParent => commands::persist_storage_key(self.tpm, owner, KEYS_PARENT)?,
             Step::SetOwner => self.set_auth(Hierarchy::Owner, secrets.map(Secrets::owner_auth))?,
+            Step::SetEndorsement => self.set_auth(Hierarchy::Endorsement, secrets.map(Secrets::endorsement_auth))?,
         }
         Ok(())
     }
@@ -280,11 +334,17 @@ fn look(tpm: &mut (impl Tpm + ?Sized), policy_key: &Name) -> Result<(Found, u32)
     let fuses = index(layout::fuses(policy_key))?;
     let (system, data) = (index(layout::system_secret(policy_key))?, index(layout::data_secret(policy_key))?);
     let state = commands::state(tpm)?;
+    let parent = match commands::has_storage_key(tpm, KEYS_PARENT)? {
+        None => Parent::Absent,
+        // What looks like ours may have an authorisation value, which nobody sees.
+        Some(ours) if ours && state.owner_auth_set => Parent::Ours,
+        Some(_) => Parent::Foreign,
+    };
     let level = if fuses == Index::Written {
         let bytes = commands::nv_read(tpm, EMPTY, FUSES, 8)?;
         layout::level_of(u64::from_be_bytes(bytes.first_chunk().copied().unwrap_or([0xff; 8])))
     } else {
         0
     };
-    Ok((Found { fuses, system, data, state }, level))
+    Ok((Found { fuses, system, data, parent, state }, level))
 }

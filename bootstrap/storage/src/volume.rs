@@ -145,18 +145,18 @@ pub enum Refusal {
     /// The header does not open.
     #[error(
         "its LUKS2 volume is closed: no key slot opens with this appliance's key; if the disk is another appliance's, \
-             put it back there, otherwise a full reset makes the volume anew, without its data"
+             put it back there; if the TPM was cleared, its key is gone for good: {}", anew(*.0)
     )]
-    Closed,
+    Closed(Purpose),
     /// The header of an encrypted volume is lost.
-    #[error("it was encrypted, and its header cannot be used: {0}; a full reset makes the volume anew, without its data")]
-    HeaderLost(String),
+    #[error("it was encrypted, and its header cannot be used: {reason}; {advice}", reason = .1, advice = anew(*.0))]
+    HeaderLost(Purpose, String),
     /// A plain file system in place of an encrypted volume.
     #[error(
-        "it was encrypted, and there is a plain file system in its place, which is not used; somebody exchanged it: \
-             a full reset makes the volume anew"
+        "it was encrypted, and there is a plain file system in its place, which is not used; somebody exchanged it: {}",
+        anew(*.0)
     )]
-    Exchanged,
+    Exchanged(Purpose),
     /// The header is another volume's.
     #[error("its header is not the one that its record names; write the disk image anew")]
     OtherVolume,
@@ -175,6 +175,14 @@ pub enum Refusal {
     /// A system partition that nobody wrote.
     #[error("the image tool never wrote it: there is no volume record; write the disk image anew")]
     NoRecord,
+}
+
+/// What makes a volume anew that is lost. A full reset does so with `data` alone; a system volume's image is nowhere else.
+fn anew(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Data => "a full reset makes the volume anew, without its data",
+        Purpose::System => "write the disk image anew; a full reset does not help",
+    }
 }
 
 /// Decides (the module's rules).
@@ -203,11 +211,11 @@ pub fn plan(purpose: Purpose, found: &Found, geometry: &Geometry) -> Result<Step
         }
         (Some(VolumeState::Encrypting { volume, bytes, done }), Purpose::System) => {
             needs(image_end(bytes))?;
-            opens(found, volume)?;
+            opens(purpose, found, volume)?;
             Ok(Step::ContinueEncryption { volume, bytes, done })
         }
         (Some(VolumeState::Encrypted { volume }), _) => {
-            let damaged = opens(found, volume)?;
+            let damaged = opens(purpose, found, volume)?;
             Ok(if damaged || !found.settled { Step::Mend { volume } } else { Step::Open })
         }
         (None, Purpose::System) => Err(match found.start {
@@ -224,14 +232,14 @@ pub fn plan(purpose: Purpose, found: &Found, geometry: &Geometry) -> Result<Step
 }
 
 /// Whether a copy of the header is damaged; an error unless it opens and is the volume's.
-fn opens(found: &Found, named: [u8; 16]) -> Result<bool, Refusal> {
+fn opens(purpose: Purpose, found: &Found, named: [u8; 16]) -> Result<bool, Refusal> {
     match &found.header {
         HeaderFound::Opens { volume, damaged } if *volume == named => Ok(*damaged),
         HeaderFound::Opens { .. } => Err(Refusal::OtherVolume),
-        HeaderFound::Closed => Err(Refusal::Closed),
-        HeaderFound::Unusable(_) | HeaderFound::Absent if found.start == Start::Ext4 => Err(Refusal::Exchanged),
-        HeaderFound::Unusable(words) => Err(Refusal::HeaderLost(words.clone())),
-        HeaderFound::Absent => Err(Refusal::HeaderLost("it is not there".into())),
+        HeaderFound::Closed => Err(Refusal::Closed(purpose)),
+        HeaderFound::Unusable(_) | HeaderFound::Absent if found.start == Start::Ext4 => Err(Refusal::Exchanged(purpose)),
+        HeaderFound::Unusable(words) => Err(Refusal::HeaderLost(purpose, words.clone())),
+        HeaderFound::Absent => Err(Refusal::HeaderLost(purpose, "it is not there".into())),
     }
 }
 
@@ -351,9 +359,10 @@ mod tests {
         let found = |record, header, start| Found { record, newer: false, settled: true, header, start, size: 32 << 20 };
         let encrypted = Some(VolumeState::Encrypted { volume: VOLUME });
         let is = |purpose, found: &Found, refusal| assert_eq!(decide(purpose, found), Err(refusal), "{found:?}");
-        is(Data, &found(encrypted, HeaderFound::Closed, Start::Other), Refusal::Closed);
-        is(Data, &found(encrypted, HeaderFound::Absent, Start::Ext4), Refusal::Exchanged);
-        is(System, &found(encrypted, HeaderFound::Absent, Start::Blank), Refusal::HeaderLost("it is not there".into()));
+        is(Data, &found(encrypted, HeaderFound::Closed, Start::Other), Refusal::Closed(Data));
+        is(Data, &found(encrypted, HeaderFound::Absent, Start::Ext4), Refusal::Exchanged(Data));
+        let lost = Refusal::HeaderLost(System, "it is not there".into());
+        is(System, &found(encrypted, HeaderFound::Absent, Start::Blank), lost);
         is(Data, &found(None, HeaderFound::Absent, Start::Ext4), Refusal::Plain);
         is(Data, &found(None, HeaderFound::Absent, Start::Other), Refusal::Foreign);
         is(System, &found(None, HeaderFound::Absent, Start::Blank), Refusal::NoRecord);
@@ -363,6 +372,15 @@ mod tests {
         is(Data, &found(encrypted, other, Start::Other), Refusal::OtherVolume);
         let newer = Found { newer: true, ..found(encrypted, HeaderFound::Closed, Start::Other) };
         is(Data, &newer, Refusal::Newer);
+    }
+
+    #[test]
+    fn a_full_reset_is_advised_for_data_alone() {
+        for refusal in [Refusal::Closed, |purpose| Refusal::HeaderLost(purpose, "damaged".into()), Refusal::Exchanged] {
+            let (data, system) = (refusal(Data).to_string(), refusal(System).to_string());
+            assert!(data.ends_with("a full reset makes the volume anew, without its data"), "{data}");
+            assert!(system.ends_with("write the disk image anew; a full reset does not help"), "{system}");
+        }
     }
 
     #[test]

@@ -342,7 +342,7 @@ fn what_is_not_ours_is_refused_in_words_and_not_written_to() {
     assert_eq!(refusal(&mut ModelDevice::new(disk.clone()), Purpose::Data), Refusal::Plain);
     // In place of a volume that was encrypted.
     put_records(&mut disk, VolumeState::Encrypted { volume: [1; 16] });
-    assert_eq!(refusal(&mut ModelDevice::new(disk), Purpose::Data), Refusal::Exchanged);
+    assert_eq!(refusal(&mut ModelDevice::new(disk), Purpose::Data), Refusal::Exchanged(Purpose::Data));
     // One byte anywhere in the first two MiB.
     for at in [0, RECORD_OFFSETS[0] - 1, DATA_OFFSET, DATA_SIZE as u64 - 1] {
         let mut disk = vec![0; DATA_SIZE];
@@ -358,13 +358,13 @@ fn what_is_not_ours_is_refused_in_words_and_not_written_to() {
     let slot = 2 * HEADER_SIZE + 100;
     disk[slot] ^= 1;
     disk[slot + SLOT_SIZE] ^= 1;
-    assert_eq!(refusal(&mut ModelDevice::new(disk.clone()), Purpose::Data), Refusal::Closed);
+    assert_eq!(refusal(&mut ModelDevice::new(disk.clone()), Purpose::Data), Refusal::Closed(Purpose::Data));
     disk[RECORD_OFFSETS[0] as usize..DATA_OFFSET as usize].fill(0);
     assert!(matches!(refusal(&mut ModelDevice::new(disk), Purpose::Data), Refusal::ForeignVolume(_)));
     // Both copies of the header lost.
     let mut disk = other.medium().to_vec();
     disk[..2 * HEADER_SIZE].fill(0x11);
-    assert!(matches!(refusal(&mut ModelDevice::new(disk), Purpose::Data), Refusal::HeaderLost(_)));
+    assert!(matches!(refusal(&mut ModelDevice::new(disk), Purpose::Data), Refusal::HeaderLost(..)));
     // A header that opens and is another volume's.
     let mut disk = other.medium().to_vec();
     put_records(&mut disk, VolumeState::Encrypted { volume: [2; 16] });

@@ -78,13 +78,13 @@ impl fmt::Display for FuseError {
         match self {
             FuseError::Tpm(error) => error.fmt(f),
             FuseError::Lost => f.write_str(
-                "they are gone from the TPM, although its secrets are there; clear the TPM in the firmware's setup to \
-                 start anew, which gives up all data",
+                "they are gone from the TPM, although its secrets are there; clear the TPM in the firmware's setup and \
+                 write the disk image anew, which gives up all data",
             ),
             FuseError::Foreign(difference) => write!(
                 f,
-                "the TPM's index {FUSES:#x} is not ours: {difference}; clear the TPM in the firmware's setup to start \
-                 anew, which gives up all data"
+                "the TPM's index {FUSES:#x} is not ours: {difference}; clear the TPM in the firmware's setup and, unless \
+                 this disk was never started, write the disk image anew; that gives up all data"
             ),
             FuseError::Hidden => {
                 f.write_str("the TPM's owner hierarchy is switched off; switch it on in the firmware's setup")

@@ -1,7 +1,7 @@
 //! The commands (part 3), each with its parameters and its answer as types.
 
 use crate::policy::Comparison;
-use crate::structures::{ECDSA, NULL, RSASSA, SHA256, pcr_selection, signing_key, storage_key};
+use crate::structures::{ECDSA, NULL, RSASSA, SHA256, is_storage_key, pcr_selection, signing_key, storage_key};
 use crate::wire::{Command, HandleExpected, Reader};
 use crate::{
     Authorization, Digest, MAXIMUM, Name, NvPublic, P256Signature, PolicyKey, PolicySession, PolicySignature, ResponseCode,
@@ -31,6 +31,7 @@ pub const NV_WRITE: u32 = 0x137;
 pub const NV_BUFFER: usize = 512;
 
 const RH_NULL: u32 = 0x4000_0007;
+const RH_PLATFORM: u32 = 0x4000_000c;
 /// An answer to GetCapability names at most so many properties.
 const MAXIMUM_PROPERTIES: u32 = 512;
 const PROPERTIES: u32 = 6;
@@ -244,6 +245,27 @@ pub fn policy_authorize(
     command.u16(ticket.tag).u32(ticket.hierarchy).sized(&ticket.digest).run(tpm, No)?.empty()
 }
 
+/// PolicySecret of a hierarchy: succeeds when this is its authorisation value; nothing but the session changes.
+///
+/// # Errors
+/// [`ResponseCode::BAD_AUTH`] when it is not.
+pub fn policy_secret(
+    tpm: &mut (impl Tpm + ?Sized),
+    session: PolicySession,
+    hierarchy: Hierarchy,
+    authorization: Authorization<'_>,
+) -> Result<(), TpmError> {
+    let command = Command::new("PolicySecret", 0x151).u32(hierarchy as u32).u32(session.0).authorized(authorization);
+    // No nonce, no digest of parameters, no reference, no expiration.
+    let response = command.sized(&[]).sized(&[]).sized(&[]).u32(0).run(tpm, No)?;
+    let mut reader = response.reader();
+    reader.sized()?;
+    reader.u16()?;
+    reader.u32()?;
+    reader.sized()?;
+    reader.end()
+}
+
 /// PolicyGetDigest: the session's policy so far.
 pub fn policy_get_digest(tpm: &mut (impl Tpm + ?Sized), session: PolicySession) -> Result<Digest, TpmError> {
     let response = Command::new("PolicyGetDigest", 0x189).u32(session.0).run(tpm, No)?;
@@ -376,6 +398,15 @@ pub fn disable_clear(tpm: &mut (impl Tpm + ?Sized), lockout: Authorization<'_>) 
     command.u8(1).run(tpm, No)?.empty()
 }
 
+/// HierarchyControl: switches the platform's hierarchy off until the TPM is started anew, with its empty authorisation value.
+///
+/// # Errors
+/// [`ResponseCode::BAD_AUTH`] where the firmware set one, [`ResponseCode::HIERARCHY`] where it did this itself.
+pub fn disable_platform(tpm: &mut (impl Tpm + ?Sized)) -> Result<(), TpmError> {
+    let command = Command::new("HierarchyControl", 0x121).u32(RH_PLATFORM).authorized(Authorization::Password(&[]));
+    command.u32(RH_PLATFORM).u8(0).run(tpm, No)?.empty()
+}
+
 /// ClockRateAdjust by nothing: succeeds when this is the owner's authorisation, and changes nothing.
 ///
 /// # Errors
@@ -426,6 +457,40 @@ pub fn create_storage_key(
     reader.sized()?;
     reader.end()?;
     Ok(LoadedObject(response.handle()))
+}
+
+/// EvictControl under the owner: makes a loaded object persistent at this handle, which must be free; or, given the
+/// persistent object itself, removes it.
+pub fn evict_control(
+    tpm: &mut (impl Tpm + ?Sized),
+    owner: Authorization<'_>,
+    object: LoadedObject,
+    persistent: u32,
+) -> Result<(), TpmError> {
+    let command = Command::new("EvictControl", 0x120).u32(Hierarchy::Owner as u32).u32(object.0).authorized(owner);
+    command.u32(persistent).run(tpm, No)?.empty()
+}
+
+/// Makes the owner's storage key ([`create_storage_key`]) persistent at a handle, which must be free. Three commands;
+/// leaves nothing loaded.
+pub fn persist_storage_key(
+    tpm: &mut (impl Tpm + ?Sized),
+    owner: Authorization<'_>,
+    persistent: u32,
+) -> Result<(), TpmError> {
+    let key = create_storage_key(tpm, Hierarchy::Owner, owner)?;
+    let made = evict_control(tpm, owner, key, persistent);
+    let flushed = flush(tpm, key.0);
+    made.and(flushed)
+}
+
+/// ReadPublic of a persistent handle: whether a key with the attributes of [`create_storage_key`]'s is there; nothing when
+/// the handle is free. Which hierarchy made it, and whether its authorisation value is empty, cannot be seen.
+pub fn has_storage_key(tpm: &mut (impl Tpm + ?Sized), persistent: u32) -> Result<Option<bool>, TpmError> {
+    match read_public(tpm, persistent) {
+        Err(error) if error.is(ResponseCode::HANDLE) => Ok(None),
+        read => read.map(|(public_area, _)| Some(is_storage_key(&public_area))),
+    }
 }
 
 /// Create of a key that signs (ECDSA, P-256, SHA-256), under a storage key; `auth` is its authorisation value.

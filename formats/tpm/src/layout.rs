@@ -15,6 +15,8 @@
 //!   cannot compare an index that was never written, and without the second branch the first write would be impossible.
 //!
 //! The rollback level n is the lowest n bits set, 0 to 64.
+//!
+//! Beside them there is one persistent object, [`KEYS_PARENT`]. It opens nothing by itself.
 
 use crate::policy::{self, Comparison, START};
 use crate::{Digest, Name, NvPublic, attributes};
@@ -27,6 +29,9 @@ pub const FUSES: u32 = 0x0180_be00;
 pub const SYSTEM_SECRET: u32 = 0x0180_be01;
 /// The handle of the secret of the `data` partition.
 pub const DATA_SECRET: u32 = 0x0180_be02;
+/// The handle of the owner's storage key, under which the device's key is: made once with the owner's authorisation and used
+/// with its own, which is empty. 0x8100_0000 to 0x817f_ffff are the owner's (the same registry).
+pub const KEYS_PARENT: u32 = 0x8100_be00;
 /// Bytes of a secret.
 pub const SECRET: usize = 32;
 /// The highest rollback level.

@@ -196,6 +196,14 @@ pub(crate) fn storage_key() -> Vec<u8> {
     ecc_public_area(object::OF_THIS_TPM | object::RESTRICTED | object::DECRYPT, &scheme, &[], &[])
 }
 
+/// Whether a public area is that of such a key: the same but for its point, which the template leaves to the TPM.
+pub(crate) fn is_storage_key(public_area: &[u8]) -> bool {
+    let mut template = storage_key();
+    // Two numbers of no length.
+    template.truncate(template.len().saturating_sub(4));
+    P256Key::of_public_area(public_area).is_some() && public_area.starts_with(&template)
+}
+
 /// Public area of a key that signs and never leaves the TPM: ECDSA on P-256 with SHA-256.
 pub(crate) fn signing_key() -> Vec<u8> {
     ecc_public_area(object::OF_THIS_TPM | object::SIGN, &[NULL, ECDSA, SHA256], &[], &[])

@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -106,7 +107,29 @@ def start_tpm():
             ["swtpm", "socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate", f"dir={state}", "--server",
              f"type=unixio,path={node}", "--ctrl", f"type=unixio,path={state}/control"], stdout=log, stderr=log))
         wait("the TPM is there", node.exists)
+        make_parent(node)
     return node
+
+
+def make_parent(node):
+    """The parent of the device's key, which an appliance's start makes: CreatePrimary of the owner's storage key, EvictControl."""
+    def ask(code, handles, parameters):
+        body = b"".join(struct.pack(">I", handle) for handle in handles)
+        body += struct.pack(">IIHBH", 9, 0x40000009, 0, 1, 0) + parameters
+        tpm.sendall(struct.pack(">HII", 0x8002, 10 + len(body), code) + body)
+        answer = tpm.recv(4096)
+        assert answer[6:10] == bytes(4), f"the TPM refuses {code:#x}: {answer.hex()}"
+        return answer
+    owner, parent = 0x40000001, 0x8100be00
+    template = bytes.fromhex("0023000b00030472000000060080004300100003001000000000")
+    parameters = struct.pack(">HHHH", 4, 0, 0, len(template)) + template + bytes(6)
+    with socket.socket(socket.AF_UNIX) as tpm:
+        tpm.settimeout(60)
+        tpm.connect(str(node))
+        made, = struct.unpack(">I", ask(0x131, [owner], parameters)[10:14])
+        ask(0x120, [owner, made], struct.pack(">I", parent))
+        tpm.sendall(struct.pack(">HIII", 0x8001, 14, 0x165, made))
+        assert tpm.recv(4096)[6:10] == bytes(4), "the TPM unloads it"
 
 
 def holds_a_private_key(directory):

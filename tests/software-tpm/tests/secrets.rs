@@ -77,7 +77,7 @@ fn the_first_start_makes_secrets_and_each_later_one_reads_them() {
         assert_eq!(passphrases(&appliance.ensure().unwrap()), first);
     }
     println!("measured: ensure() of a later start: {} TPM commands", appliance.tpm.commands().len());
-    assert_eq!(appliance.tpm.commands().len(), 20);
+    assert_eq!(appliance.tpm.commands().len(), 24);
     let state = commands::state(&mut appliance.tpm).unwrap();
     assert!(state.owner_auth_set && state.lockout_auth_set && state.clear_disabled);
     // In the same start as well, and a later release gets the same.
@@ -113,6 +113,8 @@ fn a_first_start_cut_anywhere_is_finished_by_the_next_one() {
         assert_eq!(passphrases(&appliance.ensure().unwrap()), second, "cut after {after}");
         let state = commands::state(&mut appliance.tpm).unwrap();
         assert!(state.owner_auth_set && state.lockout_auth_set && state.clear_disabled, "cut after {after}");
+        assert!(state.endorsement_auth_set, "cut after {after}");
+        assert_eq!(commands::has_storage_key(&mut appliance.tpm, layout::KEYS_PARENT), Ok(Some(true)), "cut after {after}");
         match first {
             Ok(secrets) => assert_eq!(passphrases(&secrets), second, "what was given out holds"),
             Err(error) => assert!(was_cut, "cut after {after}: {error}"),
@@ -277,9 +279,9 @@ fn a_tpm_that_somebody_else_owns_is_refused() {
 #[test]
 fn an_owner_set_by_somebody_at_hand_during_the_first_start_is_found_out() {
     let mut appliance = Appliance::new();
-    // Cut as late as possible before the owner is set; then somebody is faster.
+    // Cut as late as possible before the owner is set; then somebody is faster. Behind it only the endorsement hierarchy's is.
     let commands = Appliance::started().tpm.commands().len();
-    appliance.tpm.cut_after(commands - 1);
+    appliance.tpm.cut_after(commands - 2);
     assert!(appliance.ensure().is_err());
     appliance.restart();
     assert!(!commands::state(&mut appliance.tpm).unwrap().owner_auth_set);

@@ -1,5 +1,8 @@
-//! A software TPM (swtpm, of the Debian package) of its own for a test, new from the factory.
+//! A software TPM (swtpm, of the Debian package) of its own for a test, with the parent that an appliance's start makes.
 
+use belvedere_tpm::layout::KEYS_PARENT;
+use belvedere_tpm::{Authorization, commands};
+use belvedere_tpm_device::{Device, Limit};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -32,6 +35,8 @@ impl Swtpm {
             assert!(began.elapsed() < START, "swtpm does not listen");
             std::thread::sleep(Duration::from_millis(5));
         }
+        let mut device = Device::open(&tpm.node(), Limit::All(START)).unwrap();
+        commands::persist_storage_key(&mut device, Authorization::Password(&[]), KEYS_PARENT).unwrap();
         tpm
     }
 

@@ -7,7 +7,10 @@
 //! 4. The owner's or the lockout authorisation is set before all three are written: refused, somebody else owns the TPM.
 //! 5. The first index that is not defined is defined; the first that is not written is written.
 //! 6. TPM2_Clear is disabled.
-//! 7. The lockout authorisation is set, then the owner's.
+//! 7. The lockout authorisation is set.
+//! 8. Until the owner's is set, whatever is at the place of the keys' parent is somebody else's: it is removed. So is what
+//!    has other attributes than ours. Where nothing is, our parent is made.
+//! 9. The owner's authorisation is set, then that of the endorsement hierarchy. One that is set there is nobody's concern.
 
 use belvedere_tpm::commands::TpmState;
 use belvedere_tpm::layout::{DATA_SECRET, Difference, FUSES, SYSTEM_SECRET};
@@ -26,6 +29,17 @@ pub enum Index {
     Foreign(Difference),
 }
 
+/// What is at [`KEYS_PARENT`](belvedere_tpm::layout::KEYS_PARENT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    /// Nothing.
+    Absent,
+    /// Something that is not to stay.
+    Foreign,
+    /// The owner's storage key.
+    Ours,
+}
+
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
@@ -35,6 +49,8 @@ pub struct Found {
     pub system: Index,
     /// The data secret.
     pub data: Index,
+    /// What the device's key is kept under.
+    pub parent: Parent,
     /// Who owns the TPM.
     pub state: TpmState,
 }
@@ -62,13 +78,19 @@ pub enum Step {
     /// 8
     SetLockout,
     /// 9
+    RemoveParent,
+    /// 10
+    MakeParent,
+    /// 11
     SetOwner,
+    /// 12
+    SetEndorsement,
 }
 
 impl Step {
     /// Whether it needs a value derived from the secrets.
     pub fn needs_secrets(self) -> bool {
-        matches!(self, Step::DisableClear { .. } | Step::SetLockout | Step::SetOwner)
+        matches!(self, Step::DisableClear { .. } | Step::SetLockout | Step::SetOwner | Step::SetEndorsement)
     }
 }
 
@@ -83,7 +105,10 @@ impl fmt::Display for Step {
             Step::WriteData => "writing the data secret",
             Step::DisableClear { .. } => "disabling TPM2_Clear",
             Step::SetLockout => "setting the lockout authorisation",
+            Step::RemoveParent => "removing what is at the place of the keys' parent and not known to be ours",
+            Step::MakeParent => "making the keys' parent",
             Step::SetOwner => "setting the owner's authorisation: the TPM is ours",
+            Step::SetEndorsement => "setting the endorsement hierarchy's authorisation",
         })
     }
 }
@@ -129,7 +154,10 @@ impl fmt::Display for Refusal {
                 return f.write_str("the TPM's owner hierarchy is switched off; switch it on in the firmware's setup");
             }
         }
-        f.write_str("clear the TPM in the firmware's setup to start anew, which gives up all data")
+        f.write_str(
+            "clear the TPM in the firmware's setup and, unless this disk was never started, write the disk image anew; that \
+             gives up all data",
+        )
     }
 }
 
@@ -140,7 +168,7 @@ impl std::error::Error for Refusal {}
 /// # Errors
 /// When the TPM is not to be touched.
 pub fn next(found: &Found) -> Result<Option<Step>, Refusal> {
-    let TpmState { owner_auth_set, lockout_auth_set, clear_disabled, owner_enabled, .. } = found.state;
+    let TpmState { owner_auth_set, endorsement_auth_set, lockout_auth_set, clear_disabled, owner_enabled, .. } = found.state;
     if !owner_enabled {
         return Err(Refusal::Hidden);
     }
@@ -171,10 +199,14 @@ pub fn next(found: &Found) -> Result<Option<Step>, Refusal> {
         Some(Step::DisableClear { lockout_is_set: lockout_auth_set })
     } else if !lockout_auth_set {
         Some(Step::SetLockout)
-    } else if !owner_auth_set {
-        Some(Step::SetOwner)
     } else {
-        None
+        match found.parent {
+            Parent::Foreign => Some(Step::RemoveParent),
+            Parent::Absent => Some(Step::MakeParent),
+            Parent::Ours if !owner_auth_set => Some(Step::SetOwner),
+            Parent::Ours if !endorsement_auth_set => Some(Step::SetEndorsement),
+            Parent::Ours => None,
+        }
     })
 }
 
@@ -190,7 +222,10 @@ impl Found {
             Step::WriteData => self.data = Index::Written,
             Step::DisableClear { .. } => self.state.clear_disabled = true,
             Step::SetLockout => self.state.lockout_auth_set = true,
+            Step::RemoveParent => self.parent = Parent::Absent,
+            Step::MakeParent => self.parent = Parent::Ours,
             Step::SetOwner => self.state.owner_auth_set = true,
+            Step::SetEndorsement => self.state.endorsement_auth_set = true,
         }
     }
 }
@@ -203,6 +238,7 @@ mod tests {
         fuses: Index::Undefined,
         system: Index::Undefined,
         data: Index::Undefined,
+        parent: Parent::Absent,
         state: TpmState {
             owner_auth_set: false,
             endorsement_auth_set: false,
@@ -231,7 +267,9 @@ mod tests {
                 Step::WriteData,
                 Step::DisableClear { lockout_is_set: false },
                 Step::SetLockout,
+                Step::MakeParent,
                 Step::SetOwner,
+                Step::SetEndorsement,
             ]
         );
     }
@@ -242,23 +280,25 @@ mod tests {
     fn every_state_is_refused_or_ends_as_ours() {
         let indices = [Index::Undefined, Index::Unwritten, Index::Written, Index::Foreign(Difference::Policy)];
         let (mut refused, mut taken) = (0, 0);
-        for number in 0..64usize * 16 {
+        for number in 0..64usize * 32 * 3 {
             let bit = |at: usize| number >> (6 + at) & 1 == 1;
             let state = TpmState {
                 owner_auth_set: bit(0),
                 lockout_auth_set: bit(1),
                 clear_disabled: bit(2),
                 owner_enabled: bit(3),
-                ..TpmState::default()
+                endorsement_auth_set: bit(4),
+                in_lockout: false,
             };
             let index = |at: usize| indices[number >> (2 * at) & 3];
-            let start = Found { fuses: index(0), system: index(1), data: index(2), state };
+            let parent = [Parent::Absent, Parent::Foreign, Parent::Ours][number >> 11];
+            let start = Found { fuses: index(0), system: index(1), data: index(2), parent, state };
             let mut found = start;
             let mut steps = Vec::new();
             let end = loop {
                 match next(&found) {
                     Ok(Some(step)) => {
-                        assert!(steps.len() < 9, "{start:?} {steps:?}");
+                        assert!(steps.len() < 12, "{start:?} {steps:?}");
                         found.after(step);
                         steps.push(step);
                     }
@@ -270,6 +310,11 @@ mod tests {
                 Ok(()) => {
                     taken += 1;
                     assert!(found.state.owner_auth_set && found.state.lockout_auth_set && found.state.clear_disabled);
+                    assert!(found.parent == Parent::Ours && found.state.endorsement_auth_set);
+                    // From the moment that the TPM is ours on, its owner's authorisation alone makes and removes the parent.
+                    let at = |wanted| steps.iter().position(|&step| step == wanted);
+                    assert!(at(Step::SetOwner).is_none() || at(Step::MakeParent) < at(Step::SetOwner), "{steps:?}");
+                    assert_eq!(at(Step::RemoveParent).is_some(), start.parent == Parent::Foreign);
                     assert_eq!([found.fuses, found.system, found.data], [Index::Written; 3]);
                     let whole = [start.fuses, start.system, start.data] == [Index::Written; 3];
                     assert!(whole || !start.state.owner_auth_set && !start.state.lockout_auth_set, "{start:?}");
@@ -284,8 +329,9 @@ mod tests {
                 }
             }
         }
-        // Seven states of the indices that the order leaves, of which one is whole: 6 x 2 with no authorisation, 8.
-        assert_eq!((taken, refused), (20, 1004));
+        // Seven states of the indices that the order leaves, of which one is whole: 6 x 2 with no authorisation, 8. Each with
+        // and without an endorsement authorisation, and with three parents.
+        assert_eq!((taken, refused), (20 * 6, 1004 * 6));
     }
 
     #[test]
@@ -296,5 +342,7 @@ mod tests {
         let foreign = Found { data: Index::Foreign(Difference::Attributes), ..NEW };
         let text = next(&foreign).unwrap_err().to_string();
         assert!(text.contains("0x180be02") && text.contains("attributes") && text.contains("clear the TPM"), "{text}");
+        // A TPM that was cleared opens none of the encrypted volumes: the disk has to start anew with it.
+        assert!(text.contains("write the disk image anew"), "{text}");
     }
 }
