@@ -19,7 +19,7 @@ type Work = fn(&mut ModelDevice, &Request<'_>, &mut Surroundings<'_>) -> Result<
 fn run(work: Work, device: &mut ModelDevice, name: &str, secrets: &Secrets) -> Result<Prepared, StorageError> {
     let purpose = if name == "data" { Purpose::Data } else { Purpose::System };
     let passphrase = Passphrase::new(secrets.volume_passphrase(name).to_vec());
-    let mut surroundings = Surroundings { random: &mut kernel_random, report: &mut |_| () };
+    let mut surroundings = Surroundings { random: &mut kernel_random, report: &mut |_| (), now: &std::time::Instant::now };
     work(device, &Request { purpose, label: name, passphrase: &passphrase, geometry: SMALL }, &mut surroundings)
 }
 
