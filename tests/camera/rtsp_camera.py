@@ -71,6 +71,7 @@ QUIRKS = {
     "extension": "packets have a header extension and contributing sources",
     "not-rtp": "every 2 s a packet of 50 bytes that is no RTP",
     "garbage-dollar": "every 3 s 60 bytes that begin like a packet of 60,000",
+    "half-messages": "every 3 s the beginning of a message without its end, or a body that is said and not there",
     "source-changes": "every 3 s another SSRC, sequence and time stamp",
     "sequence-restarts": "every 3 s the sequence begins anew",
     "stamps-jump": "time stamps begin before their end, and every 3 s they jump, forwards and back",
@@ -82,6 +83,7 @@ QUIRKS = {
     "aggregates": "parameter sets and the first slice, if it is short, in one STAP-A",
     "byte-stream": "start codes in the packets",
     "no-end-bit": "the last fragment is not marked as such",
+    "sets-turned": "picture parameter sets in front of the sequence parameter set",
     "extra-units": "delimiters, filler, end of sequence before key pictures, SEI",
     "fields": "two access units of the clip, fields of one picture, have one time stamp, and one marker at the end",
     "fields-marked": "the same, with a marker at the end of each",
@@ -391,6 +393,10 @@ class Session:
                     self.send(bytes(random.randrange(1, 35) for _ in range(37)))
                 if due("garbage-dollar", 3):
                     self.send(b"$" + struct.pack(">BH", self.channel + random.randrange(9), 60000) + bytes(range(40, 96)))
+                if due("half-messages", 3):
+                    half = ("RTSP/1.0 200 OK\r\nCSeq: 4\r\n", "RTSP/", "PLAY ", "RTSP/1.0 200 OK\r\nContent-Length: 99999\r\n\r\n",
+                            "RTSP/1.0 200 OK\r\nContent-Length: 60000\r\n\r\n")
+                    self.send(random.choice(half).encode())
                 if due("server-request", 5):
                     self.send(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nSession: 1234ABCD\r\n\r\n")
                 if due("not-rtp", 2):
@@ -411,6 +417,8 @@ class Session:
                 packets = []  # payload, marker, stamp
                 if due("nal-29", 2):
                     packets.append((b"\x7d\x85\x00\x00\x11\x22", False, stamp))
+                if self.has("sets-turned"):
+                    unit = sorted(unit, key=lambda n: n[0] & 31 != 8)
                 if self.has("extra-units"):
                     end = [b"\x0a"] if number and any(n[0] & 31 == 5 for n in unit) else []
                     unit = end + [b"\x09\xf0", b"\x0c" + b"\xff" * 40, b"\x06\x05\x03abc\x80", *unit]

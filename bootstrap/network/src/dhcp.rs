@@ -5,7 +5,7 @@
 
 use crate::packet::{Kind, Packet, REPLY, option};
 use crate::plan::Address;
-use crate::routes::{MAX_ROUTES, Route};
+use crate::routes::{MAX_ROUTES, Route, can_be_router};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -17,6 +17,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LAST_WAIT: Duration = Duration::from_secs(32);
 /// An offer that is not acknowledged after so many requests is forgotten.
 const MAX_REQUESTS: u32 = 4;
+/// How long other servers' offers are waited for when one comes from a server that failed.
+const OTHERS_WAIT: Duration = Duration::from_secs(2);
+/// Servers whose failure is remembered.
+const MAX_FAILED: usize = 8;
 /// Shorter leases are treated as if they were this long, so that a broken server cannot keep us busy.
 const SHORTEST_LEASE: Duration = Duration::from_secs(60);
 /// RFC 791: every host takes packets of this size. A server that says less is broken, and nothing would work with it.
@@ -53,9 +57,11 @@ pub enum Output {
 #[derive(Debug)]
 enum State {
     Stopped,
+    /// `kept`: address and server of an offer that is taken at `next` if no better one comes.
     Selecting {
         attempt: u32,
         next: Duration,
+        kept: Option<(Ipv4Addr, Ipv4Addr)>,
     },
     Requesting {
         address: Ipv4Addr,
@@ -98,18 +104,20 @@ pub struct Client {
     random: u64,
     transaction: u32,
     state: State,
+    /// Servers that offered and then refused or were silent since the last lease, the last one last.
+    failed: Vec<Ipv4Addr>,
 }
 
 impl Client {
     /// A stopped client; `seed` should be random.
     pub fn new(mac: [u8; 6], seed: u64) -> Self {
-        Self { mac, random: seed | 1, transaction: 0, state: State::Stopped }
+        Self { mac, random: seed | 1, transaction: 0, state: State::Stopped, failed: Vec::new() }
     }
 
     /// Begins from nothing; the first packet goes out with the next [`Client::poll`].
     pub fn start(&mut self, now: Duration) {
         self.transaction = self.next_random();
-        self.state = State::Selecting { attempt: 0, next: now };
+        self.state = State::Selecting { attempt: 0, next: now, kept: None };
     }
 
     /// Forgets everything; says nothing to the server (the lease may be wanted again after a restart).
@@ -133,11 +141,13 @@ impl Client {
         }
         match std::mem::replace(&mut self.state, State::Stopped) {
             State::Stopped => Vec::new(),
-            State::Selecting { attempt, .. } => {
-                self.state = State::Selecting { attempt: attempt + 1, next: now + self.wait(attempt) };
+            State::Selecting { kept: Some((address, server)), .. } => self.request(now, address, server),
+            State::Selecting { attempt, kept: None, .. } => {
+                self.state = State::Selecting { attempt: attempt + 1, next: now + self.wait(attempt), kept: None };
                 vec![Output::Broadcast(self.packet(Kind::Discover, Ipv4Addr::UNSPECIFIED, &[]))]
             }
-            State::Requesting { attempt, .. } if attempt >= MAX_REQUESTS => {
+            State::Requesting { attempt, server, .. } if attempt >= MAX_REQUESTS => {
+                self.fail(server);
                 self.start(now);
                 self.poll(now)
             }
@@ -175,11 +185,17 @@ impl Client {
     pub fn receive(&mut self, now: Duration, bytes: &[u8]) -> Vec<Output> {
         let Some(answer) = self.decode(bytes) else { return Vec::new() };
         match (&self.state, answer.kind) {
-            (State::Selecting { .. }, Kind::Offer) => {
+            (State::Selecting { attempt, next, kept }, Kind::Offer) => {
                 let Some(lease) = answer.lease else { return Vec::new() };
-                self.state =
-                    State::Requesting { address: lease.address.address, server: lease.server, attempt: 0, next: now };
-                self.poll(now)
+                let offer = (lease.address.address, lease.server);
+                // Whoever offers first is often the same one. Of those that failed, the turn is that one's whose failure is
+                // longest ago: it may have been by chance.
+                let failure = |server| self.failed.iter().position(|failed| *failed == server);
+                let Some(place) = failure(lease.server) else { return self.request(now, offer.0, offer.1) };
+                let better = kept.is_none_or(|(_, server)| failure(server).is_some_and(|other| place < other));
+                let next = if kept.is_none() { now + OTHERS_WAIT } else { *next };
+                self.state = State::Selecting { attempt: *attempt, next, kept: if better { Some(offer) } else { *kept } };
+                Vec::new()
             }
             (State::Requesting { server, address, .. }, Kind::Ack) => match answer.lease {
                 Some(lease) if lease.server == *server && lease.address.address == *address => self.bound(now, lease),
@@ -191,9 +207,11 @@ impl Client {
             },
             // Two servers on one network: the one that was not asked may say that the other's address is none of its own.
             (State::Requesting { server, .. }, Kind::Nak) if answer.server == Some(*server) => {
+                let server = *server;
+                self.fail(server);
                 self.start(now);
                 // Not at once: a server that offers and refuses must not be asked in a tight loop.
-                self.state = State::Selecting { attempt: 1, next: now + FIRST_WAIT };
+                self.state = State::Selecting { attempt: 1, next: now + FIRST_WAIT, kept: None };
                 Vec::new()
             }
             (State::Bound { lease, asked, .. }, Kind::Nak) if asked.takes(&answer, lease) => {
@@ -206,7 +224,23 @@ impl Client {
         }
     }
 
+    /// Asks a server for what it offered.
+    fn request(&mut self, now: Duration, address: Ipv4Addr, server: Ipv4Addr) -> Vec<Output> {
+        self.state = State::Requesting { address, server, attempt: 0, next: now };
+        self.poll(now)
+    }
+
+    /// A server did not keep what it offered.
+    fn fail(&mut self, server: Ipv4Addr) {
+        self.failed.retain(|known| *known != server);
+        if self.failed.len() == MAX_FAILED {
+            self.failed.remove(0);
+        }
+        self.failed.push(server);
+    }
+
     fn bound(&mut self, now: Duration, lease: Lease) -> Vec<Output> {
+        self.failed.clear();
         self.state = State::Bound { since: now, next: now + lease.renew_after, lease: lease.clone(), asked: Asked::Nobody };
         vec![Output::Bound(lease)]
     }
@@ -278,6 +312,7 @@ fn lease(packet: &Packet) -> Option<Lease> {
     if mask.count_ones() != mask.leading_ones() || mask == 0 {
         return None;
     }
+    let prefix = mask.leading_ones() as u8;
     // 0xffffffff is "for ever": 136 years are long enough.
     let seconds = |number| packet.seconds(number).map(|s| Duration::from_secs(u64::from(s)));
     let duration = seconds(option::LEASE_TIME).unwrap_or(Duration::from_secs(3600)).max(SHORTEST_LEASE);
@@ -289,13 +324,14 @@ fn lease(packet: &Packet) -> Option<Lease> {
         .unwrap_or((duration * 7 / 8).max(renew_after));
     let list = |number| {
         let mut list = packet.addresses(number);
-        list.retain(|address| !address.is_unspecified());
+        list.retain(|a| !(a.is_unspecified() || a.is_loopback() || a.is_multicast() || a.is_broadcast()));
         list.truncate(3);
         list
     };
     // RFC 3442: who got classless routes leaves the router option alone, also when no default route is among them.
     let routes = packet.classless_routes();
-    let gateway = if routes.is_some() { None } else { list(option::ROUTER).first().copied() };
+    let router = || packet.addresses(option::ROUTER).into_iter().find(|via| can_be_router(own, prefix, *via));
+    let gateway = if routes.is_some() { None } else { router() };
     Some(Lease {
         address: Address {
             gateway,
@@ -303,7 +339,7 @@ fn lease(packet: &Packet) -> Option<Lease> {
             routes: bounded(routes.unwrap_or_default()),
             mtu: packet.mtu().filter(|mtu| *mtu >= SMALLEST_MTU),
             ntp: list(option::NTP_SERVERS),
-            ..Address::new(own, mask.leading_ones() as u8)
+            ..Address::new(own, prefix)
         },
         server,
         duration,

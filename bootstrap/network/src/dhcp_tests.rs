@@ -260,6 +260,100 @@ fn a_refusal_of_the_server_that_was_asked_begins_anew_but_not_at_once() {
     assert_eq!(client.deadline(), Some(s(1) + FIRST_WAIT));
 }
 
+/// Of the kind of field case nak-of-another-server: how long until bound where `bad` servers offer first. They refuse each
+/// request, or never answer it.
+fn bound_beside(bad: &[u8], refuses: bool) -> Option<Duration> {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    let mut now = s(0);
+    while now < s(600) {
+        now = client.deadline().unwrap();
+        let mut to_send = client.poll(now);
+        while let Some(output) = to_send.pop() {
+            if kind_of(&output) == Kind::Discover {
+                for host in bad {
+                    let offer = reply(&client, Kind::Offer, |p| {
+                        set(p, option::SERVER, &[10, 0, 2, *host]);
+                        p.yours = ip("10.0.2.99");
+                    });
+                    to_send.extend(client.receive(now, &offer));
+                }
+                let good = reply(&client, Kind::Offer, |_| ());
+                to_send.extend(client.receive(now + s(1), &good));
+                continue;
+            }
+            let State::Requesting { server, .. } = client.state else { panic!("{:?}", client.state) };
+            let answer = match (server == SERVER, refuses) {
+                (true, _) => reply(&client, Kind::Ack, |_| ()),
+                (false, true) => reply(&client, Kind::Nak, |p| set(p, option::SERVER, &server.octets())),
+                (false, false) => continue,
+            };
+            if matches!(client.receive(now + s(1), &answer).as_slice(), [Output::Bound(_)]) {
+                return Some(now);
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn a_server_that_offers_first_and_refuses_does_not_shut_another_one_out() {
+    for refuses in [true, false] {
+        for bad in [&[][..], &[77], &[77, 78, 79]] {
+            let time = bound_beside(bad, refuses);
+            assert!(time.is_some_and(|time| time < s(200)), "{bad:?}, refuses {refuses}: {time:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_failed_is_asked_again_where_there_is_no_other() {
+    let mut client = Client::new(MAC, 7);
+    client.start(s(0));
+    client.poll(s(0));
+    let offer = reply(&client, Kind::Offer, |_| ());
+    client.receive(s(1), &offer);
+    let nak = reply(&client, Kind::Nak, |_| ());
+    client.receive(s(1), &nak);
+    let now = client.deadline().unwrap();
+    assert_eq!(kind_of(&client.poll(now)[0]), Kind::Discover);
+    let offer = reply(&client, Kind::Offer, |_| ());
+    for _ in 0..3 {
+        assert!(client.receive(now, &offer).is_empty(), "another server may offer yet");
+    }
+    let later = client.deadline().unwrap();
+    assert!(later <= now + s(2), "{later:?}");
+    assert_eq!(kind_of(&client.poll(later)[0]), Kind::Request);
+    let ack = reply(&client, Kind::Ack, |_| ());
+    assert!(matches!(client.receive(later, &ack).as_slice(), [Output::Bound(_)]));
+}
+
+/// Of the kind of field case slash-32: the first router of several is one that the kernel does not take.
+#[test]
+fn the_first_router_that_can_be_one_is_taken() {
+    let good = ip("10.0.2.1");
+    for useless in [ip("0.0.0.0"), OWN, ip("255.255.255.255"), ip("10.0.2.255"), ip("127.0.0.1"), ip("224.0.0.1")] {
+        let mut client = bound();
+        client.poll(s(50_000));
+        let ack = reply(&client, Kind::Ack, |p| set(p, option::ROUTER, &[useless.octets(), good.octets()].concat()));
+        let outputs = client.receive(s(50_001), &ack);
+        let Output::Bound(lease) = &outputs[0] else { panic!("{outputs:?}") };
+        assert_eq!(routes(&lease.address), [route("0.0.0.0", 0, "10.0.2.1")], "{useless}");
+    }
+}
+
+#[test]
+fn useless_name_servers_take_nobodys_place() {
+    let mut client = bound();
+    client.poll(s(50_000));
+    let list =
+        [[127, 0, 0, 1], [255; 4], [224, 0, 0, 1], [0; 4], [10, 0, 2, 3], [10, 0, 2, 4], [10, 0, 2, 5], [10, 0, 2, 6]];
+    let ack = reply(&client, Kind::Ack, |p| set(p, option::NAME_SERVERS, &list.concat()));
+    let outputs = client.receive(s(50_001), &ack);
+    let Output::Bound(lease) = &outputs[0] else { panic!("{outputs:?}") };
+    assert_eq!(lease.address.dns, [ip("10.0.2.3"), ip("10.0.2.4"), ip("10.0.2.5")]);
+}
+
 /// Boot D22: the transaction number was broadcast, any neighbour knows it.
 #[test]
 fn nobody_takes_an_address_away_that_is_not_being_renewed() {

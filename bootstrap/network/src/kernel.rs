@@ -111,12 +111,18 @@ impl Kernel {
     }
 
     fn set_mtu(&mut self, port: &Port, address: Option<&Address>) -> Result<(), String> {
-        let wanted = address.and_then(|address| address.mtu).unwrap_or(USUAL_MTU);
-        // A port that was never told anything else keeps what its driver chose.
-        if self.mtus.get(&port.index).copied().unwrap_or(USUAL_MTU) == wanted {
+        let named = address.and_then(|address| address.mtu);
+        let wanted = named.unwrap_or(USUAL_MTU);
+        // With an address once in any case: what the port has may be left over from a process before this one.
+        let set = self.mtus.get(&port.index).copied();
+        if set == Some(wanted) || (set.is_none() && address.is_none()) {
             return Ok(());
         }
-        self.netlink.set_mtu(port.index, wanted).map_err(|error| format!("MTU {wanted}: {error}"))?;
+        match self.netlink.set_mtu(port.index, wanted) {
+            // Nobody named it: a driver that has a smaller one keeps that.
+            Err(error) if named.is_none() => log::info!("{} keeps its MTU, {wanted} is refused: {error}", port.name),
+            result => result.map_err(|error| format!("MTU {wanted}: {error}"))?,
+        }
         self.mtus.insert(port.index, wanted);
         Ok(())
     }
@@ -201,5 +207,60 @@ impl System for Kernel {
     fn set_light(&mut self, condition: NetworkCondition) {
         // The receiver ends only with the process.
         let _ = self.threads.light.send(condition);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixDatagram;
+
+    /// What the kernel is told of the MTU, for the leases of a fresh process; it answers with these error numbers.
+    fn told(leases: &[Option<Option<u16>>], answers: &[i32]) -> (Vec<u32>, Vec<bool>) {
+        let (ours, other) = UnixDatagram::pair().unwrap();
+        other.set_nonblocking(true).unwrap();
+        for (number, code) in answers.iter().enumerate() {
+            // struct nlmsghdr of an error, and the error.
+            let words = [20, 2, number as u32 + 1, 0, (-code).cast_unsigned()];
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            other.send(&bytes).unwrap();
+        }
+        let threads = Threads {
+            light: std::sync::mpsc::channel().0,
+            time_servers: std::sync::mpsc::channel().0,
+            probed: Arc::new(|_, _, _| ()),
+        };
+        let mut kernel = Kernel::new(Vec::new(), PathBuf::new(), threads).unwrap();
+        kernel.netlink = Netlink::over(ours.into());
+        let port = Port { index: 7, name: "end0".into(), mac: [2; 6], carrier: true };
+        let set = leases
+            .iter()
+            .map(|lease| {
+                let address = lease.map(|mtu| Address { mtu, ..Address::new(Ipv4Addr::new(10, 0, 2, 15), 24) });
+                kernel.set_mtu(&port, address.as_ref()).is_ok()
+            })
+            .collect();
+        let mut buffer = [0; 100];
+        let requests = std::iter::from_fn(|| other.recv(&mut buffer).ok().map(|length| buffer[length - 4..length].to_vec()));
+        (requests.map(|end| u32::from_ne_bytes(end.try_into().unwrap())).collect(), set)
+    }
+
+    /// Of the kind of field case mtu-1400: what the port has may be an earlier lease's, or its driver's own.
+    #[test]
+    fn a_fresh_process_sets_the_mtu_whatever_the_port_has() {
+        assert_eq!(told(&[Some(Some(1500))], &[0]).0, [1500], "a port may have 9000");
+        assert_eq!(told(&[Some(None)], &[0]).0, [1500], "1400 may be left over");
+        let leases = [None, Some(Some(1400)), Some(Some(1400)), None, Some(None), Some(None)];
+        assert_eq!(
+            told(&leases, &[0, 0]),
+            (vec![1400, 1500], vec![true; 6]),
+            "said once, and not before there is an address"
+        );
+    }
+
+    #[test]
+    fn a_driver_that_cannot_do_the_usual_mtu_keeps_its_own() {
+        assert_eq!(told(&[Some(None), Some(None)], &[22]), (vec![1500], vec![true; 2]), "nobody asked for it");
+        assert_eq!(told(&[Some(Some(9000)), Some(Some(9000))], &[22, 22]), (vec![9000; 2], vec![false; 2]));
     }
 }

@@ -135,6 +135,12 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
+    /// Over a socket at whose other end a test answers as the kernel would.
+    #[cfg(test)]
+    pub fn over(socket: OwnedFd) -> Self {
+        Self { socket, sequence: 0 }
+    }
+
     fn request(&mut self, kind: u16, flags: u16, body: impl FnOnce(Message) -> Message) -> io::Result<Vec<u8>> {
         self.sequence += 1;
         let message = body(Message::new(kind, flags, self.sequence)).finish();
@@ -194,11 +200,13 @@ impl Netlink {
     pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let broadcast = Ipv4Addr::from(u32::from(address) | !mask(prefix).unwrap_or(u32::MAX));
         self.request(RTM_NEWADDR, ACK | CREATE | REPLACE, |m| {
-            m.put(&[AF_INET, prefix, 0, 0])
+            let m = m
+                .put(&[AF_INET, prefix, 0, 0])
                 .put(&index.to_ne_bytes())
                 .attribute(IFA_LOCAL, address.octets())
-                .attribute(IFA_ADDRESS, address.octets())
-                .attribute(IFA_BROADCAST, broadcast.octets())
+                .attribute(IFA_ADDRESS, address.octets());
+            // RFC 3021: of a /31 both addresses are hosts. Said to be broadcast, the other one could be no router.
+            if prefix < 31 { m.attribute(IFA_BROADCAST, broadcast.octets()) } else { m }
         })?;
         Ok(())
     }
@@ -295,6 +303,22 @@ mod tests {
         netlink.set_up(7).unwrap();
         netlink.sequence = 1;
         assert_eq!(netlink.set_up(7).unwrap_err().raw_os_error(), Some(1));
+    }
+
+    /// Of the kind of field case slash-32: a broadcast address on a /31 is the other end's, which then is no router.
+    #[test]
+    fn an_address_of_a_pair_has_no_broadcast_address() {
+        for (prefix, wanted) in [(24, Some([10, 0, 2, 255])), (30, Some([10, 0, 2, 15])), (31, None), (32, None)] {
+            let (ours, kernel) = std::os::unix::net::UnixDatagram::pair().unwrap();
+            kernel.send(&Message::new(NLMSG_ERROR, 0, 1).put(&[0; 4]).finish()).unwrap();
+            Netlink { socket: ours.into(), sequence: 0 }.add_address(7, Ipv4Addr::new(10, 0, 2, 14), prefix).unwrap();
+            let mut buffer = [0; 100];
+            let length = kernel.recv(&mut buffer).unwrap();
+            let (_, _, payload) = messages(&buffer[..length]).next().unwrap();
+            let broadcast =
+                attributes(&payload[8..]).find(|(kind, _)| *kind == IFA_BROADCAST).and_then(|(_, value)| number(value));
+            assert_eq!(broadcast, wanted, "/{prefix}");
+        }
     }
 
     #[test]

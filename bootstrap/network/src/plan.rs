@@ -1,6 +1,6 @@
 //! From the API's words to what each port does.
 
-use crate::routes::Route;
+use crate::routes::{Route, can_be_router};
 use belvedere_device_protocol::{ConnectionType, EthernetConfiguration, NetworkConfiguration};
 use std::net::Ipv4Addr;
 
@@ -8,6 +8,8 @@ use std::net::Ipv4Addr;
 pub const PORTS: usize = 2;
 /// Name servers of one port, and time servers, at most.
 pub const MAX_SERVERS: usize = 5;
+/// A time server's, unless its name says another one.
+const NTP_PORT: u16 = 123;
 
 /// What every port should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,14 +73,29 @@ impl Default for Plan {
 
 /// Checks a configuration as a whole; nothing is applied by halves.
 pub fn plan(configuration: &NetworkConfiguration) -> Result<Plan, ConfigurationError> {
+    let plan = plan_of_stored(configuration)?;
+    for (port, mode) in ["Ethernet0", "Ethernet1"].iter().zip(&plan.ports) {
+        if let Mode::Static(address) = mode
+            && address.gateway.is_some_and(|gateway| !can_be_router(address.address, address.prefix, gateway))
+        {
+            let problem = "not another machine's address in the port's network; 0.0.0.0 stands for no gateway";
+            return Err(ConfigurationError { field: format!("{port}.DefaultGateway"), problem: problem.into() });
+        }
+    }
+    if !plan.ntp_servers.iter().all(|name| host_and_port(name).is_some()) {
+        let problem = "not a host name or IPv4 address, either with or without a port (:123)";
+        return Err(ConfigurationError { field: "NtpServers".into(), problem: problem.into() });
+    }
+    Ok(plan)
+}
+
+/// The same for a configuration that was taken before, by whatever version: a gateway or a time server that cannot work is
+/// left alone, for it must not cost the port its address.
+pub fn plan_of_stored(configuration: &NetworkConfiguration) -> Result<Plan, ConfigurationError> {
     let ports = [mode("Ethernet0", configuration.ethernet0.as_ref())?, mode("Ethernet1", configuration.ethernet1.as_ref())?];
     let ntp_servers = configuration.ntp.as_ref().map(|ntp| ntp.ntp_servers.clone()).unwrap_or_default();
-    let ntp_error = |problem: &str| ConfigurationError { field: "NtpServers".into(), problem: problem.into() };
     if ntp_servers.len() > MAX_SERVERS {
-        return Err(ntp_error("more than five"));
-    }
-    if !ntp_servers.iter().all(|name| is_host(name)) {
-        return Err(ntp_error("not a host name or address"));
+        return Err(ConfigurationError { field: "NtpServers".into(), problem: "more than five".into() });
     }
     if let (Mode::Static(first), Mode::Static(second)) = (&ports[0], &ports[1])
         && first.address == second.address
@@ -88,8 +105,18 @@ pub fn plan(configuration: &NetworkConfiguration) -> Result<Plan, ConfigurationE
     Ok(Plan { ports, ntp_servers })
 }
 
-fn is_host(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 253 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b))
+/// A time server's name or address, and its port: the API's form allows one behind an address.
+pub fn host_and_port(name: &str) -> Option<(&str, u16)> {
+    let (host, port) = match name.split_once(':') {
+        // `parse` takes a sign, too.
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => {
+            (host, port.parse().ok().filter(|port| *port > 0)?)
+        }
+        Some(_) => return None,
+        None => (name, NTP_PORT),
+    };
+    let valid = (1..=253).contains(&host.len()) && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    valid.then_some((host, port))
 }
 
 fn mode(port: &str, configuration: Option<&EthernetConfiguration>) -> Result<Mode, ConfigurationError> {
@@ -234,6 +261,55 @@ mod tests {
         assert!(plan(&with(&["a"; 5])).is_ok());
         assert!(plan(&with(&["a"; 6])).is_err());
         assert!(plan(&with(&["a b"])).is_err());
+    }
+
+    /// Of the kind of field case camera-port-zero-gateway: what the API's form allows, and what looks like it.
+    #[test]
+    fn time_servers_that_cannot_be_asked_are_refused() {
+        let with = |name: &str| {
+            plan(&NetworkConfiguration {
+                ntp: Some(NtpConfiguration { ntp_servers: vec![name.into()] }),
+                ..Default::default()
+            })
+        };
+        for name in ["10.0.0.1", "10.0.0.1:123", "10.0.0.1:1123", "time.example", "time.example.", "time.example:123"] {
+            assert!(with(name).is_ok(), "{name}");
+        }
+        let names = [
+            "2001:db8::1", "[::1]", "::1:123", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:70000", "10.0.0.1:+1", ":123", "", "a b",
+        ];
+        for name in names {
+            let problem = with(name).unwrap_err().problem;
+            assert!(problem.contains("IPv4"), "{name}: {problem}");
+        }
+    }
+
+    /// Of the kind of field case camera-port-zero-gateway: the kernel takes no route by these.
+    #[test]
+    fn a_gateway_that_the_kernel_refuses_is_refused() {
+        for (mask, gateway) in [
+            ("255.255.255.0", "10.20.0.255"),
+            ("255.255.255.252", "10.20.0.7"),
+            ("255.255.255.255", "127.0.0.1"),
+            ("255.255.255.255", "224.0.0.1"),
+            ("255.255.255.255", "255.255.255.255"),
+        ] {
+            assert!(plan(&fixed("10.20.0.5", mask, gateway)).is_err(), "{mask} {gateway}");
+        }
+        for (mask, gateway) in [("255.255.255.252", "10.20.0.6"), ("255.255.255.254", "10.20.0.4")] {
+            assert!(plan(&fixed("10.20.0.5", mask, gateway)).is_ok(), "{mask} {gateway}");
+        }
+    }
+
+    /// An update must not cost the port its address.
+    #[test]
+    fn what_was_taken_before_stays_in_force() {
+        let mut stored = fixed("10.20.0.5", "255.255.255.0", "10.20.0.255");
+        stored.ntp = Some(NtpConfiguration { ntp_servers: vec!["2001:db8::1".into()] });
+        assert!(plan(&stored).is_err());
+        let Ok(Plan { ports: [Mode::Static(address), _], .. }) = plan_of_stored(&stored) else { panic!("an address") };
+        assert_eq!(address.address, Ipv4Addr::new(10, 20, 0, 5));
+        assert!(crate::routes::routes(&address).is_empty(), "what the kernel refuses is not asked of it again and again");
     }
 
     #[test]

@@ -41,10 +41,9 @@ pub fn routes(address: &Address) -> Vec<Route> {
     let mut list: Vec<Route> = Vec::new();
     let wanted = address.routes.iter().copied().chain(default_route(address));
     for route in wanted.take(MAX_ROUTES) {
-        // The kernel drops what is sent to oneself or to a group as a router.
-        if route
-            .via
-            .is_some_and(|via| via == address.address || via.is_multicast() || via.is_broadcast() || via.is_loopback())
+        // The kernel has one route to each destination: said twice, the last would win, and each renewal would replace both.
+        if route.via.is_some_and(|via| !can_be_router(address.address, address.prefix, via))
+            || place(&list, &route).is_some()
         {
             continue;
         }
@@ -52,11 +51,13 @@ pub fn routes(address: &Address) -> Vec<Route> {
             && !on_link(address, &list, via)
             && let Some(host) = Route::new(via, 32, None)
         {
-            list.push(host);
+            match place(&list, &host) {
+                // Said to be behind another router, it could be none itself.
+                Some(place) => list[place] = host,
+                None => list.push(host),
+            }
         }
-        if !list.contains(&route) {
-            list.push(route);
-        }
+        list.push(route);
     }
     list
 }
@@ -64,6 +65,18 @@ pub fn routes(address: &Address) -> Vec<Route> {
 /// Whether the address leads to everywhere else.
 pub fn has_default_route(address: &Address) -> bool {
     routes(address).iter().any(Route::is_default)
+}
+
+/// Whether the kernel takes `via` as a router of a port with this address: not oneself, and nobody whom several are.
+pub fn can_be_router(own: Ipv4Addr, prefix: u8, via: Ipv4Addr) -> bool {
+    let hosts = !mask(prefix).unwrap_or(u32::MAX);
+    let broadcast = prefix < 31 && u32::from(via) == u32::from(own) | hosts;
+    !(via == own || broadcast || via.is_unspecified() || via.is_multicast() || via.is_broadcast() || via.is_loopback())
+}
+
+/// Where in the list a route to the same destination is.
+fn place(list: &[Route], route: &Route) -> Option<usize> {
+    list.iter().position(|known| (known.destination, known.prefix) == (route.destination, route.prefix))
 }
 
 fn default_route(address: &Address) -> Option<Route> {
@@ -118,6 +131,20 @@ mod tests {
         assert_eq!(routes(&one).len(), 3);
         one.routes.insert(0, Route::new(ip("10.64.0.0"), 16, None).unwrap());
         assert_eq!(routes(&one).len(), 3, "the router is on a network that a route names as on the link");
+    }
+
+    /// Of the kind of field case option-121: the kernel has one route to each destination; said twice, the last would win.
+    #[test]
+    fn of_two_routes_to_one_destination_the_first_is_taken() {
+        let to = |text: &str, prefix, via: &str| Route::new(ip(text), prefix, Some(ip(via))).unwrap();
+        let mut one = Address::new(ip("10.0.2.15"), 24);
+        let first = [to("0.0.0.0", 0, "10.0.2.7"), to("10.9.8.0", 24, "10.0.2.7")];
+        one.routes = first.into_iter().chain([to("0.0.0.0", 0, "10.0.2.8"), to("10.9.8.0", 24, "172.16.0.1")]).collect();
+        assert_eq!(routes(&one), first);
+        // What is a router is on the link, whatever was said about it before.
+        one.routes = vec![to("172.16.0.1", 32, "10.0.2.8"), to("0.0.0.0", 0, "172.16.0.1")];
+        let link = Route::new(ip("172.16.0.1"), 32, None).unwrap();
+        assert_eq!(routes(&one), [link, to("0.0.0.0", 0, "172.16.0.1")]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::dhcp::MAX_PACKET;
 use crate::kernel::{Kernel, Threads};
 use crate::manager::Manager;
 use crate::netlink::link_events;
-use crate::plan::{Plan, plan};
+use crate::plan::{Plan, plan, plan_of_stored};
 use crate::time::{self, Source};
 use belvedere_device_protocol::{NetworkConfiguration, NetworkStatus};
 use belvedere_interfaces::front_panel::{NetworkCondition, SetNetwork};
@@ -159,7 +159,7 @@ impl State {
     fn new(directory: PathBuf, kernel: Kernel) -> Self {
         let durable =
             Kept { configuration: read(&directory, CONFIGURATION).unwrap_or_default(), service: read(&directory, SERVICE) };
-        let in_force = plan(&durable.configuration).unwrap_or_else(|error| {
+        let in_force = plan_of_stored(&durable.configuration).unwrap_or_else(|error| {
             log::error!("the stored {error}; using DHCP");
             Plan::default()
         });
@@ -242,7 +242,7 @@ impl State {
             Call::Revert(reply) => {
                 if self.tried.take().is_some() {
                     log::info!("going back to the kept network configuration");
-                    self.manager.apply(plan(&self.durable.configuration).unwrap_or_default(), now);
+                    self.manager.apply(plan_of_stored(&self.durable.configuration).unwrap_or_default(), now);
                     self.manager.set_service(self.durable.service.clone(), now);
                 }
                 drop(reply.send(Ok(Done {})));

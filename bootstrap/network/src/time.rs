@@ -4,6 +4,7 @@
 //! Answers carry no proof of who sent them. They may therefore move the clock within [`EARLIEST`]…[`LATEST`] only, far
 //! only once by themselves, and after that far only when they say so [`REPEATS`] times in a row.
 
+use crate::plan::host_and_port;
 use rsntp::{Config, SntpClient};
 use rustix::time::{ClockId, Timespec, clock_settime};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
@@ -162,10 +163,10 @@ fn ask(name: &str) -> Result<(Ipv4Addr, f64, f64), String> {
         SocketAddr::V4(v4) => Some(*v4.ip()),
         SocketAddr::V6(_) => None,
     };
-    let address =
-        (name, 123).to_socket_addrs().map_err(|error| error.to_string())?.find_map(v4).ok_or("it has no IPv4 address")?;
+    let host = host_and_port(name).ok_or("not a host name or IPv4 address")?;
+    let address = host.to_socket_addrs().map_err(|error| error.to_string())?.find_map(v4).ok_or("it has no IPv4 address")?;
     let client = SntpClient::with_config(Config::default().timeout(ANSWER_TIME).connect_ip(true));
-    let answer = client.synchronize(SocketAddrV4::new(address, 123)).map_err(|error| error.to_string())?;
+    let answer = client.synchronize(SocketAddrV4::new(address, host.1)).map_err(|error| error.to_string())?;
     Ok((address, answer.clock_offset().as_secs_f64(), answer.round_trip_delay().as_secs_f64()))
 }
 
@@ -231,6 +232,30 @@ mod tests {
         for offset in [1e4, -1e4, 2e5, -1e5] {
             assert!(matches!(judge.decide(offset, 0.0, NOW), Decision::Refuse(_)), "{offset}");
         }
+    }
+
+    /// The API's form of a server's address allows a port.
+    #[test]
+    fn a_server_is_asked_at_its_port() {
+        let server = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let name = server.local_addr().unwrap().to_string();
+        let asked = std::thread::spawn(move || {
+            let mut question = [0; 200];
+            let (_, from) = server.recv_from(&mut question).unwrap();
+            // 1900 to 1970; RFC 5905, 7.3: server, stratum 1, and the moment of the question said again.
+            let stamp = ((NOW.as_secs() + 2_208_988_800) << 32).to_be_bytes();
+            let mut answer = [0; 48];
+            (answer[0], answer[1]) = (0x24, 1);
+            answer[16..24].copy_from_slice(&stamp);
+            answer[24..32].copy_from_slice(&question[40..48]);
+            answer[32..40].copy_from_slice(&stamp);
+            answer[40..48].copy_from_slice(&stamp);
+            server.send_to(&answer, from).unwrap();
+        });
+        let (address, ..) = ask(&name).unwrap();
+        asked.join().unwrap();
+        assert_eq!(address, Ipv4Addr::LOCALHOST);
     }
 
     #[test]

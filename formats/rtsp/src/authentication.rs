@@ -270,6 +270,7 @@ impl Authenticator {
                 return Verdict::Lost;
             }
         }
+        let names_none = offer.challenges.is_empty() && offer.unknown.is_empty();
         let may =
             |challenge: &Challenge| challenge.strength() < self.refused_from && !(digests && *challenge == Challenge::Basic);
         offer.challenges.retain(may);
@@ -282,6 +283,8 @@ impl Authenticator {
                 Verdict::Again
             }
             None if sent == 0 && !offer.unknown.is_empty() => Verdict::Unknown(offer.unknown.join(", ")),
+            // No password was sent: it is not the one to correct.
+            None if sent == 0 && names_none => Verdict::Unknown("it names none".into()),
             None => Verdict::Refused,
         }
     }
@@ -531,6 +534,8 @@ mod tests {
         let text = b"Digest realm=\"r\", nonce=\"1\", algorithm=SHA-3".as_slice();
         assert_eq!(unknown.challenged(&[text], 0), Verdict::Unknown("Digest with sha-3".into()));
         assert_eq!(Authenticator::new(None).challenged(&[b"Basic"], 0), Verdict::Refused);
-        assert_eq!(authenticator("u", "p").challenged(&[], 0), Verdict::Refused);
+        // Without words of how, nothing was sent, and so no password was wrong.
+        assert_eq!(authenticator("u", "p").challenged(&[], 0), Verdict::Unknown("it names none".into()));
+        assert_eq!(authenticator("u", "p").challenged(&[b""], 0), Verdict::Unknown("it names none".into()));
     }
 }

@@ -369,9 +369,11 @@ impl Depacketizer {
         let mut bytes = current.bytes;
         if (key || intra) && !current.damaged {
             let mut present = current.sets;
-            if self.sets.missing(&present).any(|set| nal::kind(set) == nal::PICTURE) {
+            let first_picture = present.iter().position(|(kind, _)| *kind == nal::PICTURE).unwrap_or(present.len());
+            let turned = present[first_picture..].iter().any(|(kind, _)| *kind == nal::SEQUENCE);
+            if turned || self.sets.missing(&present).any(|set| nal::kind(set) == nal::PICTURE) {
                 // A decoder that begins here reads no picture parameter set before the sequence parameter set that it is
-                // for, and that lies behind what is put in front.
+                // for, and that lies behind what is put in front, or behind the camera's own.
                 present.retain(|(kind, _)| *kind != nal::SEQUENCE);
             }
             let missing: Vec<&[u8]> = self.sets.missing(&present).collect();
@@ -611,6 +613,24 @@ mod tests {
         let packets: [(u32, bool, &[u8]); 3] = [(1, false, &SPS), (1, true, &KEY), (2, true, &NEXT)];
         assert_eq!(camera.shown(&packets), ["7 8 7 5 kig", "1 "]);
         assert_eq!(camera.shown(&[(3, false, &PPS), (3, true, &KEY)]), ["7 8 5 ki"]);
+    }
+
+    /// Of the kind of field case two-pps: no decoder that begins here reads a picture parameter set that comes first.
+    #[test]
+    fn sets_in_the_wrong_order_have_the_sequence_s_put_in_front() {
+        for sets in [&[][..], &[SPS.to_vec(), PPS.to_vec()]] {
+            let mut camera = Camera::with(sets);
+            let key = |time: u32| [(time, false, &PPS[..]), (time, false, &SPS), (time, true, &KEY)];
+            camera.shown(&key(1));
+            assert_eq!(camera.shown(&[(2, true, &NEXT)]), ["7 8 7 5 kig", "1 "]);
+            assert_eq!(camera.shown(&key(3)), ["7 8 7 5 ki"], "at each key picture");
+        }
+        // In the right order nothing is put in front.
+        let mut camera = Camera::new();
+        let second: &[u8] = &[0x68, 0x4f];
+        let packets: [(u32, bool, &[u8]); 5] =
+            [(1, false, &SPS), (1, false, &PPS), (1, false, second), (1, true, &KEY), (2, true, &NEXT)];
+        assert_eq!(camera.shown(&packets), ["7 8 8 5 kig", "1 "]);
     }
 
     /// runtime D21: what is too large is left out, and what follows says so.

@@ -165,7 +165,7 @@ fn message_begins(bytes: &[u8]) -> Option<bool> {
 pub struct Reader {
     buffer: Vec<u8>,
     start: usize,
-    /// Of a packet that may be garbage, so many bytes were searched for a certain one.
+    /// Of a packet or message that may be garbage, so many bytes were searched for a certain packet.
     searched: usize,
     noise: usize,
     heard: bool,
@@ -205,13 +205,7 @@ impl Reader {
         loop {
             match self.begin(expected) {
                 Begin::Unknown => return Ok(None),
-                Begin::Noise(bytes) => {
-                    self.skip(bytes);
-                    self.noise += bytes;
-                    if self.noise > MAXIMUM_NOISE {
-                        return Err(Broken::Noise);
-                    }
-                }
+                Begin::Noise(bytes) => self.noise(bytes)?,
                 Begin::Packet { length } => {
                     let from = self.start;
                     self.skip(FRAMING + length);
@@ -219,13 +213,37 @@ impl Reader {
                     let channel = self.buffer[from + 1];
                     return Ok(Some(Item::Packet { channel, bytes: &self.buffer[from + FRAMING..from + FRAMING + length] }));
                 }
-                Begin::Message => {
-                    let Some((item, length)) = message(&self.buffer[self.start..])? else { return Ok(None) };
-                    self.skip(length);
-                    (self.noise, self.heard) = (0, true);
-                    return Ok(Some(item));
-                }
+                Begin::Message => match self.message(expected)? {
+                    Message::Whole(item, length) => {
+                        self.skip(length);
+                        (self.noise, self.heard) = (0, true);
+                        return Ok(Some(item));
+                    }
+                    Message::More => return Ok(None),
+                    Message::Noise(bytes) => self.noise(bytes)?,
+                },
             }
+        }
+    }
+
+    fn noise(&mut self, bytes: usize) -> Result<(), Broken> {
+        self.skip(bytes);
+        self.noise += bytes;
+        if self.noise > MAXIMUM_NOISE { Err(Broken::Noise) } else { Ok(()) }
+    }
+
+    /// What begins like a message. While packets are expected, it ends at the latest where one begins for certain: a
+    /// message is text, and what was garbage, or says that it is longer, must not take the pictures with it.
+    fn message(&mut self, expected: &Expected) -> Result<Message, Broken> {
+        let rest = &self.buffer[self.start..];
+        let begins = |at: usize| if rest[at] == b'$' { expected.begins(&rest[at..]) } else { Some(false) };
+        let place = (self.searched.max(1)..rest.len()).find(|at| begins(*at) != Some(false)).unwrap_or(rest.len());
+        self.searched = place;
+        let cut = place < rest.len() && begins(place) == Some(true);
+        let playing = expected.channel.is_some();
+        match message(if cut { &rest[..place] } else { rest }, cut, playing) {
+            Err(Broken::Head) if playing => Ok(Message::Noise(place.min(MAXIMUM_HEAD))),
+            other => other,
         }
     }
 
@@ -286,17 +304,37 @@ fn search(bytes: &[u8], from: usize, expected: &Expected) -> usize {
     (from..bytes.len()).find(|at| certain_at(&bytes[*at..], expected) != Some(false)).unwrap_or(bytes.len())
 }
 
-/// A message and its length, if it is there as a whole.
-fn message(bytes: &[u8]) -> Result<Option<(Item<'static>, usize)>, Broken> {
+/// What begins like a message.
+enum Message {
+    /// It is one, of so many bytes.
+    Whole(Item<'static>, usize),
+    /// More bytes are needed.
+    More,
+    /// So many bytes belong to nothing.
+    Noise(usize),
+}
+
+/// Reads a message. `cut`: it does not go on behind `bytes`; of its body there is what there is, and without the end of its
+/// head it is none. `playing`: a body that is too large is none, for it must not end the session; as noise it is bounded, too.
+fn message(bytes: &[u8], cut: bool, playing: bool) -> Result<Message, Broken> {
     let Some(end) = head_end(&bytes[..bytes.len().min(MAXIMUM_HEAD)]) else {
-        return if bytes.len() < MAXIMUM_HEAD { Ok(None) } else { Err(Broken::Head) };
+        return match bytes.len() {
+            MAXIMUM_HEAD.. => Err(Broken::Head),
+            length if cut => Ok(Message::Noise(length)),
+            _ => Ok(Message::More),
+        };
     };
     let mut lines = bytes[..end].split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let first = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
     let headers = headers(lines);
     let length = headers.text("content-length").and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
-    let length = usize::try_from(length).ok().filter(|length| *length <= MAXIMUM_BODY).ok_or(Broken::Body)?;
-    let Some(body) = bytes.get(end..end + length) else { return Ok(None) };
+    let length = match usize::try_from(length).ok().filter(|length| *length <= MAXIMUM_BODY) {
+        Some(length) => length,
+        None if playing => 0,
+        None => return Err(Broken::Body),
+    };
+    let length = if cut { length.min(bytes.len() - end) } else { length };
+    let Some(body) = bytes.get(end..end + length) else { return Ok(Message::More) };
     let mut words = first.splitn(3, ' ');
     let (one, two, three) = (words.next().unwrap_or(""), words.next().unwrap_or(""), words.next().unwrap_or(""));
     let item = if one.starts_with("RTSP/") {
@@ -309,7 +347,7 @@ fn message(bytes: &[u8]) -> Result<Option<(Item<'static>, usize)>, Broken> {
     } else {
         Item::Request(Request { method: one.to_owned(), headers })
     };
-    Ok(Some((item, end + length)))
+    Ok(Message::Whole(item, end + length))
 }
 
 /// Behind the empty line that ends the headers; lines end with CR LF, as they should, or with LF alone.
@@ -437,12 +475,63 @@ mod tests {
         }
     }
 
+    /// Of the kind of field case garbage: what begins like a message and does not end costs itself alone.
+    #[test]
+    fn after_the_beginning_of_a_message_the_next_packet_is_found() {
+        let beginnings: [&[u8]; 12] = [
+            b"RTSP/1.0 200 OK\r\nCSeq: 4\r\n",
+            b"RTSP/1.0 200 OK\rCSeq: 4\r\r",
+            b"RTSP/1.0 200 OK\r\nPublic: OPTIONS PLAY RTSP/",
+            b"RTSP/",
+            b"RTSP/RTSP/RTSP/",
+            b"OPTIONS ",
+            b"PLAY ",
+            b"OPTIONS * RTSP/1.0\r\n",
+            b"RTSP/1.0 200 OK\r\nContent-Length: 100\r\n\r\n",
+            b"RTSP/1.0 200 OK\r\nContent-Length: 60000\r\n\r\n",
+            b"RTSP/1.0 200 OK\r\nContent-Length: 99999\r\n\r\n",
+            b"RTSP/1.0 200 OK\r\nContent-Length: 99999\r\n\r\nhalf a body",
+        ];
+        for beginning in beginnings {
+            let mut bytes = packet(0, 1, 40);
+            bytes.extend_from_slice(beginning);
+            for number in 2..40 {
+                bytes.extend(packet(0, number, 200));
+            }
+            bytes.extend(b"RTSP/1.0 200 OK\r\nCSeq: 5\r\nContent-Length: 5\r\n\r\nv=0\r\n");
+            bytes.extend(packet(0, 41, 200));
+            for piece in [1, 44, 1000, 100_000] {
+                let found = all(&bytes, piece);
+                let packets = found.iter().filter(|item| item.starts_with("0:200:")).count();
+                assert_eq!(packets, 39, "{:?} by {piece}: {found:?}", String::from_utf8_lossy(beginning));
+                assert_eq!(found[found.len() - 2], "200 OK 5", "what follows is read as ever");
+            }
+        }
+    }
+
+    /// While pictures come, no message ends the session: it is noise, and that is bounded.
+    #[test]
+    fn a_message_that_is_too_large_between_pictures_is_noise() {
+        let mut head = b"RTSP/1.0 200 OK\r\nX: ".to_vec();
+        head.resize(MAXIMUM_HEAD + 100, b'x');
+        let mut bytes = [packet(0, 1, 40), head.clone()].concat();
+        bytes.extend(packet(0, 2, 200));
+        assert_eq!(all(&bytes, 1448), ["0:40:1", "0:200:2"]);
+        let mut reader = Reader::default();
+        let broken = (0..=MAXIMUM_NOISE / MAXIMUM_HEAD).find_map(|_| {
+            reader.push(&head);
+            reader.next(&EXPECTED).err()
+        });
+        assert_eq!(broken, Some(Broken::Noise));
+    }
+
     #[test]
     fn amounts_are_bounded() {
+        // Before pictures are expected: there the answer is what the camera is asked for.
         let next = |bytes: &[u8]| {
             let mut reader = Reader::default();
             reader.push(bytes);
-            reader.next(&EXPECTED).map(|item| item.is_some())
+            reader.next(&Expected::default()).map(|item| item.is_some())
         };
         let answer = |headers: usize| {
             let mut text = b"RTSP/1.0 200 OK\r\nX: ".to_vec();

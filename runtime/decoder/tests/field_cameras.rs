@@ -99,7 +99,7 @@ fn rows() -> Vec<Row> {
         "sequence-restarts", "stamps-jump", "stamps-stuck", "stamps-of-sets", "no-markers", "all-markers", "twice",
         "aggregates", "byte-stream", "no-end-bit", "extra-units", "get-parameter-needed", "time-out-of-play",
         "session-spaces", "no-answers", "sets-in-description", "pps-in-description", "sprop-byte-stream", "empty-end",
-        "small", "layers", "sei-behind", "burst", "rtcp-among"
+        "small", "layers", "sei-behind", "burst", "rtcp-among", "half-messages", "sets-turned"
     ]);
     rows
 }
