@@ -207,7 +207,13 @@ pub fn note_operating(device: &Path, slot: Slot) -> Result<Vec<String>> {
     } else if let Some(after) = counted {
         lines.extend(write_one(device, &copies, after)?);
     }
-    if counted.is_some() {
+    if counted.is_some() && table.record(slot).state == State::Bad {
+        lines.push(format!(
+            "slot {} runs although it is bad, for no proven one came up; each of those has one more start at the next power-on; \
+             write a release to one of them anew",
+            slot.name()
+        ));
+    } else if counted.is_some() {
         lines.push(format!("slot {} operates after {} starts", slot.name(), table.record(slot).starts));
     }
     if table.failures(slot) > 0 {
@@ -430,8 +436,11 @@ mod tests {
                 "{lines:?}"
             );
         }
-        // Whoever runs it all the same, as the last resort, is not told to replace what runs.
-        assert_eq!(note_operating(file.path(), Slot::B).unwrap(), Vec::<String>::new());
+        // Whoever runs it all the same, as the last resort, is not told to replace what runs, but why it does.
+        let lines = note_operating(file.path(), Slot::B).unwrap();
+        assert!(lines.len() == 1 && lines[0].starts_with("slot b runs although it is bad"), "{lines:?}");
+        let after = table(file.path());
+        assert_eq!((after.record(Slot::A).starts, after.record(Slot::B)), (STARTS - 1, bad));
     }
 
     #[test]

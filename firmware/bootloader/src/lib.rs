@@ -38,7 +38,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use belvedere_boot_slots::{
-    BACK_OFF, BLOCK, Buttons, Change, Copies, Inputs, Mark, Next, Refusal, Slot, State, Table, decide, refused,
+    BACK_OFF, BLOCK, Buttons, Change, Copies, Inputs, Mark, Next, Refusal, Reset, Slot, State, Table, decide, loaded,
+    refused,
 };
 use belvedere_panel::Condition;
 use belvedere_secure_boot::Database;
@@ -158,11 +159,12 @@ impl Rounds {
                 restart_after(machine, self.back_offs as usize);
             }
             Next::Start(slot) => {
-                let unproven = copies
-                    .current()
-                    .is_some_and(|table| matches!(table.record(slot).state, State::Written | State::Trying { .. }));
-                if unproven && !written && self.back_offs == 0 {
-                    // An uncounted try could repeat for ever; after a back-off there is nothing better left.
+                if copies.current().is_none() && decision.write.is_none() && self.buttons.ask_for() != Reset::None {
+                    machine
+                        .say("the reset cannot be noted and is not begun: there is no slot table, and none may be written");
+                    self.buttons = Buttons::None;
+                }
+                if decision.only_counted && !written {
                     machine.say(&format!("slot {}: not started, for its try could not be counted", slot.name()));
                 } else {
                     start(machine, slot, fuses, copies.current());
@@ -187,7 +189,11 @@ fn restart_after(machine: &mut impl Machine, pauses: usize) {
 fn start<M: Machine>(machine: &mut M, slot: Slot, fuses: u32, table: Option<Table>) {
     match load(machine, slot, fuses) {
         Err((why, reason)) => note(machine, slot, why, &reason),
-        Ok(image) => {
+        Ok((image, level)) => {
+            let copies = read(machine);
+            if let Some(table) = copies.current().and_then(|table| loaded(&table, slot, level)) {
+                write(machine, &copies, table);
+            }
             let table = table.filter(|table| table.proves(slot));
             if let Some(table) = table {
                 let minimum = !matches!(table.record(Slot::Minimum).state, State::Empty | State::Bad);
@@ -216,8 +222,8 @@ fn start<M: Machine>(machine: &mut M, slot: Slot, fuses: u32, table: Option<Tabl
     }
 }
 
-/// Tries every place until one has an image that may run.
-fn load<M: Machine>(machine: &mut M, slot: Slot, fuses: u32) -> Result<M::Image, (Refusal, String)> {
+/// Tries every place until one has an image that may run; gives it with the level that is signed in it.
+fn load<M: Machine>(machine: &mut M, slot: Slot, fuses: u32) -> Result<(M::Image, u32), (Refusal, String)> {
     let places = machine.places(slot).map_err(|reason| (Refusal::Failed, reason))?;
     let mut refusal: Option<(Refusal, String)> = None;
     for place in 0..places {
@@ -226,7 +232,7 @@ fn load<M: Machine>(machine: &mut M, slot: Slot, fuses: u32) -> Result<M::Image,
                 if let Some((_, reason)) = refusal {
                     machine.say(&format!("slot {}: {reason}; another ESP has it whole", slot.name()));
                 }
-                return Ok(image);
+                return Ok((image, level));
             }
             Ok((image, level)) => {
                 machine.unload(image);

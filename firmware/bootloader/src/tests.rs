@@ -6,7 +6,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use belvedere_boot_slots::{STARTS, TRIES, encode, initial};
+use belvedere_boot_slots::{Record, STARTS, TRIES, encode, initial};
 use belvedere_kernel_stub::{RELEASE, UPDATES, release_section};
 use belvedere_secure_boot::lists::{self, SHA256, X509};
 use belvedere_secure_boot::program::Program;

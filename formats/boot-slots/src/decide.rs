@@ -54,6 +54,9 @@ pub struct Decision {
     /// A reset begins with that: to both copies ([`Copies::durable_changes`]). When it cannot be written, decide again
     /// without buttons: a reset that a power cut could make half a one is not begun.
     pub begins_reset: bool,
+    /// The slot is not to be started when `write` does not hold: uncounted it could be started for ever while others could.
+    /// Note it in [`Inputs::refused`], decide again.
+    pub only_counted: bool,
     /// What then.
     pub next: Next,
     /// What the status light shows meanwhile.
@@ -83,11 +86,16 @@ pub enum Next {
 /// 5. Starts of a proven slot are counted, until it operates ([`operating`]). After [`STARTS`] of them the next slot has
 ///    its turn; the proof stays. When every proven one has had its turns, all begin again, and the one of the last turn comes
 ///    last; that all had them and none operates is worth a back-off.
-/// 6. With nothing left: a back-off, then everything from the start, and after that whatever has any content at all. No
+/// 6. Before they begin again, and after that back-off, one slot that is passed over has one start: a bad one, or one that the
+///    table says is below the fuses (it may be wrong, and the image will tell). The same write says that the others begin
+///    again, so that it is one start and no more; whose it is of several, the generation says. A bad one that operates proves
+///    nothing, but leaves the proven ones one start each until it is started again, in place of [`STARTS`].
+/// 7. With nothing left: a back-off, then everything from the start, and after that whatever has any content at all. No
 ///    state is changed by that: it is a last resort, not a proof. But the table is written, and its generation says whose
 ///    turn it is: one that never operates must not keep the others from being tried.
-/// 7. With no valid table: a back-off (it may have been a passing fault), then the table is made anew
-///    ([`Table::made_anew`]), and the rules above hold. Where it may not be written, the slots are tried in their order.
+/// 8. With no valid table: a back-off (it may have been a passing fault), then the table is made anew
+///    ([`Table::made_anew`]), and the rules above hold. Where it may not be written, the slots are tried in their order, at
+///    every start the same: there is no place for whose turn it is.
 pub fn decide(inputs: Inputs<'_>) -> Decision {
     let current = inputs.copies.current();
     let anew = Table::made_anew(inputs.fuses);
@@ -96,7 +104,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         None if inputs.back_offs > 0 && inputs.copies.change(anew).is_some() => anew,
         None => {
             let next = after_a_back_off(inputs, Slot::ALL.into_iter());
-            return Decision { write: None, begins_reset: false, next, shows: Condition::Error };
+            return Decision { write: None, begins_reset: false, only_counted: false, next, shows: Condition::Error };
         }
     };
     let mut next = begun(&table, inputs.buttons.ask_for(), inputs.fuses);
@@ -121,28 +129,26 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         })
     };
     let begun_again = Slot::ALL.into_iter().fold(next, |table, slot| table.with_starts(slot, 0));
+    let waits = |slot: &Slot| !inputs.refused[*slot as usize] && is_passed_over(&next, *slot, allowed);
     let chosen = match choose(&next) {
         Some(slot) => Some((slot, next)),
         None if inputs.back_offs == 0 => None,
-        None => choose(&begun_again).map(|slot| (slot, begun_again)),
+        None => choose(&begun_again).map(|slot| (rotated(&next).find(waits).unwrap_or(slot), begun_again)),
     };
     let Some((slot, next)) = chosen else {
-        let with_content = |slot: &Slot| next.record(*slot).state != State::Empty;
-        let all = distinct(next.last_good.into_iter().chain([next.preferred]).chain(Slot::ALL).filter(with_content));
-        let turns = all.clone().count();
-        let turn = usize::try_from(scattered(next.generation) % turns.max(1) as u64).unwrap_or_default();
-        let rotated = || all.clone().cycle().skip(turn).take(turns);
-        // Those that the table says are below the fuses come last: it may be wrong, and their images will tell.
-        let candidates = rotated().filter(allowed).chain(rotated().filter(|slot| !allowed(slot)));
-        let what = after_a_back_off(inputs, candidates);
+        // Also those that the table says are below the fuses, in their turn: it may be wrong, and their images will tell.
+        let what = after_a_back_off(inputs, rotated(&next));
         let changed = current != Some(next) || matches!(what, Next::Start(_));
-        return Decision { write: changed.then_some(next), begins_reset, next: what, shows: Condition::Error };
+        let write = changed.then_some(next);
+        return Decision { write, begins_reset, only_counted: false, next: what, shows: Condition::Error };
     };
-    let record = next.record(slot);
-    let next = match record.state {
+    let only_counted = is_passed_over(&next, slot, allowed)
+        || inputs.back_offs == 0 && matches!(next.record(slot).state, State::Written | State::Trying { .. });
+    let next = match next.record(slot).state {
         State::Written => next.with_state(slot, State::Trying { left: TRIES - 1 }),
         State::Trying { left } => next.with_state(slot, State::Trying { left: left.saturating_sub(1) }),
-        _ => count_start(next, slot, allowed),
+        State::Good => count_start(next, slot, allowed),
+        State::Bad | State::Empty => next,
     };
     let shows = match next.reset {
         // It did not go well a moment ago: a person should see that until something starts.
@@ -151,11 +157,32 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         Reset::Latest => Condition::RestoringLatest,
         Reset::Minimum | Reset::Full => Condition::RestoringMinimum,
     };
-    Decision { write: (current != Some(next)).then_some(next), begins_reset, next: Next::Start(slot), shows }
+    let write = (current != Some(next)).then_some(next);
+    Decision { write, begins_reset, only_counted, next: Next::Start(slot), shows }
+}
+
+/// Rule 6: there is something in it, and rules 1 and 4 give it no turn.
+fn is_passed_over(table: &Table, slot: Slot, allowed: impl Fn(&Slot) -> bool) -> bool {
+    match table.record(slot).state {
+        State::Empty => false,
+        State::Bad => true,
+        State::Written | State::Trying { .. } | State::Good => !allowed(&slot),
+    }
+}
+
+/// Rules 6 and 7: every slot with content once, the one whose turn it is first.
+fn rotated(table: &Table) -> impl Iterator<Item = Slot> + use<> {
+    let table = *table;
+    let with_content = move |slot: &Slot| table.record(*slot).state != State::Empty;
+    let all = distinct(table.last_good.into_iter().chain([table.preferred]).chain(Slot::ALL).filter(with_content));
+    let turns = all.clone().count();
+    let turn = usize::try_from(scattered(table.generation) % turns.max(1) as u64).unwrap_or_default();
+    all.cycle().skip(turn).take(turns)
 }
 
 /// Rule 5: one start more. Who has the last turn of a round is marked by one more than [`STARTS`]: the others begin again
-/// before it, even if it is the preferred one, and its mark goes with the end of the next turn.
+/// before it, even if it is the preferred one, and its mark goes with the end of the next turn. Where a slot is passed over, a
+/// round ends with its start (rule 6) and not here.
 fn count_start(table: Table, slot: Slot, allowed: impl Fn(&Slot) -> bool) -> Table {
     let starts = table.record(slot).starts.saturating_add(1);
     if starts < STARTS {
@@ -165,7 +192,8 @@ fn count_start(table: Table, slot: Slot, allowed: impl Fn(&Slot) -> bool) -> Tab
     let marked = |table: &Table, other: Slot| table.record(other).starts > STARTS;
     let next = others().fold(table, |next, other| if marked(&table, other) { next.with_starts(other, 0) } else { next });
     let mut proven = others().filter(|other| table.record(*other).state == State::Good && allowed(other)).peekable();
-    if proven.peek().is_some() && proven.all(|other| next.record(other).starts >= STARTS) {
+    let waits = others().any(|other| is_passed_over(&table, other, &allowed));
+    if !waits && proven.peek().is_some() && proven.all(|other| next.record(other).starts >= STARTS) {
         others().fold(next, |next, other| next.with_starts(other, 0)).with_starts(slot, STARTS + 1)
     } else {
         next.with_starts(slot, STARTS)
@@ -207,7 +235,7 @@ fn distinct(slots: impl Iterator<Item = Slot>) -> impl Iterator<Item = Slot> + C
     found.into_iter().flatten()
 }
 
-/// Rule 6.
+/// Rule 7.
 fn after_a_back_off(inputs: Inputs<'_>, mut candidates: impl Iterator<Item = Slot>) -> Next {
     let last = BACK_OFF.len() - 1;
     let seconds = BACK_OFF[usize::try_from(inputs.back_offs).unwrap_or(last).min(last)];
@@ -238,18 +266,36 @@ pub fn refused(table: &Table, slot: Slot, why: Refusal) -> Option<Table> {
     (next != *table).then_some(next)
 }
 
+/// The table after the image in `slot` was loaded, or nothing when it stays as it is. `level` is signed in it: where the table
+/// has a lower one, it is put right, or the slot would be passed over for ever.
+pub fn loaded(table: &Table, slot: Slot, level: u32) -> Option<Table> {
+    let record = table.record(slot);
+    (level > record.rollback_level).then(|| table.with(slot, crate::Record { rollback_level: level, ..record }))
+}
+
 /// The table after the appliance operates in `slot`, or nothing when it stays as it is: a proven slot's starts are
 /// forgotten. Proving an unproven one takes more than that, and is the updater's.
+///
+/// A bad slot stays bad. But it ran because no proven one came up, so each of these has one start at the next power-on and not
+/// all of its turns. Not none: power cuts may have taken them, and a release that was tried in vain must not take the place of
+/// one that is well.
 pub fn operating(table: &Table, slot: Slot) -> Option<Table> {
-    let record = table.record(slot);
-    (record.state == State::Good && record.starts > 0).then(|| table.with_starts(slot, 0))
+    let next = match table.record(slot).state {
+        State::Good => table.with_starts(slot, 0),
+        State::Bad => proven(table).fold(*table, |next, other| next.with_starts(other, STARTS - 1)),
+        State::Empty | State::Written | State::Trying { .. } => return None,
+    };
+    (next != *table).then_some(next)
+}
+
+/// The slots that are good, whatever else is known of them.
+fn proven(table: &Table) -> impl Iterator<Item = Slot> + use<> {
+    let table = *table;
+    Slot::ALL.into_iter().filter(move |slot| table.record(*slot).state == State::Good)
 }
 
 /// The proven slots that were started [`STARTS`] times in a row and never operated: people should be told of them.
 pub fn given_up(table: &Table) -> impl Iterator<Item = Slot> {
     let table = *table;
-    Slot::ALL.into_iter().filter(move |slot| {
-        let record = table.record(*slot);
-        record.state == State::Good && record.starts >= STARTS
-    })
+    proven(&table).filter(move |slot| table.record(*slot).starts >= STARTS)
 }

@@ -121,3 +121,73 @@ fn slots_that_can_never_be_loaded_restart_the_machine_slowly_for_ever_and_keep_w
     }
     assert!(Slot::ALL.into_iter().all(|slot| fake.table().record(slot).state == State::Good));
 }
+
+/// `a` is proven and had its turns, `b` was tried in vain.
+fn one_proven_and_one_bad() -> Table {
+    let bad = Record { state: State::Bad, ..Record::EMPTY };
+    Table::empty(Slot::A).committed(Slot::A).with_starts(Slot::A, STARTS).with(Slot::B, bad)
+}
+
+#[test]
+fn a_bad_slot_is_started_for_once_when_the_proven_one_had_its_turns_and_never_uncounted() {
+    let mut fake = Fake::new(one_proven_and_one_bad());
+    fake.boot(4);
+    assert_eq!((fake.started.as_slice(), fake.waited.as_slice()), (&[(Slot::B, Some(State::Bad))][..], &[5][..]));
+    fake.boot(4);
+    assert_eq!(fake.started[1].0, Slot::A);
+    // A bad slot that cannot be loaded costs the proven one nothing.
+    let mut fake = Fake::new(one_proven_and_one_bad());
+    fake.outcome[Slot::B as usize] = Some(Refusal::SecureBoot);
+    fake.boot(4);
+    assert_eq!((fake.refused.as_slice(), fake.started[0].0), (&[Slot::B][..], Slot::A));
+    // Nothing would say that it had its turn.
+    for lost in [false, true] {
+        let mut fake = Fake::new(one_proven_and_one_bad());
+        (fake.fail_writes, fake.lose_writes) = (!lost, lost);
+        for _ in 0..10 {
+            fake.boot(4);
+        }
+        assert_eq!((starts_of(&fake, Slot::A), starts_of(&fake, Slot::B)), (10, 0));
+        assert!(
+            fake.said.iter().any(|line| line == "slot b: not started, for its try could not be counted"),
+            "{:?}",
+            fake.said
+        );
+    }
+}
+
+/// The slot was passed over at every start, and each began with a pause of 5 s.
+#[test]
+fn a_level_that_the_table_has_too_low_is_put_right_when_the_image_is_loaded() {
+    let mut table = Table::empty(Slot::B).committed(Slot::B);
+    table = table.with(Slot::B, Record { rollback_level: 2, ..table.record(Slot::B) });
+    let mut fake = Fake::new(table);
+    (fake.fuses, fake.levels) = (3, [3; 3]);
+    for _ in 0..2 {
+        fake.boot(4);
+    }
+    assert_eq!((starts_of(&fake, Slot::B), fake.waited.as_slice()), (2, &[5][..]));
+    assert_eq!(fake.table().record(Slot::B).rollback_level, 3);
+    // Where that cannot be written the slot starts all the same.
+    let mut fake = Fake::new(table);
+    (fake.fuses, fake.levels, fake.fail_writes) = (3, [3; 3], true);
+    fake.boot(4);
+    assert_eq!(starts_of(&fake, Slot::B), 1);
+}
+
+#[test]
+fn a_reset_that_cannot_be_noted_for_there_is_no_table_and_none_may_be_written_is_said() {
+    let says = |fake: &Fake| fake.said.iter().filter(|line| line.contains("is not begun")).count();
+    for buttons in [Buttons::None, Buttons::ShortReset, Buttons::FullReset] {
+        let mut fake = Fake::new(two_proven());
+        (fake.unreadable, fake.buttons, fake.outcome[0]) = ([true; 2], buttons, Some(Refusal::Failed));
+        fake.boot(6);
+        assert_eq!(fake.started[0].0, Slot::B);
+        assert_eq!(says(&fake), usize::from(buttons != Buttons::None), "{:?}", fake.said);
+        // A table that can be made anew says what was asked for.
+        let mut fake = lost();
+        (fake.levels, fake.buttons) = ([3; 3], buttons);
+        fake.boot(6);
+        assert_eq!((says(&fake), fake.table().reset), (0, buttons.ask_for()));
+    }
+}
