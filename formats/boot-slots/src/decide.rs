@@ -181,8 +181,8 @@ fn rotated(table: &Table) -> impl Iterator<Item = Slot> + use<> {
 }
 
 /// Rule 5: one start more. Who has the last turn of a round is marked by one more than [`STARTS`]: the others begin again
-/// before it, even if it is the preferred one, and its mark goes with the end of the next turn. Where a slot is passed over, a
-/// round ends with its start (rule 6) and not here.
+/// before it, even if it is the preferred one, and its mark goes with the end of the next turn. Where a slot is unproven or passed
+/// over, it has its turn first (rules 3 and 6), and the round does not end here.
 fn count_start(table: Table, slot: Slot, allowed: impl Fn(&Slot) -> bool) -> Table {
     let starts = table.record(slot).starts.saturating_add(1);
     if starts < STARTS {
@@ -192,7 +192,8 @@ fn count_start(table: Table, slot: Slot, allowed: impl Fn(&Slot) -> bool) -> Tab
     let marked = |table: &Table, other: Slot| table.record(other).starts > STARTS;
     let next = others().fold(table, |next, other| if marked(&table, other) { next.with_starts(other, 0) } else { next });
     let mut proven = others().filter(|other| table.record(*other).state == State::Good && allowed(other)).peekable();
-    let waits = others().any(|other| is_passed_over(&table, other, &allowed));
+    let unproven = |other| matches!(table.record(other).state, State::Written | State::Trying { .. });
+    let waits = others().any(|other| unproven(other) || is_passed_over(&table, other, &allowed));
     if !waits && proven.peek().is_some() && proven.all(|other| next.record(other).starts >= STARTS) {
         others().fold(next, |next, other| next.with_starts(other, 0)).with_starts(slot, STARTS + 1)
     } else {

@@ -4,8 +4,8 @@
 mod common;
 
 use belvedere_boot_slots::{
-    BLOCK, Buttons, Change, Copies, Decision, Inputs, Next, Record, Refusal, STARTS, Slot, State, Table, decide, encode,
-    initial, loaded, operating, refused,
+    BLOCK, Buttons, Change, Copies, Decision, Inputs, Next, Record, Refusal, Reset, STARTS, Slot, State, Table, decide,
+    encode, initial, loaded, operating, refused,
 };
 use common::{Tear, slot, table, tear, torn};
 use proptest::prelude::*;
@@ -139,6 +139,16 @@ fn with_two_bad_slots_each_has_its_turn() {
     let starts = appliance.starts(120);
     let count = |name| starts.chars().filter(|start| *start == name).count();
     assert!(count('a') == 100 && count('b') > 4 && count('m') > 4, "{starts}");
+}
+
+/// With two proven ones that never operate it had none: these took turns for ever.
+#[test]
+fn an_unproven_slot_that_is_not_preferred_has_its_tries_after_the_proven_ones() {
+    let mut appliance = Appliance::new(after_a_failed_update(State::Good).written(Slot::B, 0), 0, &[]);
+    let mut table = appliance.table();
+    (table.preferred, table.reset) = (Slot::A, Reset::Minimum);
+    appliance.disk = initial(table).map(|block| block.to_vec());
+    assert_eq!(appliance.starts(14), "mmmmmaaaaabbbb");
 }
 
 /// The table says 2 of an image in which 3 is signed.
