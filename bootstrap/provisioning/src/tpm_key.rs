@@ -63,8 +63,14 @@ pub fn sign(tpm: &mut (impl Tpm + ?Sized), key: &WrappedKey, digest: &[u8; 32]) 
 
 fn failed(what: &str, error: &TpmError) -> String {
     // Of Create and Load: their one handle is the parent's.
-    let advice =
-        if error.is(ResponseCode::HANDLE) { "; the key's parent is gone, and a restart makes it again" } else { "" };
+    let advice = if error.is(ResponseCode::HANDLE) {
+        "; the key's parent is gone, and a restart makes it again; if it says that it cannot, clear the TPM in the firmware's \
+         setup and write the disk image anew"
+    } else if error.is(ResponseCode::INTEGRITY) {
+        "; the key was made under another parent: a full reset and a new provisioning make a new one"
+    } else {
+        ""
+    };
     format!("{what} the device's key: {error}{advice}")
 }
 

@@ -136,9 +136,21 @@ pub fn prepare<D: BlockDevice>(
             (Step::ContinueEncryption { volume, bytes, done }, Some(Opened { key, .. })) => {
                 encrypt(device, request, &Xts::new(key.bytes()), volume, bytes, done, surroundings.report)?;
             }
-            (Step::Mend { volume }, Some(Opened { header, .. })) => mend(device, &header, volume)?,
+            (Step::Mend { volume }, Some(Opened { header, key, .. })) => {
+                let Err(error) = mend(device, &header, volume) else { continue };
+                // What opens is used, also where the medium has no block left for the copy that was lost: but not where an
+                // older state stands in it, which would come back with the loss of one more block.
+                let copies = records(device);
+                let holds = copies.current().map(|record| record.state) == Some(VolumeState::Encrypted { volume });
+                if !holds || copies.contradicted() {
+                    return Err(error);
+                }
+                let words = "a copy of its header or of its record is lost and cannot be written anew, replace the medium";
+                (surroundings.report)(&format!("{}: {words}: {error}", request.label));
+                return Ok(Prepared { key, volume, created });
+            }
             (Step::Open, Some(opened)) => {
-                // Once: a medium that cannot be written in this place is looked at again, and is no reason to refuse.
+                // Once: what was written is read again, and a medium that lies is no reason to refuse.
                 if renewed || !renew_key_slots(device, request, &opened, surroundings) {
                     return Ok(Prepared { key: opened.key, volume: opened.header.uuid(), created });
                 }
@@ -189,7 +201,7 @@ fn read_what_can_be_read<D: BlockDevice>(
     let (mut bytes, mut unreadable) = (vec![0; length], Vec::new());
     let read = |offset: usize, bytes: &mut [u8]| {
         let given_up = || Err(given_up(device, purpose));
-        if device.lost() > patience(purpose) { given_up() } else { Ok(device.read_at(offset as u64, bytes).is_ok()) }
+        if device.lost() > patience(purpose) { given_up() } else { Ok(device.read_counted(offset as u64, bytes).is_ok()) }
     };
     for (number, piece) in bytes.chunks_mut(PIECE).enumerate() {
         let start = number * PIECE;
@@ -387,10 +399,7 @@ fn encrypt(
 }
 
 fn mend(device: &mut impl BlockDevice, header: &Header, volume: [u8; 16]) -> Result<(), StorageError> {
-    if let Some(repair) = header.repair() {
-        // Over the copy that is worth nothing: the other one is not touched.
-        device.write_durably(repair.offset, &repair.bytes)?;
-    }
+    // First the record: an older one is worse than none.
     if !records(device).settled()
         || records(device).current().map(|record| record.state) != Some(VolumeState::Encrypted { volume })
     {
@@ -399,10 +408,15 @@ fn mend(device: &mut impl BlockDevice, header: &Header, volume: [u8; 16]) -> Res
     if !records(device).settled() {
         write_record(device, VolumeState::Encrypted { volume })?;
     }
+    if let Some(repair) = header.repair() {
+        // Over the copy that is worth nothing: the other one is not touched.
+        device.write_durably(repair.offset, &repair.bytes)?;
+    }
     Ok(())
 }
 
-/// Writes the key slots anew that do not open any more; says whether there were any. What fails here is told: the volume opens.
+/// Writes the key slots anew that do not open any more; says whether anything was written. What fails here is told: the volume
+/// opens.
 fn renew_key_slots(
     device: &mut impl BlockDevice,
     request: &Request<'_>,
@@ -411,6 +425,7 @@ fn renew_key_slots(
 ) -> bool {
     let Opened { key, header, slot, start } = opened;
     let lost = header.lost_slots(start, request.passphrase, *slot);
+    let mut any_written = false;
     for number in &lost {
         let renewed = header.renewed_slot(*number, request.passphrase, key, &mut *surroundings.random);
         let written = renewed.map_err(|error| error.to_string()).and_then(|slot| match slot {
@@ -418,12 +433,15 @@ fn renew_key_slots(
             None => Ok(()),
         });
         let end = match written {
-            Ok(()) => "is written anew".to_owned(),
+            Ok(()) => {
+                any_written = true;
+                "is written anew".to_owned()
+            }
             Err(error) => format!("cannot be written anew, replace the medium: {error}"),
         };
         (surroundings.report)(&format!("{}: key slot {number} does not open, and {end}", request.label));
     }
-    !lost.is_empty()
+    any_written
 }
 
 fn destroy(device: &mut impl BlockDevice, surroundings: &mut Surroundings<'_>) -> Result<(), StorageError> {

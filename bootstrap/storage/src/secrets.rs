@@ -177,11 +177,9 @@ pub fn renew_data_secret(
 /// When the TPM does not do it: then whatever runs could still ask for the secrets.
 pub fn close_phase(tpm: &mut (impl Tpm + ?Sized)) -> Result<(), TpmError> {
     commands::pcr_extend(tpm, RELEASE_PCR, &sha256(&[layout::OPERATING_PHASE]))?;
-    match commands::disable_platform(tpm) {
-        // It is closed already, or cannot be: no secret depends on it.
-        Err(TpmError::Refused { .. }) => Ok(()),
-        done => done,
-    }
+    // It is closed already, or cannot be, or the TPM answers no more: no secret depends on it, and none is given out now.
+    let _ = commands::disable_platform(tpm);
+    Ok(())
 }
 
 /// A TPM in which the running release may use the secrets, or make them.
@@ -226,8 +224,11 @@ impl<'a, T: Tpm + ?Sized> Access<'a, T> {
             }
             log(&format!("TPM: {step}"));
             match self.carry_out(step, secrets.as_ref(), random) {
-                // It is ours already: the secrets are safe whether or not this was done.
-                Err(error) if self.found.state.owner_auth_set => log(&format!("TPM: {step}: {error}; the start goes on")),
+                // It is ours already, or has no room: the secrets are safe whether or not this was done. A parent that is not
+                // there is made at a later start, and the device's key says until then what it lacks.
+                Err(error) if self.found.state.owner_auth_set || step == Step::MakeParent => {
+                    log(&format!("TPM: {step}: {error}; the start goes on"))
+                }
                 done => done?,
             }
             self.found.after(step);

@@ -196,9 +196,15 @@ impl RecordCopies {
     }
 
     /// Whether both copies are valid and say the same. Until they do, the loss of one block can bring an older state
-    /// back; so a volume is not used before.
+    /// back; so a volume is not used before, unless the other copy can be no older state: see
+    /// [`contradicted`](Self::contradicted).
     pub fn settled(&self) -> bool {
         matches!(self.found, [Ok(first), Ok(second)] if first.state == second.state)
+    }
+
+    /// Whether both copies are valid and say different things: the one that does not hold would, if the other were lost.
+    pub fn contradicted(&self) -> bool {
+        matches!(self.found, [Ok(first), Ok(second)] if first.state != second.state)
     }
 
     /// The block that makes `state` the one that holds. It goes over the copy that does not hold now.

@@ -87,6 +87,7 @@ codes! {
     INSUFFICIENT = 0x09a: "the command ended too early",
     SIGNATURE = 0x09b: "the signature is not valid",
     POLICY_FAIL = 0x09d: "the policy is not fulfilled",
+    INTEGRITY = 0x09f: "what the TPM wrapped was altered, or wrapped under another parent",
     TICKET = 0x0a0: "the ticket is not valid",
     BAD_AUTH = 0x0a2: "wrong authorisation value",
     POLICY_CC = 0x0a4: "the policy is for another command",

@@ -208,3 +208,38 @@ fn a_parent_that_was_there_before_the_first_start_is_not_taken_for_ours() {
     appliance.restart();
     appliance.signs(&key);
 }
+
+/// The first start of such a machine ended in red, and every one after it.
+#[test]
+fn a_tpm_without_room_for_the_parent_starts_and_has_a_device_key_once_there_is_room() {
+    let mut appliance = Appliance::new();
+    let others = 0x8100_0001;
+    let mut places = (others..KEYS_PARENT).take(512);
+    let full = places.by_ref().find(|place| commands::persist_storage_key(&mut appliance.tpm, NO_PASSWORD, *place).is_err());
+    let full = full.expect("a TPM with room for less than 512");
+    // Room for our indices, and not for another key.
+    commands::evict_control(&mut appliance.tpm, NO_PASSWORD, LoadedObject(full - 1), full - 1).unwrap();
+    appliance.tpm.power_cycle();
+    let secrets = appliance.start(false);
+    assert!(appliance.told("making the keys' parent: "), "{:?}", appliance.told);
+    let error = create(&mut appliance.tpm).unwrap_err();
+    assert!(error.contains("clear the TPM in the firmware's setup"), "{error}");
+    let auth = secrets.owner_auth();
+    let owner = Authorization::Password(auth.as_slice());
+    commands::evict_control(&mut appliance.tpm, owner, LoadedObject(others), others).unwrap();
+    appliance.restart();
+    let key = create(&mut appliance.tpm).unwrap();
+    appliance.restart();
+    appliance.signs(&key);
+}
+
+/// Wrapped under another parent, as by an early build of ours, or in another TPM.
+#[test]
+fn a_key_of_another_parent_says_what_makes_a_new_one() {
+    let mut appliance = Appliance::new();
+    appliance.start(false);
+    let mut key = create(&mut appliance.tpm).unwrap();
+    key.private[20] ^= 1;
+    let error = sign(&mut appliance.tpm, &key, &[0; 32]).unwrap_err();
+    assert!(error.contains("a full reset and a new provisioning make a new one"), "{error}");
+}
