@@ -151,7 +151,7 @@ pub fn prepare<D: BlockDevice>(
             }
             (Step::Open, Some(opened)) => {
                 // Once: what was written is read again, and a medium that lies is no reason to refuse.
-                if renewed || !renew_key_slots(device, request, &opened, surroundings) {
+                if renewed || !renew_key_slots(device, request, &opened, surroundings)? {
                     return Ok(Prepared { key: opened.key, volume: opened.header.uuid(), created });
                 }
                 renewed = true;
@@ -417,12 +417,15 @@ fn mend(device: &mut impl BlockDevice, header: &Header, volume: [u8; 16]) -> Res
 
 /// Writes the key slots anew that do not open any more; says whether anything was written. What fails here is told: the volume
 /// opens.
+///
+/// # Errors
+/// The device does not answer any more.
 fn renew_key_slots(
     device: &mut impl BlockDevice,
     request: &Request<'_>,
     opened: &Opened,
     surroundings: &mut Surroundings<'_>,
-) -> bool {
+) -> Result<bool, StorageError> {
     let Opened { key, header, slot, start } = opened;
     let lost = header.lost_slots(start, request.passphrase, *slot);
     let mut any_written = false;
@@ -441,7 +444,12 @@ fn renew_key_slots(
         };
         (surroundings.report)(&format!("{}: key slot {number} does not open, and {end}", request.label));
     }
-    any_written
+    if !lost.is_empty() && !any_written && records(device).current().is_none() {
+        // Not this place alone takes no write: it is gone, and would not be found by whoever opens it.
+        let source = io::Error::other("it answers no more");
+        return Err(StorageError::Io { operation: "read", object: device.path().display().to_string(), source });
+    }
+    Ok(any_written)
 }
 
 fn destroy(device: &mut impl BlockDevice, surroundings: &mut Surroundings<'_>) -> Result<(), StorageError> {
