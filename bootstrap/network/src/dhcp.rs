@@ -21,6 +21,8 @@ const MAX_REQUESTS: u32 = 4;
 const OTHERS_WAIT: Duration = Duration::from_secs(2);
 /// Servers whose failure is remembered.
 const MAX_FAILED: usize = 8;
+/// After so many failures without a lease, one offer is taken by chance, whatever its server did before.
+const FAILURES_UNTIL_CHANCE: u32 = 3;
 /// Shorter leases are treated as if they were this long, so that a broken server cannot keep us busy.
 const SHORTEST_LEASE: Duration = Duration::from_secs(60);
 /// RFC 791: every host takes packets of this size. A server that says less is broken, and nothing would work with it.
@@ -57,11 +59,13 @@ pub enum Output {
 #[derive(Debug)]
 enum State {
     Stopped,
-    /// `kept`: address and server of an offer that is taken at `next` if no better one comes.
+    /// `kept`: address and server of an offer that is taken at `next` if no better one comes. `others`: how many offers came
+    /// before the last one.
     Selecting {
         attempt: u32,
         next: Duration,
         kept: Option<(Ipv4Addr, Ipv4Addr)>,
+        others: u32,
     },
     Requesting {
         address: Ipv4Addr,
@@ -106,18 +110,20 @@ pub struct Client {
     state: State,
     /// Servers that offered and then refused or were silent since the last lease, the last one last.
     failed: Vec<Ipv4Addr>,
+    /// Failures since the last lease, or since an offer was taken by chance.
+    failures: u32,
 }
 
 impl Client {
     /// A stopped client; `seed` should be random.
     pub fn new(mac: [u8; 6], seed: u64) -> Self {
-        Self { mac, random: seed | 1, transaction: 0, state: State::Stopped, failed: Vec::new() }
+        Self { mac, random: seed | 1, transaction: 0, state: State::Stopped, failed: Vec::new(), failures: 0 }
     }
 
     /// Begins from nothing; the first packet goes out with the next [`Client::poll`].
     pub fn start(&mut self, now: Duration) {
         self.transaction = self.next_random();
-        self.state = State::Selecting { attempt: 0, next: now, kept: None };
+        self.state = State::Selecting { attempt: 0, next: now, kept: None, others: 0 };
     }
 
     /// Forgets everything; says nothing to the server (the lease may be wanted again after a restart).
@@ -143,7 +149,8 @@ impl Client {
             State::Stopped => Vec::new(),
             State::Selecting { kept: Some((address, server)), .. } => self.request(now, address, server),
             State::Selecting { attempt, kept: None, .. } => {
-                self.state = State::Selecting { attempt: attempt + 1, next: now + self.wait(attempt), kept: None };
+                self.state =
+                    State::Selecting { attempt: attempt + 1, next: now + self.wait(attempt), kept: None, others: 0 };
                 vec![Output::Broadcast(self.packet(Kind::Discover, Ipv4Addr::UNSPECIFIED, &[]))]
             }
             State::Requesting { attempt, server, .. } if attempt >= MAX_REQUESTS => {
@@ -185,16 +192,24 @@ impl Client {
     pub fn receive(&mut self, now: Duration, bytes: &[u8]) -> Vec<Output> {
         let Some(answer) = self.decode(bytes) else { return Vec::new() };
         match (&self.state, answer.kind) {
-            (State::Selecting { attempt, next, kept }, Kind::Offer) => {
+            (State::Selecting { attempt, next, kept, others }, Kind::Offer) => {
                 let Some(lease) = answer.lease else { return Vec::new() };
+                let (attempt, next, kept, others) = (*attempt, *next, *kept, *others);
                 let offer = (lease.address.address, lease.server);
                 // Whoever offers first is often the same one. Of those that failed, the turn is that one's whose failure is
                 // longest ago: it may have been by chance.
                 let failure = |server| self.failed.iter().position(|failed| *failed == server);
-                let Some(place) = failure(lease.server) else { return self.request(now, offer.0, offer.1) };
-                let better = kept.is_none_or(|(_, server)| failure(server).is_some_and(|other| place < other));
-                let next = if kept.is_none() { now + OTHERS_WAIT } else { *next };
-                self.state = State::Selecting { attempt: *attempt, next, kept: if better { Some(offer) } else { *kept } };
+                let place = failure(lease.server);
+                let earlier = kept.is_none_or(|(_, server)| failure(server) > place);
+                // Names that are made up have never failed. A good server that did must get its turn beside them, too.
+                let by_chance = self.failures >= FAILURES_UNTIL_CHANCE;
+                if place.is_none() && !by_chance {
+                    return self.request(now, offer.0, offer.1);
+                }
+                let better = if by_chance { self.next_random().is_multiple_of(others.saturating_add(1)) } else { earlier };
+                let next = if kept.is_none() { now + OTHERS_WAIT } else { next };
+                let kept = if better { Some(offer) } else { kept };
+                self.state = State::Selecting { attempt, next, kept, others: others.saturating_add(1) };
                 Vec::new()
             }
             (State::Requesting { server, address, .. }, Kind::Ack) => match answer.lease {
@@ -211,7 +226,7 @@ impl Client {
                 self.fail(server);
                 self.start(now);
                 // Not at once: a server that offers and refuses must not be asked in a tight loop.
-                self.state = State::Selecting { attempt: 1, next: now + FIRST_WAIT, kept: None };
+                self.state = State::Selecting { attempt: 1, next: now + FIRST_WAIT, kept: None, others: 0 };
                 Vec::new()
             }
             (State::Bound { lease, asked, .. }, Kind::Nak) if asked.takes(&answer, lease) => {
@@ -237,10 +252,12 @@ impl Client {
             self.failed.remove(0);
         }
         self.failed.push(server);
+        self.failures = if self.failures >= FAILURES_UNTIL_CHANCE { 0 } else { self.failures + 1 };
     }
 
     fn bound(&mut self, now: Duration, lease: Lease) -> Vec<Output> {
         self.failed.clear();
+        self.failures = 0;
         self.state = State::Bound { since: now, next: now + lease.renew_after, lease: lease.clone(), asked: Asked::Nobody };
         vec![Output::Bound(lease)]
     }

@@ -260,32 +260,34 @@ fn a_refusal_of_the_server_that_was_asked_begins_anew_but_not_at_once() {
     assert_eq!(client.deadline(), Some(s(1) + FIRST_WAIT));
 }
 
-/// Of the kind of field case nak-of-another-server: how long until bound where `bad` servers offer first. They refuse each
-/// request, or never answer it.
-fn bound_beside(bad: &[u8], refuses: bool) -> Option<Duration> {
+/// Of the kind of field case nak-of-another-server: how long until bound where the servers that `bad` names for each round
+/// offer first. They refuse each request, or never answer it.
+fn bound_beside(bad: impl Fn(u32) -> Vec<Ipv4Addr>, refuses: bool) -> Option<Duration> {
     let mut client = Client::new(MAC, 7);
     client.start(s(0));
     let mut now = s(0);
+    let mut round = 0;
     while now < s(600) {
         now = client.deadline().unwrap();
         let mut to_send = client.poll(now);
         while let Some(output) = to_send.pop() {
             if kind_of(&output) == Kind::Discover {
-                for host in bad {
+                for server in bad(round) {
                     let offer = reply(&client, Kind::Offer, |p| {
-                        set(p, option::SERVER, &[10, 0, 2, *host]);
+                        set(p, option::SERVER, &server.octets());
                         p.yours = ip("10.0.2.99");
                     });
                     to_send.extend(client.receive(now, &offer));
                 }
+                round += 1;
                 let good = reply(&client, Kind::Offer, |_| ());
                 to_send.extend(client.receive(now + s(1), &good));
                 continue;
             }
-            let State::Requesting { server, .. } = client.state else { panic!("{:?}", client.state) };
+            let State::Requesting { server, address, .. } = client.state else { panic!("{:?}", client.state) };
             let answer = match (server == SERVER, refuses) {
-                (true, _) => reply(&client, Kind::Ack, |_| ()),
-                (false, true) => reply(&client, Kind::Nak, |p| set(p, option::SERVER, &server.octets())),
+                (true, _) if address != ip("10.0.2.99") => reply(&client, Kind::Ack, |_| ()),
+                (true, _) | (false, true) => reply(&client, Kind::Nak, |p| set(p, option::SERVER, &server.octets())),
                 (false, false) => continue,
             };
             if matches!(client.receive(now + s(1), &answer).as_slice(), [Output::Bound(_)]) {
@@ -300,8 +302,21 @@ fn bound_beside(bad: &[u8], refuses: bool) -> Option<Duration> {
 fn a_server_that_offers_first_and_refuses_does_not_shut_another_one_out() {
     for refuses in [true, false] {
         for bad in [&[][..], &[77], &[77, 78, 79]] {
-            let time = bound_beside(bad, refuses);
+            let time = bound_beside(|_| bad.iter().map(|host| Ipv4Addr::new(10, 0, 2, *host)).collect(), refuses);
             assert!(time.is_some_and(|time| time < s(200)), "{bad:?}, refuses {refuses}: {time:?}");
+        }
+    }
+}
+
+/// A neighbour that makes names up: a fresh one for each round, also after one offer in the good server's own name, which
+/// that server refuses.
+#[test]
+fn made_up_servers_do_not_shut_the_good_one_out() {
+    for refuses in [true, false] {
+        for first in [SERVER, Ipv4Addr::new(10, 0, 2, 100)] {
+            let made_up = |round| vec![if round == 0 { first } else { Ipv4Addr::from_bits(first.to_bits() + round) }];
+            let time = bound_beside(made_up, refuses);
+            assert!(time.is_some_and(|time| time < s(500)), "first {first}, refuses {refuses}: {time:?}");
         }
     }
 }

@@ -119,13 +119,20 @@ impl Kernel {
             return Ok(());
         }
         match self.netlink.set_mtu(port.index, wanted) {
-            // Nobody named it: a driver that has a smaller one keeps that.
-            Err(error) if named.is_none() => log::info!("{} keeps its MTU, {wanted} is refused: {error}", port.name),
+            // Nobody named it: a driver that has a smaller one keeps that. Other errors pass by, and it is tried again.
+            Err(error) if named.is_none() && is_refused(&error) => {
+                log::info!("{} keeps its MTU, {wanted} is refused: {error}", port.name)
+            }
             result => result.map_err(|error| format!("MTU {wanted}: {error}"))?,
         }
         self.mtus.insert(port.index, wanted);
         Ok(())
     }
+}
+
+/// Whether a driver does not do this MTU and never will.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ERANGE))
 }
 
 impl System for Kernel {
@@ -262,5 +269,16 @@ mod tests {
     fn a_driver_that_cannot_do_the_usual_mtu_keeps_its_own() {
         assert_eq!(told(&[Some(None), Some(None)], &[22]), (vec![1500], vec![true; 2]), "nobody asked for it");
         assert_eq!(told(&[Some(Some(9000)), Some(Some(9000))], &[22, 22]), (vec![9000; 2], vec![false; 2]));
+    }
+
+    /// ENOBUFS, EBUSY and ENETDOWN pass by; EINVAL and ERANGE are the driver's last word.
+    #[test]
+    fn an_mtu_that_fails_for_now_is_tried_again() {
+        for code in [105, 16, 100] {
+            assert_eq!(told(&[Some(None); 3], &[code, 0]), (vec![1500; 2], vec![false, true, true]), "error {code}");
+        }
+        for code in [22, 34] {
+            assert_eq!(told(&[Some(None); 2], &[code]), (vec![1500], vec![true; 2]), "error {code}");
+        }
     }
 }

@@ -235,16 +235,7 @@ impl Reader {
     /// What begins like a message. While packets are expected, it ends at the latest where one begins for certain: a
     /// message is text, and what was garbage, or says that it is longer, must not take the pictures with it.
     fn message(&mut self, expected: &Expected) -> Result<Message, Broken> {
-        let rest = &self.buffer[self.start..];
-        let begins = |at: usize| if rest[at] == b'$' { expected.begins(&rest[at..]) } else { Some(false) };
-        let place = (self.searched.max(1)..rest.len()).find(|at| begins(*at) != Some(false)).unwrap_or(rest.len());
-        self.searched = place;
-        let cut = place < rest.len() && begins(place) == Some(true);
-        let playing = expected.channel.is_some();
-        match message(if cut { &rest[..place] } else { rest }, cut, playing) {
-            Err(Broken::Head) if playing => Ok(Message::Noise(place.min(MAXIMUM_HEAD))),
-            other => other,
-        }
+        message(&self.buffer[self.start..], &mut self.searched, expected)
     }
 
     fn begin(&mut self, expected: &Expected) -> Begin {
@@ -314,26 +305,36 @@ enum Message {
     Noise(usize),
 }
 
-/// Reads a message. `cut`: it does not go on behind `bytes`; of its body there is what there is, and without the end of its
-/// head it is none. `playing`: a body that is too large is none, for it must not end the session; as noise it is bounded, too.
-fn message(bytes: &[u8], cut: bool, playing: bool) -> Result<Message, Broken> {
-    let Some(end) = head_end(&bytes[..bytes.len().min(MAXIMUM_HEAD)]) else {
-        return match bytes.len() {
-            MAXIMUM_HEAD.. => Err(Broken::Head),
-            length if cut => Ok(Message::Noise(length)),
-            _ => Ok(Message::More),
-        };
+/// Reads a message. Where a packet cuts it, of its body there is what there is, and without the end of its head it is none.
+/// While packets are expected, a head or body that is too large is none, for it must not end the session; as noise it is
+/// bounded, too. `searched`: up to there no packet begins for certain in the body.
+///
+/// Nothing is looked at that lies behind the message: it would be looked at again for each of many small ones.
+fn message(bytes: &[u8], searched: &mut usize, expected: &Expected) -> Result<Message, Broken> {
+    let playing = expected.channel.is_some();
+    let end = match head(bytes, expected) {
+        Head::Whole(end) => end,
+        Head::Cut(place) => return Ok(Message::Noise(place)),
+        Head::Open(_) if bytes.len() < MAXIMUM_HEAD => return Ok(Message::More),
+        Head::Open(place) if playing => return Ok(Message::Noise(place)),
+        Head::Open(_) => return Err(Broken::Head),
     };
     let mut lines = bytes[..end].split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let first = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
     let headers = headers(lines);
     let length = headers.text("content-length").and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
-    let length = match usize::try_from(length).ok().filter(|length| *length <= MAXIMUM_BODY) {
+    let mut length = match usize::try_from(length).ok().filter(|length| *length <= MAXIMUM_BODY) {
         Some(length) => length,
         None if playing => 0,
         None => return Err(Broken::Body),
     };
-    let length = if cut { length.min(bytes.len() - end) } else { length };
+    let until = bytes.len().min(end + length);
+    let place = ((*searched).max(end)..until).find(|at| packet_begins(bytes, *at, expected) != Some(false));
+    // The last bytes may be the first ones of a packet: they are looked at again.
+    *searched = place.unwrap_or(until);
+    if let Some(place) = place.filter(|place| packet_begins(bytes, *place, expected) == Some(true)) {
+        length = place - end;
+    }
     let Some(body) = bytes.get(end..end + length) else { return Ok(Message::More) };
     let mut words = first.splitn(3, ' ');
     let (one, two, three) = (words.next().unwrap_or(""), words.next().unwrap_or(""), words.next().unwrap_or(""));
@@ -350,18 +351,41 @@ fn message(bytes: &[u8], cut: bool, playing: bool) -> Result<Message, Broken> {
     Ok(Message::Whole(item, end + length))
 }
 
-/// Behind the empty line that ends the headers; lines end with CR LF, as they should, or with LF alone.
-fn head_end(bytes: &[u8]) -> Option<usize> {
-    let mut line = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        if *byte == b'\n' {
+/// Whether a packet begins at a place in a message for certain. `None`: too few bytes to say.
+fn packet_begins(bytes: &[u8], at: usize, expected: &Expected) -> Option<bool> {
+    #[cfg(test)]
+    cost_tests::look();
+    if bytes[at] == b'$' { expected.begins(&bytes[at..]) } else { Some(false) }
+}
+
+/// How far the head of a message goes.
+enum Head {
+    /// Up to here, behind the empty line.
+    Whole(usize),
+    /// It has no end before this place, where a packet begins for certain.
+    Cut(usize),
+    /// No end is there yet; up to here no packet begins for certain.
+    Open(usize),
+}
+
+/// Looks for the end of a message's head; lines end with CR LF, as they should, or with LF alone.
+fn head(bytes: &[u8], expected: &Expected) -> Head {
+    let within = bytes.len().min(MAXIMUM_HEAD);
+    let (mut line, mut open) = (0, within);
+    for at in 0..within {
+        match packet_begins(bytes, at, expected) {
+            Some(true) => return Head::Cut(at),
+            None => open = open.min(at),
+            Some(false) => {}
+        }
+        if bytes[at] == b'\n' {
             if line > 0 && matches!(bytes[line..at], [] | [b'\r']) {
-                return Some(at + 1);
+                return Head::Whole(at + 1);
             }
             line = at + 1;
         }
     }
-    None
+    Head::Open(open)
 }
 
 fn headers<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Headers {
@@ -382,6 +406,10 @@ fn headers<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Headers {
     }
     Headers(headers)
 }
+
+#[cfg(test)]
+#[path = "message_cost_tests.rs"]
+mod cost_tests;
 
 #[cfg(test)]
 mod tests {
