@@ -252,6 +252,26 @@ fn field_case_no_authority_is_dropped_silently() {
     }
 }
 
+/// OpenSSL writes the first one; old programs the second; mail takes dashes away or makes one of two.
+#[test]
+fn an_authority_of_another_heading_is_not_dropped_silently() {
+    for heading in [
+        "-----BEGIN TRUSTED CERTIFICATE-----",
+        "-----BEGIN X509 CERTIFICATE-----",
+        "----BEGIN CERTIFICATE-----",
+        "\u{2013}\u{2013}-BEGIN CERTIFICATE\u{2013}\u{2013}-",
+        "-----BEGIN\u{a0}CERTIFICATE-----",
+        "A comment that says BEGIN CERTIFICATE.\n-----BEGIN CERTIFICATE-----",
+    ] {
+        let mut all = contents();
+        let second = good().service_ca_pem.replace("-----BEGIN CERTIFICATE-----", heading);
+        all[3].1.extend(second.into_bytes());
+        let (reason, text) = refused(&pack(&all, Stored));
+        assert_eq!(reason, "archive_credential", "{heading}");
+        assert!(text.contains("service-ca.pem") && text.contains("the word BEGIN"), "{heading}: {text}");
+    }
+}
+
 #[test]
 fn utf_16_and_other_encodings_are_named() {
     for index in 0..4 {

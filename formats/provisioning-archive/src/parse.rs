@@ -102,11 +102,13 @@ fn certificates(name: &'static str, pem: &str, max: usize) -> Result<Vec<Certifi
     if found.is_empty() {
         return Err(ArchiveError::Credential { name, what: "no PEM certificate".into() });
     }
-    // An authority that is passed over would be missed months later, when the service changes to it.
-    let begun = pem.matches(BEGIN).count();
+    // An authority that is passed over would be missed months later, when the service changes to it. Readers of PEM pass over
+    // every other heading, so each word that may be of one is counted. In base64 no space follows it.
+    let begun = pem.split("BEGIN").skip(1).filter(|behind| behind.starts_with(char::is_whitespace)).count();
     if begun != found.len() {
         let what = format!(
-            "{begun} certificates are in it, and {} can be read: nothing may stand in front of {BEGIN} in its line",
+            "the word BEGIN is in it {begun} times, and {} certificates can be read: nothing may stand in front of {BEGIN} in its \
+             line, each certificate must begin with exactly this line, and nothing else may say the word BEGIN",
             found.len()
         );
         return Err(ArchiveError::Credential { name, what });
