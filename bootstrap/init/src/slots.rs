@@ -11,7 +11,8 @@
 //!    other copy follows: it must not begin again because one copy was lost. A copy that cannot be written is left, and the
 //!    one that holds is changed in place ([`Copies::changes`]).
 //!
-//! Nobody else writes the table meanwhile: the bootloader is gone, the updater waits until the appliance operates.
+//! Nobody else writes the table meanwhile: the bootloader is gone, the updater waits until the appliance operates. An hour later
+//! `init` writes it once more, which an updater has to know (`failing.rs`).
 
 use crate::supervision::Trial;
 use crate::{Result, named};
@@ -78,18 +79,25 @@ pub(crate) fn read(device: &Path) -> Copies {
 
 /// Writes a table to one copy. Gives a line when it was not the one that is to be written.
 pub(crate) fn write_one(device: &Path, copies: &Copies, table: Table) -> Result<Option<String>> {
-    write_in_turn(copies, table, |change| {
-        write_block(device, change.offset, &change.block).map_err(|error| error.to_string())
-    })
+    let write = |change: &Change| write_block(device, change.offset, &change.block).map_err(|error| error.to_string());
+    write_in_turn(copies, table, || read(device), write)
 }
 
-/// Tries one copy after the other until `write` took one.
-fn write_in_turn(copies: &Copies, table: Table, mut write: impl FnMut(&Change) -> Result<()>) -> Result<Option<String>> {
+/// Tries one copy after the other until `write` took one, or `again`, which reads them, shows that an attempt left one torn.
+fn write_in_turn(
+    copies: &Copies,
+    table: Table,
+    again: impl Fn() -> Copies,
+    mut write: impl FnMut(&Change) -> Result<()>,
+) -> Result<Option<String>> {
     let mut failed = None;
     for change in copies.changes(table) {
         match write(&change) {
             Ok(()) => return Ok(failed),
             Err(error) => failed = Some(format!("the slot table: copy {} cannot be written: {error}", change.copy)),
+        }
+        if !copies.may_go_on(&change, &again()) {
+            break;
         }
     }
     Err(failed.unwrap_or_else(|| "the slot table may not be written".to_owned()))
@@ -99,9 +107,12 @@ fn write_in_turn(copies: &Copies, table: Table, mut write: impl FnMut(&Change) -
 fn write_both(device: &Path, copies: &Copies, table: Table) -> Result<Option<String>> {
     let mut failed = None;
     for change in copies.durable_changes(table) {
-        // When the first cannot be written the second still can.
         if let Err(error) = write_block(device, change.offset, &change.block) {
             failed = Some(error.to_string());
+            // When the first cannot be written the second still can, but for one that is torn now.
+            if !copies.may_go_on(&change, &read(device)) {
+                break;
+            }
         }
     }
     let after = read(device);
@@ -440,7 +451,8 @@ mod tests {
         let lines = note_operating(file.path(), Slot::B).unwrap();
         assert!(lines.len() == 1 && lines[0].starts_with("slot b runs although it is bad"), "{lines:?}");
         let after = table(file.path());
-        assert_eq!((after.record(Slot::A).starts, after.record(Slot::B)), (STARTS - 1, bad));
+        let one_start_left = belvedere_boot_slots::STARTS_BEFORE_A_BAD_ONE - 1;
+        assert_eq!((after.record(Slot::A).starts, after.record(Slot::B)), (one_start_left, bad));
     }
 
     #[test]
@@ -470,12 +482,36 @@ mod tests {
     }
 
     #[test]
+    fn a_count_whose_write_was_torn_and_failed_leaves_the_only_good_copy_alone() {
+        let file = device(Table::made_anew(0).with_starts(Slot::A, 3));
+        let found = read(file.path());
+        let after = operating(&found.current().unwrap(), Slot::A).unwrap();
+        let again = || read(file.path());
+        let torn = |change: &Change| {
+            let half = &change.block[..BLOCK / 64];
+            write_block(file.path(), change.offset, half).map_err(|error| error.to_string()).and(Err("no answer".to_owned()))
+        };
+        let error = write_in_turn(&found, after, again, torn).unwrap_err();
+        assert!(error.contains("copy 0 cannot be written: no answer"), "{error}");
+        assert!(again().found()[0].is_err(), "not torn");
+        assert_eq!(table(file.path()).record(Slot::A).starts, 3);
+        // The next attempt finds no table there, so it may go on.
+        let write = |change: &Change| match change.copy {
+            0 => torn(change),
+            _ => write_block(file.path(), change.offset, &change.block).map_err(|error| error.to_string()),
+        };
+        write_in_turn(&again(), after, again, write).unwrap();
+        assert_eq!(table(file.path()).record(Slot::A).starts, 0);
+    }
+
+    #[test]
     fn a_count_is_cleared_in_the_copy_that_can_be_written() {
         for broken in 0..2 {
             let file = device(Table::made_anew(0).with_starts(Slot::A, 3));
             let found = read(file.path());
             let after = operating(&found.current().unwrap(), Slot::A).unwrap();
-            let said = write_in_turn(&found, after, |change| match change.copy == broken {
+            let again = || read(file.path());
+            let said = write_in_turn(&found, after, again, |change| match change.copy == broken {
                 true => Err("bad sector".to_owned()),
                 false => write_block(file.path(), change.offset, &change.block).map_err(|error| error.to_string()),
             });
@@ -483,7 +519,7 @@ mod tests {
             // The copy that is to be written first is the older one, 0.
             let line = said.unwrap();
             assert_eq!(line.is_some_and(|line| line.contains("copy 0 cannot be written: bad sector")), broken == 0);
-            let error = write_in_turn(&found, after, |_| Err("bad sector".to_owned())).unwrap_err();
+            let error = write_in_turn(&found, after, again, |_| Err("bad sector".to_owned())).unwrap_err();
             assert!(error.contains("cannot be written"), "{error}");
         }
     }

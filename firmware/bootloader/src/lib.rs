@@ -18,7 +18,8 @@
 //! next slot has its turn soon. There is no end to this: an appliance never just stops.
 //!
 //! After the last pause of [`BACK_OFF`] (405 s in all), be it for slots that cannot be loaded or for fuses that cannot be read,
-//! the machine restarts: some faults of a TPM or a disk only end with that. It is not counted, and writes nothing.
+//! the machine restarts: some faults of a TPM or a disk only end with that. It is not counted, and writes nothing. A reset that
+//! the buttons asked for is in the table by then.
 #![no_std]
 
 extern crate alloc;
@@ -38,7 +39,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use belvedere_boot_slots::{
-    BACK_OFF, BLOCK, Buttons, Change, Copies, Inputs, Mark, Next, Refusal, Reset, Slot, State, Table, decide, loaded,
+    BACK_OFF, BLOCK, Buttons, Change, Copies, Inputs, Mark, Next, Refusal, Reset, Slot, State, Table, begun, decide, loaded,
     refused,
 };
 use belvedere_panel::Condition;
@@ -106,15 +107,46 @@ impl Rounds {
     }
 
     /// Fuses that cannot be read are closed: nothing starts, for what starts may be what they keep out. It may be a passing
-    /// fault, so they are asked again, and nothing is written meanwhile. It may also be one that lasts until a reset: firmware
-    /// that did not get an answer from the TPM once does not show it before the next start.
-    fn closed(&mut self, machine: &mut impl Machine, reason: &str) {
+    /// fault, so they are asked again, and nothing is written meanwhile but what the buttons ask for. It may also be one that
+    /// lasts until a reset: firmware that did not get an answer from the TPM once does not show it before the next start. Nobody
+    /// holds a button any more then.
+    fn closed(&mut self, machine: &mut impl Machine, copies: &Copies, reason: &str) {
+        self.note_wish(machine, copies);
         let seconds = BACK_OFF[self.unreadable.min(BACK_OFF.len() - 1)];
         self.unreadable = self.unreadable.saturating_add(1);
         machine.show(Condition::Error);
         machine.say(&format!("{reason}; nothing is started without them, trying again in {seconds} s"));
         machine.wait(seconds);
         restart_after(machine, self.unreadable);
+    }
+
+    /// Notes what the buttons ask for while the fuses cannot be read. Where there is no table, [`decide`] notes it in the one that
+    /// is made anew, should they be readable in this power-on yet.
+    fn note_wish(&mut self, machine: &mut impl Machine, copies: &Copies) {
+        let wish = self.buttons.ask_for();
+        match copies.current() {
+            None if wish != Reset::None => machine.say("the reset is not begun yet: there is no slot table to note it in"),
+            None => {}
+            Some(table) => {
+                // No level is known, so the lowest: a slot that is preferred by it and below the fuses is passed over later.
+                let next = begun(&table, wish, 0);
+                if next.reset != table.reset {
+                    self.begin_reset(machine, copies, next);
+                }
+            }
+        }
+    }
+
+    /// Writes a reset to both copies, and says so. Whether it is begun; otherwise the buttons asked for nothing.
+    fn begin_reset(&mut self, machine: &mut impl Machine, copies: &Copies, table: Table) -> bool {
+        let begins = write_both(machine, copies, table);
+        if begins {
+            machine.say(&format!("reset: {:?}, asked for by the buttons", table.reset));
+        } else {
+            machine.say("the reset cannot be noted and is not begun: a power cut could make half a one of it");
+            self.buttons = Buttons::None;
+        }
+        begins
     }
 
     /// One round: decide, write, then start or wait.
@@ -126,7 +158,7 @@ impl Rounds {
         }
         let fuses = match machine.fuses() {
             Ok(level) => level,
-            Err(reason) => return self.closed(machine, &reason),
+            Err(reason) => return self.closed(machine, &copies, &reason),
         };
         let decision = decide(Inputs {
             copies: &copies,
@@ -137,12 +169,9 @@ impl Rounds {
         });
         let written = match decision.write {
             Some(table) if decision.begins_reset => {
-                if !write_both(machine, &copies, table) {
-                    machine.say("the reset cannot be noted and is not begun: a power cut could make half a one of it");
-                    self.buttons = Buttons::None;
+                if !self.begin_reset(machine, &copies, table) {
                     return;
                 }
-                machine.say(&format!("reset: {:?}, asked for by the buttons", table.reset));
                 true
             }
             Some(table) => write(machine, &copies, table),
@@ -287,26 +316,44 @@ fn read(machine: &mut impl Machine) -> Copies {
 /// Writes a table to both copies. Whether it holds then, be it in one copy only. Says what went wrong.
 fn write_both(machine: &mut impl Machine, copies: &Copies, table: Table) -> bool {
     let mut holds = false;
-    // When the first cannot be written the second still can.
     for change in copies.durable_changes(table) {
-        holds |= write_change(machine, &change);
+        let written = write_change(machine, &change);
+        holds |= written;
+        // When the first cannot be written the second still can.
+        if !written && !may_go_on(machine, copies, &change) {
+            break;
+        }
     }
     holds
 }
 
 /// Writes a table and reads both copies back: whether it is the one that holds. Says what went wrong. A copy that cannot be
-/// written is left, and the other one is changed in place.
+/// written is left, and the other one is changed in place; not so where the attempt left it torn.
 fn write(machine: &mut impl Machine, copies: &Copies, table: Table) -> bool {
     let mut changes = copies.changes(table).peekable();
     if changes.peek().is_none() {
         machine.say("slot table: not written, for no copy may be written over");
         return false;
     }
-    let holds = changes.any(|change| write_change(machine, &change));
-    if !holds {
-        machine.say("slot table: not written, so this is not counted");
+    for change in changes {
+        if write_change(machine, &change) {
+            return true;
+        }
+        if !may_go_on(machine, copies, &change) {
+            break;
+        }
     }
-    holds
+    machine.say("slot table: not written, so this is not counted");
+    false
+}
+
+/// Whether the next copy may be written after `failed` could not be. Says why not.
+fn may_go_on(machine: &mut impl Machine, copies: &Copies, failed: &Change) -> bool {
+    let goes_on = copies.may_go_on(failed, &read(machine));
+    if !goes_on {
+        machine.say(&format!("slot table, copy {}: the attempt changed it, so the other copy is not touched", failed.copy));
+    }
+    goes_on
 }
 
 fn write_change(machine: &mut impl Machine, change: &Change) -> bool {

@@ -50,6 +50,9 @@ struct Fake {
     fail_copy: Option<usize>,
     /// This copy takes every write and stays as it is.
     lose_copy: Option<usize>,
+    /// A write to this copy leaves half of it, and fails. Every copy with `tear_all`: the disk loses its power.
+    tear_copy: Option<usize>,
+    tear_all: bool,
     /// How many writes were asked for.
     writes: u32,
     /// A restart ends what is wrong with the TPM and the images.
@@ -97,6 +100,8 @@ impl Fake {
             lose_writes: false,
             fail_copy: None,
             lose_copy: None,
+            tear_copy: None,
+            tear_all: false,
             writes: 0,
             mended_by_a_restart: false,
             started: Vec::new(),
@@ -155,6 +160,10 @@ impl Machine for Fake {
         }
         if self.fail_copy == Some(change.copy) {
             return Err("bad sector".to_string());
+        }
+        if self.tear_all || self.tear_copy == Some(change.copy) {
+            self.disk[change.copy][..BLOCK / 64].copy_from_slice(&change.block[..BLOCK / 64]);
+            return Err("no answer".to_string());
         }
         if !self.lose_writes && self.lose_copy != Some(change.copy) {
             self.disk[change.copy] = change.block;

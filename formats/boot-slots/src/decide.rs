@@ -9,6 +9,11 @@ pub const TRIES: u8 = 3;
 /// How often in a row a proven slot is started without operating before the next one has its turn. More than [`TRIES`]:
 /// an impatient hand at the power switch must not easily take the turn from a slot that is well.
 pub const STARTS: u8 = 5;
+/// How often it is started while a slot is passed over, before that one has its turn: two rounds. More than [`STARTS`], or whoever
+/// has the power switch and nothing else could have a release run that was tried in vain by cutting the power five times.
+pub const STARTS_BEFORE_A_BAD_ONE: u8 = 2 * STARTS;
+/// Marks the slot that had the last turn of a round, in place of its starts. No count reaches it.
+const LAST_TURN: u8 = STARTS_BEFORE_A_BAD_ONE + 1;
 /// Seconds to wait before the first, second, … retry when nothing is bootable. After the last one the bootloader restarts the
 /// machine; who does not waits as long again and again.
 pub const BACK_OFF: [u32; 5] = [5, 10, 30, 60, 300];
@@ -87,9 +92,11 @@ pub enum Next {
 ///    its turn; the proof stays. When every proven one has had its turns, all begin again, and the one of the last turn comes
 ///    last; that all had them and none operates is worth a back-off.
 /// 6. Before they begin again, and after that back-off, one slot that is passed over has one start: a bad one, or one that the
-///    table says is below the fuses (it may be wrong, and the image will tell). The same write says that the others begin
-///    again, so that it is one start and no more; whose it is of several, the generation says. A bad one that operates proves
-///    nothing, but leaves the proven ones one start each until it is started again, in place of [`STARTS`].
+///    table says is below the fuses (it may be wrong, and the image will tell). While there is one the proven ones have two
+///    rounds before it ([`STARTS_BEFORE_A_BAD_ONE`]), but for one that cannot be loaded, and an unproven one has its tries
+///    after the first. The same write says that the others begin again, so that it is one start and no more; whose it is of
+///    several, the generation says. A bad one that operates proves nothing, but leaves the proven ones one start each until it
+///    is started again.
 /// 7. With nothing left: a back-off, then everything from the start, and after that whatever has any content at all. No
 ///    state is changed by that: it is a last resort, not a proof. But the table is written, and its generation says whose
 ///    turn it is: one that never operates must not keep the others from being tried.
@@ -116,16 +123,16 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         }
     }
     let allowed = |slot: &Slot| next.record(*slot).rollback_level >= inputs.fuses;
+    let startable = |slot: &Slot| allowed(slot) && !inputs.refused[*slot as usize];
+    let untried = Slot::ALL.into_iter().any(|slot| startable(&slot) && is_unproven(&next, slot));
+    let rounds = if !untried && Slot::ALL.into_iter().any(|slot| is_passed_over(&next, slot, allowed)) { 2 } else { 1 };
     let choose = |table: &Table| {
-        order(table).find(|slot| {
-            let record = table.record(*slot);
-            allowed(slot)
-                && !inputs.refused[*slot as usize]
-                && match record.state {
-                    State::Written | State::Trying { .. } => true,
-                    State::Good => record.starts < STARTS,
-                    State::Empty | State::Bad => false,
-                }
+        (1..=rounds).find_map(|round| {
+            order(table).filter(startable).find(|slot| match table.record(*slot).state {
+                State::Written | State::Trying { .. } => true,
+                State::Good => table.record(*slot).starts < STARTS * round,
+                State::Empty | State::Bad => false,
+            })
         })
     };
     let begun_again = Slot::ALL.into_iter().fold(next, |table, slot| table.with_starts(slot, 0));
@@ -142,8 +149,7 @@ pub fn decide(inputs: Inputs<'_>) -> Decision {
         let write = changed.then_some(next);
         return Decision { write, begins_reset, only_counted: false, next: what, shows: Condition::Error };
     };
-    let only_counted = is_passed_over(&next, slot, allowed)
-        || inputs.back_offs == 0 && matches!(next.record(slot).state, State::Written | State::Trying { .. });
+    let only_counted = is_passed_over(&next, slot, allowed) || inputs.back_offs == 0 && is_unproven(&next, slot);
     let next = match next.record(slot).state {
         State::Written => next.with_state(slot, State::Trying { left: TRIES - 1 }),
         State::Trying { left } => next.with_state(slot, State::Trying { left: left.saturating_sub(1) }),
@@ -170,6 +176,11 @@ fn is_passed_over(table: &Table, slot: Slot, allowed: impl Fn(&Slot) -> bool) ->
     }
 }
 
+/// It is to be proven yet.
+const fn is_unproven(table: &Table, slot: Slot) -> bool {
+    matches!(table.record(slot).state, State::Written | State::Trying { .. })
+}
+
 /// Rules 6 and 7: every slot with content once, the one whose turn it is first.
 fn rotated(table: &Table) -> impl Iterator<Item = Slot> + use<> {
     let table = *table;
@@ -180,24 +191,23 @@ fn rotated(table: &Table) -> impl Iterator<Item = Slot> + use<> {
     all.cycle().skip(turn).take(turns)
 }
 
-/// Rule 5: one start more. Who has the last turn of a round is marked by one more than [`STARTS`]: the others begin again
-/// before it, even if it is the preferred one, and its mark goes with the end of the next turn. Where a slot is unproven or passed
-/// over, it has its turn first (rules 3 and 6), and the round does not end here.
+/// Rule 5: one start more. Who has the last turn of a round is marked ([`LAST_TURN`]): the others begin again before it, even if
+/// it is the preferred one, and its mark goes with the end of the next turn. Where a slot is unproven or passed over, it has its
+/// turn first (rules 3 and 6), and the round does not end here: the starts are counted on.
 fn count_start(table: Table, slot: Slot, allowed: impl Fn(&Slot) -> bool) -> Table {
     let starts = table.record(slot).starts.saturating_add(1);
-    if starts < STARTS {
+    if !starts.is_multiple_of(STARTS) {
         return table.with_starts(slot, starts);
     }
     let others = || Slot::ALL.into_iter().filter(|other| *other != slot);
-    let marked = |table: &Table, other: Slot| table.record(other).starts > STARTS;
+    let marked = |table: &Table, other: Slot| table.record(other).starts >= LAST_TURN;
     let next = others().fold(table, |next, other| if marked(&table, other) { next.with_starts(other, 0) } else { next });
     let mut proven = others().filter(|other| table.record(*other).state == State::Good && allowed(other)).peekable();
-    let unproven = |other| matches!(table.record(other).state, State::Written | State::Trying { .. });
-    let waits = others().any(|other| unproven(other) || is_passed_over(&table, other, &allowed));
+    let waits = others().any(|other| is_unproven(&table, other) || is_passed_over(&table, other, &allowed));
     if !waits && proven.peek().is_some() && proven.all(|other| next.record(other).starts >= STARTS) {
-        others().fold(next, |next, other| next.with_starts(other, 0)).with_starts(slot, STARTS + 1)
+        others().fold(next, |next, other| next.with_starts(other, 0)).with_starts(slot, LAST_TURN)
     } else {
-        next.with_starts(slot, STARTS)
+        next.with_starts(slot, starts)
     }
 }
 
@@ -250,16 +260,18 @@ fn after_a_back_off(inputs: Inputs<'_>, mut candidates: impl Iterator<Item = Slo
 ///
 /// An unproven slot that is missing, or whose signature or level was refused, becomes bad at once: more tries cannot
 /// help. A proven one keeps its state: the cause may be a passing one, and the proof must survive that. An unproven one
-/// that merely failed has lost its try already. A proven one that came back has had its turns: more of them would come
-/// back as well, each with a restart of the machine. A level that the signed image contradicts is put right.
+/// that merely failed has lost its try already. A proven one that came back has had its turns of this round: more of them would
+/// come back as well, each with a restart of the machine. A level that the signed image contradicts is put right.
 pub fn refused(table: &Table, slot: Slot, why: Refusal) -> Option<Table> {
-    let unproven = matches!(table.record(slot).state, State::Written | State::Trying { .. });
     let mut next = *table;
-    if unproven && !matches!(why, Refusal::Failed | Refusal::CameBack) {
+    if is_unproven(table, slot) && !matches!(why, Refusal::Failed | Refusal::CameBack) {
         next = next.with_state(slot, State::Bad);
     }
     if why == Refusal::CameBack && table.record(slot).state == State::Good {
-        next = next.with_starts(slot, table.record(slot).starts.max(STARTS));
+        // One that could not be counted had a turn, too.
+        let starts = table.record(slot).starts.max(1);
+        let round_ended = if starts < STARTS_BEFORE_A_BAD_ONE { starts.next_multiple_of(STARTS) } else { starts };
+        next = next.with_starts(slot, round_ended);
     }
     if let Refusal::RolledBack { level } = why {
         next = next.with(slot, crate::Record { rollback_level: level, ..next.record(slot) });
@@ -283,7 +295,7 @@ pub fn loaded(table: &Table, slot: Slot, level: u32) -> Option<Table> {
 pub fn operating(table: &Table, slot: Slot) -> Option<Table> {
     let next = match table.record(slot).state {
         State::Good => table.with_starts(slot, 0),
-        State::Bad => proven(table).fold(*table, |next, other| next.with_starts(other, STARTS - 1)),
+        State::Bad => proven(table).fold(*table, |next, other| next.with_starts(other, STARTS_BEFORE_A_BAD_ONE - 1)),
         State::Empty | State::Written | State::Trying { .. } => return None,
     };
     (next != *table).then_some(next)

@@ -242,18 +242,21 @@ impl Copies {
 
     /// The blocks of a routine change, to be tried one after the other until one holds: that of [`Copies::change`] and, when it
     /// cannot be written or reads back as it was, the copy that holds, in place. A copy that can be read and not written must
-    /// not end all counting.
+    /// not end all counting. [`Copies::may_go_on`] says whether the second may be tried.
     ///
     /// The second has the generation after the first one's, of which any part may have reached the disk. Torn, the other copy
-    /// holds as it was read: as old as its last good write. Where it is a table no more, this is the write of rule 2 above.
-    /// There is no second where the other copy still asks for a full reset that is done: the data must not be destroyed again
-    /// for the sake of a count.
+    /// holds as it was read: as old as its last good write. Where it was no table before, this is the write of rule 2 above.
+    /// There is no second where the other copy still asks for a full reset that is done, nor where it does not know of one that
+    /// is under way: the data must not be destroyed again for the sake of a count, and not be kept either. A smaller reset may
+    /// be undone by such a cut: without any count its slot could be started for ever.
     pub fn changes(&self, table: Table) -> impl Iterator<Item = Change> + use<> {
         let first = self.change(table);
+        let under_way = self.current().map_or(Reset::None, |current| current.reset);
         let destroys = |copy: usize| self.found[copy].is_ok_and(|found| found.reset == Reset::Full);
+        let undoes = |copy: usize| under_way == Reset::Full && self.found[copy].is_ok_and(|found| found.reset < under_way);
         let second = first.as_ref().and_then(|first| {
             let in_place = self.durable_changes(table).nth(1).filter(|second| second.copy != first.copy)?;
-            (table.reset == Reset::Full || !destroys(first.copy)).then_some(in_place)
+            ((table.reset == Reset::Full || !destroys(first.copy)) && !undoes(first.copy)).then_some(in_place)
         });
         first.into_iter().chain(second)
     }
@@ -265,7 +268,8 @@ impl Copies {
     /// 2. over the other copy, with the generation after that: torn, the new one holds from step 1
     ///
     /// A copy that cannot be read is written over: the new table is newer than anything that it can hold. A newer
-    /// release's copy is kept, as in [`Copies::change`]; then there is one block, and no such promise.
+    /// release's copy is kept, as in [`Copies::change`]; then there is one block, and no such promise. When the first block
+    /// cannot be written, [`Copies::may_go_on`] says whether the second may be tried.
     pub fn durable_changes(&self, table: Table) -> impl Iterator<Item = Change> + use<> {
         let (first, second) = match self.current_copy() {
             Some(current) if matches!(self.found[1 - current], Err(Defect::Version | Defect::Content)) => {
@@ -284,6 +288,14 @@ impl Copies {
             }
         };
         first.into_iter().chain(second)
+    }
+
+    /// Whether the next block may be written after `failed` could not be; `again` are the copies, read again. Not where the
+    /// attempt left another thing in that copy than the table that was there: what tore this write, such as a disk whose power
+    /// fails while the processor still runs, would tear the next one as well, and that one goes over the only good copy.
+    pub fn may_go_on(&self, failed: &Change, again: &Self) -> bool {
+        let before = self.found[failed.copy];
+        before.is_err() || again.found[failed.copy] == before
     }
 
     /// Whether these copies, read after a change was written, say that it holds.

@@ -40,7 +40,10 @@ mod encoding;
 mod failing;
 mod reset;
 
-pub use decide::{BACK_OFF, Decision, Inputs, Next, Refusal, STARTS, TRIES, decide, given_up, loaded, operating, refused};
+pub use decide::{
+    BACK_OFF, Decision, Inputs, Next, Refusal, STARTS, STARTS_BEFORE_A_BAD_ONE, TRIES, decide, given_up, loaded, operating,
+    refused,
+};
 pub use encoding::{BLOCK, Change, Copies, Defect, Mark, decode, encode, initial};
 pub use failing::{failed_again, works};
 pub use reset::{Buttons, Reset, begun, data_destroyed, reset_done};

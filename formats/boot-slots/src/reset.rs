@@ -12,7 +12,8 @@
 //! Write order of a reset, and what a power cut after each number leaves behind:
 //! 1. the bootloader writes the wish to both copies of the table ([`begun`]), before it shows the light or starts
 //!    anything — torn: no reset was asked for, and nothing was done; whole in one copy: the reset goes on at the next
-//!    start, with or without a button held
+//!    start, with or without a button held. (Where the other copy can be read and not written, a later count's cut may lose
+//!    this one: a full reset is not exposed to that, see [`crate::Copies::changes`])
 //! 2. it starts the slot that the reset is for, or one that can be started — the same
 //! 3. full reset: `init` destroys what is in `data`, before it mounts it and before any service runs — it is destroyed
 //!    again at the next start
@@ -88,16 +89,16 @@ pub fn begun(table: &Table, wish: Reset, fuses: u32) -> Table {
     next.reset = wish;
     let usable = |slot: Slot| {
         let record = table.record(slot);
-        record.rollback_level >= fuses && !matches!(record.state, State::Empty | State::Bad)
+        record.rollback_level >= fuses && !matches!(record.state, State::Empty | State::Bad | State::Trying { left: 0 })
     };
     if wish.restores_the_minimum() {
         if usable(Slot::Minimum) {
             next.preferred = Slot::Minimum;
         }
-    } else if next.preferred == Slot::Minimum
+    } else if (next.preferred == Slot::Minimum || !usable(next.preferred))
         && let Some(latest) = table.last_good.filter(|slot| usable(*slot))
     {
-        // An earlier reset made the minimum release the preferred one.
+        // An earlier reset made the minimum release the preferred one, or the preferred one is an update that was tried in vain.
         next.preferred = latest;
     }
     next.with_starts(next.preferred, 0)

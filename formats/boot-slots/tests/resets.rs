@@ -184,7 +184,7 @@ proptest! {
         // The buttons are held once. A cut before the wish is on the disk loses it, and nothing was done.
         let first = appliance.power_on(buttons);
         let noted = first.is_ok() || appliance.table().reset == buttons.ask_for() || appliance.data != Data::Old;
-        for _ in 0..60 {
+        for _ in 0..120 {
             if appliance.cuts.is_empty() && appliance.operates && appliance.table().reset == Reset::None {
                 break;
             }
@@ -213,7 +213,7 @@ proptest! {
     fn a_reset_keeps_nothing_from_starting(table in table(), buttons in gesture(), behaviours in [behaviour(), behaviour(), behaviour()]) {
         let starts = |buttons| {
             let mut appliance = Appliance::new(quiet(table), behaviours, Vec::new());
-            for number in 0..40 {
+            for number in 0..120 {
                 let _ = appliance.power_on(if number == 0 { buttons } else { Buttons::None });
                 if appliance.operates {
                     break;
@@ -258,6 +258,21 @@ fn the_latest_release_comes_back_after_the_minimum_one_was_restored() {
         assert!(appliance.power_on(buttons).is_ok());
     }
     assert_eq!(appliance.ran.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [Slot::Minimum, Slot::B, Slot::B]);
+}
+
+/// The update in `b` was tried in vain, and `a`, which is well, lost its turns: the starts of `b` were forgotten, and `b` was
+/// started first.
+#[test]
+fn the_latest_release_is_the_last_proven_one_when_the_preferred_one_was_tried_in_vain() {
+    for state in [State::Bad, State::Trying { left: 0 }, State::Empty] {
+        let mut table = Table::empty(Slot::A).committed(Slot::A).with_starts(Slot::A, 2 * STARTS);
+        table = table.with(Slot::B, Record { state, ..Record::EMPTY });
+        table.preferred = Slot::B;
+        let mut appliance = Appliance::new(table, [Behaviour::Operates; 3], Vec::new());
+        assert!(appliance.power_on(Buttons::ShortReset).is_ok());
+        assert_eq!(appliance.ran, [(Slot::A, Condition::RestoringLatest)], "{state:?}");
+        assert_eq!((appliance.table().preferred, appliance.table().reset), (Slot::A, Reset::None));
+    }
 }
 
 #[test]

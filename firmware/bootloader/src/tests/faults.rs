@@ -1,6 +1,7 @@
 //! A copy of the table that can be read and not written, and faults that only a restart mends.
 
 use super::*;
+use belvedere_boot_slots::STARTS_BEFORE_A_BAD_ONE;
 
 /// Both proven, `a` preferred.
 fn two_proven() -> Table {
@@ -60,6 +61,26 @@ fn a_lost_table_is_made_anew_though_one_copy_cannot_be_written() {
     }
 }
 
+/// A disk whose power fails while the processor still runs: the second write followed in the same breath, and was torn as well.
+#[test]
+fn a_write_that_was_torn_and_failed_leaves_the_only_good_copy_alone() {
+    for buttons in [Buttons::None, Buttons::FullReset] {
+        let mut fake = Fake::new(two_proven());
+        let good = fake.disk[1];
+        (fake.tear_all, fake.buttons) = (true, buttons);
+        fake.boot(1);
+        assert_eq!((fake.disk[1] == good, fake.writes), (true, 1));
+        assert!(fake.said.iter().any(|line| line.contains("the attempt changed it")), "{:?}", fake.said);
+    }
+    // One that is torn at each attempt is no table any more, and the other one counts from the next attempt on.
+    let mut fake = Fake::new(two_proven());
+    fake.tear_copy = Some(0);
+    for _ in 0..3 {
+        fake.boot(1);
+    }
+    assert_eq!((fake.started.len(), fake.table().record(Slot::A).starts), (3, 2));
+}
+
 #[test]
 fn a_start_that_neither_copy_can_count_is_said_and_made_all_the_same() {
     for lost in [false, true] {
@@ -95,6 +116,37 @@ fn a_fault_that_only_a_restart_mends_is_over_after_one() {
     }
 }
 
+/// Nothing was noted, and after the restart nobody holds the buttons any more.
+#[test]
+fn a_reset_that_is_asked_for_while_the_fuses_cannot_be_read_is_in_both_copies_before_the_first_pause() {
+    for buttons in [Buttons::ShortReset, Buttons::LongReset, Buttons::FullReset] {
+        // An earlier reset made the minimum release the preferred one.
+        let mut table = all_good();
+        table.preferred = if buttons == Buttons::ShortReset { Slot::Minimum } else { Slot::B };
+        let mut fake = Fake::new(table);
+        (fake.buttons, fake.fuses_unreadable, fake.mended_by_a_restart) = (buttons, u32::MAX, true);
+        fake.boot(1);
+        assert_eq!(fake.writes, 2);
+        let copies = Copies::read(&fake.disk[0], &fake.disk[1]);
+        assert!(copies.found().iter().all(|found| found.unwrap().reset == buttons.ask_for()), "{:?}", fake.said);
+        fake.boot(20);
+        assert_eq!((fake.writes, fake.restarts, fake.started.len()), (2, 1, 0));
+        fake.buttons = Buttons::None;
+        fake.boot(1);
+        let slot = if buttons == Buttons::ShortReset { Slot::B } else { Slot::Minimum };
+        assert_eq!((fake.started[0].0, fake.table().preferred), (slot, slot));
+    }
+    // Nowhere to note it.
+    let mut fake = lost();
+    (fake.buttons, fake.fuses_unreadable) = (Buttons::FullReset, u32::MAX);
+    fake.boot(1);
+    assert!(fake.said.iter().any(|line| line.contains("is not begun yet")), "{:?}", fake.said);
+    let mut fake = Fake::new(all_good());
+    (fake.buttons, fake.fuses_unreadable, fake.fail_writes) = (Buttons::FullReset, u32::MAX, true);
+    fake.boot(20);
+    assert_eq!(fake.said.iter().filter(|line| line.contains("is not begun")).count(), 1, "{:?}", fake.said);
+}
+
 #[test]
 fn fuses_that_can_never_be_read_restart_the_machine_slowly_for_ever_and_wear_nothing() {
     let mut fake = Fake::new(two_proven());
@@ -120,12 +172,21 @@ fn slots_that_can_never_be_loaded_restart_the_machine_slowly_for_ever_and_keep_w
         assert!(fake.writes - writes <= 15, "{}", fake.writes - writes);
     }
     assert!(Slot::ALL.into_iter().all(|slot| fake.table().record(slot).state == State::Good));
+    // With a copy that refuses them each is asked for twice.
+    for mut fake in with_a_broken_copy(all_good()) {
+        fake.outcome = [Some(Refusal::Failed); 3];
+        for _ in 0..3 {
+            let writes = fake.writes;
+            fake.boot(500);
+            assert!((15..=30).contains(&(fake.writes - writes)), "{}", fake.writes - writes);
+        }
+    }
 }
 
 /// `a` is proven and had its turns, `b` was tried in vain.
 fn one_proven_and_one_bad() -> Table {
     let bad = Record { state: State::Bad, ..Record::EMPTY };
-    Table::empty(Slot::A).committed(Slot::A).with_starts(Slot::A, STARTS).with(Slot::B, bad)
+    Table::empty(Slot::A).committed(Slot::A).with_starts(Slot::A, STARTS_BEFORE_A_BAD_ONE).with(Slot::B, bad)
 }
 
 #[test]

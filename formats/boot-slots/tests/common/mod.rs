@@ -1,7 +1,9 @@
 //! Tables and torn writes.
 #![allow(dead_code, reason = "each test uses some of it")]
 
-use belvedere_boot_slots::{BLOCK, Buttons, Record, Reset, STARTS, Slot, State, TRIES, Table, failed_again};
+use belvedere_boot_slots::{
+    BLOCK, Buttons, Record, Reset, STARTS, STARTS_BEFORE_A_BAD_ONE, Slot, State, TRIES, Table, failed_again,
+};
 use proptest::prelude::*;
 
 pub fn state() -> impl Strategy<Value = State> {
@@ -26,6 +28,11 @@ pub fn reset() -> impl Strategy<Value = Reset> {
     prop_oneof![3 => Just(Reset::None), 1 => Just(Reset::Latest), 1 => Just(Reset::Minimum), 1 => Just(Reset::Full)]
 }
 
+/// Also the mark of the last turn.
+pub fn starts() -> impl Strategy<Value = u8> {
+    prop_oneof![3 => 0..=STARTS, 1 => 0..=STARTS_BEFORE_A_BAD_ONE + 1]
+}
+
 prop_compose! {
     pub fn table()(
         // Also around the end of the numbers.
@@ -33,7 +40,7 @@ prop_compose! {
         preferred in slot(),
         last_good in proptest::option::of(slot()),
         reset in reset(),
-        records in [(state(), 0u32..4, 0u8..=STARTS + 1), (state(), 0u32..4, 0u8..=STARTS), (state(), 0u32..4, 0u8..=STARTS)],
+        records in [(state(), 0u32..4, starts()), (state(), 0u32..4, starts()), (state(), 0u32..4, starts())],
         failures in 0..STARTS,
     ) -> Table {
         let mut table = Table::empty(preferred);
