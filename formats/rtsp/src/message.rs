@@ -213,7 +213,7 @@ impl Reader {
                     let channel = self.buffer[from + 1];
                     return Ok(Some(Item::Packet { channel, bytes: &self.buffer[from + FRAMING..from + FRAMING + length] }));
                 }
-                Begin::Message => match self.message(expected)? {
+                Begin::Message => match message(&self.buffer[self.start..], &mut self.searched, expected)? {
                     Message::Whole(item, length) => {
                         self.skip(length);
                         (self.noise, self.heard) = (0, true);
@@ -230,12 +230,6 @@ impl Reader {
         self.skip(bytes);
         self.noise += bytes;
         if self.noise > MAXIMUM_NOISE { Err(Broken::Noise) } else { Ok(()) }
-    }
-
-    /// What begins like a message. While packets are expected, it ends at the latest where one begins for certain: a
-    /// message is text, and what was garbage, or says that it is longer, must not take the pictures with it.
-    fn message(&mut self, expected: &Expected) -> Result<Message, Broken> {
-        message(&self.buffer[self.start..], &mut self.searched, expected)
     }
 
     fn begin(&mut self, expected: &Expected) -> Begin {
@@ -305,7 +299,8 @@ enum Message {
     Noise(usize),
 }
 
-/// Reads a message. Where a packet cuts it, of its body there is what there is, and without the end of its head it is none.
+/// Reads a message. While packets are expected, it ends at the latest where one begins for certain: a message is text, and what
+/// was garbage, or says that it is longer, must not take the pictures with it. Where a packet cuts it, of its body there is what there is, and without the end of its head it is none.
 /// While packets are expected, a head or body that is too large is none, for it must not end the session; as noise it is
 /// bounded, too. `searched`: up to there no packet begins for certain in the body.
 ///

@@ -176,6 +176,8 @@ async fn converse(
         if !playing {
             let _ = news.send(News::Progress).await;
         }
+        // A connection that always has more to read never waits, and all streams share a thread.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -275,5 +277,34 @@ mod tests {
     fn what_is_not_h264_gets_the_guides_text() {
         let text = "Camera did not provide an H264 encoded stream (it offers H265)";
         assert_eq!(failure(End::NotH264("H265".into())), Failure::Unsupported(text.into()));
+    }
+
+    /// All streams share a thread: one camera that always has something to say must leave the others their turns.
+    #[test]
+    fn a_camera_that_never_stops_talking_leaves_the_others_their_turns() {
+        const READS: usize = 8;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut camera = listener.accept().unwrap().0;
+            // All of it lies in the kernel before the first is read.
+            std::io::Write::write_all(&mut camera, &b"RTSP/ 100\n\n".repeat(READS * READ / 11)).unwrap();
+            let (sender, mut news) = mpsc::channel(1000);
+            let session = tokio::spawn(async move {
+                let url = Url::parse("rtsp://127.0.0.1/").unwrap();
+                let mut conversation = Conversation::new(&url, None, MAXIMUM_ACCESS_UNIT, chance::bits);
+                let mut connection = Connection { stream, conversation: &mut conversation };
+                converse(&mut connection, Instant::now(), &mut Arrival::default(), &sender).await
+            });
+            let (mut all, mut most) = (0, 0);
+            for _ in 0..2000 {
+                tokio::task::yield_now().await;
+                let read = std::iter::from_fn(|| news.try_recv().ok()).count();
+                (all, most) = (all + read, most.max(read));
+            }
+            session.abort();
+            assert!(all >= 3 && most <= 2, "{all} reads, {most} of them in one turn");
+        });
     }
 }

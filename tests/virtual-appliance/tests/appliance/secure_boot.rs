@@ -109,6 +109,8 @@ fn a_bootloader_that_is_refused_on_one_esp_gives_way_to_the_one_on_the_other_and
     for said in ["failed to load Boot0000 \"Belvedere (esp-a)\"", "starting Boot0001 \"Belvedere (esp-b)\""] {
         assert!(console.contains(said), "{said} is not on the console:\n{console}");
     }
+    // It searches when nothing is left that it was told to start.
+    assert_eq!(console.matches("BdsDxe: failed to load").count(), 1, "{console}");
 }
 
 #[test]
